@@ -1,0 +1,2 @@
+//! Defaults, TOML file, drop-ins and flags resolved into one checked configuration.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The embedded pod network over netlink, and CNI plugins.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The internal OCI runtime: namespaces, rootfs, cgroup, capabilities, seccomp, exec.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Seccomp profiles compiled to BPF once per profile.
+#![forbid(unsafe_code)]

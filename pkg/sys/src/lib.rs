@@ -1,0 +1,2 @@
+//! The kernel edge: the only crate with unsafe code and raw system calls.
+

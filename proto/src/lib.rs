@@ -1,0 +1,2 @@
+//! The CRI v1 wire contract and the daemon-to-monitor protocol.
+#![forbid(unsafe_code)]

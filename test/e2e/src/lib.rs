@@ -1,0 +1,2 @@
+//! End-to-end tests against a real huskd.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Checks of the repository itself: layers, module docs, unsafe code.
+#![forbid(unsafe_code)]
