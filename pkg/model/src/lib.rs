@@ -1,2 +1,32 @@
 //! Typed ids, validated domain types, error kinds and state machines; no I/O.
+//!
+//! What the kubelet, an image or a container says is an allegation until `pkg/cri` has turned it into one of these
+//! types. Everything that is written to disk derives serde here, so the formats live in one place.
 #![forbid(unsafe_code)]
+
+mod container;
+mod error;
+mod id;
+mod network;
+mod pod;
+mod resources;
+mod security;
+mod status;
+
+pub use container::{
+    ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Signal,
+};
+pub use error::{Classify, Kind};
+pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
+pub use network::{DnsConfig, HostPort, Protocol};
+pub use pod::{PodConfig, PodMetadata};
+pub use resources::{HugepageLimit, Resources};
+pub use security::{
+    AppArmor, Capabilities, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
+    SecurityContext, UserSpec,
+};
+pub use status::{
+    ContainerState, ContainerStatus, CpuStats, Exit, ExitReason, FilesystemStats, IoStats, MemoryStats,
+    NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResolvedUser, ResourceStats, SwapStats,
+    UnixNanos,
+};

@@ -1,0 +1,135 @@
+//! What a container is asked to be.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Resources, SecurityContext};
+
+/// The kubelet's name for a container within its pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContainerMetadata {
+    /// Container name.
+    pub name: String,
+    /// How often it was made before.
+    pub attempt: u32,
+}
+
+/// One environment variable. Values are bytes: CRI v0.37 says `bytes value`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Name, without `=` and NUL.
+    pub key: String,
+    /// Value, without NUL; kept as UTF-8 (lossless text only, checked at the door).
+    pub value: String,
+}
+
+/// How mounts travel between the node and the container (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    Private,
+    /// From the node to the container (rslave).
+    HostToContainer,
+    /// Both ways (rshared).
+    Bidirectional,
+}
+
+/// Where a mount's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A path of the node, absolute.
+    HostPath(String),
+    /// An image by reference, with an optional path inside it.
+    Image {
+        /// Reference as requested.
+        reference: String,
+        /// Sub path inside the image; empty is its root.
+        sub_path: String,
+    },
+}
+
+/// One requested mount, echoed in the status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub container_path: String,
+    /// Source.
+    pub source: MountSource,
+    /// Read-only (this mount, not its submounts).
+    pub readonly: bool,
+    /// Read-only with all submounts.
+    pub recursive_readonly: bool,
+    /// Relabel for SELinux; ignored without it.
+    pub selinux_relabel: bool,
+    /// Propagation.
+    pub propagation: Propagation,
+    /// Mount options of v0.37: `noexec`, `nodev`, `nosuid`.
+    pub options: Vec<String>,
+}
+
+/// One device of the node made visible in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path in the container.
+    pub container_path: String,
+    /// Path on the node; a directory stands for all devices below it.
+    pub host_path: String,
+    /// Any of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// A signal number of Linux, 1-64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal(pub u8);
+
+impl Signal {
+    /// SIGTERM, the stop signal when neither request nor image names one.
+    pub const TERM: Signal = Signal(15);
+    /// SIGKILL.
+    pub const KILL: Signal = Signal(9);
+}
+
+/// A validated CRI `ContainerConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// The kubelet's name for it.
+    pub metadata: ContainerMetadata,
+    /// Image as the request names it: an id or a reference.
+    pub image: String,
+    /// Image as the user wrote it in the pod, echoed.
+    pub user_specified_image: String,
+    /// Replaces the image's ENTRYPOINT when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's CMD when not empty.
+    pub args: Vec<String>,
+    /// Working directory; empty leaves it to the image, then `/`.
+    pub working_dir: String,
+    /// Environment, after the image's.
+    pub envs: Vec<EnvVar>,
+    /// Mounts of the request, in order.
+    pub mounts: Vec<Mount>,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// CDI device names, `vendor.com/class=name`.
+    pub cdi_devices: Vec<String>,
+    /// Labels, echoed.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, echoed.
+    pub annotations: BTreeMap<String, String>,
+    /// Log file relative to the pod's log directory; empty when no log is wanted.
+    pub log_path: String,
+    /// Keep stdin open for attach.
+    pub stdin: bool,
+    /// Close stdin after the first attach ended.
+    pub stdin_once: bool,
+    /// Run on a pseudo terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Security context.
+    pub security: SecurityContext,
+    /// Stop signal of the request, before the image's.
+    pub stop_signal: Option<Signal>,
+}

@@ -1,0 +1,58 @@
+//! What a pod sandbox is asked to be.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DnsConfig, HostPort, Namespaces, Resources, SecurityContext};
+
+/// The kubelet's name for a sandbox (CRI `PodSandboxMetadata`): unique on the node by all four fields together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodMetadata {
+    /// Pod name.
+    pub name: String,
+    /// Pod UID.
+    pub uid: String,
+    /// Pod namespace.
+    pub namespace: String,
+    /// How often the sandbox of this pod was made before.
+    pub attempt: u32,
+}
+
+/// A validated CRI `PodSandboxConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodConfig {
+    /// The kubelet's name for it.
+    pub metadata: PodMetadata,
+    /// Hostname in the pod's UTS namespace; empty with the node's network namespace means the node's own name.
+    pub hostname: String,
+    /// Absolute directory of the containers' logs; empty when none are wanted.
+    pub log_directory: String,
+    /// resolv.conf; `None` means the node's.
+    pub dns: Option<DnsConfig>,
+    /// Host ports; those with host port 0 are already gone.
+    pub host_ports: Vec<HostPort>,
+    /// Labels, echoed.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, echoed.
+    pub annotations: BTreeMap<String, String>,
+    /// Parent cgroup as the kubelet names it; empty means the daemon's default parent.
+    pub cgroup_parent: String,
+    /// Namespaced kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Security context of the sandbox.
+    pub security: SecurityContext,
+    /// Overhead of the pod (KEP-688), stored and reported.
+    pub overhead: Option<Resources>,
+    /// Sum of the containers' resources, stored and reported.
+    pub resources: Option<Resources>,
+    /// Runtime handler of the request, echoed.
+    pub runtime_handler: String,
+}
+
+impl PodConfig {
+    /// Namespace modes of the sandbox.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.security.namespaces
+    }
+}

@@ -1,0 +1,148 @@
+//! Who a container runs as and what it may do.
+
+use serde::{Deserialize, Serialize};
+
+/// Which namespace an object lives in (CRI `NamespaceMode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceMode {
+    /// Shared by the containers of the pod.
+    #[default]
+    Pod,
+    /// The container's own.
+    Container,
+    /// The node's.
+    Node,
+    /// That of another container (`target_id`), PID only.
+    Target,
+}
+
+/// One range of a user namespace mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// First id on the node.
+    pub host_id: u32,
+    /// First id in the namespace.
+    pub container_id: u32,
+    /// Number of ids.
+    pub length: u32,
+}
+
+/// Namespace modes of a sandbox or container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// `Pod` or `Node`.
+    pub network: NamespaceMode,
+    /// Any mode.
+    pub pid: NamespaceMode,
+    /// `Pod` or `Node`.
+    pub ipc: NamespaceMode,
+    /// Container whose PID namespace is joined when `pid` is `Target`.
+    pub target_id: String,
+    /// User namespace: `None` is the node's; otherwise the (uid, gid) mapping of the pod.
+    pub user: Option<(IdMapping, IdMapping)>,
+}
+
+/// A user as the request or the image names it, before the container's passwd file was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserSpec {
+    /// Nothing said: root.
+    #[default]
+    Root,
+    /// Numeric uid.
+    Uid(u32),
+    /// Name to look up in the container's /etc/passwd.
+    Name(String),
+}
+
+/// How supplemental groups are formed (KEP-3619).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupsPolicy {
+    /// Those of the request plus the user's memberships in the image's /etc/group.
+    #[default]
+    Merge,
+    /// Those of the request only.
+    Strict,
+}
+
+/// Seccomp profile selection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompProfile {
+    /// No filter.
+    #[default]
+    Unconfined,
+    /// husk's default profile.
+    RuntimeDefault,
+    /// A profile file on the node, absolute path.
+    Localhost(String),
+}
+
+/// AppArmor profile selection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppArmor {
+    /// Nothing asked: the runtime default where the node has AppArmor, else nothing.
+    #[default]
+    Unset,
+    /// husk's default profile was asked for by name.
+    RuntimeDefault,
+    /// No profile.
+    Unconfined,
+    /// A loaded profile by name.
+    Localhost(String),
+}
+
+/// SELinux label parts; empty ones are filled from the policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeLinuxLabel {
+    /// user
+    pub user: String,
+    /// role
+    pub role: String,
+    /// type
+    pub kind: String,
+    /// level
+    pub level: String,
+}
+
+/// Capability changes against the default set; names without `CAP_`, upper case, `ALL` allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Added to the default set.
+    pub add: Vec<String>,
+    /// Removed from the default set.
+    pub drop: Vec<String>,
+    /// Added to bounding, permitted, inheritable and ambient sets.
+    pub ambient: Vec<String>,
+}
+
+/// Security context of a sandbox or a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityContext {
+    /// Namespace modes.
+    pub namespaces: Namespaces,
+    /// Capability changes.
+    pub capabilities: Capabilities,
+    /// All capabilities, all devices, no masks, no seccomp, writable /sys.
+    pub privileged: bool,
+    /// User of the request; `None` leaves it to the image.
+    pub run_as_user: Option<UserSpec>,
+    /// Group of the request; only valid with `run_as_user`.
+    pub run_as_group: Option<u32>,
+    /// Supplemental groups of the request.
+    pub supplemental_groups: Vec<u32>,
+    /// How they combine with the image's.
+    pub groups_policy: GroupsPolicy,
+    /// Root filesystem mounted read-only.
+    pub readonly_rootfs: bool,
+    /// Sets no_new_privs.
+    pub no_new_privs: bool,
+    /// Paths hidden from the container; the list is complete, husk adds none.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only; the list is complete.
+    pub readonly_paths: Vec<String>,
+    /// Seccomp.
+    pub seccomp: SeccompProfile,
+    /// AppArmor.
+    pub apparmor: AppArmor,
+    /// SELinux.
+    pub selinux: Option<SeLinuxLabel>,
+}
