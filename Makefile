@@ -1,0 +1,48 @@
+# husk: every command a developer or CI needs. `make help` lists them.
+PREFIX ?= /usr/local
+DESTDIR ?=
+SYSCONFDIR ?= /etc
+UNITDIR ?= /usr/lib/systemd/system
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run test check unit e2e critest bench install clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+deps: ## install what building and testing need (Debian packages; checks Rust and Go)
+	hack/install-deps
+
+build: ## build huskd, husk, husk-podmon and husk-pause into target/dist
+	hack/build
+
+run: deps build ## start husk on its embedded network, run a real pod, show its logs, clean up
+	hack/run
+
+test: ## everything: deps, formatting, lints, unit and kernel tests, end-to-end tests
+	hack/test
+
+check: ## formatting, lints and the repository's own rules (no root needed)
+	hack/test check
+
+unit: ## unit and kernel-facing tests (root)
+	hack/test unit
+
+e2e: ## end-to-end tests against the built daemon (root)
+	hack/test e2e
+
+critest: build ## the CRI conformance suite against a huskd of its own (FOCUS=regex)
+	hack/critest $(if $(FOCUS),"$(FOCUS)")
+
+bench: build ## compare with containerd in one run and print the ratios
+	hack/bench
+
+install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/husk target/dist/husk-podmon target/dist/husk-pause
+	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/husk
+	sed 's|@PREFIX@|$(PREFIX)|g' manifests/husk.service >$(DESTDIR)$(UNITDIR)/husk.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/husk/husk.toml || target/dist/huskd config default >$(DESTDIR)$(SYSCONFDIR)/husk/husk.toml
+
+clean: ## remove what the build made
+	rm -rf target
