@@ -1,0 +1,133 @@
+//! Habits that a reviewer would otherwise have to remember.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use husk_tidy::{packages, root, tracked};
+
+/// The only places where `unsafe` may stand.
+const UNSAFE_HOMES: [&str; 2] = ["pkg/sys/", "cmd/pause/"];
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn report(what: &str, offenders: Vec<String>) {
+    assert!(offenders.is_empty(), "{what}:\n  {}", offenders.join("\n  "));
+}
+
+#[test]
+fn every_crate_depends_only_on_layers_below_its_own() {
+    let packages = packages().unwrap();
+    let layers: HashMap<&str, u64> =
+        packages.iter().filter_map(|package| Some((package.name.as_str(), package.layer?))).collect();
+    let mut offenders = Vec::new();
+    for package in &packages {
+        let Some(layer) = package.layer else {
+            offenders.push(format!("{} declares no package.metadata.husk.layer", package.name));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            if layers
+                .get(dependency.as_str())
+                .is_some_and(|&below| below >= layer && !(layer == 2 && below == 2))
+            {
+                offenders.push(format!(
+                    "{} (layer {layer}) depends on {dependency} of the same or a higher layer",
+                    package.name
+                ));
+            }
+        }
+    }
+    report("the layers of ARCHITECTURE.md are broken", offenders);
+}
+
+#[test]
+fn the_monitor_links_nothing_asynchronous() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--prefix=none", "--edges=normal", "-p", "husk-podmon"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    assert!(tree.contains("husk-podmon"), "cargo tree printed nothing");
+    let offenders = tree
+        .lines()
+        .filter(|line| ["tokio ", "tonic ", "hyper ", "tracing "].iter().any(|name| line.starts_with(name)))
+        .map(str::to_owned)
+        .collect();
+    report("husk-podmon must stay small: it may not link", offenders);
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let offenders = tracked(".rs")
+        .unwrap()
+        .into_iter()
+        .filter(|path| !read(path).starts_with("//!"))
+        .map(|path| path.display().to_string())
+        .collect();
+    report("these files do not start with a //! module doc", offenders);
+}
+
+#[test]
+fn unsafe_code_stays_at_the_kernel_edge() {
+    let mut offenders = Vec::new();
+    for path in tracked(".rs").unwrap() {
+        let name = path.display().to_string();
+        if UNSAFE_HOMES.iter().any(|home| name.starts_with(home)) {
+            continue;
+        }
+        let is_root = name.ends_with("src/lib.rs") || name.ends_with("src/main.rs");
+        if is_root && !read(&path).contains("#![forbid(unsafe_code)]") {
+            offenders.push(format!("{name} lacks #![forbid(unsafe_code)]"));
+        }
+    }
+    report("unsafe code is only allowed in pkg/sys and cmd/pause", offenders);
+}
+
+#[test]
+fn the_architecture_page_names_every_crate() {
+    let page = read(Path::new("ARCHITECTURE.md"));
+    let offenders = packages()
+        .unwrap()
+        .into_iter()
+        .map(|package| package.name)
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
+    report("ARCHITECTURE.md does not mention", offenders);
+}
+
+#[test]
+fn scripts_stop_at_the_first_error() {
+    let offenders = tracked("")
+        .unwrap()
+        .into_iter()
+        .filter(|path| path.starts_with("hack"))
+        .filter(|path| {
+            fs::read_to_string(root().join(path)).is_ok_and(|text| {
+                text.starts_with("#!/usr/bin/env bash") && !text.contains("set -euo pipefail")
+            })
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    report("these scripts lack set -euo pipefail", offenders);
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let mut offenders = Vec::new();
+    for page in tracked(".md").unwrap() {
+        let text = read(&page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let folder = page.parent().unwrap_or(Path::new(""));
+            if !root().join(folder).join(target).exists() {
+                offenders.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    report("dead links", offenders);
+}
