@@ -1,2 +1,18 @@
 //! The CRI v1 wire contract and the daemon-to-monitor protocol.
 #![forbid(unsafe_code)]
+
+/// The protocol between huskd and husk-podmon; `proto/podmon/v1/podmon.proto` describes each message and its rules.
+#[cfg(feature = "podmon")]
+#[allow(missing_docs, clippy::all)]
+pub mod podmon {
+    include!(concat!(env!("OUT_DIR"), "/husk.podmon.v1.rs"));
+
+    /// Revision of the protocol. Raised when a client must know whether a monitor has a new call or field.
+    pub const PROTOCOL: u32 = 1;
+
+    /// Longest frame either side accepts, in bytes: two exec streams of 16 MiB and what surrounds them.
+    pub const MAX_FRAME: usize = 33 << 20;
+
+    /// Longest request a monitor accepts, in bytes. A spec with thousands of mounts and variables stays far below.
+    pub const MAX_REQUEST: usize = 4 << 20;
+}
