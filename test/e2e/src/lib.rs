@@ -1,2 +1,40 @@
 //! End-to-end tests against a real huskd.
+//!
+//! A test starts its own daemon in a directory of its own ([`Daemon`]), talks to it over gRPC ([`Cri`]), crictl or a
+//! kubelet, and ends by proving that nothing is left on the node ([`Node`]). Tests run one at a time, as root.
 #![forbid(unsafe_code)]
+
+mod cri;
+mod daemon;
+mod images;
+mod node;
+mod requests;
+mod tools;
+mod web;
+
+pub use cri::Cri;
+pub use daemon::{Daemon, Options};
+pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
+pub use node::Node;
+pub use requests::{container, pod, with_command};
+pub use tools::{Output, run, tool};
+pub use web::FakeRegistry;
+
+/// The CRI's generated types.
+pub use husk_proto::cri::v1;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` yields a value, asking again every few milliseconds, and panics with `what` after `limit`.
+/// For facts that no event announces to a client: a state seen through List, a file of another process.
+#[allow(clippy::disallowed_methods)]
+pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

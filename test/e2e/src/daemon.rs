@@ -1,0 +1,258 @@
+//! A huskd of the test's own: directories, bridge and nftables names that no other daemon uses.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::{net::UnixDatagram, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{Cri, Node, images, node, tools};
+
+/// What a test wants to differ from the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Text appended to the daemon's configuration file.
+    pub config: String,
+    /// More flags.
+    pub flags: Vec<String>,
+    /// Leave the busybox image out.
+    pub without_image: bool,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A running huskd. Dropping it removes its pods and proves that the node is as it was before.
+#[derive(Debug)]
+pub struct Daemon {
+    dir: TempDir,
+    child: Option<Child>,
+    cri: Option<Cri>,
+    before: Node,
+    flags: Vec<String>,
+    names: Names,
+}
+
+/// Names on the node that are this daemon's.
+#[derive(Debug, Clone)]
+struct Names {
+    bridge: String,
+    table: String,
+    cgroup: String,
+}
+
+impl Daemon {
+    /// Starts a daemon with defaults and the busybox image.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// Starts a daemon.
+    pub fn with(options: Options) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "end-to-end tests run as root");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let names = Names {
+            bridge: format!("hk{:x}-{number}", pid & 0xff_ffff),
+            table: format!("husk-e2e-{pid}-{number}"),
+            cgroup: format!("/husk-e2e-{pid}-{number}"),
+        };
+        let dir =
+            tempfile::Builder::new().prefix("husk-e2e-").tempdir_in("/tmp").expect("temporary directory");
+        let config = format!(
+            "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/24\"\n[cgroup]\nparent = {:?}\n{}",
+            names.bridge,
+            names.table,
+            200 + (pid % 50),
+            number % 250,
+            names.cgroup,
+            options.config,
+        );
+        fs::write(dir.path().join("husk.toml"), config).expect("write the configuration");
+        let before = Node::look();
+        let mut daemon = Self { dir, child: None, cri: None, before, flags: options.flags, names };
+        daemon.spawn();
+        if !options.without_image {
+            let archive = daemon.path("busybox.tar");
+            images::busybox_archive().write(&archive);
+            daemon.husk(&["image", "import", &archive.display().to_string()]).success();
+        }
+        daemon
+    }
+
+    /// A path below the daemon's own directory.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// The socket's path.
+    pub fn address(&self) -> PathBuf {
+        self.path("husk.sock")
+    }
+
+    /// Clients of its services.
+    pub fn cri(&self) -> &Cri {
+        self.cri.as_ref().expect("the daemon runs")
+    }
+
+    /// The daemon's pid.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    /// The cgroup below which its pods live unless a request names a parent.
+    pub fn cgroup_parent(&self) -> &str {
+        &self.names.cgroup
+    }
+
+    /// What the daemon wrote to its standard error so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("huskd.log")).unwrap_or_default()
+    }
+
+    /// Runs `husk` against this daemon.
+    pub fn husk(&self, arguments: &[&str]) -> tools::Output {
+        let mut command = Command::new(tools::dist("husk"));
+        command.arg("--address").arg(self.address()).args(arguments);
+        tools::run(&mut command)
+    }
+
+    /// Runs `crictl` against this daemon.
+    pub fn crictl(&self, arguments: &[&str]) -> tools::Output {
+        let endpoint = format!("unix://{}", self.address().display());
+        let mut command = Command::new(tools::tool("crictl"));
+        command
+            .args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint, "--timeout", "20s"])
+            .args(arguments);
+        tools::run(&mut command)
+    }
+
+    /// Kills the daemon with SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().expect("kill the daemon");
+        child.wait().expect("wait for the daemon");
+        self.cri = None;
+    }
+
+    /// Ends the daemon with SIGTERM and waits until it is gone.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal the daemon");
+        let status = child.wait().expect("wait for the daemon");
+        assert!(
+            status.success(),
+            "huskd ended with {status} (signal {:?}):\n{}",
+            status.signal(),
+            self.log()
+        );
+        self.cri = None;
+    }
+
+    /// Starts the daemon again on the same directories.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the daemon runs already");
+        let notify = self.path("notify");
+        let _ = fs::remove_file(&notify);
+        let socket = UnixDatagram::bind(&notify).expect("bind the notification socket");
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set a timeout");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("huskd.log"))
+            .expect("open the log");
+        let child = Command::new(tools::dist("huskd"))
+            .arg("--config")
+            .arg(self.path("husk.toml"))
+            .arg("--root")
+            .arg(self.path("root"))
+            .arg("--state")
+            .arg(self.path("state"))
+            .arg("--address")
+            .arg(self.address())
+            .arg("--cni-conf-dir")
+            .arg(self.path("cni"))
+            .arg("--registry-config-dir")
+            .arg(self.path("certs.d"))
+            .args(&self.flags)
+            .env("NOTIFY_SOCKET", &notify)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start huskd; `make build` makes it");
+        self.child = Some(child);
+        self.wait_ready(&socket);
+        self.cri = Some(Cri::connect(&self.address()));
+    }
+
+    fn wait_ready(&self, socket: &UnixDatagram) {
+        let mut buffer = [0u8; 4096];
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(length)
+                    if buffer[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") =>
+                {
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => panic!("huskd is not ready: {error}\n{}", self.log()),
+            }
+        }
+    }
+
+    /// Removes every pod and image's use, ends the daemon and proves that the node is as before. Called by drop; a test
+    /// that wants the proof in the middle calls it itself.
+    pub fn finish(&mut self) {
+        if self.child.is_none() {
+            self.spawn();
+        }
+        for pod in
+            self.cri().list_pod_sandbox(crate::v1::ListPodSandboxRequest::default()).expect("list pods").items
+        {
+            self.cri()
+                .remove_pod_sandbox(crate::v1::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() })
+                .unwrap_or_else(|status| panic!("remove pod {}: {status}\n{}", pod.id, self.log()));
+        }
+        self.before.assert_unchanged(self.dir.path(), &self.names.cgroup);
+        self.stop();
+        node::remove_network(&self.names.bridge, &self.names.table);
+    }
+
+    /// The daemon's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "--- huskd's log ---\n{}", self.log());
+            self.clean_up_after_failure();
+        } else {
+            self.finish();
+        }
+    }
+}
+
+impl Daemon {
+    /// Best effort, so that one failed test does not make the next ones fail.
+    fn clean_up_after_failure(&mut self) {
+        node::kill_cgroup(&self.names.cgroup);
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        node::kill_processes_of(self.dir.path());
+        node::unmount_below(self.dir.path());
+        node::remove_cgroup(&self.names.cgroup);
+        node::remove_network(&self.names.bridge, &self.names.table);
+    }
+}

@@ -1,0 +1,172 @@
+//! What happens when processes die at the wrong moment.
+
+use std::{fs, time::Duration};
+
+use husk_e2e::{Daemon, container, eventually, pod, v1, with_command};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn pod_state(husk: &Daemon, id: &str) -> v1::PodSandboxState {
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+    husk.cri().pod_sandbox_status(request).expect("status of the pod").status.expect("a status").state()
+}
+
+#[test]
+fn containers_do_not_notice_that_huskd_was_killed() {
+    let mut husk = Daemon::start();
+    let config = pod("survivor", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let ticking = husk.cri().run(
+        &pod_id,
+        &config,
+        &with_command("ticking", "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done"),
+    );
+    let fading = husk.cri().run(
+        &pod_id,
+        &config,
+        &with_command("fading", "while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 42"),
+    );
+    let (_, pid, _) =
+        husk.cri().exec(&ticking, &["sh", "-c", "cat /proc/*/comm | sort | head -1; echo $PPID"]).unwrap();
+    let log = husk.cri().container(&ticking).unwrap().log_path;
+    let started_at = husk.cri().container(&ticking).unwrap().started_at;
+    // The other container ends while nobody listens: through its writable layer, which is a directory of the node.
+    let go = husk.path(&format!("root/containers/{fading}/upper/tmp"));
+    husk.kill();
+
+    let before = fs::read_to_string(&log).unwrap().lines().count();
+    eventually("the log goes on without huskd", Duration::from_secs(10), || {
+        (fs::read_to_string(&log).unwrap().lines().count() > before + 10).then_some(())
+    });
+    fs::create_dir_all(&go).unwrap();
+    fs::write(go.join("go"), "").unwrap();
+    let record = husk.path(&format!("state/pods/{pod_id}/containers/{fading}/state.json"));
+    eventually("the exit is recorded without huskd", Duration::from_secs(10), || {
+        fs::read_to_string(&record).ok().filter(|text| text.contains("42")).map(drop)
+    });
+
+    husk.spawn();
+    let status = husk.cri().container(&ticking).unwrap();
+    assert_eq!((status.state(), status.started_at), (v1::ContainerState::ContainerRunning, started_at));
+    let ended = husk.cri().container(&fading).unwrap();
+    assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 42));
+    assert!(ended.finished_at > ended.started_at);
+    assert_eq!(pod_state(&husk, &pod_id), v1::PodSandboxState::SandboxReady);
+    assert_eq!(
+        husk.cri().exec(&ticking, &["sh", "-c", "cat /proc/*/comm | sort | head -1; echo $PPID"]).unwrap().1,
+        pid
+    );
+
+    husk.cri().stop(&ticking, 0).unwrap();
+    let text = fs::read_to_string(&log).unwrap();
+    let numbers: Vec<usize> =
+        text.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len()), "no line is lost or doubled");
+}
+
+#[test]
+fn a_created_container_can_be_started_by_the_next_huskd() {
+    let mut husk = Daemon::start();
+    let config = pod("created", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().create(&pod_id, &config, &with_command("main", "exit 6")).unwrap();
+    husk.kill();
+    husk.spawn();
+    assert_eq!(husk.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerCreated);
+    husk.cri().start(&id).unwrap();
+    assert_eq!(husk.cri().wait_exit(&id).exit_code, 6);
+}
+
+#[test]
+fn huskd_can_be_killed_at_any_moment_of_a_pods_start() {
+    let mut husk = Daemon::start();
+    for round in 0..12u32 {
+        let config = pod(&format!("moment-{round}"), &husk.path("logs"));
+        let request =
+            v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+        let mut client = husk.cri().runtime();
+        husk.cri().block_on(async {
+            let start = tokio::time::timeout(
+                Duration::from_micros(u64::from(round) * 700),
+                client.run_pod_sandbox(request),
+            );
+            // Whether it ended in time is the point of the lottery, not an error.
+            let _ = start.await;
+        });
+        husk.kill();
+        husk.spawn();
+        for item in husk.cri().list_pod_sandbox(v1::ListPodSandboxRequest::default()).unwrap().items {
+            if item.state() == v1::PodSandboxState::SandboxReady {
+                let id = husk.cri().run(&item.id, &config, &with_command("main", "exit 0"));
+                assert_eq!(
+                    husk.cri().wait_exit(&id).exit_code,
+                    0,
+                    "a pod that is READY after the kill works"
+                );
+            }
+            husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: item.id }).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_pod_whose_pause_process_dies_is_not_ready_and_can_be_removed() {
+    let husk = Daemon::start();
+    let config = pod("nopause", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    husk.cri().run(&pod_id, &config, &container("main"));
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.clone(), verbose: true };
+    let info = husk.cri().pod_sandbox_status(request).unwrap().info;
+    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
+    let pid = info["pid"].as_i64().expect("the pause's pid in the verbose status");
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    eventually("the pod is not ready", Duration::from_secs(10), || {
+        (pod_state(&husk, &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
+    });
+}
+
+#[test]
+fn a_pod_whose_monitor_dies_is_reported_and_can_be_removed() {
+    let husk = Daemon::start();
+    let config = pod("nomonitor", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &container("main"));
+    let monitor: serde_json::Value = serde_json::from_str(
+        &fs::read_to_string(husk.path(&format!("state/pods/{pod_id}/monitor.json"))).unwrap(),
+    )
+    .unwrap();
+    let pid = monitor["pid"].as_i64().expect("the monitor's pid");
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    eventually("the pod is not ready", Duration::from_secs(10), || {
+        (pod_state(&husk, &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
+    });
+    let ended = husk.cri().wait_exit(&id);
+    assert_eq!(ended.exit_code, 255, "an exit that nobody saw has no code of its own");
+}
+
+#[test]
+fn a_graceful_stop_keeps_pods_running() {
+    let mut husk = Daemon::start();
+    let config = pod("graceful", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &container("main"));
+    husk.stop();
+    husk.spawn();
+    assert_eq!(husk.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerRunning);
+}
+
+#[test]
+fn records_that_cannot_be_read_are_reported_and_removable() {
+    let mut husk = Daemon::start();
+    let config = pod("corrupt", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &container("main"));
+    husk.kill();
+    fs::write(husk.path(&format!("state/pods/{pod_id}/containers/{id}/container.json")), "{ not json")
+        .unwrap();
+    husk.spawn();
+    let listed = husk.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers;
+    assert!(
+        listed.iter().any(|c| c.id == id && c.state() == v1::ContainerState::ContainerUnknown),
+        "{listed:?}"
+    );
+}

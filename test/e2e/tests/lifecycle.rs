@@ -1,0 +1,325 @@
+//! A pod's life through the CRI: what a kubelet asks for, seen from outside.
+
+use std::{fs, time::Duration};
+
+use husk_e2e::{Daemon, container, eventually, pod, v1, with_command};
+use tonic::Code;
+
+/// Content of a CRI log, tags and time stamps removed.
+fn log_text(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.splitn(4, ' ').nth(3))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn a_pod_lives_from_run_to_remove() {
+    let husk = Daemon::start();
+    let config = pod("life", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).expect("run the pod");
+
+    let status = husk
+        .cri()
+        .pod_sandbox_status(v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.clone(), verbose: true })
+        .unwrap()
+        .status
+        .unwrap();
+    assert_eq!(status.state(), v1::PodSandboxState::SandboxReady);
+    assert!(status.network.unwrap().ip.parse::<std::net::Ipv4Addr>().is_ok());
+
+    let id =
+        husk.cri().create(&pod_id, &config, &with_command("main", "echo out; echo err >&2; exit 7")).unwrap();
+    let created = husk.cri().container(&id).unwrap();
+    assert_eq!(created.state(), v1::ContainerState::ContainerCreated);
+    assert_eq!(created.started_at, 0);
+    husk.cri().start(&id).unwrap();
+    let ended = husk.cri().wait_exit(&id);
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (7, "Error"));
+    assert!(ended.created_at <= ended.started_at && ended.started_at <= ended.finished_at);
+    assert_eq!(log_text(&ended.log_path), "out\nerr\n", "the log is complete when EXITED is visible");
+    assert!(ended.image_ref.contains("sha256:"), "{}", ended.image_ref);
+
+    husk.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
+    let listed = husk.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers;
+    assert_eq!(listed.len(), 1, "containers of a stopped pod stay listed");
+    husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
+    assert!(husk.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers.is_empty());
+}
+
+#[test]
+fn exit_codes_signals_and_memory_kills_are_told_apart() {
+    let husk = Daemon::start();
+    let config = pod("exits", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    for (name, script, code, reason) in [
+        ("zero", "exit 0", 0, "Completed"),
+        ("three", "exit 3", 3, "Error"),
+        ("killed", "kill -9 $$", 137, "Error"),
+        ("terminated", "kill -15 $$", 143, "Error"),
+    ] {
+        let id = husk.cri().run(&pod_id, &config, &with_command(name, script));
+        let ended = husk.cri().wait_exit(&id);
+        assert_eq!((ended.exit_code, ended.reason.as_str()), (code, reason), "{name}");
+    }
+    let mut hungry = with_command("hungry", "exec dd if=/dev/zero of=/dev/null bs=64M");
+    hungry.linux.as_mut().unwrap().resources =
+        Some(v1::LinuxContainerResources { memory_limit_in_bytes: 16 << 20, ..Default::default() });
+    let id = husk.cri().run(&pod_id, &config, &hungry);
+    let ended = husk.cri().wait_exit(&id);
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+}
+
+#[test]
+fn a_command_that_does_not_exist_fails_the_start_and_ends_the_container() {
+    let husk = Daemon::start();
+    let config = pod("nocommand", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let mut missing = container("missing");
+    missing.command = vec!["/no/such/program".to_owned()];
+    let id = husk.cri().create(&pod_id, &config, &missing).unwrap();
+    let status = husk.cri().start(&id).expect_err("the start fails");
+    assert!(status.message().contains("/no/such/program"), "{status}");
+    assert!(status.message().to_lowercase().contains("no such file"), "{status}");
+    let ended = husk.cri().wait_exit(&id);
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (128, "StartError"));
+}
+
+#[test]
+fn stop_gives_the_grace_and_then_kills() {
+    let husk = Daemon::start();
+    let config = pod("grace", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let polite = husk.cri().run(
+        &pod_id,
+        &config,
+        &with_command("polite", "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.1; done"),
+    );
+    let log = husk.cri().container(&polite).unwrap().log_path;
+    eventually("the trap is set", Duration::from_secs(10), || log_text(&log).contains("up").then_some(()));
+    husk.cri().stop(&polite, 20).unwrap();
+    let ended = husk.cri().container(&polite).unwrap();
+    assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 4));
+    assert_eq!(log_text(&log), "up\nbye\n");
+
+    let stubborn = husk.cri().run(
+        &pod_id,
+        &config,
+        &with_command("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done"),
+    );
+    let log = husk.cri().container(&stubborn).unwrap().log_path;
+    eventually("the trap is set", Duration::from_secs(10), || log_text(&log).contains("up").then_some(()));
+    husk.cri().stop(&stubborn, 1).unwrap();
+    assert_eq!(husk.cri().container(&stubborn).unwrap().exit_code, 137);
+}
+
+#[test]
+fn a_retry_of_the_same_request_gets_the_same_object() {
+    let husk = Daemon::start();
+    let config = pod("retry", &husk.path("logs"));
+    let cri = husk.cri();
+    let request = v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+    let (first, second) = cri.block_on(async {
+        let (mut a, mut b) = (cri.runtime(), cri.runtime());
+        tokio::join!(a.run_pod_sandbox(request.clone()), b.run_pod_sandbox(request))
+    });
+    let (first, second) = (first.unwrap().into_inner(), second.unwrap().into_inner());
+    assert_eq!(first.pod_sandbox_id, second.pod_sandbox_id, "concurrent retries join");
+    assert_eq!(cri.list_pod_sandbox(v1::ListPodSandboxRequest::default()).unwrap().items.len(), 1);
+}
+
+#[test]
+fn limits_are_in_the_cgroup_and_can_be_updated() {
+    let husk = Daemon::start();
+    let config = pod("limits", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let mut limited = container("limited");
+    limited.linux.as_mut().unwrap().resources = Some(v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 50_000,
+        cpu_shares: 512,
+        memory_limit_in_bytes: 64 << 20,
+        ..Default::default()
+    });
+    let id = husk.cri().run(&pod_id, &config, &limited);
+    let read = |file: &str| {
+        let relative = format!("{}/husk-{pod_id}/{id}/{file}", husk.cgroup_parent().trim_start_matches('/'));
+        ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"]
+            .iter()
+            .find_map(|hierarchy| fs::read_to_string(format!("{hierarchy}/{relative}")).ok())
+            .map(|text| text.trim().to_owned())
+    };
+    let memory = || read("memory.limit_in_bytes").or_else(|| read("memory.max")).expect("a memory limit");
+    let cpu = || read("cpu.cfs_quota_us").or_else(|| read("cpu.max")).expect("a cpu limit");
+    assert_eq!(memory(), (64u64 << 20).to_string());
+    assert!(cpu().starts_with("50000"));
+    husk.cri()
+        .update_container_resources(v1::UpdateContainerResourcesRequest {
+            container_id: id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                cpu_quota: 80_000,
+                cpu_period: 100_000,
+                memory_limit_in_bytes: 96 << 20,
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .unwrap();
+    assert_eq!(memory(), (96u64 << 20).to_string());
+    assert!(cpu().starts_with("80000"));
+    let reported = husk.cri().container(&id).unwrap().resources.unwrap().linux.unwrap();
+    assert_eq!(
+        (reported.memory_limit_in_bytes, reported.cpu_quota, reported.cpu_shares),
+        (96 << 20, 80_000, 512)
+    );
+}
+
+#[test]
+fn exec_returns_both_outputs_the_exit_code_and_kills_what_takes_too_long() {
+    let husk = Daemon::start();
+    let config = pod("exec", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &container("main"));
+    assert_eq!(
+        husk.cri().exec(&id, &["sh", "-c", "echo -n out; echo -n err >&2; exit 5"]).unwrap(),
+        (5, "out".to_owned(), "err".to_owned())
+    );
+    let status = husk
+        .cri()
+        .exec_sync(v1::ExecSyncRequest {
+            container_id: id.clone(),
+            cmd: vec!["sh".into(), "-c".into(), "sleep 4321 & sleep 4321".into()],
+            timeout: 1,
+        })
+        .expect_err("the command takes too long");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    let (_, processes, _) = husk.cri().exec(&id, &["ps"]).unwrap();
+    assert!(!processes.contains("4321"), "{processes}");
+    let status = husk.cri().exec(&id, &["/no/such"]).expect_err("no such command");
+    assert!(status.message().contains("/no/such"), "{status}");
+}
+
+#[test]
+fn a_log_can_be_rotated_under_a_flood_without_losing_a_line() {
+    const LINES: usize = 200_000;
+    let husk = Daemon::start();
+    let config = pod("flood", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &with_command("flood", &format!("seq 1 {LINES}")));
+    let path = husk.cri().container(&id).unwrap().log_path;
+    let mut parts = Vec::new();
+    while husk.cri().container(&id).unwrap().state() == v1::ContainerState::ContainerRunning
+        && parts.len() < 50
+    {
+        let rotated = format!("{path}.{}", parts.len());
+        fs::rename(&path, &rotated).unwrap();
+        parts.push(rotated);
+        match husk.cri().reopen_container_log(v1::ReopenContainerLogRequest { container_id: id.clone() }) {
+            Ok(_) => assert!(fs::exists(&path).unwrap(), "the new log exists when the call returns"),
+            Err(_) => assert_eq!(husk.cri().wait_exit(&id).exit_code, 0),
+        }
+    }
+    husk.cri().wait_exit(&id);
+    parts.push(path);
+    let text: String = parts.iter().map(|part| log_text(part)).collect();
+    let expected: String = (1..=LINES).map(|number| format!("{number}\n")).collect();
+    assert!(text == expected, "{} bytes of {} arrived", text.len(), expected.len());
+}
+
+#[test]
+fn many_pods_start_and_stop_at_once() {
+    let husk = Daemon::start();
+    let cri = husk.cri();
+    let logs = husk.path("logs");
+    let ids = cri.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..24 {
+            let mut client = cri.runtime();
+            let config = pod(&format!("many-{number}"), &logs);
+            tasks.spawn(async move {
+                let request =
+                    v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+                let pod_id = client.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id;
+                let request = v1::CreateContainerRequest {
+                    pod_sandbox_id: pod_id.clone(),
+                    config: Some(container("main")),
+                    sandbox_config: Some(config),
+                };
+                let container_id = client.create_container(request).await.unwrap().into_inner().container_id;
+                client.start_container(v1::StartContainerRequest { container_id }).await.unwrap();
+                pod_id
+            });
+        }
+        tasks.join_all().await
+    });
+    let mut addresses: Vec<String> = ids
+        .iter()
+        .map(|id| {
+            let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
+            cri.pod_sandbox_status(request).unwrap().status.unwrap().network.unwrap().ip
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 24, "every pod has an address of its own");
+    let running = cri.list_containers(v1::ListContainersRequest::default()).unwrap().containers;
+    assert!(running.iter().all(|container| container.state() == v1::ContainerState::ContainerRunning));
+    assert_eq!(running.len(), 24);
+}
+
+#[test]
+fn nothing_of_a_running_container_is_in_the_nodes_mount_table_but_its_network_namespace() {
+    let husk = Daemon::start();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let config = pod("mounts", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let volume = husk.path("volume");
+    fs::create_dir(&volume).unwrap();
+    let mut mounting = container("main");
+    mounting.mounts.push(v1::Mount {
+        container_path: "/data".into(),
+        host_path: volume.display().to_string(),
+        ..Default::default()
+    });
+    let id = husk.cri().run(&pod_id, &config, &mounting);
+    assert_eq!(husk.cri().exec(&id, &["touch", "/data/file"]).unwrap().0, 0);
+    assert!(volume.join("file").exists());
+    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mine = husk.dir().display().to_string();
+    let new: Vec<&str> =
+        after.lines().filter(|line| line.contains(&mine) && !before.contains(*line)).collect();
+    assert_eq!(new.len(), 1, "{new:#?}");
+    assert!(new[0].contains(&format!("netns/{pod_id}")) && new[0].contains("nsfs"), "{}", new[0]);
+}
+
+#[test]
+fn stats_follow_the_container() {
+    let husk = Daemon::start();
+    let config = pod("stats", &husk.path("logs"));
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(
+        &pod_id,
+        &config,
+        &with_command("busy", "dd if=/dev/zero of=/file bs=1M count=8 2>/dev/null; while :; do :; done"),
+    );
+    let stats = || {
+        husk.cri()
+            .container_stats(v1::ContainerStatsRequest { container_id: id.clone() })
+            .unwrap()
+            .stats
+            .unwrap()
+    };
+    let first = stats();
+    let usage = |stats: &v1::ContainerStats| {
+        stats.cpu.as_ref().unwrap().usage_core_nano_seconds.as_ref().unwrap().value
+    };
+    eventually("CPU time grows", Duration::from_secs(10), || {
+        (usage(&stats()) > usage(&first) + 50_000_000).then_some(())
+    });
+    assert!(stats().memory.unwrap().working_set_bytes.unwrap().value > 0);
+    eventually("the written file is counted", Duration::from_secs(30), || {
+        (stats().writable_layer?.used_bytes?.value >= 8 << 20).then_some(())
+    });
+}
