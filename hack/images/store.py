@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
+
+usage: store.py --store DIR --bin DIR [--bench DIR]
+
+--bin holds busybox, server, nnp and pause (static binaries); --bench holds layer-*.tar.gz for the benchmark image.
+The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
+"""
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+DOCKER = {
+    "index": "application/vnd.docker.distribution.manifest.list.v2+json",
+    "manifest": "application/vnd.docker.distribution.manifest.v2+json",
+    "config": "application/vnd.docker.container.image.v1+json",
+    "gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+}
+OCI = {
+    "index": "application/vnd.oci.image.index.v1+json",
+    "manifest": "application/vnd.oci.image.manifest.v1+json",
+    "config": "application/vnd.oci.image.config.v1+json",
+    "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
+    "plain": "application/vnd.oci.image.layer.v1.tar",
+}
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CREATED = "2024-01-01T00:00:00Z"
+PASSWD = """root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/bin/false
+bin:x:2:2:bin:/bin:/bin/false
+www-data:x:33:33:www-data:/var/www:/bin/false
+nobody:x:65534:65534:nobody:/home:/bin/false
+"""
+GROUP = """root:x:0:
+daemon:x:1:
+bin:x:2:
+tty:x:5:
+www-data:x:33:
+nogroup:x:65534:
+"""
+
+
+def digest(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Layer:
+    """A layer's tar, and how it is compressed."""
+
+    def __init__(self, tar, compression="gzip"):
+        self.diff_id = digest(tar)
+        self.compression = compression
+        if compression == "gzip":
+            self.blob = gzip.compress(tar, compresslevel=6, mtime=0)
+        elif compression == "zstd":
+            self.blob = subprocess.run(["zstd", "-q", "-c", "-3"], input=tar, stdout=subprocess.PIPE, check=True).stdout
+        else:
+            self.blob = tar
+
+    @classmethod
+    def from_gzip(cls, path):
+        layer = cls.__new__(cls)
+        layer.compression = "gzip"
+        layer.blob = Path(path).read_bytes()
+        layer.diff_id = digest(gzip.decompress(layer.blob))
+        return layer
+
+
+class Tree:
+    """Collects the entries of a layer, in order."""
+
+    def __init__(self):
+        self.buffer = io.BytesIO()
+        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
+
+    def _entry(self, name, mode, kind, data=b"", target=""):
+        info = tarfile.TarInfo(name)
+        info.mode, info.type, info.size, info.linkname = mode, kind, len(data), target
+        info.mtime = 1704067200
+        self.tar.addfile(info, io.BytesIO(data))
+        return self
+
+    def directory(self, name, mode=0o755):
+        return self._entry(name, mode, tarfile.DIRTYPE)
+
+    def file(self, name, data, mode=0o644):
+        return self._entry(name, mode, tarfile.REGTYPE, data if isinstance(data, bytes) else data.encode())
+
+    def hard_link(self, name, target):
+        return self._entry(name, 0o755, tarfile.LNKTYPE, target=target)
+
+    def layer(self, compression="gzip"):
+        self.tar.close()
+        return Layer(self.buffer.getvalue(), compression)
+
+
+class Store:
+    """A registry's storage directory: blobs by digest, and per repository links to them."""
+
+    def __init__(self, root):
+        self.base = Path(root) / "docker/registry/v2"
+        self.digests = {}
+
+    def _link(self, path, value):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "link").write_text(value)
+
+    def blob(self, repository, data, kind):
+        name = digest(data)
+        hexa = name.removeprefix("sha256:")
+        path = self.base / "blobs/sha256" / hexa[:2] / hexa / "data"
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            path.write_bytes(data)
+        self._link(self.base / "repositories" / repository / kind / "sha256" / hexa, name)
+        return name
+
+    def tag(self, repository, tag, name):
+        tags = self.base / "repositories" / repository / "_manifests/tags" / tag
+        self._link(tags / "current", name)
+        self._link(tags / "index/sha256" / name.removeprefix("sha256:"), name)
+
+    def _platform(self, repository, types, architecture, config, layers):
+        document = {
+            "architecture": architecture,
+            "os": "linux",
+            "created": CREATED,
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+            "history": [{"created": CREATED, "created_by": "hack/images"} for _ in layers],
+        }
+        data = json.dumps(document, sort_keys=True).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": types["manifest"],
+            "config": {"mediaType": types["config"], "size": len(data), "digest": self.blob(repository, data, "_layers")},
+            "layers": [
+                {"mediaType": types[layer.compression], "size": len(layer.blob), "digest": self.blob(repository, layer.blob, "_layers")}
+                for layer in layers
+            ],
+        }
+        data = json.dumps(manifest, sort_keys=True).encode()
+        name = self.blob(repository, data, "_manifests/revisions")
+        return {
+            "mediaType": types["manifest"],
+            "size": len(data),
+            "digest": name,
+            "platform": {"architecture": architecture, "os": "linux"},
+        }
+
+    def image(self, repository, tags, config, layers, types=DOCKER, index=True):
+        """Stores an image under its tags; returns the digest that the tags point to."""
+        config = {"Env": [PATH], **config}
+        entry = self._platform(repository, types, "amd64", config, layers)
+        name = entry["digest"]
+        if index:
+            # The other architecture comes first, so that taking the first entry is a mistake that shows.
+            entries = [self._platform(repository, types, "arm64", config, layers), entry]
+            document = {"schemaVersion": 2, "mediaType": types["index"], "manifests": entries}
+            name = self.blob(repository, json.dumps(document, sort_keys=True).encode(), "_manifests/revisions")
+        for tag in tags:
+            self.tag(repository, tag, name)
+            self.digests[f"{repository}:{tag}"] = name
+        return name
+
+
+def busybox_tree(binaries, passwd=PASSWD, group=GROUP):
+    """A root file system of hard links to one busybox: a masked /bin/ls must not mask /bin/sh."""
+    busybox = (binaries / "busybox").read_bytes()
+    applets = subprocess.run([str(binaries / "busybox"), "--list"], stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    tree = Tree()
+    for name, mode in (
+        ("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("proc", 0o755), ("root", 0o700), ("run", 0o755),
+        ("sys", 0o755), ("tmp", 0o1777), ("usr", 0o755), ("usr/bin", 0o755), ("usr/sbin", 0o755), ("usr/local", 0o755),
+        ("usr/local/bin", 0o755), ("var", 0o755), ("var/run", 0o755), ("var/www", 0o755),
+    ):  # fmt: skip
+        tree.directory(name, mode)
+    tree.file("bin/busybox", busybox, 0o755)
+    for applet in applets:
+        if applet != "busybox":
+            tree.hard_link(f"bin/{applet}", "bin/busybox")
+    return tree.file("etc/passwd", passwd).file("etc/group", group)
+
+
+def write_images(store, binaries, bench):
+    base = busybox_tree(binaries).layer()
+    server = (binaries / "server").read_bytes()
+    nginx = Tree().file("usr/sbin/nginx", server, 0o755).layer()
+    httpd = Tree().file("usr/local/bin/httpd", server, 0o755).layer()
+    nnp = Tree().file("usr/local/bin/nnp", (binaries / "nnp").read_bytes(), 0o6755).layer()
+    pause = Tree().file("pause", (binaries / "pause").read_bytes(), 0o755).layer()
+    shell = {"Cmd": ["sh"]}
+
+    store.image("e2e-test-images/busybox", ["1.29-2"], shell, [base], OCI)
+    serve = {"Entrypoint": ["nginx"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
+    store.image("e2e-test-images/nginx", ["1.14-2"], serve, [base, nginx])
+    serve = {"Cmd": ["httpd"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGINT"}
+    store.image("e2e-test-images/httpd", ["2.4.39-4"], serve, [base, httpd])
+    store.image("e2e-test-images/nonewprivs", ["1.3"], {"Cmd": ["nnp"]}, [base, nnp])
+    store.image("pause", ["3.9"], {"Entrypoint": ["/pause"], "User": "65535:65535"}, [pause])
+    # What the peers run as sandbox: another image than 3.9, whose tags critest counts.
+    store.image("pause", ["3.10.2"], {"Entrypoint": ["/pause"], "User": "65535:65535", "Labels": {"for": "sandboxes"}}, [pause])
+
+    staging = "k8s-staging-cri-tools"
+    store.image(f"{staging}/hostnet-nginx-amd64", ["latest"], {"Entrypoint": ["nginx", "12003"]}, [base, nginx])
+    marker = lambda name: Tree().file(name, name).layer()  # noqa: E731
+    for name in ("latest", "1", "2", "3"):
+        store.image(f"{staging}/test-image-{name}", ["latest"], shell, [base, marker(f"test-image-{name}")])
+    store.image(f"{staging}/test-image-digest", ["test"], shell, [base, marker("test-image-digest")])
+    for tag in ("test", "all"):
+        store.image(f"{staging}/test-image-tag", [tag], shell, [base, marker(tag)], OCI)
+    store.image(f"{staging}/test-image-tags", ["1", "2", "3"], shell, [base, marker("same-image")])
+    for name, user in (
+        ("uid", "1002"), ("username", "www-data"), ("uid-group", "1003:1004"), ("username-group", "www-data:1004"),
+    ):  # fmt: skip
+        store.image(f"{staging}/test-image-user-{name}", ["latest"], {"User": user, **shell}, [base])
+    groups = GROUP + "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
+    users = PASSWD + "default-user:x:1000:1000::/home:/bin/sh\n"
+    predefined = Tree().file("etc/passwd", users).file("etc/group", groups).layer()
+    store.image(f"{staging}/test-image-predefined-group", ["latest"], {"User": "1000", **shell}, [base, predefined])
+
+    # Not of critest: the same files in each compression, and a plain manifest without an index.
+    for compression in ("gzip", "zstd", "plain"):
+        store.image("husk-test/busybox", [compression], shell, [busybox_tree(binaries).layer(compression)], OCI, index=False)
+    store.image("husk-test/busybox", ["docker"], shell, [base], DOCKER, index=False)
+    if bench:
+        layers = [Layer.from_gzip(path) for path in sorted(Path(bench).glob("layer-*.tar.gz"))]
+        store.image("husk-bench/layers", ["8"], shell, layers)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--bin", type=Path, required=True)
+    parser.add_argument("--bench", type=Path)
+    options = parser.parse_args()
+    store = Store(options.store)
+    write_images(store, options.bin, options.bench)
+    # Repositories of the three hosts do not collide, so one flat registry serves them all.
+    (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    main()

@@ -1,0 +1,166 @@
+# shellcheck shell=bash
+# Shared by hack/registry, critest, kubelet and bench: daemons of one's own in a directory of their own. Source it.
+#
+# Callers that start daemons first call `in_private_namespaces "$@"`: everything then runs under new mount, network and
+# pid namespaces, so that two runs do not meet at a port, a bridge or a firewall table, and nothing outlives the run.
+
+hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+die() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already.
+in_private_namespaces() {
+    [ "$(id -u)" -eq 0 ] || die "must run as root"
+    if [ -n "${HUSK_HACK_INSIDE:-}" ]; then
+        unset HUSK_HACK_INSIDE
+        # The kubelet and mount propagation need a shared root; this one is only ours.
+        mount --make-rshared /
+        ip link set lo up
+        return
+    fi
+    HUSK_HACK_INSIDE=1 exec unshare --mount --net --pid --fork --kill-child --mount-proc -- "$0" "$@"
+}
+
+# make_work_dir: sets $work. Short, because sockets lie in it; on a disk, but the daemons' state is a tmpfs as in /run.
+make_work_dir() {
+    work=$(mktemp -d "${HUSK_WORK:-/var/tmp}/h.XXXXXX")
+    mkdir "$work/run" "$work/root"
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# wait_for WHAT SECONDS COMMAND...: until COMMAND succeeds; fails early when the daemon $daemon_pid has ended.
+wait_for() {
+    local what=$1 deadline=$((SECONDS + $2))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if ! kill -0 "$daemon_pid" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+            [ ! -s "$daemon_log" ] || tail -n 20 "$daemon_log" >&2
+            die "$what did not come up; its log is $daemon_log"
+        fi
+        sleep 0.05
+    done
+}
+
+# write_registry_config STORE PORT FILE [HTPASSWD]
+write_registry_config() {
+    cat >"$3" <<EOF
+version: 0.1
+log: { level: warn, accesslog: { disabled: true } }
+storage:
+  filesystem: { rootdirectory: $1 }
+  cache: { blobdescriptor: inmemory }
+  # The store is a cache that all runs share.
+  maintenance: { readonly: { enabled: true } }
+http: { addr: "127.0.0.1:$2", secret: none }
+EOF
+    [ -z "${4:-}" ] || printf 'auth:\n  htpasswd: { realm: husk, path: %s }\n' "$4" >>"$3"
+}
+
+# write_certs_d DIRECTORY PORT: hosts.toml files that send the three hosts of the test images to the registry.
+write_certs_d() {
+    local host
+    for host in registry.k8s.io gcr.io k8s.gcr.io; do
+        mkdir -p "$1/$host"
+        printf 'server = "https://%s"\n\n[host."http://127.0.0.1:%s"]\n  capabilities = ["pull", "resolve"]\n' "$host" "$2" \
+            >"$1/$host/hosts.toml"
+    done
+}
+
+# start_registry STORE: in $work; sets $registry_port and writes $work/certs.d.
+start_registry() {
+    registry_port=$(free_port)
+    write_registry_config "$1" "$registry_port" "$work/registry.yml"
+    daemon_log=$work/registry.log
+    OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/registry.yml" >"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    wait_for "the registry" 20 curl -fsS "http://127.0.0.1:$registry_port/v2/"
+    write_certs_d "$work/certs.d" "$registry_port"
+}
+
+# write_conflist DIRECTORY BRIDGE SUBNET DATADIR: containerd's usual bridge network.
+write_conflist() {
+    mkdir -p "$1"
+    cat >"$1/10-bridge.conflist" <<EOF
+{
+  "cniVersion": "1.0.0",
+  "name": "$2",
+  "plugins": [
+    {
+      "type": "bridge", "bridge": "$2", "isGateway": true, "ipMasq": true, "promiscMode": true,
+      "ipam": {
+        "type": "host-local", "dataDir": "$4",
+        "ranges": [[{ "subnet": "$3" }]], "routes": [{ "dst": "0.0.0.0/0" }]
+      }
+    },
+    { "type": "portmap", "capabilities": { "portMappings": true } }
+  ]
+}
+EOF
+}
+
+# start_containerd NAME: the peer, in $work/NAME; sets $socket, $daemon_pid and $daemon_log.
+start_containerd() {
+    local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
+    bin=$(dirname "$("$hack/tools/path" containerd)")
+    mkdir -p "$dir" "$work/run/$1"
+    write_conflist "$dir/cni" "$1" 10.87.0.0/16 "$dir/ipam"
+    socket=$work/run/$1/c.sock
+    cat >"$dir/config.toml" <<EOF
+version = 4
+root = '$dir/root'
+state = '$work/run/$1/state'
+imports = []
+
+[$cri.images'.registry]
+config_path = '$work/certs.d'
+
+[$cri.runtime']
+# As the node does without CAP_SYS_RESOURCE; without effect where it has it and no pod asks for less than the daemon.
+restrict_oom_score_adj = true
+[$cri.runtime'.cni]
+bin_dirs = ['$("$hack/tools/path" cni)']
+conf_dir = '$dir/cni'
+[$cri.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+[$cri.runtime'.containerd.runtimes.runc.options]
+BinaryName = '$("$hack/tools/path" runc)'
+Root = '$work/run/$1/runc'
+
+[plugins.'io.containerd.internal.v1.opt']
+path = '$dir/opt'
+[plugins.'io.containerd.nri.v1.nri']
+socket_path = '$work/run/$1/nri.sock'
+[plugins.'io.containerd.server.v1.grpc']
+address = '$socket'
+EOF
+    daemon_log=$dir/log
+    PATH=$bin:$PATH "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    wait_for containerd 30 crictl_at "$socket" version
+}
+
+# start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
+start_husk() {
+    local dir=$work/$1 huskd=${HUSKD:-${HUSK_DIST:-$hack/../target/dist}/huskd}
+    [ -x "$huskd" ] || die "no huskd at $huskd: run 'make build', or set HUSKD"
+    mkdir -p "$dir/cni" "$work/run/$1"
+    [ "${2:-}" != cni ] || write_conflist "$dir/cni" "$1" 10.86.0.0/16 "$dir/ipam"
+    socket=$work/run/$1/h.sock
+    "$huskd" config default >"$dir/husk.toml"
+    daemon_log=$dir/log
+    "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
+        --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" >"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    wait_for huskd 30 crictl_at "$socket" version
+}
+
+# crictl_at SOCKET ARGS...
+crictl_at() {
+    local endpoint=unix://$1
+    shift
+    "$("$hack/tools/path" crictl)" --runtime-endpoint "$endpoint" --image-endpoint "$endpoint" --timeout 60s "$@"
+}

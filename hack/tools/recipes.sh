@@ -1,0 +1,94 @@
+# shellcheck shell=bash
+# One function a tool: builds it into the directory $1, as version $2. Sourced by build and path.
+#
+# Tools whose main module has `replace` lines, or is a test package, have a module directory here (go.mod and go.sum);
+# the others are installed by version, checked by Go's checksum database.
+
+tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools_cache=${HUSK_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/husk}/tools
+
+# Static, without debug information, and independent of the directory it was built in.
+go_env() { env GOFLAGS='-buildvcs=false -trimpath -modcacherw' GOTOOLCHAIN=auto CGO_ENABLED="${CGO_ENABLED:-0}" GOBIN="${GOBIN:-}" nice -n 10 go "$@"; }
+
+cri_version=sigs.k8s.io/cri-tools/pkg/version.Version
+build_crictl() { go_env build -C "$tools_dir/cri-tools" -ldflags "-s -w -X $cri_version=${2#v}" -o "$1/crictl" sigs.k8s.io/cri-tools/cmd/crictl; }
+build_critest() { go_env test -C "$tools_dir/cri-tools" -c -ldflags "-s -w -X $cri_version=${2#v}" -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest; }
+# critest --parallel runs it; the version that critest links.
+build_ginkgo() { go_env build -C "$tools_dir/cri-tools" -ldflags '-s -w' -o "$1/ginkgo" github.com/onsi/ginkgo/v2/ginkgo; }
+
+build_registry() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/distribution/distribution/v3/cmd/registry@$2"; }
+
+build_cni() {
+    local p=github.com/containernetworking/plugins/plugins
+    GOBIN=$1 go_env install -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$2" \
+        "$p/main/bridge@$2" "$p/main/loopback@$2" "$p/ipam/host-local@$2" "$p/meta/portmap@$2" "$p/meta/firewall@$2"
+}
+
+# Static as in its releases: a dynamic runc pays for ld.so at every start.
+build_runc() { CGO_ENABLED=1 GOBIN=$1 go_env install -tags 'seccomp netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static' "github.com/opencontainers/runc@$2"; }
+
+build_containerd() {
+    local p=github.com/containerd/containerd/v2 flags
+    flags="-s -w -X $p/version.Version=$2"
+    GOBIN=$1 go_env install -tags 'urfave_cli_no_docs osusergo netgo static_build' -ldflags "$flags" "$p/cmd/containerd@$2" "$p/cmd/ctr@$2"
+    GOBIN=$1 go_env install -tags 'urfave_cli_no_docs osusergo netgo static_build no_grpc' -ldflags "$flags" "$p/cmd/containerd-shim-runc-v2@$2"
+}
+
+build_kubelet() {
+    local v=k8s.io/component-base/version minor
+    minor=${2#v*.} minor=${minor%%.*}
+    go_env build -C "$tools_dir/kubelet" -ldflags "-s -w -X $v.gitVersion=$2 -X $v.gitMajor=1 -X $v.gitMinor=$minor" \
+        -o "$1/kubelet" k8s.io/kubernetes/cmd/kubelet
+}
+
+# tools_names: every name, in the order of the pins (quick ones first).
+tools_names() { awk '!/^#/ && NF { print $1 }' "$tools_dir/pins"; }
+tools_version() { awk -v n="$1" '$1 == n { print $2 }' "$tools_dir/pins"; }
+
+# tools_home NAME: the directory of NAME's build. Its name holds a hash of all that decides the content.
+tools_home() {
+    local name=$1 version module=/dev/null hash
+    version=$(tools_version "$name")
+    [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
+    case $name in
+    crictl | critest | ginkgo) module=cri-tools ;;
+    kubelet) module=kubelet ;;
+    esac
+    hash=$({
+        echo "$name $version"
+        declare -f go_env "build_$name"
+        [ $module = /dev/null ] || cat "$tools_dir/$module/go.mod" "$tools_dir/$module/go.sum"
+    } | sha256sum)
+    echo "$tools_cache/$name-${version#v}-${hash:0:12}"
+}
+
+# tools_build NAME: builds it unless it is there. Whole or not at all: built beside, then renamed; two at once wait.
+tools_build() {
+    local name=$1 home version start
+    home=$(tools_home "$name")
+    [ ! -d "$home" ] || return 0
+    command -v go >/dev/null || { echo "tools: go is not in PATH (see hack/install-deps)" >&2; return 1; }
+    mkdir -p "$tools_cache"
+    (
+        flock 9
+        [ ! -d "$home" ] || exit 0
+        version=$(tools_version "$name")
+        start=$SECONDS
+        echo "tools: building $name $version" >&2
+        rm -rf "$home.partial"
+        mkdir "$home.partial"
+        "build_$name" "$home.partial" "$version" >&2
+        mv "$home.partial" "$home"
+        echo "tools: built $name $version in $((SECONDS - start)) s" >&2
+    ) 9>"$tools_cache/.$name.lock"
+}
+
+# tools_path NAME: what callers use: the binary, or for cni (and containerd's companions) the directory of them.
+tools_path() {
+    local home
+    home=$(tools_home "$1")
+    case $1 in
+    cni) echo "$home" ;;
+    *) echo "$home/$1" ;;
+    esac
+}
