@@ -1,2 +1,38 @@
 //! The internal OCI runtime: namespaces, rootfs, cgroup, capabilities, seccomp, exec.
+//!
+//! A single-threaded caller (the pod's monitor) hands over a plan and gets a [`Child`]: one process, cloned straight
+//! into its cgroup, that sets itself up, reports each failure by [`Step`], and stops at a gate just before `execve`.
+//!
+//! ```text
+//! monitor                          child
+//!   clone3 ───────────────────────▶ join cgroup, open sources, join namespaces, mount, pivot_root, resolve the user
+//!   read_report ◀── Ready | Failed ─┤            (container and exec; pause has no gate)
+//!   open_gate ─────────────────────▶ user, capabilities, seccomp
+//!   read_report ◀── EOF | Failed ───┘ execve closes the socket: EOF is success
+//! ```
+//!
+//! Nothing is ever mounted in the caller's mount namespace, and no path inside a rootfs is resolved by string.
 #![forbid(unsafe_code)]
+
+mod child;
+mod container;
+mod error;
+mod exec;
+mod plan;
+mod report;
+mod sandbox;
+mod user;
+
+pub use self::{
+    child::Child,
+    container::spawn_container,
+    error::{Error, Result},
+    exec::spawn_exec,
+    plan::{
+        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, NetNs, PidNs,
+        Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
+    },
+    report::{Failure, Ready, Report, Step},
+    sandbox::spawn_sandbox,
+    user::{GroupRequest, ResolvedUser, UserName, UserRequest},
+};

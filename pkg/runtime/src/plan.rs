@@ -1,0 +1,193 @@
+//! What to run: the inputs of the three spawn functions. Plans own their descriptors; spawning closes them.
+
+use std::{os::fd::OwnedFd, path::PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+
+use crate::{ResolvedUser, UserRequest};
+
+/// The cgroup a child is put into before it does anything else.
+#[derive(Debug, Default)]
+pub struct CgroupTarget {
+    /// `cgroup.procs` of every hierarchy that the child has to write itself into, open for writing.
+    pub procs: Vec<OwnedFd>,
+    /// Directory in the v2 tree for `CLONE_INTO_CGROUP`: the child is born there.
+    pub unified: Option<OwnedFd>,
+}
+
+/// A seccomp program, compiled elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompFilter {
+    /// Packed array of `struct sock_filter` in native byte order.
+    pub program: Vec<u8>,
+    /// Flags of `seccomp(SECCOMP_SET_MODE_FILTER)`.
+    pub flags: u32,
+}
+
+/// One line of a `uid_map` or `gid_map`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMapping {
+    /// First id inside.
+    pub container_id: u32,
+    /// First id outside.
+    pub host_id: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// The id mappings of a user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMappings {
+    /// Of users.
+    pub uids: Vec<IdMapping>,
+    /// Of groups.
+    pub gids: Vec<IdMapping>,
+}
+
+/// Network namespace of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetNs {
+    /// The node's.
+    Host,
+    /// A pinned one: path of the bind mount.
+    Path(PathBuf),
+}
+
+/// Which namespaces a pod has for itself; the others are the node's.
+#[derive(Debug, Clone)]
+pub struct SandboxNamespaces {
+    /// Network.
+    pub net: NetNs,
+    /// PIDs: pause becomes PID 1 and reaps.
+    pub pid: bool,
+    /// System V IPC, POSIX queues and /dev/shm.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// User ids. Refused with an error so far.
+    pub user: Option<IdMappings>,
+}
+
+/// A pod sandbox.
+#[derive(Debug)]
+pub struct SandboxPlan {
+    /// Host name of the pod's own UTS namespace; empty leaves the inherited one. At most 64 bytes.
+    pub hostname: String,
+    /// Dotted or slashed name and value, set in the pod's namespaces.
+    pub sysctls: Vec<(String, String)>,
+    /// Which namespaces are made.
+    pub namespaces: SandboxNamespaces,
+    /// Where pause lives.
+    pub cgroup: CgroupTarget,
+    /// The pause executable, open for reading (a sealed memfd or a file).
+    pub pause: OwnedFd,
+    /// Bytes of the pod's /dev/shm; 0 is 64 MiB.
+    pub shm_size: u64,
+    /// `oom_score_adj` of pause, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Filter for pause.
+    pub seccomp: Option<SeccompFilter>,
+}
+
+/// PID namespace of a container.
+#[derive(Debug)]
+pub enum PidNs {
+    /// That of the pod's pause process (the node's, if the pod has none of its own).
+    Pod,
+    /// A new one: the container's init is PID 1.
+    Own,
+    /// The caller's.
+    Host,
+    /// That of another container's init, by pidfd.
+    Target(OwnedFd),
+}
+
+/// The namespaces a container joins. Its mount namespace is always new.
+#[derive(Debug)]
+pub struct ContainerNamespaces {
+    /// pidfd of the pod's pause process. Its network, IPC and UTS namespaces are joined, and its mount namespace is
+    /// where the container's own one is made from.
+    pub sandbox: OwnedFd,
+    /// PID namespace.
+    pub pid: PidNs,
+    /// Stay in the caller's network namespace instead of joining the pod's.
+    pub host_net: bool,
+    /// Stay in the caller's IPC namespace and see the node's /dev/shm.
+    pub host_ipc: bool,
+    /// A cgroup namespace of its own (peers: unless privileged, on v2).
+    pub cgroup: bool,
+}
+
+/// An overlay of image layers and a writable layer.
+#[derive(Debug, Clone)]
+pub struct Rootfs {
+    /// Directory that holds the layers.
+    pub base: PathBuf,
+    /// Names relative to `base`, topmost first; at most 500.
+    pub lowers: Vec<String>,
+    /// Writable layer.
+    pub upper: PathBuf,
+    /// overlayfs work directory, on the filesystem of `upper`.
+    pub work: PathBuf,
+    /// Mount the root read-only.
+    pub readonly: bool,
+}
+
+/// Standard streams of a container or an exec'd process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The child's ends. No stdin is /dev/null.
+    Pipes {
+        /// Read by the child.
+        stdin: Option<OwnedFd>,
+        /// Written by the child; none is /dev/null.
+        stdout: Option<OwnedFd>,
+        /// Written by the child; none is /dev/null.
+        stderr: Option<OwnedFd>,
+    },
+    /// A terminal made in the container's devpts; the master comes back in [`crate::Ready::terminal`].
+    Terminal {
+        /// Initial rows; 0 leaves the kernel's default.
+        rows: u16,
+        /// Initial columns.
+        columns: u16,
+    },
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct ContainerPlan {
+    /// Used: `process` (args, env, cwd, capabilities, rlimits, no_new_privileges, oom_score_adj, user.umask), `mounts`,
+    /// `linux` (devices, masked_paths, readonly_paths, rootfs_propagation, sysctl). Namespaces, root and user come from
+    /// the fields below. A tmpfs at /dev/shm is replaced by the pod's (or node's) shared memory; a bind there wins.
+    pub spec: Spec,
+    /// Root filesystem.
+    pub rootfs: Rootfs,
+    /// Who to run as.
+    pub user: UserRequest,
+    /// Filter of the container.
+    pub seccomp: Option<SeccompFilter>,
+    /// Namespaces to join.
+    pub namespaces: ContainerNamespaces,
+    /// Where the container lives.
+    pub cgroup: CgroupTarget,
+    /// Standard streams.
+    pub stdio: Stdio,
+}
+
+/// A process in a running container.
+#[derive(Debug)]
+pub struct ExecPlan {
+    /// pidfd of the container's init, whose namespaces and root are joined.
+    pub target: OwnedFd,
+    /// Used as in [`ContainerPlan::spec`], without `user`.
+    pub process: Process,
+    /// Who to run as: the container's own [`crate::Ready::user`], unless somebody else is wanted.
+    pub user: ResolvedUser,
+    /// The container's filter.
+    pub seccomp: Option<SeccompFilter>,
+    /// A sub-cgroup of the container's, or the container's own.
+    pub cgroup: CgroupTarget,
+    /// Standard streams.
+    pub stdio: Stdio,
+}
