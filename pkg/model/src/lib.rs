@@ -9,6 +9,7 @@ mod error;
 mod id;
 mod network;
 mod pod;
+mod record;
 mod resources;
 mod security;
 mod status;
@@ -20,6 +21,7 @@ pub use error::{Classify, Kind};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};
+pub use record::{ContainerRecord, MonitorRecord, Process, SandboxRecord};
 pub use resources::{HugepageLimit, Resources};
 pub use security::{
     AppArmor, Capabilities, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,

@@ -1,0 +1,332 @@
+//! The handle: one async function per call of the protocol.
+
+use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+
+use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, UnixNanos};
+use husk_proto::podmon::{self, request::Call};
+
+use crate::{
+    Events, MonitorConfig, MonitorError, Result, Snapshot,
+    convert::{self, Answer},
+    link::Link,
+    spawn,
+};
+
+/// Calls that only touch the monitor's memory or send a signal.
+const QUICK: Duration = Duration::from_secs(10);
+/// Calls that build something in the kernel: on a node out of memory or I/O these take seconds.
+const BUILD: Duration = Duration::from_secs(60);
+/// What a monitor may need beyond the time it was given: killing a large cgroup, draining its output.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// A pod's monitor. Clones share one connection; every call may be dropped at any time.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    link: Arc<Link>,
+    process: Process,
+    version: Arc<str>,
+    protocol: u32,
+}
+
+/// A container whose init waits at the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its init.
+    pub process: Process,
+    /// Who it runs as.
+    pub user: ResolvedUser,
+    /// Limits that the node could not set, one sentence each.
+    pub degraded: Vec<String>,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Exit code, or 128 plus the signal.
+    pub exit_code: i32,
+    /// At most the limit of the call.
+    pub stdout: Vec<u8>,
+    /// At most the limit of the call.
+    pub stderr: Vec<u8>,
+    /// It was killed, with its descendants, because its time ran out.
+    pub timed_out: bool,
+    /// More was printed than the limit.
+    pub truncated: bool,
+}
+
+/// Streams of a command or an attach: descriptors are handed to the monitor, which closes them at the end.
+#[derive(Debug, Default)]
+pub struct ExecIo {
+    /// Read until its end.
+    pub stdin: Option<OwnedFd>,
+    /// Written to.
+    pub stdout: Option<OwnedFd>,
+    /// Written to.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Monitor {
+    /// Starts a monitor for an existing, empty pod directory and connects to it.
+    pub async fn spawn(config: &MonitorConfig, pod_dir: &Path) -> Result<Self> {
+        let (socket, child) = spawn::start(config, pod_dir).await?;
+        spawn::reap(child);
+        Self::greet(Link::new(socket)).await
+    }
+
+    /// Connects to the monitor that was started for this pod directory, by whichever daemon. An error for which
+    /// [`MonitorError::is_gone`] means that there is none any more; [`crate::read_records`] tells what it left.
+    pub async fn connect(pod_dir: &Path) -> Result<Self> {
+        Self::greet(Link::new(spawn::find(pod_dir).await?)).await
+    }
+
+    async fn greet(link: Link) -> Result<Self> {
+        let hello = podmon::Hello { protocol: podmon::PROTOCOL, version: env!("CARGO_PKG_VERSION").into() };
+        let reply = match checked(&link, "greet", "", Call::Hello(hello), QUICK).await? {
+            Answer::Hello(reply) => reply,
+            _ => return Err(MonitorError::Protocol { call: "greet" }),
+        };
+        checked(&link, "subscribe", "", Call::Subscribe(podmon::Subscribe {}), QUICK).await?;
+        Ok(Self {
+            link: Arc::new(link),
+            process: Process { pid: reply.pid, start_time: reply.start_time },
+            version: reply.version.into(),
+            protocol: reply.protocol,
+        })
+    }
+
+    /// The monitor's process.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// The monitor's build; it may be older or newer than this daemon's.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Revision of the protocol the monitor speaks.
+    pub fn protocol(&self) -> u32 {
+        self.protocol
+    }
+
+    /// Whether calls can still succeed.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_connected()
+    }
+
+    /// Events from now on. To miss nothing, take the stream first and then [`Monitor::state`].
+    pub fn events(&self) -> Events {
+        self.link.events()
+    }
+
+    /// Everything the monitor knows.
+    pub async fn state(&self) -> Result<Snapshot> {
+        const CALL: &str = "read the state of the pod";
+        match self.call(CALL, "", Call::GetState(podmon::GetState {}), QUICK).await? {
+            Answer::State(state) => convert::snapshot(CALL, state),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Makes the pod's cgroup and runs its pause process, once per monitor.
+    pub async fn run_sandbox(&self, request: podmon::RunSandbox) -> Result<Process> {
+        const CALL: &str = "run sandbox";
+        match self.call(CALL, "", Call::RunSandbox(request), BUILD).await? {
+            Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Builds a container up to its gate. On failure nothing of it is left.
+    pub async fn create_container(&self, request: podmon::CreateContainer) -> Result<Created> {
+        const CALL: &str = "create container";
+        let id = request.container_id.clone();
+        match self.call(CALL, &id, Call::CreateContainer(request), BUILD).await? {
+            Answer::ContainerCreated(c) => Ok(Created {
+                process: Process { pid: c.pid, start_time: c.start_time },
+                user: convert::user(c.user),
+                degraded: c.degraded,
+            }),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Opens the gate; the log file exists when this returns. When the command cannot be executed the container has
+    /// exited with [`husk_model::ExitReason::StartError`]. Returns when it was started.
+    pub async fn start_container(&self, id: &ContainerId) -> Result<UnixNanos> {
+        const CALL: &str = "start container";
+        let call = Call::StartContainer(podmon::StartContainer { container_id: id.to_string() });
+        match self.call(CALL, id.as_str(), call, BUILD).await? {
+            Answer::ContainerStarted(s) => Ok(s.started_at),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Sends a signal to the container's init; nothing happens if it has exited.
+    pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<()> {
+        let call = podmon::Signal { container_id: id.to_string(), signal: signal.0.into() };
+        self.done("signal container", id.as_str(), Call::Signal(call), QUICK).await
+    }
+
+    /// SIGKILL to every process in the container's cgroup.
+    pub async fn kill_container(&self, id: &ContainerId) -> Result<()> {
+        let call = podmon::KillContainer { container_id: id.to_string() };
+        self.done("kill container", id.as_str(), Call::KillContainer(call), QUICK).await
+    }
+
+    /// Stop signal (`None`: the container's own), grace, kill; returns how the container ended. Of concurrent stops
+    /// the one that ends earliest counts for all. A caller that goes away does not call the stop off.
+    pub async fn stop_container(
+        &self,
+        id: &ContainerId,
+        signal: Option<Signal>,
+        grace: Duration,
+    ) -> Result<Exit> {
+        const CALL: &str = "stop container";
+        let call = podmon::StopContainer {
+            container_id: id.to_string(),
+            signal: signal.map_or(0, |s| s.0.into()),
+            timeout_ms: millis(grace),
+        };
+        let deadline = grace.saturating_add(MARGIN);
+        match self.call(CALL, id.as_str(), Call::StopContainer(call), deadline).await? {
+            Answer::ContainerExited(podmon::ContainerExited { exit: Some(exit), .. }) => {
+                Ok(convert::exit(exit))
+            }
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Forgets a container, killing it first if it lives. An unknown one is fine.
+    pub async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let call = podmon::RemoveContainer { container_id: id.to_string() };
+        self.done("remove container", id.as_str(), Call::RemoveContainer(call), MARGIN).await
+    }
+
+    /// Runs a command and captures what it prints, at most 16 MiB a stream. Without a timeout it may take as long as
+    /// it likes; dropping this future kills the command.
+    pub async fn exec_sync(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        const CALL: &str = "exec in container";
+        let call = podmon::ExecSync {
+            container_id: id.to_string(),
+            argv,
+            timeout_ms: timeout.map_or(0, |t| millis(t).max(1)),
+            output_limit: 0,
+        };
+        let deadline = timeout.map(|t| t.saturating_add(MARGIN));
+        let answer = self.link.call(CALL, Call::ExecSync(call), Vec::new(), deadline).await?;
+        match convert::success(CALL, id.as_str(), answer)? {
+            Answer::ExecOutput(o) => Ok(ExecOutput {
+                exit_code: o.exit_code,
+                stdout: o.stdout,
+                stderr: o.stderr,
+                timed_out: o.timed_out,
+                truncated: o.stdout_truncated || o.stderr_truncated,
+            }),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
+    pub async fn exec(&self, request: podmon::Exec, io: ExecIo) -> Result<i32> {
+        const CALL: &str = "exec in container";
+        let id = request.container_id.clone();
+        let request = podmon::Exec {
+            stdin: io.stdin.is_some(),
+            stdout: io.stdout.is_some(),
+            stderr: io.stderr.is_some(),
+            ..request
+        };
+        let answer = self.link.call(CALL, Call::Exec(request), io.into_fds(), None).await?;
+        match convert::success(CALL, &id, answer)? {
+            Answer::ExecExited(exited) => Ok(exited.exit_code),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Copies between the container's own streams and the given ones until either side ends.
+    pub async fn attach(&self, id: &ContainerId, io: ExecIo) -> Result<()> {
+        const CALL: &str = "attach to container";
+        let request = podmon::Attach {
+            container_id: id.to_string(),
+            stdin: io.stdin.is_some(),
+            stdout: io.stdout.is_some(),
+            stderr: io.stderr.is_some(),
+        };
+        let answer = self.link.call(CALL, Call::Attach(request), io.into_fds(), None).await?;
+        convert::success(CALL, id.as_str(), answer).map(drop)
+    }
+
+    /// Sets the window size of a terminal: that of an exec, or of the container itself when `exec_id` is empty.
+    pub async fn resize_terminal(
+        &self,
+        id: &ContainerId,
+        exec_id: &str,
+        rows: u32,
+        columns: u32,
+    ) -> Result<()> {
+        let call = podmon::ResizeTerminal {
+            container_id: id.to_string(),
+            exec_id: exec_id.to_owned(),
+            rows,
+            columns,
+        };
+        self.done("resize terminal of container", id.as_str(), Call::ResizeTerminal(call), QUICK).await
+    }
+
+    /// Opens the container's log file anew. Lines written before are in the old file, later ones in the new.
+    pub async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        let call = podmon::ReopenLog { container_id: id.to_string() };
+        self.done("reopen log of container", id.as_str(), Call::ReopenLog(call), QUICK).await
+    }
+
+    /// Applies limits (JSON of an OCI `LinuxResources`) to a container, or to the pod's cgroup when `id` is `None`.
+    pub async fn update_resources(&self, id: Option<&ContainerId>, resources_json: Vec<u8>) -> Result<()> {
+        let id = id.map(ContainerId::as_str).unwrap_or_default();
+        let call = podmon::UpdateResources { container_id: id.to_owned(), resources_json };
+        self.done("update resources of container", id, Call::UpdateResources(call), BUILD).await
+    }
+
+    /// Kills all containers and pause and removes the pod's cgroup. May be repeated.
+    pub async fn stop_sandbox(&self) -> Result<()> {
+        self.done("stop sandbox", "", Call::StopSandbox(podmon::StopSandbox {}), BUILD).await
+    }
+
+    /// Ends the monitor. Refused while the sandbox lives.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.done("shut down monitor", "", Call::Shutdown(podmon::Shutdown {}), QUICK).await
+    }
+
+    async fn done(&self, name: &'static str, object: &str, call: Call, deadline: Duration) -> Result<()> {
+        self.call(name, object, call, deadline).await.map(drop)
+    }
+
+    async fn call(&self, name: &'static str, object: &str, call: Call, deadline: Duration) -> Result<Answer> {
+        checked(&self.link, name, object, call, deadline).await
+    }
+}
+
+impl ExecIo {
+    fn into_fds(self) -> Vec<OwnedFd> {
+        [self.stdin, self.stdout, self.stderr].into_iter().flatten().collect()
+    }
+}
+
+async fn checked(
+    link: &Link,
+    name: &'static str,
+    object: &str,
+    call: Call,
+    deadline: Duration,
+) -> Result<Answer> {
+    convert::success(name, object, link.call(name, call, Vec::new(), Some(deadline)).await?)
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,122 @@
+//! Starting a monitor, and finding one again.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, net},
+    },
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+};
+use tracing::warn;
+
+use crate::{MonitorError, Result, identity, record};
+
+/// Longest path of a unix socket, the terminating NUL included (unix(7)).
+const SUN_PATH: usize = 108;
+
+/// How monitors are started.
+#[derive(Debug, Clone)]
+pub struct MonitorConfig {
+    /// The husk-podmon binary.
+    pub podmon_path: PathBuf,
+    /// The husk-pause binary.
+    pub pause_path: PathBuf,
+    /// Soft RLIMIT_NOFILE for containers: what the daemon was started with before it raised its own.
+    pub nofile_soft: Option<u64>,
+}
+
+/// Starts a monitor on a socket that is bound here, so that it can be connected to at once.
+pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(UnixStream, Child)> {
+    let path = socket_path(pod_dir);
+    let at = |step, path: &Path| {
+        let path = path.to_owned();
+        move |source| MonitorError::Local { step, path, source }
+    };
+    let address = Address::of(pod_dir).map_err(at("open", pod_dir))?;
+    let listener = net::UnixListener::bind(&address.path).map_err(at("bind", &path))?;
+    let log_path = pod_dir.join("monitor.log");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(at("open", &log_path))?;
+    let mut command = Command::new(&config.podmon_path);
+    command.arg("--state-dir").arg(pod_dir).arg("--pause").arg(&config.pause_path);
+    if let Some(soft) = config.nofile_soft {
+        command.arg("--nofile-soft").arg(soft.to_string());
+    }
+    // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory.
+    command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::null()).stderr(log);
+    let child = command.spawn().map_err(at("start", &config.podmon_path))?;
+    let socket = UnixStream::connect(&address.path).await.map_err(at("connect to", &path))?;
+    Ok((socket, child))
+}
+
+/// Collects the exit status of a monitor whenever it ends, so that no zombie stays.
+pub(crate) fn reap(mut child: Child) {
+    tokio::spawn(async move {
+        if let Err(error) = child.wait().await {
+            warn!(%error, "cannot wait for a monitor");
+        }
+    });
+}
+
+/// Connects to the monitor of a pod directory after proving that it is the one that was started for it.
+pub(crate) async fn find(pod_dir: &Path) -> Result<UnixStream> {
+    let gone = |reason: String| MonitorError::Gone { pod_dir: pod_dir.to_owned(), reason };
+    let record = record::read_monitor(pod_dir)?.ok_or_else(|| gone("it left no monitor.json".into()))?;
+    let boot_id = identity::boot_id().map_err(|source| MonitorError::Local {
+        step: "read",
+        path: "/proc/sys/kernel/random/boot_id".into(),
+        source,
+    })?;
+    if record.boot_id != boot_id {
+        return Err(gone("the node was rebooted".into()));
+    }
+    if !identity::is_alive(record.process) {
+        return Err(gone(format!("process {} does not exist any more", record.process.pid)));
+    }
+    let path = socket_path(pod_dir);
+    let connected = match Address::of(pod_dir) {
+        Ok(address) => UnixStream::connect(&address.path).await,
+        Err(error) => Err(error),
+    };
+    connected.map_err(|source| match source.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            gone(format!("{}: {source}", path.display()))
+        }
+        _ => MonitorError::Local { step: "connect to", path, source },
+    })
+}
+
+fn socket_path(pod_dir: &Path) -> PathBuf {
+    pod_dir.join("monitor.sock")
+}
+
+/// A name of the socket that fits into `sun_path`, however deep the state directory is.
+struct Address {
+    path: PathBuf,
+    /// Keeps a path of the form `/proc/self/fd/<n>/…` valid.
+    _dir: Option<File>,
+}
+
+impl Address {
+    fn of(pod_dir: &Path) -> io::Result<Self> {
+        let path = socket_path(pod_dir);
+        if path.as_os_str().len() < SUN_PATH {
+            return Ok(Self { path, _dir: None });
+        }
+        let dir = File::open(pod_dir)?;
+        let path = format!("/proc/self/fd/{}/monitor.sock", dir.as_raw_fd()).into();
+        Ok(Self { path, _dir: Some(dir) })
+    }
+}
