@@ -1,2 +1,6 @@
 //! The kernel edge: the only crate with unsafe code and raw system calls.
 
+#![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod bpf;

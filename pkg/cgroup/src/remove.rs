@@ -1,0 +1,95 @@
+//! Removing a group from all hierarchies.
+
+use std::{
+    ffi::OsStr,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::{Cgroup, Error, Result, dir};
+
+/// How long [`Cgroup::remove`] waits for the last process to leave and for the kernel to let go of a directory.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Far above what anybody nests; bounds the recursion (and its descriptors) over what a container made in its group.
+const MAX_DEPTH: u32 = 512;
+
+impl Cgroup {
+    /// Removes the group with everything below it, deepest first, from every hierarchy. Waits (up to 5 s) for
+    /// processes that were killed a moment ago; it kills nothing itself. A group that is gone already is a success.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] while processes live in it, [`Error::RemoveDir`] otherwise.
+    pub fn remove(&self) -> Result<()> {
+        let owned = (0..self.hierarchy.mounts().len()).filter(|index| {
+            self.members().get(*index).is_none_or(|member| member.as_ref().is_none_or(|m| m.own))
+        });
+        // The v2 tree last: it is the one that can tell when the group is empty.
+        let unified = self.hierarchy.unified();
+        let mut order: Vec<usize> = owned.collect();
+        order.sort_by_key(|index| Some(*index) == unified);
+        for index in order {
+            self.remove_from(index)?;
+        }
+        Ok(())
+    }
+
+    fn remove_from(&self, index: usize) -> Result<()> {
+        let fail = |errno: Errno| Error::RemoveDir {
+            path: self.hierarchy.full_path(index, &self.path),
+            source: errno.into(),
+        };
+        let Some(parent) = self.path.parent() else {
+            return Err(fail(Errno::BUSY));
+        };
+        let above = match dir::open_dir(&self.hierarchy.mounts()[index], parent.relative()) {
+            Ok(above) => above,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let name = OsStr::new(self.path.name());
+        match remove_tree(above.as_fd(), name, 0) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) => self.wait_empty(PATIENCE)?,
+            Err(errno) => return Err(fail(errno)),
+        }
+        // Empty by now, but a v1 hierarchy hears of an exit a moment later than the v2 tree, and a dying child group
+        // or a charge in flight keeps a directory busy for a moment too. There is no event for that.
+        let gone = self.retry(PATIENCE, "empty", || match remove_tree(above.as_fd(), name, 0) {
+            Ok(()) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(fail(errno)),
+        });
+        match gone {
+            Err(Error::Timeout { .. }) => Err(fail(Errno::BUSY)),
+            gone => gone,
+        }
+    }
+}
+
+/// One attempt. Most groups have no children, so the directory is only listed when the kernel refuses. Names below the
+/// group may come from a container with a writable cgroup tree: they are taken as bytes, and resolved by descriptor.
+fn remove_tree(above: BorrowedFd<'_>, name: &OsStr, depth: u32) -> rustix::io::Result<()> {
+    match fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::BUSY | Errno::NOTEMPTY) if depth < MAX_DEPTH => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match fs::openat(above, name, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    for below in dir::subdirs(&dir)? {
+        remove_tree(dir.as_fd(), &below, depth + 1)?;
+    }
+    match fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
