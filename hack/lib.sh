@@ -24,10 +24,37 @@ in_private_namespaces() {
     HUSK_HACK_INSIDE=1 exec unshare --mount --net --pid --fork --kill-child --mount-proc -- "$0" "$@"
 }
 
-# make_work_dir: sets $work. Short, because sockets lie in it; on a disk, but the daemons' state is a tmpfs as in /run.
+# make_work_dir: sets $work. Its name is short, because sockets lie in it; it is on disk, but for work/run, where the
+# daemons have their state, which is a tmpfs as /run is. `finish` runs at the end.
 make_work_dir() {
     work=$(mktemp -d "${HUSK_WORK:-/var/tmp}/h.XXXXXX")
-    mkdir "$work/run" "$work/root"
+    chmod 0711 "$work" # a pod with a user namespace passes through it
+    mkdir "$work/run"
+    mount -t tmpfs -o mode=0755 husk-hack "$work/run"
+    sockets=() daemons=() finishing=''
+    trap finish EXIT
+    trap 'exit 130' INT TERM
+}
+
+# finish: removes every pod, ends the daemons, and removes the work directory unless $keep is set.
+finish() {
+    local socket pid
+    [ -z "$finishing" ] || return
+    finishing=1
+    set +e
+    for socket in "${sockets[@]}"; do
+        crictl_at "$socket" rmp --all --force >>"$work/finish.log" 2>&1 || echo "${0##*/}: pods remain: see $work/finish.log" >&2
+    done
+    for pid in "${daemons[@]}"; do
+        kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+    done
+    rmdir /sys/fs/cgroup/k8s.io /sys/fs/cgroup/*/k8s.io 2>/dev/null # containerd leaves its parent
+    umount "$work/run" 2>/dev/null || umount -l "$work/run"
+    if [ -n "${keep:-}" ]; then
+        echo "${0##*/}: kept $work" >&2
+    else
+        rm -rf --one-file-system "$work"
+    fi
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -77,6 +104,7 @@ start_registry() {
     daemon_log=$work/registry.log
     OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/registry.yml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
+    daemons+=("$daemon_pid")
     wait_for "the registry" 20 curl -fsS "http://127.0.0.1:$registry_port/v2/"
     write_certs_d "$work/certs.d" "$registry_port"
 }
@@ -140,7 +168,9 @@ EOF
     daemon_log=$dir/log
     PATH=$bin:$PATH "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
+    daemons+=("$daemon_pid")
     wait_for containerd 30 crictl_at "$socket" version
+    sockets+=("$socket")
 }
 
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
@@ -155,7 +185,9 @@ start_husk() {
     "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
         --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" >"$daemon_log" 2>&1 &
     daemon_pid=$!
+    daemons+=("$daemon_pid")
     wait_for huskd 30 crictl_at "$socket" version
+    sockets+=("$socket")
 }
 
 # crictl_at SOCKET ARGS...
