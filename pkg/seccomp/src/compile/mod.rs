@@ -1,0 +1,132 @@
+//! A profile as a BPF program.
+//!
+//! ```text
+//! load arch
+//! native?  load nr, tree over all numbers (x32's are those with bit 30)  ->  leaves: RET, or argument checks and RETs
+//! 32 bit?  load nr, tree
+//! RET KILL_PROCESS                                                          (an ABI the profile does not list)
+//! ```
+//!
+//! The tree is made from ranges of numbers with the same outcome, so its depth is about seven comparisons for the
+//! default profile.
+
+mod args;
+mod insn;
+mod rules;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
+
+use crate::{
+    Error, Family, Program, Result,
+    arch::{Arch, X32_BIT},
+    program,
+};
+
+use insn::{Insn, MAX_INSNS};
+use rules::{Outcome, Rules};
+use tree::Range;
+
+/// `SECCOMP_RET_KILL_PROCESS`, for an ABI that the profile does not list. (libseccomp kills the thread, which leaves a
+/// crippled process behind.)
+const BAD_ARCH: u32 = 0x8000_0000;
+/// `SECCOMP_RET_ERRNO | ENOSYS`.
+const ENOSYS: u32 = 0x0005_0000 | 38;
+/// ARM's private calls start here; they do not tell how new a profile is.
+const ARM_PRIVATE: u32 = 0xf_0000;
+
+/// Compiles a profile for the machine husk was built for.
+///
+/// # Errors
+/// An action or value that seccomp does not have, a listener (`SCMP_ACT_NOTIFY`), or a result of more than 4096
+/// instructions.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
+    match Family::NATIVE {
+        Some(family) => compile_for(profile, family),
+        None => Err(Error::Unsupported("seccomp on this architecture")),
+    }
+}
+
+/// As [`compile`], for the kernels of `family`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program> {
+    if profile.listener_path().is_some() || uses(profile, LinuxSeccompAction::ScmpActNotify) {
+        return Err(Error::Unsupported("SCMP_ACT_NOTIFY (a seccomp listener)"));
+    }
+    let rules = Rules::new(profile)?;
+    let mut archs: Vec<Arch> =
+        profile.architectures().iter().flatten().filter_map(|arch| family.resolve(*arch)).collect();
+    archs.push(family.native());
+    archs.sort_unstable();
+    archs.dedup();
+
+    let mut program = vec![Insn::load(insn::ARCH)];
+    // The native one sorts first. x32 has no block of its own.
+    for arch in archs.iter().copied().filter(|arch| *arch != Arch::X32) {
+        let mut ranges = ranges(&rules, arch, 0);
+        if arch == Arch::X86_64 {
+            if archs.contains(&Arch::X32) {
+                ranges.extend(self::ranges(&rules, Arch::X32, X32_BIT));
+            } else {
+                ranges.push(Range { start: X32_BIT, outcome: Outcome::Return(BAD_ARCH) });
+            }
+            // What a tracer sets to skip a call; not an x32 number.
+            ranges.push(Range { start: u32::MAX, outcome: Outcome::Return(rules.default) });
+        }
+        let mut block = vec![Insn::load(insn::NR)];
+        block.extend(tree::emit(ranges));
+        program.extend(Insn::unless_equal_skip(arch.audit(), block.len()));
+        program.extend(block);
+    }
+    program.push(Insn::ret(BAD_ARCH));
+    if program.len() > MAX_INSNS {
+        return Err(Error::TooLong(program.len()));
+    }
+    Ok(Program {
+        bytes: program.iter().flat_map(|insn| insn.to_bytes()).collect(),
+        flags: program::flags(profile.flags().as_deref()),
+        unknown: rules.unknown,
+    })
+}
+
+/// The outcome of every number from `base` on, as starts of ranges.
+fn ranges(rules: &Rules, arch: Arch, base: u32) -> Vec<Range> {
+    let outcomes: BTreeMap<u32, Outcome> = rules.on(arch);
+    let newest = outcomes.keys().copied().filter(|number| *number < ARM_PRIVATE).max();
+    let unlisted = Outcome::Return(rules.default);
+    let mut ranges = vec![Range { start: base, outcome: unlisted.clone() }];
+    for (number, outcome) in outcomes {
+        if let Some(last) = ranges.last()
+            && last.start == base + number
+        {
+            ranges.pop();
+        }
+        ranges.push(Range { start: base + number, outcome });
+        ranges.push(Range { start: base + number + 1, outcome: unlisted.clone() });
+    }
+    // A call newer than everything the profile knows: libc probes for it and needs ENOSYS to fall back. (runc does the
+    // same since 1.0.) ARM's private range is no newer call.
+    if let Some(newest) = newest.filter(|_| rules.denies_by_default()) {
+        let start = base + newest + 1;
+        if arch == Arch::Arm {
+            ranges.retain(|range| range.start < start || range.start >= ARM_PRIVATE);
+            if ranges.iter().all(|range| range.start != ARM_PRIVATE) {
+                ranges.push(Range { start: ARM_PRIVATE, outcome: unlisted });
+            }
+        } else {
+            ranges.retain(|range| range.start < start);
+        }
+        ranges.push(Range { start, outcome: Outcome::Return(ENOSYS) });
+        ranges.sort_by_key(|range| range.start);
+    }
+    ranges
+}
+
+fn uses(profile: &LinuxSeccomp, action: LinuxSeccompAction) -> bool {
+    profile.default_action() == action
+        || profile.syscalls().iter().flatten().any(|syscall| syscall.action() == action)
+}
