@@ -13,15 +13,24 @@ die() {
 
 # in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already.
 in_private_namespaces() {
+    local child status=0
     [ "$(id -u)" -eq 0 ] || die "must run as root"
     if [ -n "${HUSK_HACK_INSIDE:-}" ]; then
+        # How to get in from outside, for messages.
+        # shellcheck disable=SC2034 # used by hack/kubelet
+        enter="nsenter -a -t \$(pgrep -P \$(pgrep -P $HUSK_HACK_INSIDE unshare))"
         unset HUSK_HACK_INSIDE
         # The kubelet and mount propagation need a shared root; this one is only ours.
         mount --make-rshared /
         ip link set lo up
         return
     fi
-    HUSK_HACK_INSIDE=1 exec unshare --mount --net --pid --fork --kill-child --mount-proc -- "$0" "$@"
+    HUSK_HACK_INSIDE=$$ unshare --mount --net --pid --fork --kill-child --mount-proc -- "$0" "$@" <&0 &
+    child=$!
+    # unshare itself ignores signals: they go to the script inside, which cleans up.
+    trap 'pkill -TERM -P "$child"' INT TERM
+    until wait "$child" || { status=$? && ! kill -0 "$child" 2>/dev/null; }; do :; done
+    exit "$status"
 }
 
 # make_work_dir: sets $work. Its name is short, because sockets lie in it; it is on disk, but for work/run, where the
@@ -41,6 +50,7 @@ finish() {
     local socket pid
     [ -z "$finishing" ] || return
     finishing=1
+    trap '' INT TERM
     set +e
     for socket in "${sockets[@]}"; do
         crictl_at "$socket" rmp --all --force >>"$work/finish.log" 2>&1 || echo "${0##*/}: pods remain: see $work/finish.log" >&2
