@@ -17,7 +17,7 @@ pub use daemon::{Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use node::Node;
 pub use requests::{container, pod, with_command};
-pub use tools::{Output, run, tool};
+pub use tools::{Output, root, run, tool};
 pub use web::FakeRegistry;
 
 /// The CRI's generated types.
