@@ -7,6 +7,7 @@
 mod cri;
 mod daemon;
 mod images;
+mod kubelet;
 mod node;
 mod requests;
 mod tools;
@@ -15,6 +16,7 @@ mod web;
 pub use cri::Cri;
 pub use daemon::{Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
+pub use kubelet::{Kubelet, NODE};
 pub use node::Node;
 pub use requests::{container, pod, with_command};
 pub use tools::{Output, root, run, tool};
