@@ -1,2 +1,125 @@
 //! Domain types to an OCI runtime spec: a pure function.
+//!
+//! [`container_spec`] reads nothing but its argument, so golden tests cover it on any machine. What needs the node (device
+//! numbers, the image, the pod's files) is looked up by the caller and handed in through [`SpecInput`].
+//!
+//! Users and groups are not part of the result: they are resolved inside the container's root by the runtime. Neither are
+//! seccomp programs, which travel as compiled bytes.
 #![forbid(unsafe_code)]
+
+mod args;
+mod capabilities;
+mod devices;
+mod env;
+mod error;
+mod mounts;
+mod resources;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use husk_model::{ContainerConfig, PodConfig};
+use oci_spec::runtime::{LinuxBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
+
+pub use capabilities::{effective_capabilities, is_known_capability};
+pub use devices::DeviceNode;
+pub use error::SpecError;
+pub use resources::linux_resources;
+
+/// What an image says about running it.
+#[derive(Debug, Clone, Default)]
+pub struct ImageDefaults {
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    pub cmd: Vec<String>,
+    /// ENV, `NAME=value`.
+    pub env: Vec<String>,
+    /// WORKDIR; may be empty.
+    pub working_dir: String,
+}
+
+/// Files that the pod brings into its containers, on the node.
+#[derive(Debug, Clone)]
+pub struct PodFiles {
+    /// /etc/hostname.
+    pub hostname: PathBuf,
+    /// /etc/hosts.
+    pub hosts: PathBuf,
+    /// /etc/resolv.conf.
+    pub resolv_conf: PathBuf,
+}
+
+/// Everything the spec of a container depends on.
+#[derive(Debug)]
+pub struct SpecInput<'a> {
+    /// The request.
+    pub container: &'a ContainerConfig,
+    /// The pod's request.
+    pub pod: &'a PodConfig,
+    /// The image's part.
+    pub image: &'a ImageDefaults,
+    /// The image's name, for errors.
+    pub image_name: &'a str,
+    /// The pod's files.
+    pub files: &'a PodFiles,
+    /// Devices of the request and, for a privileged container, of the node.
+    pub devices: &'a [DeviceNode],
+    /// Host path of each image volume, by container path.
+    pub image_volumes: &'a HashMap<String, PathBuf>,
+    /// Host name of the node, for pods in its UTS namespace.
+    pub node_hostname: &'a str,
+    /// Whether the node has the unified cgroup hierarchy only.
+    pub cgroup_v2: bool,
+    /// Path relative to the cgroup root.
+    pub cgroup_path: &'a str,
+}
+
+/// Computes the spec of a container.
+///
+/// # Errors
+/// When neither image nor request names a command, a capability is unknown, or a value cannot be expressed in the spec.
+pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
+    let container = input.container;
+    let security = &container.security;
+    let cwd = [container.working_dir.as_str(), input.image.working_dir.as_str(), "/"]
+        .into_iter()
+        .find(|dir| !dir.is_empty())
+        .unwrap_or("/");
+    let process = ProcessBuilder::default()
+        .terminal(container.tty)
+        .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
+        .args(args::args(input)?)
+        .env(env::env(input))
+        .cwd(Path::new(cwd))
+        .capabilities(capabilities::capabilities(security)?)
+        .rlimits(Vec::new())
+        .no_new_privileges(security.no_new_privs)
+        .oom_score_adj(container.resources.oom_score_adj)
+        .build()?;
+    let (masked, readonly) = if security.privileged {
+        (Vec::new(), Vec::new())
+    } else {
+        (security.masked_paths.clone(), security.readonly_paths.clone())
+    };
+    let mut limits = linux_resources(&container.resources)?;
+    limits.set_devices(Some(devices::rules(security.privileged, input.devices)?));
+    let linux = LinuxBuilder::default()
+        .cgroups_path(input.cgroup_path)
+        .namespaces(Vec::new())
+        .devices(devices::nodes(input.devices)?)
+        .resources(limits)
+        .rootfs_propagation(mounts::rootfs_propagation(&container.mounts))
+        .masked_paths(masked)
+        .readonly_paths(readonly)
+        .build()?;
+    Ok(SpecBuilder::default()
+        .version("1.2.1")
+        .root(RootBuilder::default().path("rootfs").readonly(security.readonly_rootfs).build()?)
+        .mounts(mounts::mounts(input)?)
+        .process(process)
+        .linux(linux)
+        .build()?)
+}

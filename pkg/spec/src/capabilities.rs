@@ -1,0 +1,123 @@
+//! Capability sets: containerd's default fourteen, changed by the request.
+
+use std::{collections::BTreeSet, str::FromStr};
+
+use husk_model::SecurityContext;
+use oci_spec::runtime::{Capabilities as Set, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
+
+use crate::SpecError;
+
+/// What a container may do when the request changes nothing. Images built for Docker and containerd rely on this list;
+/// CRI-O's shorter one breaks ping, mknod and chroot in them.
+const DEFAULT: [&str; 14] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+];
+
+/// Every capability of Linux up to CAP_CHECKPOINT_RESTORE (5.9), the last one so far.
+const ALL: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// Whether `name` (upper case, without `CAP_`) is a capability of Linux, or `ALL`.
+pub fn is_known_capability(name: &str) -> bool {
+    name == "ALL" || ALL.contains(&name)
+}
+
+/// Names (without `CAP_`) of the effective set. Adding or dropping `ALL` comes first, single names after it, so that
+/// "drop ALL, add NET_BIND_SERVICE" means what it says; a single drop beats a single add, as in the peers.
+pub fn effective_capabilities(security: &SecurityContext) -> BTreeSet<&str> {
+    if security.privileged {
+        return ALL.into_iter().collect();
+    }
+    let changes = &security.capabilities;
+    let names = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
+    let mut set: BTreeSet<&str> = DEFAULT.into_iter().collect();
+    if names(&changes.add, "ALL") {
+        set = ALL.into_iter().collect();
+    }
+    if names(&changes.drop, "ALL") {
+        set.clear();
+    }
+    set.extend(changes.add.iter().chain(&changes.ambient).map(String::as_str).filter(|name| *name != "ALL"));
+    for name in &changes.drop {
+        set.remove(name.as_str());
+    }
+    set
+}
+
+fn to_set<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Set, SpecError> {
+    names
+        .into_iter()
+        .map(|name| {
+            Capability::from_str(name).map_err(|_| SpecError::UnknownCapability { name: name.to_owned() })
+        })
+        .collect()
+}
+
+/// The five sets. Inheritable stays empty but for ambient capabilities, which the kernel only raises when they are
+/// inheritable (CVE-2022-24769 was an inheritable set full of defaults).
+pub(crate) fn capabilities(security: &SecurityContext) -> Result<LinuxCapabilities, SpecError> {
+    let effective = to_set(effective_capabilities(security))?;
+    let ambient =
+        to_set(security.capabilities.ambient.iter().map(String::as_str).filter(|name| *name != "ALL"))?;
+    Ok(LinuxCapabilitiesBuilder::default()
+        .bounding(effective.clone())
+        .effective(effective.clone())
+        .permitted(effective)
+        .inheritable(ambient.clone())
+        .ambient(ambient)
+        .build()?)
+}

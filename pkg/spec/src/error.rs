@@ -1,0 +1,49 @@
+//! Why a spec cannot be made.
+
+use husk_model::{Classify, Kind};
+use oci_spec::OciSpecError;
+
+/// Why a spec cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Neither the request nor the image says what to run.
+    #[error("image {image} names no command and the request gives none")]
+    NoCommand {
+        /// The image.
+        image: String,
+    },
+    /// A capability that Linux does not have.
+    #[error("unknown capability {name:?}")]
+    UnknownCapability {
+        /// As in the request.
+        name: String,
+    },
+    /// An image volume that was not prepared.
+    #[error("image volume at {container_path} has no source")]
+    ImageVolume {
+        /// Where it was to appear.
+        container_path: String,
+    },
+    /// A number that does not fit the spec's type.
+    #[error("{field} {value} is too large")]
+    TooLarge {
+        /// Field of the request.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The spec's own types refused a value.
+    #[error("compose the OCI spec")]
+    Compose(#[from] OciSpecError),
+}
+
+impl Classify for SpecError {
+    fn kind(&self) -> Kind {
+        match self {
+            SpecError::NoCommand { .. }
+            | SpecError::UnknownCapability { .. }
+            | SpecError::TooLarge { .. } => Kind::InvalidArgument,
+            SpecError::ImageVolume { .. } | SpecError::Compose(_) => Kind::Internal,
+        }
+    }
+}

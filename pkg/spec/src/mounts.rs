@@ -1,0 +1,112 @@
+//! What is mounted where: the kernel's filesystems, the pod's files, then the request's mounts.
+
+use std::path::Path;
+
+use husk_model::{Mount as Request, MountSource, Propagation};
+use oci_spec::runtime::{Mount, MountBuilder};
+
+use crate::{SpecError, SpecInput};
+
+fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
+    Ok(MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .build()?)
+}
+
+/// All mounts in the order in which they are made.
+pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
+    let mut result = kernel_filesystems(input.container.security.privileged, input.cgroup_v2)?;
+    let requested =
+        |path: &str| input.container.mounts.iter().any(|mount| normal(&mount.container_path) == path);
+    let writable = if input.container.security.readonly_rootfs { "ro" } else { "rw" };
+    for (destination, source) in [
+        ("/etc/hostname", &input.files.hostname),
+        ("/etc/hosts", &input.files.hosts),
+        ("/etc/resolv.conf", &input.files.resolv_conf),
+    ] {
+        if !requested(destination) {
+            result.push(mount(destination, "bind", source, &["rbind", "rprivate", writable])?);
+        }
+    }
+    let mut requests: Vec<&Request> = input.container.mounts.iter().collect();
+    // Outer mounts first, whatever the request's order; equal depths keep it (the peers do the same).
+    requests.sort_by_key(|request| normal(&request.container_path).matches('/').count());
+    // A request's mount on top of one of ours replaces it: /dev/shm, /sys or /proc of the user's own.
+    result.retain(|mount| {
+        !requested(&mount.destination().to_string_lossy()) || mount.destination() == Path::new("/dev/shm")
+    });
+    for request in requests {
+        result.push(request_mount(input, request)?);
+    }
+    Ok(result)
+}
+
+fn normal(path: &str) -> &str {
+    if path.len() > 1 { path.trim_end_matches('/') } else { path }
+}
+
+fn kernel_filesystems(privileged: bool, cgroup_v2: bool) -> Result<Vec<Mount>, SpecError> {
+    let access = if privileged { "rw" } else { "ro" };
+    let cgroup = if cgroup_v2 { "cgroup2" } else { "cgroup" };
+    Ok(vec![
+        mount("/proc", "proc", Path::new("proc"), &["nosuid", "noexec", "nodev"])?,
+        mount("/dev", "tmpfs", Path::new("tmpfs"), &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            Path::new("devpts"),
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
+        mount("/dev/mqueue", "mqueue", Path::new("mqueue"), &["nosuid", "noexec", "nodev"])?,
+        mount("/sys", "sysfs", Path::new("sysfs"), &["nosuid", "noexec", "nodev", access])?,
+        mount(
+            "/sys/fs/cgroup",
+            cgroup,
+            Path::new("cgroup"),
+            &["nosuid", "noexec", "nodev", "relatime", access],
+        )?,
+        // The runtime puts the pod's shared memory here.
+        mount("/dev/shm", "tmpfs", Path::new("shm"), &["nosuid", "noexec", "nodev", "mode=1777"])?,
+    ])
+}
+
+fn request_mount(input: &SpecInput<'_>, request: &Request) -> Result<Mount, SpecError> {
+    let source = match &request.source {
+        MountSource::HostPath(path) => Path::new(path),
+        MountSource::Image { .. } => input
+            .image_volumes
+            .get(&request.container_path)
+            .ok_or_else(|| SpecError::ImageVolume { container_path: request.container_path.clone() })?,
+    };
+    let mut options = vec!["rbind", propagation(request.propagation)];
+    options.push(match (request.readonly, request.recursive_readonly) {
+        (_, true) => "rro",
+        (true, false) => "ro",
+        (false, false) => "rw",
+    });
+    options.extend(request.options.iter().map(String::as_str));
+    mount(&request.container_path, "bind", source, &options)
+}
+
+fn propagation(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
+}
+
+/// The root must be at least as shared as the most shared mount in it, or the kernel would not let that one through.
+pub(crate) fn rootfs_propagation(requests: &[Request]) -> &'static str {
+    let any = |wanted: Propagation| requests.iter().any(|request| request.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        "rshared"
+    } else if any(Propagation::HostToContainer) {
+        "rslave"
+    } else {
+        "rprivate"
+    }
+}
