@@ -1,2 +1,37 @@
-//! The lifecycle of pod sandboxes and containers: one owner task per pod, recovery, garbage.
+//! The lifecycle of pod sandboxes and containers: joins of retries, recovery, garbage.
+//!
+//! [`Engine`] is the whole API. Reads ([`Engine::list_pods`], [`Engine::container_status`]…) take snapshots that writers replace
+//! whole, so they never wait for work. Writes run in tasks of their own: a caller that goes away changes nothing, and a
+//! retry joins the running attempt (`claims`).
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `run` | RunPodSandbox and its undoing |
+//! | `create` | CreateContainer and StartContainer |
+//! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
+//! | `update` | UpdateContainerResources |
+//! | `watch` | events of the monitors |
+//! | `recovery` | start-up |
+//! | `store` | files of huskd |
+//! | `life` | a container's states, pure |
 #![forbid(unsafe_code)]
+
+mod claims;
+mod create;
+mod devices;
+mod engine;
+mod error;
+mod files;
+mod life;
+mod pod;
+mod recovery;
+mod run;
+mod seccomp;
+mod stop;
+mod store;
+mod update;
+mod watch;
+
+pub use engine::{Engine, EngineConfig, Lifecycle};
+pub use error::{PodsError, Result};
+pub use husk_monitor::{ExecOutput, MonitorConfig};

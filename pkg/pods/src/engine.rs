@@ -1,0 +1,389 @@
+//! The engine: what `pkg/cri` calls. Each method finds the object, lets the module of its name do the work in a task of
+//! its own, and waits: a caller that goes away changes nothing.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use husk_cgroup::Hierarchy;
+use husk_images::ImageStore;
+use husk_model::{
+    ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
+    PodSandboxId, PodStatus, Resources, UnixNanos,
+};
+use husk_monitor::{ExecOutput, MonitorConfig};
+use husk_network::Network;
+use husk_stats::Stats;
+use tokio::sync::{Notify, broadcast};
+
+use crate::{
+    PodsError, Result,
+    claims::Claims,
+    life,
+    pod::{Container, ContainerName, Pod},
+    seccomp::Filters,
+    store::Store,
+};
+
+/// How the engine works on this node.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Persistent directory.
+    pub root: PathBuf,
+    /// Directory that dies with the boot.
+    pub state: PathBuf,
+    /// How monitors are started.
+    pub monitor: MonitorConfig,
+    /// Parent cgroup of pods whose request names none; starts with `/`.
+    pub cgroup_parent: String,
+    /// Let processes without capabilities bind every port (`net.ipv4.ip_unprivileged_port_start=0`).
+    pub unprivileged_ports: bool,
+    /// Let processes without capabilities ping (`net.ipv4.ping_group_range`).
+    pub unprivileged_icmp: bool,
+}
+
+/// Something that happened, for those who follow the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// A container was created.
+    Created(PodSandboxId, ContainerId),
+    /// Its command runs.
+    Started(PodSandboxId, ContainerId),
+    /// It ended.
+    Stopped(PodSandboxId, ContainerId),
+    /// It was removed.
+    Deleted(PodSandboxId, ContainerId),
+    /// A sandbox became ready.
+    PodReady(PodSandboxId),
+    /// A sandbox stopped being ready.
+    PodNotReady(PodSandboxId),
+    /// A sandbox was removed.
+    PodDeleted(PodSandboxId),
+}
+
+/// How many happenings a slow follower may be behind.
+const LIFECYCLE_BACKLOG: usize = 4096;
+
+/// All pods and containers of the node.
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) filters: Filters,
+    pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
+    pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
+    pods: RwLock<HashMap<PodSandboxId, Arc<Pod>>>,
+    containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
+    lifecycle: broadcast::Sender<Lifecycle>,
+    trash: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNanos::try_from(since.as_nanos()).unwrap_or(UnixNanos::MAX)
+}
+
+impl Engine {
+    /// Opens the state, finds the pods of a former daemon again, undoes what it left half done, and starts.
+    ///
+    /// # Errors
+    /// When the directories or the cgroup hierarchy cannot be used. A single pod that cannot be loaded is no error: it is
+    /// reported and can be removed.
+    pub async fn start(
+        config: EngineConfig,
+        images: Arc<ImageStore>,
+        network: Arc<Network>,
+    ) -> Result<Arc<Self>> {
+        let store = Arc::new(Store::open(&config.root, &config.state)?);
+        let hierarchy = Hierarchy::detect().map_err(PodsError::Cgroup)?;
+        let (lifecycle, _) = broadcast::channel(LIFECYCLE_BACKLOG);
+        let engine = Arc::new(Self {
+            stats: Arc::new(Stats::new(hierarchy.clone())),
+            config,
+            store,
+            images,
+            network,
+            hierarchy,
+            filters: Filters::default(),
+            pod_names: Claims::new(),
+            container_names: Claims::new(),
+            pods: RwLock::default(),
+            containers: RwLock::default(),
+            lifecycle,
+            trash: Arc::default(),
+        });
+        engine.empty_trash_in_background();
+        crate::recovery::recover(&engine).await?;
+        Ok(engine)
+    }
+
+    /// Makes a sandbox, or joins the attempt that makes the same one. Returns its id.
+    ///
+    /// # Errors
+    /// Of the step that failed; everything done until then is undone.
+    pub async fn run_pod_sandbox(self: &Arc<Self>, config: PodConfig) -> Result<PodSandboxId> {
+        crate::run::run(self, config).await
+    }
+
+    /// Stops all containers, the network and the pause process. Unknown sandboxes are fine.
+    ///
+    /// # Errors
+    /// When a step fails; a repeated call goes on where it stopped.
+    pub async fn stop_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
+        let engine = Arc::clone(self);
+        detached(async move { crate::stop::stop_pod(&engine, &pod).await }).await
+    }
+
+    /// Removes a sandbox with its containers, stopping it first if needed. Unknown sandboxes are fine.
+    ///
+    /// # Errors
+    /// As [`Engine::stop_pod_sandbox`].
+    pub async fn remove_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
+        let engine = Arc::clone(self);
+        detached(async move { crate::stop::remove_pod(&engine, &pod).await }).await
+    }
+
+    /// Snapshot of a sandbox.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchPod`].
+    pub fn pod_status(&self, id: &str) -> Result<Arc<PodStatus>> {
+        Ok(self.pod(id)?.status.get())
+    }
+
+    /// Snapshots of all sandboxes, in no order.
+    pub fn list_pods(&self) -> Vec<Arc<PodStatus>> {
+        self.pods
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|pod| pod.status.get())
+            .collect()
+    }
+
+    /// Makes a container up to its gate, or joins the attempt that makes the same one. Returns its id.
+    ///
+    /// # Errors
+    /// Of the step that failed; everything done until then is undone.
+    pub async fn create_container(
+        self: &Arc<Self>,
+        pod_id: &str,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let pod = self.pod(pod_id)?;
+        crate::create::create(self, &pod, config).await
+    }
+
+    /// Lets a created container's command run.
+    ///
+    /// # Errors
+    /// When it is not in state CREATED or its command cannot be executed; then it has ended with `StartError`.
+    pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        let engine = Arc::clone(self);
+        detached(async move { crate::create::start(&engine, &container).await }).await
+    }
+
+    /// Stop signal, `grace`, then SIGKILL. Unknown and ended containers are fine.
+    ///
+    /// # Errors
+    /// When the monitor cannot be asked.
+    pub async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> Result<()> {
+        let Some(container) = self.find_container(id) else { return Ok(()) };
+        let engine = Arc::clone(self);
+        detached(async move { crate::stop::stop_container(&engine, &container, grace).await }).await
+    }
+
+    /// Removes a container, killing it if it runs. Unknown containers are fine. Its log file stays.
+    ///
+    /// # Errors
+    /// When a step fails; a repeated call goes on.
+    pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        let Some(container) = self.find_container(id) else { return Ok(()) };
+        let engine = Arc::clone(self);
+        detached(async move { crate::stop::remove_container(&engine, &container).await }).await
+    }
+
+    /// Snapshot of a container.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchContainer`].
+    pub fn container_status(&self, id: &str) -> Result<Arc<ContainerStatus>> {
+        Ok(self.container(id)?.status.get())
+    }
+
+    /// Snapshots of all containers, in no order.
+    pub fn list_containers(&self) -> Vec<Arc<ContainerStatus>> {
+        let containers = self.containers.read().unwrap_or_else(PoisonError::into_inner);
+        containers.values().map(|container| container.status.get()).collect()
+    }
+
+    /// Runs a command in a running container; without `timeout` it may take as long as it likes.
+    ///
+    /// # Errors
+    /// [`PodsError::ExecTimeout`] when it was killed; the monitor's error when it cannot be executed.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        let container = self.container(id)?;
+        container.check_running("exec")?;
+        let output = container.pod.monitor()?.exec_sync(&container.id, argv, timeout).await?;
+        match timeout {
+            Some(limit) if output.timed_out => {
+                Err(PodsError::ExecTimeout { id: container.id.clone(), seconds: limit.as_secs() })
+            }
+            _ => Ok(output),
+        }
+    }
+
+    /// Opens a running container's log file anew, after somebody renamed it.
+    ///
+    /// # Errors
+    /// When the container does not run or the file cannot be opened.
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        container.check_running("reopening its log")?;
+        Ok(container.pod.monitor()?.reopen_log(&container.id).await?)
+    }
+
+    /// Changes the limits that `change` sets and keeps the others.
+    ///
+    /// # Errors
+    /// When the container has ended or the kernel refuses a limit; then the stored limits stay.
+    pub async fn update_resources(self: &Arc<Self>, id: &str, change: Resources) -> Result<()> {
+        let container = self.container(id)?;
+        let engine = Arc::clone(self);
+        detached(async move { crate::update::update(&engine, &container, change).await }).await
+    }
+
+    /// Follows the node. Events come after the snapshots that they announce.
+    pub fn lifecycle(&self) -> broadcast::Receiver<Lifecycle> {
+        self.lifecycle.subscribe()
+    }
+
+    /// The cgroup hierarchy of the node.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    pub(crate) fn announce(&self, event: Lifecycle) {
+        // Nobody listening is fine.
+        let _ = self.lifecycle.send(event);
+    }
+
+    pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
+        self.find_pod(id).ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
+    }
+
+    fn find_pod(&self, id: &str) -> Option<Arc<Pod>> {
+        let id: PodSandboxId = id.parse().ok()?;
+        self.pods.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
+        self.find_container(id).ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
+    }
+
+    fn find_container(&self, id: &str) -> Option<Arc<Container>> {
+        let id: ContainerId = id.parse().ok()?;
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn add_pod(&self, pod: Arc<Pod>) {
+        self.pods.write().unwrap_or_else(PoisonError::into_inner).insert(pod.id.clone(), pod);
+    }
+
+    pub(crate) fn forget_pod(&self, pod: &Pod) {
+        self.pods.write().unwrap_or_else(PoisonError::into_inner).remove(&pod.id);
+        self.pod_names.release(&pod.name());
+    }
+
+    pub(crate) fn add_container(&self, container: Arc<Container>) {
+        let mut of_pod = container.pod.containers.write().unwrap_or_else(PoisonError::into_inner);
+        of_pod.insert(container.id.clone(), Arc::clone(&container));
+        drop(of_pod);
+        let mut all = self.containers.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(container.id.clone(), container);
+    }
+
+    pub(crate) fn forget_container(&self, container: &Container) {
+        self.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
+        container.pod.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
+        self.container_names.release(&container.name());
+    }
+
+    /// The pod's cgroup, relative to the hierarchy's root.
+    pub(crate) fn pod_cgroup(&self, id: &PodSandboxId, config: &PodConfig) -> String {
+        let parent = match config.cgroup_parent.as_str() {
+            "" => &self.config.cgroup_parent,
+            parent => parent,
+        };
+        format!("{}/husk-{id}", parent.trim_end_matches('/'))
+    }
+
+    /// Starts deleting what was discarded.
+    pub(crate) fn take_out_trash(&self) {
+        self.trash.notify_one();
+    }
+
+    fn empty_trash_in_background(&self) {
+        let (store, notify) = (Arc::clone(&self.store), Arc::clone(&self.trash));
+        notify.notify_one();
+        tokio::spawn(async move {
+            loop {
+                notify.notified().await;
+                let store = Arc::clone(&store);
+                let emptied = tokio::task::spawn_blocking(move || store.empty_trash()).await;
+                if emptied.is_err() {
+                    tracing::error!("deleting discarded files panicked");
+                }
+            }
+        });
+    }
+}
+
+/// Runs work to its end even when the caller goes away.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(|_| PodsError::Lost)?
+}
+
+/// Shown in errors: `namespace/name`, with the container's name behind it.
+pub(crate) fn shown(pod: &PodMetadata, container: Option<&ContainerMetadata>) -> String {
+    match container {
+        Some(container) => format!("{}/{}/{}#{}", pod.namespace, pod.name, container.name, container.attempt),
+        None => format!("{}/{}#{}", pod.namespace, pod.name, pod.attempt),
+    }
+}
+
+/// Fails unless a container is in state CREATED.
+pub(crate) fn check_created(container: &Container) -> Result<()> {
+    let status = container.status.get();
+    match status.state {
+        ContainerState::Created => Ok(()),
+        _ => Err(PodsError::ContainerState {
+            id: container.id.clone(),
+            state: life::name(&status.state),
+            operation: "starting it",
+            wanted: "created",
+        }),
+    }
+}

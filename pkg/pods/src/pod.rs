@@ -1,0 +1,153 @@
+//! A pod and its containers in memory: snapshots that readers take, and the little that writers share.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use husk_images::ImageLease;
+use husk_model::{
+    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodMetadata, PodSandboxId, PodState,
+    PodStatus,
+};
+use husk_monitor::Monitor;
+
+use crate::{
+    PodsError, Result,
+    life::{self, Fact},
+    store::{ContainerFile, PodFile},
+};
+
+/// Name under which a container is claimed.
+pub(crate) type ContainerName = (PodSandboxId, ContainerMetadata);
+
+/// How far the teardown of a pod has come. Creating a container holds the gate for reading, stopping and removing the
+/// pod for writing: a stop waits for creates that have begun, and none begins after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Containers can be created.
+    Open,
+    /// StopPodSandbox has run to its end.
+    Stopped,
+    /// Nothing is left.
+    Removed,
+}
+
+/// A value that is replaced whole and read without waiting for work.
+#[derive(Debug)]
+pub(crate) struct Snapshot<T>(RwLock<Arc<T>>);
+
+impl<T: Clone> Snapshot<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    pub(crate) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the value; `change` must not block.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut T)) {
+        let mut slot = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut slot));
+    }
+}
+
+/// A sandbox that exists.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) id: PodSandboxId,
+    pub(crate) status: Snapshot<PodStatus>,
+    pub(crate) file: Mutex<PodFile>,
+    /// `None` when no monitor was found at start-up.
+    pub(crate) monitor: Option<Monitor>,
+    pub(crate) gate: tokio::sync::RwLock<Phase>,
+    pub(crate) containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
+    /// Relative to the hierarchy's root.
+    pub(crate) cgroup_path: String,
+}
+
+impl Pod {
+    pub(crate) fn monitor(&self) -> Result<&Monitor> {
+        self.monitor.as_ref().filter(|monitor| monitor.is_connected()).ok_or_else(|| PodsError::NoMonitor {
+            id: self.id.clone(),
+            reason: "it died; remove the pod".to_owned(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> PodMetadata {
+        self.status.get().config.metadata.clone()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status.get().state == PodState::Ready
+    }
+
+    /// Marks the sandbox as not ready; its addresses are kept until the network is torn down.
+    pub(crate) fn mark_not_ready(&self) {
+        self.status.update(|status| {
+            status.state = PodState::NotReady;
+            status.pid = None;
+        });
+    }
+
+    pub(crate) fn containers(&self) -> Vec<Arc<Container>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn container(&self, id: &ContainerId) -> Option<Arc<Container>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) status: Snapshot<ContainerStatus>,
+    /// `None` when its record cannot be read.
+    pub(crate) file: Mutex<Option<ContainerFile>>,
+    /// Keeps the image's layers; `None` when the image could not be found again at start-up.
+    pub(crate) lease: Option<ImageLease>,
+    /// Writable layer.
+    pub(crate) upper: PathBuf,
+    /// Orders removals: the second waits for the first.
+    pub(crate) removal: tokio::sync::Mutex<()>,
+}
+
+impl Container {
+    /// Takes in what happened. Returns whether anything changed.
+    pub(crate) fn learn(&self, fact: Fact) -> bool {
+        let mut changed = false;
+        self.status.update(|status| {
+            let next = life::apply(&status.state, fact);
+            changed = next != status.state;
+            if matches!(next, ContainerState::Exited { .. }) {
+                status.pid = None;
+            }
+            status.state = next;
+        });
+        changed
+    }
+
+    /// Fails unless the container runs.
+    pub(crate) fn check_running(&self, operation: &'static str) -> Result<()> {
+        let status = self.status.get();
+        match status.state {
+            ContainerState::Running { .. } => Ok(()),
+            _ => Err(PodsError::ContainerState {
+                id: self.id.clone(),
+                state: life::name(&status.state),
+                operation,
+                wanted: "running",
+            }),
+        }
+    }
+
+    /// The name under which it is claimed.
+    pub(crate) fn name(&self) -> ContainerName {
+        (self.pod.id.clone(), self.status.get().config.metadata.clone())
+    }
+}

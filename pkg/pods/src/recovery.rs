@@ -1,0 +1,269 @@
+//! Start-up: finding the pods of a former daemon again.
+//!
+//! For each directory below `<state>/pods`:
+//!
+//! | found | done |
+//! | --- | --- |
+//! | record of another boot | everything of it is garbage: discarded, network taken back |
+//! | incomplete record | the attempt is undone |
+//! | complete record, monitor alive | reconnected; its account of containers and exits counts |
+//! | complete record, monitor dead | recorded exits count, the rest is killed; the pod is not ready |
+//! | record that cannot be read | reported as not ready with the reason; it can be removed |
+//!
+//! The same holds for containers inside a pod, which are reported as UNKNOWN. Then the network, the writable layers and the
+//! trash are freed of what belongs to nobody.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    sync::{Arc, Mutex},
+};
+
+use husk_model::{
+    ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Digest, ImageId,
+    PodConfig, PodMetadata, PodSandboxId, PodState, Resources, SecurityContext, Signal,
+};
+use husk_monitor::Monitor;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::{
+    Engine, PodsError, Result, create,
+    pod::{Container, Phase, Pod, Snapshot},
+    run,
+    store::PodFile,
+    watch,
+};
+
+pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for id in directories::<PodSandboxId>(&engine.store.pods())? {
+        let engine = Arc::clone(engine);
+        tasks.spawn(async move { recover_pod(&engine, id).await });
+    }
+    tasks.join_all().await;
+    collect_garbage(engine).await
+}
+
+/// Names below `dir` that are ids. Whatever else lies there is not ours to touch.
+fn directories<Id: std::str::FromStr>(dir: &std::path::Path) -> Result<Vec<Id>> {
+    let entries = fs::read_dir(dir).map_err(PodsError::files("read", dir))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+async fn recover_pod(engine: &Arc<Engine>, id: PodSandboxId) {
+    let file = match engine.store.read_pod(&id) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => {
+            // Killed between making the directory and writing the record: nothing else was made.
+            let file = unreadable(engine, &id);
+            return run::undo(engine, &file).await;
+        }
+        Err(error) => {
+            warn!(pod = %id, error = &error as &dyn std::error::Error, "cannot load a pod; it is reported as not ready and can be removed");
+            let file = unreadable(engine, &id);
+            let monitor = Monitor::connect(&engine.store.pod(&id)).await.ok();
+            let message = format!("its record cannot be read: {}", chain(&error));
+            add(engine, file, monitor, message);
+            return;
+        }
+    };
+    if file.boot_id != engine.store.boot_id() || !file.complete {
+        info!(pod = %id, complete = file.complete, "removing what a former boot or an interrupted start left");
+        return run::undo(engine, &file).await;
+    }
+    match Monitor::connect(&engine.store.pod(&id)).await {
+        Ok(monitor) => {
+            let pod = add(engine, file, Some(monitor), String::new());
+            // The account of the monitor is taken in before anybody can ask.
+            if let Ok(monitor) = pod.monitor()
+                && let Ok(snapshot) = monitor.state().await
+            {
+                let pid = snapshot.sandbox.as_ref().map(|sandbox| sandbox.process.pid);
+                pod.status.update(|status| status.pid = pid);
+                watch::learn(engine, &pod, snapshot);
+            }
+            watch::follow(engine, &pod);
+        }
+        Err(error) => {
+            warn!(pod = %id, %error, "a pod lost its monitor while the daemon was down");
+            let pod = add(engine, file, None, error.to_string());
+            watch::abandon(engine, &pod);
+        }
+    }
+}
+
+fn is_missing(error: &PodsError) -> bool {
+    matches!(error, PodsError::Files { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Puts a pod and its containers into the registry.
+fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: String) -> Arc<Pod> {
+    let ready = message.is_empty() && !file.stopped;
+    let state = if ready { PodState::Ready } else { PodState::NotReady };
+    let pod = Arc::new(Pod {
+        id: file.id.clone(),
+        status: Snapshot::new(run::status(&file, state, None, message)),
+        cgroup_path: engine.pod_cgroup(&file.id, &file.config),
+        gate: tokio::sync::RwLock::new(if file.stopped { Phase::Stopped } else { Phase::Open }),
+        monitor,
+        containers: Default::default(),
+        file: Mutex::new(file),
+    });
+    let config = Arc::clone(&pod.status.get().config);
+    engine.pod_names.restore(config.metadata.clone(), &config, &pod.id);
+    engine.add_pod(Arc::clone(&pod));
+    let containers = engine.store.pod(&pod.id).join("containers");
+    for id in directories::<ContainerId>(&containers).unwrap_or_default() {
+        add_container(engine, &pod, id);
+    }
+    pod
+}
+
+fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
+    let (file, status) = match engine.store.read_container(&pod.id, &id) {
+        Ok(file) if !file.complete => return undo_container(engine, pod, &id),
+        Err(error) if is_missing(&error) => return undo_container(engine, pod, &id),
+        Ok(file) => {
+            let status = create::status(pod, &file, ContainerState::Created);
+            (Some(file), status)
+        }
+        Err(error) => {
+            warn!(container = %id, %error, "cannot load a container; it is reported as UNKNOWN and can be removed");
+            (None, unknown(pod, &id, chain(&error)))
+        }
+    };
+    let lease = file.as_ref().and_then(|file| match engine.images.acquire(&file.image_id) {
+        Ok(lease) => Some(lease),
+        Err(error) => {
+            warn!(container = %id, %error, "the image of a container is not in the store any more");
+            None
+        }
+    });
+    let container = Arc::new(Container {
+        upper: engine.store.layer(&id).join("upper"),
+        pod: Arc::clone(pod),
+        status: Snapshot::new(status),
+        file: Mutex::new(file),
+        lease,
+        removal: tokio::sync::Mutex::new(()),
+        id,
+    });
+    let config = Arc::clone(&container.status.get().config);
+    engine.container_names.restore(container.name(), &config, &container.id);
+    engine.add_container(container);
+}
+
+/// The attempt to create it was interrupted: the monitor is told to forget it, its files go.
+fn undo_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: &ContainerId) {
+    info!(container = %id, "undoing the interrupted creation of a container");
+    let (engine, pod, id) = (Arc::clone(engine), Arc::clone(pod), id.clone());
+    tokio::spawn(async move {
+        if let Ok(monitor) = pod.monitor()
+            && let Err(error) = monitor.remove_container(&id).await
+        {
+            warn!(container = %id, %error, "cannot take back a half-created container");
+        }
+        for dir in [engine.store.container(&pod.id, &id), engine.store.layer(&id)] {
+            if let Err(error) = engine.store.discard(&dir) {
+                warn!(container = %id, %error, "cannot remove the files of a half-created container");
+            }
+        }
+        engine.take_out_trash();
+    });
+}
+
+/// Stands in for a pod file that cannot be read: enough to report and remove the pod.
+fn unreadable(engine: &Engine, id: &PodSandboxId) -> PodFile {
+    let config = PodConfig {
+        metadata: PodMetadata {
+            name: "unreadable".to_owned(),
+            uid: id.to_string(),
+            namespace: "husk-unreadable".to_owned(),
+            attempt: 0,
+        },
+        hostname: String::new(),
+        log_directory: String::new(),
+        dns: None,
+        host_ports: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cgroup_parent: String::new(),
+        sysctls: BTreeMap::new(),
+        security: SecurityContext::default(),
+        overhead: None,
+        resources: None,
+        runtime_handler: String::new(),
+    };
+    // Clients refuse a creation time of 0.
+    let mut file = engine.store.new_pod(id, &Arc::new(config), 1);
+    file.complete = true;
+    file
+}
+
+fn unknown(pod: &Pod, id: &ContainerId, reason: String) -> ContainerStatus {
+    let config = ContainerConfig {
+        metadata: ContainerMetadata { name: format!("unreadable-{}", &id.as_str()[..12]), attempt: 0 },
+        image: "unknown".to_owned(),
+        user_specified_image: "unknown".to_owned(),
+        command: Vec::new(),
+        args: Vec::new(),
+        working_dir: String::new(),
+        envs: Vec::new(),
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        cdi_devices: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        log_path: String::new(),
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        resources: Resources::default(),
+        security: SecurityContext::default(),
+        stop_signal: None,
+    };
+    ContainerStatus {
+        id: id.clone(),
+        pod_id: pod.id.clone(),
+        config: Arc::new(config),
+        image_id: ImageId::new(Digest::from_sha256(&[0; 32])),
+        image_ref: "unknown".to_owned(),
+        state: ContainerState::Unknown { reason },
+        created_at: 1,
+        log_path: String::new(),
+        user: None,
+        resources: Resources::default(),
+        stop_signal: Signal::TERM,
+        pid: None,
+        cgroup_path: format!("{}/{id}", pod.cgroup_path),
+        image_volumes: BTreeMap::new(),
+        info: BTreeMap::new(),
+    }
+}
+
+/// Frees networks and writable layers that belong to no pod.
+async fn collect_garbage(engine: &Arc<Engine>) -> Result<()> {
+    let pods: HashSet<PodSandboxId> = engine.list_pods().iter().map(|pod| pod.id.clone()).collect();
+    let report = engine.network.gc(&pods).await.map_err(PodsError::Network)?;
+    if !report.is_empty() {
+        info!(?report, "freed networks that belonged to no pod");
+    }
+    let containers: HashSet<ContainerId> =
+        engine.list_containers().iter().map(|container| container.id.clone()).collect();
+    for id in directories::<ContainerId>(&engine.store.layers())? {
+        if !containers.contains(&id) {
+            info!(container = %id, "discarding a writable layer that belongs to no container");
+            engine.store.discard(&engine.store.layer(&id))?;
+        }
+    }
+    engine.take_out_trash();
+    Ok(())
+}

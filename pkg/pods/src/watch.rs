@@ -1,0 +1,113 @@
+//! Following a pod's monitor: exits become state, a lost monitor becomes a dead pod.
+
+use std::sync::Arc;
+
+use husk_model::ContainerState;
+use husk_monitor::{Event, Events, Monitor, Snapshot};
+use tracing::{info, warn};
+
+use crate::{
+    Engine, Lifecycle,
+    life::Fact,
+    pod::{Phase, Pod},
+    stop::{kill_cgroup, learn_exit, lost_exit},
+};
+
+/// Follows the monitor of a pod until it or the pod ends.
+pub(crate) fn follow(engine: &Arc<Engine>, pod: &Arc<Pod>) {
+    let Some(monitor) = pod.monitor.clone() else { return };
+    // Taken before the state is asked for, so that nothing falls between the two.
+    let events = monitor.events();
+    tokio::spawn(watch(Arc::clone(engine), Arc::clone(pod), monitor, events));
+}
+
+async fn watch(engine: Arc<Engine>, pod: Arc<Pod>, monitor: Monitor, mut events: Events) {
+    catch_up(&engine, &pod, &monitor).await;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ContainerStarted { id, at } => {
+                if let Some(container) = pod.container(&id)
+                    && container.learn(Fact::Started(at))
+                {
+                    engine.announce(Lifecycle::Started(pod.id.clone(), id));
+                }
+            }
+            Event::ContainerExited { id, exit } => {
+                if let Some(container) = pod.container(&id) {
+                    learn_exit(&engine, &container, exit);
+                }
+            }
+            Event::ContainerOom { id } => {
+                info!(pod = %pod.id, container = %id, "the kernel killed a process for memory")
+            }
+            Event::SandboxExited { exit } => {
+                if pod.is_ready() {
+                    warn!(pod = %pod.id, code = exit.code, "the pause process ended; the pod is not ready any more");
+                    pod.mark_not_ready();
+                    engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+                }
+            }
+            Event::Missed => catch_up(&engine, &pod, &monitor).await,
+            Event::Disconnected => break,
+        }
+    }
+    lost(&engine, &pod).await;
+}
+
+/// Takes in everything the monitor knows.
+async fn catch_up(engine: &Engine, pod: &Pod, monitor: &Monitor) {
+    match monitor.state().await {
+        Ok(snapshot) => learn(engine, pod, snapshot),
+        // The connection is gone: its end is the next event.
+        Err(error) => info!(pod = %pod.id, %error, "cannot read the state of the pod"),
+    }
+}
+
+/// Takes in a monitor's account, be it from memory or from its files.
+pub(crate) fn learn(engine: &Engine, pod: &Pod, snapshot: Snapshot) {
+    for record in snapshot.containers {
+        let Some(container) = pod.container(&record.id) else { continue };
+        if record.started_at != 0 {
+            container.learn(Fact::Started(record.started_at));
+        }
+        match record.exit {
+            Some(exit) => learn_exit(engine, &container, exit),
+            None => container.status.update(|status| {
+                status.pid = Some(record.process.pid);
+                status.user = Some(record.user);
+            }),
+        }
+    }
+    if snapshot.sandbox.is_some_and(|sandbox| sandbox.exit.is_some() || sandbox.stopped) && pod.is_ready() {
+        pod.mark_not_ready();
+    }
+}
+
+/// The monitor is gone without having been asked to: without it nobody drains the containers' output or sees their exits, so
+/// what still runs is killed and the pod is not ready.
+async fn lost(engine: &Arc<Engine>, pod: &Arc<Pod>) {
+    // A stop or removal in progress ends the monitor itself.
+    if *pod.gate.read().await != Phase::Open {
+        return;
+    }
+    warn!(pod = %pod.id, "the pod's monitor died; its containers are killed");
+    abandon(engine, pod);
+    engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+}
+
+/// Ends what a dead monitor left: recorded exits count, everything else is killed and has an unknown exit.
+pub(crate) fn abandon(engine: &Engine, pod: &Pod) {
+    match husk_monitor::read_records(&engine.store.pod(&pod.id)) {
+        Ok(snapshot) => learn(engine, pod, snapshot),
+        Err(error) => warn!(pod = %pod.id, %error, "cannot read what the monitor recorded"),
+    }
+    if let Err(error) = kill_cgroup(engine, &pod.cgroup_path) {
+        warn!(pod = %pod.id, %error, "cannot kill what the pod left; its removal tries again");
+    }
+    for container in pod.containers() {
+        if matches!(container.status.get().state, ContainerState::Created | ContainerState::Running { .. }) {
+            learn_exit(engine, &container, lost_exit());
+        }
+    }
+    pod.mark_not_ready();
+}
