@@ -1,11 +1,14 @@
 //! Compiles the contracts of the enabled features with protox, so that no protoc is needed.
 
-use std::{env, error::Error};
+use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var_os("CARGO_FEATURE_PODMON").is_some() {
         podmon()?;
+    }
+    if env::var_os("CARGO_FEATURE_CRI").is_some() {
+        cri()?;
     }
     Ok(())
 }
@@ -15,5 +18,15 @@ fn podmon() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=podmon");
     let files = protox::compile(["podmon/v1/podmon.proto"], ["."])?;
     prost_build::Config::new().compile_fds(files)?;
+    Ok(())
+}
+
+/// The CRI: client and server, and the descriptors for the test that compares them with the published contract.
+fn cri() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=cri");
+    let files = protox::compile(["cri/v1/api.proto"], ["."])?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    std::fs::write(out.join("cri.v1.descriptors"), prost::Message::encode_to_vec(&files))?;
+    tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

@@ -16,3 +16,16 @@ pub mod podmon {
     /// Longest request a monitor accepts, in bytes. A spec with thousands of mounts and variables stays far below.
     pub const MAX_REQUEST: usize = 4 << 20;
 }
+
+/// The Container Runtime Interface.
+#[cfg(feature = "cri")]
+pub mod cri {
+    /// Version 1; `proto/cri/v1/api.proto` describes each message.
+    #[allow(missing_docs, deprecated, rust_2018_idioms, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("runtime.v1");
+
+        /// The encoded `FileDescriptorSet` of the contract.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.v1.descriptors"));
+    }
+}
