@@ -1,2 +1,106 @@
 //! Defaults, TOML file, drop-ins and flags resolved into one checked configuration.
+//!
+//! [`Raw`] is what somebody wrote, every key optional; [`Config`] is what holds, every value present and checked. Between them
+//! is [`load`], which collects every mistake before it gives up, so that one start shows them all.
 #![forbid(unsafe_code)]
+
+mod defaults;
+mod load;
+mod raw;
+mod resolve;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use defaults::DEFAULT_TOML;
+pub use ipnet;
+pub use load::{ConfigError, Problem, load};
+pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawRuntime};
+
+/// Where the configuration is looked for without `--config`.
+pub const DEFAULT_PATH: &str = "/etc/husk/husk.toml";
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Images and writable layers; survives a reboot.
+    pub root: PathBuf,
+    /// Pods; dies with the boot.
+    pub state: PathBuf,
+    /// The CRI socket.
+    pub address: PathBuf,
+    /// Pod network.
+    pub network: NetworkConfig,
+    /// Images.
+    pub images: ImagesConfig,
+    /// Parent cgroup of pods whose request names none.
+    pub cgroup_parent: String,
+    /// Logging.
+    pub log: LogConfig,
+    /// Where metrics are served; `None` is nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// How pods run.
+    pub runtime: RuntimeConfig,
+}
+
+/// Pod network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkConfig {
+    /// CNI configurations; as soon as there is one, it replaces the embedded network.
+    pub cni_conf_dir: PathBuf,
+    /// CNI plugins.
+    pub cni_bin_dir: PathBuf,
+    /// Bridge of the embedded network.
+    pub bridge: String,
+    /// Its IPv4 addresses.
+    pub subnet: ipnet::Ipv4Net,
+    /// Its IPv6 addresses.
+    pub subnet6: Option<ipnet::Ipv6Net>,
+    /// MTU; `None` takes that of the default route.
+    pub mtu: Option<u32>,
+    /// nftables table of masquerade and host ports.
+    pub nft_table: String,
+    /// Network namespaces kept ready.
+    pub netns_pool: usize,
+}
+
+/// Images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImagesConfig {
+    /// `<host>/hosts.toml` files.
+    pub registry_config_dir: PathBuf,
+    /// Layers of a pull fetched at once.
+    pub max_parallel_layers: usize,
+    /// A pull without a byte for this long fails.
+    pub pull_progress_timeout: Duration,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogConfig {
+    /// A filter as `tracing-subscriber` takes it: `info`, `husk_pods=debug,info`.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// How pods run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeConfig {
+    /// The husk-podmon binary.
+    pub podmon: PathBuf,
+    /// The husk-pause binary.
+    pub pause: PathBuf,
+    /// Pods may bind ports below 1024 without a capability.
+    pub unprivileged_ports: bool,
+    /// Pods may ping without a capability.
+    pub unprivileged_icmp: bool,
+}

@@ -1,0 +1,59 @@
+//! The default configuration, as the file that `huskd config default` prints.
+
+/// Every key with its default and meaning. A test proves that it means the same as an empty file.
+pub const DEFAULT_TOML: &str = r#"# The configuration of huskd. Every key is here with its default. Drop-ins in <this file>.d/*.toml and flags override it.
+
+# Images and writable layers; survives a reboot.
+root = "/var/lib/husk"
+# Pods and their records; dies with the boot, so it belongs on a tmpfs.
+state = "/run/husk"
+# The socket for kubelet and crictl, mode 0660. With socket activation the inherited socket is used instead.
+address = "/run/husk/husk.sock"
+
+[network]
+# As soon as a CNI configuration appears here, it replaces the embedded network.
+cni_conf_dir = "/etc/cni/net.d"
+cni_bin_dir = "/opt/cni/bin"
+# The embedded network: a bridge with these addresses, masquerade and host ports in this nftables table.
+bridge = "husk0"
+subnet = "10.88.0.0/16"
+# IPv6 addresses for dual stack, for example "fd00:88::/64"; empty for none.
+subnet6 = ""
+# MTU of bridge and pods; 0 takes that of the node's default route.
+mtu = 0
+nft_table = "husk"
+# Network namespaces kept ready, about 270 KiB of kernel memory each.
+netns_pool = 8
+
+[images]
+# Mirrors and registry settings: <host>/hosts.toml, in the format of containerd.
+registry_config_dir = "/etc/husk/certs.d"
+# Layers of one pull that are fetched and unpacked at once.
+max_parallel_layers = 4
+# A pull that receives nothing for this long fails.
+pull_progress_timeout = "5m"
+
+[cgroup]
+# Who makes cgroups; must be the kubelet's cgroupDriver. Only "cgroupfs" so far.
+driver = "cgroupfs"
+# Parent of pods whose request names none (crictl's).
+parent = "/husk"
+
+[log]
+# A level, or a filter such as "husk_pods=debug,info". SIGHUP reads it again.
+level = "info"
+# "text" or "json", on standard error.
+format = "text"
+
+[metrics]
+# Prometheus metrics over HTTP, for example "127.0.0.1:9180"; empty for none.
+address = ""
+
+[runtime]
+# The monitor and the sandbox process; empty looks beside huskd, then in ../libexec/husk.
+podmon = ""
+pause = ""
+# Pods may bind ports below 1024 and ping without capabilities.
+unprivileged_ports = true
+unprivileged_icmp = true
+"#;

@@ -1,0 +1,118 @@
+//! What somebody wrote: every key optional.
+
+use serde::Deserialize;
+
+macro_rules! raw {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        #[serde(default)]
+        #[allow(missing_docs)]
+        pub struct $name { $(pub $key: $kind),* }
+
+        impl $name {
+            /// The keys, for messages about unknown ones.
+            pub(crate) const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+            /// What `over` sets replaces what is here.
+            pub fn merge(&mut self, over: Self) {
+                $(Merge::merge(&mut self.$key, over.$key);)*
+            }
+        }
+
+        impl Merge for $name {
+            fn merge(&mut self, over: Self) {
+                $name::merge(self, over);
+            }
+        }
+    };
+}
+
+pub(crate) trait Merge {
+    fn merge(&mut self, over: Self);
+}
+
+impl<T> Merge for Option<T> {
+    fn merge(&mut self, over: Self) {
+        if over.is_some() {
+            *self = over;
+        }
+    }
+}
+
+raw! {
+    /// A whole file, or the flags.
+    Raw {
+        root: Option<String>,
+        state: Option<String>,
+        address: Option<String>,
+        network: RawNetwork,
+        images: RawImages,
+        cgroup: RawCgroup,
+        log: RawLog,
+        metrics: RawMetrics,
+        runtime: RawRuntime,
+    }
+}
+
+raw! {
+    /// `[network]`
+    RawNetwork {
+        cni_conf_dir: Option<String>,
+        cni_bin_dir: Option<String>,
+        bridge: Option<String>,
+        subnet: Option<String>,
+        subnet6: Option<String>,
+        mtu: Option<u32>,
+        nft_table: Option<String>,
+        netns_pool: Option<usize>,
+    }
+}
+
+raw! {
+    /// `[images]`
+    RawImages {
+        registry_config_dir: Option<String>,
+        max_parallel_layers: Option<usize>,
+        pull_progress_timeout: Option<String>,
+    }
+}
+
+raw! {
+    /// `[cgroup]`
+    RawCgroup { driver: Option<String>, parent: Option<String> }
+}
+
+raw! {
+    /// `[log]`
+    RawLog { level: Option<String>, format: Option<String> }
+}
+
+raw! {
+    /// `[metrics]`
+    RawMetrics { address: Option<String> }
+}
+
+raw! {
+    /// `[runtime]`
+    RawRuntime {
+        podmon: Option<String>,
+        pause: Option<String>,
+        unprivileged_ports: Option<bool>,
+        unprivileged_icmp: Option<bool>,
+    }
+}
+
+/// Keys of a section by its name; the empty name is the top level.
+pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
+    match section {
+        "" => Some(Raw::KEYS),
+        "network" => Some(RawNetwork::KEYS),
+        "images" => Some(RawImages::KEYS),
+        "cgroup" => Some(RawCgroup::KEYS),
+        "log" => Some(RawLog::KEYS),
+        "metrics" => Some(RawMetrics::KEYS),
+        "runtime" => Some(RawRuntime::KEYS),
+        _ => None,
+    }
+}

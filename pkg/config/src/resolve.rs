@@ -1,0 +1,154 @@
+//! From what was written to what holds.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, Problem, Raw, RuntimeConfig};
+
+/// Longest path of a unix socket (unix(7), sun_path without its NUL).
+const MAX_SOCKET_PATH: usize = 107;
+
+struct Checker<'a> {
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn wrong(&mut self, key: &str, reason: String) {
+        self.problems.push(Problem { place: "configuration".to_owned(), key: key.to_owned(), reason });
+    }
+
+    fn path(&mut self, key: &str, value: Option<String>, default: &str) -> PathBuf {
+        let text = value.unwrap_or_else(|| default.to_owned());
+        if !text.starts_with('/') {
+            self.wrong(key, format!("{text:?} is not an absolute path"));
+        }
+        PathBuf::from(text)
+    }
+
+    /// An optional value: absent and empty are `None`.
+    fn parsed<T: std::str::FromStr>(&mut self, key: &str, value: Option<String>, what: &str) -> Option<T> {
+        let text = value.filter(|text| !text.is_empty())?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.wrong(key, format!("{text:?} is not {what}"));
+        }
+        parsed
+    }
+}
+
+pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
+    let mut check = Checker { problems };
+    let address = raw.address.map(|text| text.strip_prefix("unix://").map(str::to_owned).unwrap_or(text));
+    let address = check.path("address", address, "/run/husk/husk.sock");
+    if address.as_os_str().len() > MAX_SOCKET_PATH {
+        check.wrong("address", format!("is longer than the {MAX_SOCKET_PATH} bytes of a unix socket's path"));
+    }
+    let driver = raw.cgroup.driver.unwrap_or_else(|| "cgroupfs".to_owned());
+    if driver != "cgroupfs" {
+        check.wrong("cgroup.driver", format!("{driver:?} is not supported; this version has \"cgroupfs\""));
+    }
+    let parent = raw.cgroup.parent.unwrap_or_else(|| "/husk".to_owned());
+    if !parent.starts_with('/') || parent.split('/').any(|part| part == "..") || parent.len() < 2 {
+        check.wrong("cgroup.parent", format!("{parent:?} is not an absolute cgroup path below the root"));
+    }
+    Config {
+        root: check.path("root", raw.root, "/var/lib/husk"),
+        state: check.path("state", raw.state, "/run/husk"),
+        address,
+        network: network(raw.network, &mut check),
+        images: images(raw.images, &mut check),
+        cgroup_parent: parent,
+        log: log(raw.log, &mut check),
+        metrics_address: check.parsed::<SocketAddr>(
+            "metrics.address",
+            raw.metrics.address,
+            "an address with a port",
+        ),
+        runtime: runtime(raw.runtime, &mut check),
+    }
+}
+
+fn network(raw: crate::RawNetwork, check: &mut Checker<'_>) -> NetworkConfig {
+    let default = ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 88, 0, 0), 16);
+    NetworkConfig {
+        cni_conf_dir: check.path("network.cni_conf_dir", raw.cni_conf_dir, "/etc/cni/net.d"),
+        cni_bin_dir: check.path("network.cni_bin_dir", raw.cni_bin_dir, "/opt/cni/bin"),
+        bridge: raw.bridge.unwrap_or_else(|| "husk0".to_owned()),
+        subnet: check
+            .parsed("network.subnet", raw.subnet, "an IPv4 subnet such as 10.88.0.0/16")
+            .unwrap_or(default),
+        subnet6: check.parsed("network.subnet6", raw.subnet6, "an IPv6 subnet such as fd00:88::/64"),
+        mtu: raw.mtu.filter(|mtu| *mtu != 0),
+        nft_table: raw.nft_table.unwrap_or_else(|| "husk".to_owned()),
+        netns_pool: raw.netns_pool.unwrap_or(8),
+    }
+}
+
+fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
+    let max_parallel_layers = raw.max_parallel_layers.unwrap_or(4);
+    if !(1..=64).contains(&max_parallel_layers) {
+        check.wrong("images.max_parallel_layers", format!("{max_parallel_layers} is not between 1 and 64"));
+    }
+    let text = raw.pull_progress_timeout.unwrap_or_else(|| "5m".to_owned());
+    let pull_progress_timeout = duration(&text).unwrap_or_else(|| {
+        check.wrong("images.pull_progress_timeout", format!("{text:?} is not a duration such as 30s or 5m"));
+        Duration::from_secs(300)
+    });
+    ImagesConfig {
+        registry_config_dir: check.path(
+            "images.registry_config_dir",
+            raw.registry_config_dir,
+            "/etc/husk/certs.d",
+        ),
+        max_parallel_layers,
+        pull_progress_timeout,
+    }
+}
+
+/// `30s`, `5m`, `1h`; at least a second.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    let number: u64 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(unit).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+fn log(raw: crate::RawLog, check: &mut Checker<'_>) -> LogConfig {
+    let format = match raw.format.as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            check.wrong("log.format", format!("{other:?} is neither \"text\" nor \"json\""));
+            LogFormat::Text
+        }
+    };
+    LogConfig { level: raw.level.unwrap_or_else(|| "info".to_owned()), format }
+}
+
+fn runtime(raw: crate::RawRuntime, check: &mut Checker<'_>) -> RuntimeConfig {
+    RuntimeConfig {
+        podmon: program("runtime.podmon", raw.podmon, "husk-podmon", check),
+        pause: program("runtime.pause", raw.pause, "husk-pause", check),
+        unprivileged_ports: raw.unprivileged_ports.unwrap_or(true),
+        unprivileged_icmp: raw.unprivileged_icmp.unwrap_or(true),
+    }
+}
+
+/// A program by its configured path, else beside this one or in `../libexec/husk`. That it is there is checked when the
+/// daemon starts, so that a configuration can be checked on another machine.
+fn program(key: &str, value: Option<String>, name: &str, check: &mut Checker<'_>) -> PathBuf {
+    if let Some(path) = value.filter(|path| !path.is_empty()) {
+        return check.path(key, Some(path), "");
+    }
+    let beside =
+        std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)).unwrap_or_default();
+    let libexec = beside.join("../libexec/husk").join(name);
+    if libexec.exists() && !beside.join(name).exists() { libexec } else { beside.join(name) }
+}
