@@ -29,6 +29,11 @@ pub(crate) fn open_read(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
+/// Opens the file `relative` below `root` for reading.
+pub(crate) fn open_read_below(root: impl AsFd, relative: &str) -> Result<OwnedFd> {
+    fs::openat2(root, relative, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), CONFINED)
+}
+
 /// Opens the file `name` of a group for writing.
 pub(crate) fn open_write(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())

@@ -7,7 +7,7 @@ mod v2;
 
 pub use reader::StatsReader;
 
-use crate::{Cgroup, Result};
+use crate::{Cgroup, CgroupPath, Hierarchy, Result};
 
 /// A snapshot of everything the kernel counts for a group. A part is `None` or empty where the node has no controller
 /// for it. Times are nanoseconds, sizes bytes, counters cumulative since the group was made.
@@ -162,6 +162,13 @@ impl Cgroup {
 
     /// A reader for this group. Nothing is opened before its first read.
     pub fn stats_reader(&self) -> StatsReader {
-        StatsReader::new(self.clone())
+        StatsReader::of_group(self.clone())
+    }
+}
+
+impl Hierarchy {
+    /// A reader for the group at `path` that keeps no directory open. A group that does not exist reads as `None`s.
+    pub fn stats_reader(&self, path: &CgroupPath) -> StatsReader {
+        StatsReader::of_path(self.clone(), path.clone())
     }
 }

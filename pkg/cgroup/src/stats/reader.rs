@@ -5,14 +5,30 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::{CgroupStats, PressureSet, parse};
-use crate::{Cgroup, Controller, Result, dir};
+use crate::{Cgroup, CgroupPath, Controller, Error, Hierarchy, Result, dir};
+
+/// How much to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    Usage,
+    Full,
+}
 
 /// Reads one group's statistics again and again. Holds a descriptor for each file it has read.
 #[derive(Debug)]
 pub struct StatsReader {
-    pub(super) group: Cgroup,
+    source: Source,
     files: Vec<File>,
     buf: Vec<u8>,
+}
+
+/// Where files are opened from.
+#[derive(Debug)]
+enum Source {
+    /// The directories of an open group.
+    Group(Cgroup),
+    /// The roots of the hierarchies: no directory stays open, which counts on a node with a thousand containers.
+    Path(Hierarchy, CgroupPath),
 }
 
 #[derive(Debug)]
@@ -24,8 +40,12 @@ struct File {
 }
 
 impl StatsReader {
-    pub(super) fn new(group: Cgroup) -> Self {
-        Self { group, files: Vec::new(), buf: Vec::new() }
+    pub(super) fn of_group(group: Cgroup) -> Self {
+        Self { source: Source::Group(group), files: Vec::new(), buf: Vec::new() }
+    }
+
+    pub(super) fn of_path(hierarchy: Hierarchy, path: CgroupPath) -> Self {
+        Self { source: Source::Path(hierarchy, path), files: Vec::new(), buf: Vec::new() }
     }
 
     /// A new snapshot. After the group was removed, everything is `None`.
@@ -33,30 +53,31 @@ impl StatsReader {
     /// # Errors
     /// A file that exists can't be read.
     pub fn read(&mut self) -> Result<CgroupStats> {
-        let mut stats = self.read_usage()?;
+        let mut stats = CgroupStats::default();
+        self.cpu(&mut stats, Detail::Full)?;
+        self.memory(&mut stats, Detail::Full)?;
         self.pids(&mut stats)?;
         self.hugetlb(&mut stats)?;
         self.io(&mut stats)?;
+        stats.pressure = self.pressure()?;
         Ok(stats)
     }
 
-    /// CPU, memory, pressure and the number of tasks only: what the kubelet asks for every ten seconds.
+    /// What the kubelet asks for every ten seconds, from as few files as possible: total CPU time, memory and swap with
+    /// their limits, pressure, tasks. The other fields are 0 or empty.
     ///
     /// # Errors
     /// A file that exists can't be read.
     pub fn read_usage(&mut self) -> Result<CgroupStats> {
         let mut stats = CgroupStats::default();
-        self.cpu(&mut stats)?;
-        self.memory(&mut stats)?;
+        self.cpu(&mut stats, Detail::Usage)?;
+        self.memory(&mut stats, Detail::Usage)?;
+        self.pids(&mut stats)?;
         stats.pressure = self.pressure()?;
         Ok(stats)
     }
 
-    /// Number of tasks.
-    ///
-    /// # Errors
-    /// A file that exists can't be read.
-    pub fn pids(&mut self, stats: &mut CgroupStats) -> Result<()> {
+    fn pids(&mut self, stats: &mut CgroupStats) -> Result<()> {
         let Some(mount) = self.home(Controller::Pids) else {
             return Ok(());
         };
@@ -69,7 +90,7 @@ impl StatsReader {
     }
 
     fn pressure(&mut self) -> Result<PressureSet> {
-        let Some(mount) = self.group.hierarchy.unified() else {
+        let Some(mount) = self.hierarchy().unified() else {
             return Ok(PressureSet::default());
         };
         Ok(PressureSet {
@@ -81,12 +102,37 @@ impl StatsReader {
 
     // === for v1 and v2 ===
 
+    pub(super) fn hierarchy(&self) -> &Hierarchy {
+        match &self.source {
+            Source::Group(group) => &group.hierarchy,
+            Source::Path(hierarchy, _) => hierarchy,
+        }
+    }
+
     pub(super) fn home(&self, controller: Controller) -> Option<usize> {
-        self.group.dir_of(controller).map(|(mount, _)| mount)
+        self.hierarchy().home(controller)
     }
 
     pub(super) fn is_unified(&self, mount: usize) -> bool {
-        Some(mount) == self.group.hierarchy.unified()
+        Some(mount) == self.hierarchy().unified()
+    }
+
+    /// A file whose name is made at run time; it is not kept open.
+    pub(super) fn once<T>(
+        &self,
+        mount: usize,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(fd) = self.open(mount, name)? else {
+            return Ok(None);
+        };
+        let mut buf = Vec::new();
+        match dir::read_at_start(&fd, &mut buf) {
+            Ok(()) => Ok(parse(&String::from_utf8_lossy(&buf))),
+            Err(Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(self.error(mount, name, errno)),
+        }
     }
 
     pub(super) fn number(&mut self, mount: usize, name: &'static str) -> Result<Option<u64>> {
@@ -115,18 +161,32 @@ impl StatsReader {
             Ok(()) => Ok(Some(parse(&String::from_utf8_lossy(&self.buf)))),
             // The group is gone, or the kernel runs with psi=0.
             Err(Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.group.read_error(mount, name, errno)),
+            Err(errno) => Err(self.error(mount, name, errno)),
         }
     }
 
-    fn open(&self, mount: usize, name: &'static str) -> Result<Option<OwnedFd>> {
-        let Some(member) = self.group.member(mount) else {
-            return Ok(None);
+    fn open(&self, mount: usize, name: &str) -> Result<Option<OwnedFd>> {
+        let opened = match &self.source {
+            Source::Group(group) => match group.member(mount) {
+                Some(member) => dir::open_read(&member.dir, name),
+                None => return Ok(None),
+            },
+            Source::Path(hierarchy, path) => {
+                dir::open_read_below(&hierarchy.mounts()[mount], &format!("{}/{name}", path.relative()))
+            }
         };
-        match dir::open_read(&member.dir, name) {
+        match opened {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.group.read_error(mount, name, errno)),
+            Err(errno) => Err(self.error(mount, name, errno)),
         }
+    }
+
+    fn error(&self, mount: usize, name: &str, errno: Errno) -> Error {
+        let path = match &self.source {
+            Source::Group(group) => group.file(mount, name),
+            Source::Path(hierarchy, path) => hierarchy.full_path(mount, path).join(name),
+        };
+        Error::Read { path, source: errno.into() }
     }
 }

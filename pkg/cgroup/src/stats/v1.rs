@@ -1,14 +1,17 @@
 //! Statistics from v1 controller files.
 
-use super::{CpuStats, HugetlbStats, IoDeviceStats, MemoryStats, StatsReader, parse};
+use super::{CpuStats, HugetlbStats, IoDeviceStats, MemoryStats, StatsReader, parse, reader::Detail};
 use crate::{Controller, Result};
 
 impl StatsReader {
     /// `cpuacct` counts in nanoseconds by user and system; throttling is `cpu`'s.
-    pub(super) fn cpu_v1(&mut self, acct: usize) -> Result<Option<CpuStats>> {
+    pub(super) fn cpu_v1(&mut self, acct: usize, detail: Detail) -> Result<Option<CpuStats>> {
         let Some(usage) = self.number(acct, "cpuacct.usage")? else {
             return Ok(None);
         };
+        if detail == Detail::Usage {
+            return Ok(Some(CpuStats { usage, ..CpuStats::default() }));
+        }
         let mut cpu = CpuStats {
             usage,
             user: self.number(acct, "cpuacct.usage_user")?.unwrap_or_default(),
@@ -30,7 +33,7 @@ impl StatsReader {
         Ok(Some(cpu))
     }
 
-    pub(super) fn memory_v1(&mut self, mount: usize) -> Result<Option<MemoryStats>> {
+    pub(super) fn memory_v1(&mut self, mount: usize, detail: Detail) -> Result<Option<MemoryStats>> {
         let Some(usage) = self.number(mount, "memory.usage_in_bytes")? else {
             return Ok(None);
         };
@@ -54,9 +57,11 @@ impl StatsReader {
         })?;
         memory.working_set = usage.saturating_sub(memory.inactive_file);
         memory.limit = self.text(mount, "memory.limit_in_bytes", parse::limit)?.flatten();
-        memory.max_usage = self.number(mount, "memory.max_usage_in_bytes")?.unwrap_or_default();
-        memory.failures = self.number(mount, "memory.failcnt")?.unwrap_or_default();
-        memory.kernel = self.number(mount, "memory.kmem.usage_in_bytes")?.unwrap_or_default();
+        if detail == Detail::Full {
+            memory.max_usage = self.number(mount, "memory.max_usage_in_bytes")?.unwrap_or_default();
+            memory.failures = self.number(mount, "memory.failcnt")?.unwrap_or_default();
+            memory.kernel = self.number(mount, "memory.kmem.usage_in_bytes")?.unwrap_or_default();
+        }
         memory.swap = swap;
         if swap.is_some() {
             let memsw = self.text(mount, "memory.memsw.limit_in_bytes", parse::limit)?.flatten();
@@ -78,8 +83,7 @@ impl StatsReader {
 
     pub(super) fn hugetlb_v1(&mut self, mount: usize, page_size: &str) -> Result<Option<HugetlbStats>> {
         let number = |file: &str| -> Result<Option<u64>> {
-            let text = self.group.read_opt(mount, &format!("hugetlb.{page_size}.{file}"))?;
-            Ok(text.and_then(|text| text.trim().parse().ok()))
+            self.once(mount, &format!("hugetlb.{page_size}.{file}"), |text| text.trim().parse().ok())
         };
         let Some(usage) = number("usage_in_bytes")? else {
             return Ok(None);

@@ -1,25 +1,27 @@
 //! Statistics from the v2 tree, and the choice between it and v1.
 
-use super::{CgroupStats, CpuStats, HugetlbStats, IoDeviceStats, MemoryStats, StatsReader, parse};
+use super::{
+    CgroupStats, CpuStats, HugetlbStats, IoDeviceStats, MemoryStats, StatsReader, parse, reader::Detail,
+};
 use crate::{Controller, Result};
 
 /// The page sizes of the architectures husk runs on, as the kernel names them in hugetlb files.
 const PAGE_SIZES: [&str; 5] = ["64KB", "2MB", "32MB", "512MB", "1GB"];
 
 impl StatsReader {
-    pub(super) fn cpu(&mut self, stats: &mut CgroupStats) -> Result<()> {
-        stats.cpu = match (self.home(Controller::CpuAcct), self.group.hierarchy.unified()) {
-            (Some(acct), _) if !self.is_unified(acct) => self.cpu_v1(acct)?,
+    pub(super) fn cpu(&mut self, stats: &mut CgroupStats, detail: Detail) -> Result<()> {
+        stats.cpu = match (self.home(Controller::CpuAcct), self.hierarchy().unified()) {
+            (Some(acct), _) if !self.is_unified(acct) => self.cpu_v1(acct, detail)?,
             (_, Some(mount)) => self.cpu_v2(mount)?,
             _ => None,
         };
         Ok(())
     }
 
-    pub(super) fn memory(&mut self, stats: &mut CgroupStats) -> Result<()> {
+    pub(super) fn memory(&mut self, stats: &mut CgroupStats, detail: Detail) -> Result<()> {
         stats.memory = match self.home(Controller::Memory) {
-            Some(mount) if self.is_unified(mount) => self.memory_v2(mount)?,
-            Some(mount) => self.memory_v1(mount)?,
+            Some(mount) if self.is_unified(mount) => self.memory_v2(mount, detail)?,
+            Some(mount) => self.memory_v1(mount, detail)?,
             None => None,
         };
         Ok(())
@@ -68,7 +70,7 @@ impl StatsReader {
         })
     }
 
-    fn memory_v2(&mut self, mount: usize) -> Result<Option<MemoryStats>> {
+    fn memory_v2(&mut self, mount: usize, detail: Detail) -> Result<Option<MemoryStats>> {
         let Some(usage) = self.number(mount, "memory.current")? else {
             return Ok(None);
         };
@@ -90,10 +92,13 @@ impl StatsReader {
         })?;
         memory.working_set = usage.saturating_sub(memory.inactive_file);
         memory.limit = self.text(mount, "memory.max", parse::limit)?.flatten();
-        memory.max_usage = self.number(mount, "memory.peak")?.unwrap_or_default();
-        self.text(mount, "memory.events", |text| {
-            memory.failures = parse::keyed(text).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value);
-        })?;
+        if detail == Detail::Full {
+            memory.max_usage = self.number(mount, "memory.peak")?.unwrap_or_default();
+            self.text(mount, "memory.events", |text| {
+                memory.failures =
+                    parse::keyed(text).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value);
+            })?;
+        }
         memory.swap = self.number(mount, "memory.swap.current")?;
         memory.swap_limit = self.text(mount, "memory.swap.max", parse::limit)?.flatten();
         Ok(Some(memory))
@@ -104,12 +109,14 @@ impl StatsReader {
     }
 
     fn hugetlb_v2(&mut self, mount: usize, page_size: &str) -> Result<Option<HugetlbStats>> {
-        let text = |file: &str| self.group.read_opt(mount, &format!("hugetlb.{page_size}.{file}"));
-        let Some(usage) = text("current")?.and_then(|text| text.trim().parse().ok()) else {
+        let file = |name: &str| format!("hugetlb.{page_size}.{name}");
+        let Some(usage) = self.once(mount, &file("current"), |text| text.trim().parse().ok())? else {
             return Ok(None);
         };
-        let events = text("events")?.unwrap_or_default();
-        let failures = parse::keyed(&events).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value);
+        let failures = self.once(mount, &file("events"), |text| {
+            parse::keyed(text).find(|(key, _)| *key == "max").map(|(_, value)| value)
+        })?;
+        let failures = failures.unwrap_or_default();
         Ok(Some(HugetlbStats { page_size: page_size.to_owned(), usage, max_usage: 0, failures }))
     }
 }

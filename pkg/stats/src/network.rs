@@ -1,0 +1,65 @@
+//! Counters of the interfaces of a network namespace.
+
+use std::path::PathBuf;
+
+use husk_model::NetworkStats;
+
+use crate::{Error, Result};
+
+/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback. The caller makes sure that
+/// `pid` is still the process it means (a pidfd, or the start time).
+///
+/// # Errors
+/// The process is gone.
+pub fn network(pid: u32) -> Result<Vec<NetworkStats>> {
+    let path = PathBuf::from(format!("/proc/{pid}/net/dev"));
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| Error::File { operation: "read", path, source })?;
+    Ok(parse(&text))
+}
+
+/// Two heading lines, then `name: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes packets errs …`.
+fn parse(text: &str) -> Vec<NetworkStats> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, counters) = line.split_once(':')?;
+            let counters: Vec<u64> =
+                counters.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect();
+            let name = name.trim();
+            if name == "lo" || counters.len() < 11 {
+                return None;
+            }
+            Some(NetworkStats {
+                name: name.to_owned(),
+                rx_bytes: counters[0],
+                rx_errors: counters[2],
+                tx_bytes: counters[8],
+                tx_errors: counters[10],
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_taken_from_their_columns() {
+        let text = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo: 100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0
+  eth0: 1500 10 3 4 5 6 7 8 2500 20 9 1 2 3 4 5
+";
+        let want =
+            NetworkStats { name: "eth0".into(), rx_bytes: 1500, rx_errors: 3, tx_bytes: 2500, tx_errors: 9 };
+        assert_eq!(parse(text), [want]);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        assert!(network(u32::MAX).is_err());
+        network(std::process::id()).unwrap();
+    }
+}
