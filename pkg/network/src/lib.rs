@@ -1,2 +1,29 @@
-//! The embedded pod network over netlink, and CNI plugins.
+//! The pod network: an embedded bridge over netlink, and CNI plugins as soon as a configuration for them appears.
+//!
+//! Read first: [`Network`], then `embedded` (what husk does itself), `cni` (what it lets plugins do) and `record`
+//! (what survives a crash). Layout on disk:
+//!
+//! ```text
+//! <root>/network/ipam/<bridge>/…      address reservations, host-local format (ipam.rs)
+//! <root>/network/pods/<id>.json       how to undo a pod's network (record.rs)
+//! <state>/netns/<id>                  pinned namespaces (husk_sys::netns)
+//! ```
 #![forbid(unsafe_code)]
+
+mod cni;
+mod config;
+mod embedded;
+mod error;
+mod ipam;
+mod netlink;
+mod netns_pool;
+mod network;
+mod record;
+mod request;
+pub mod resolv;
+mod sysctl;
+
+pub use config::{BridgeConfig, NetworkConfig};
+pub use error::NetworkError;
+pub use network::Network;
+pub use request::{GcReport, NetworkStatus, PodNetwork, PodNetworkRequest, Provider};

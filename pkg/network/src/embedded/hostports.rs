@@ -1,0 +1,204 @@
+//! Who has which port of the node, and the elements in the nftables maps that make it so.
+//!
+//! The records are the truth; this is rebuilt from them at start, and the table is loaded with all of them whenever it
+//! is (re)made.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use husk_model::{HostPort, PodSandboxId, Protocol};
+use serde::{Deserialize, Serialize};
+
+use crate::{BridgeConfig, NetworkError};
+
+use super::nft;
+
+/// One element: a port of the node, for one family, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mapping {
+    pub(crate) protocol: Protocol,
+    /// `None` is every address of the target's family.
+    pub(crate) host_ip: Option<IpAddr>,
+    pub(crate) host_port: u16,
+    pub(crate) target: SocketAddr,
+}
+
+/// Two mappings cannot both have this.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    protocol: Protocol,
+    host_ip: Option<IpAddr>,
+    host_port: u16,
+    ipv4: bool,
+}
+
+impl Mapping {
+    fn key(&self) -> Key {
+        Key {
+            protocol: self.protocol,
+            host_ip: self.host_ip,
+            host_port: self.host_port,
+            ipv4: self.target.is_ipv4(),
+        }
+    }
+}
+
+/// The mappings of a pod with these addresses. A port without an address of the node, or with the unspecified one,
+/// is mapped once for each family the pod has (an unspecified address: only for its own family).
+///
+/// # Errors
+/// [`NetworkError::HostPortFamily`] when the pod lacks the family of the wanted address.
+pub(super) fn mappings(ports: &[HostPort], ips: &[IpAddr]) -> Result<Vec<Mapping>, NetworkError> {
+    let mut mappings = Vec::new();
+    for port in ports {
+        let fits = |ip: &IpAddr| port.host_ip.is_none_or(|host| host.is_ipv4() == ip.is_ipv4());
+        let before = mappings.len();
+        for ip in ips.iter().filter(|ip| fits(ip)) {
+            mappings.push(Mapping {
+                protocol: port.protocol,
+                host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()),
+                host_port: port.host_port,
+                target: SocketAddr::new(*ip, port.container_port),
+            });
+        }
+        if let (Some(address), true) = (port.host_ip, mappings.len() == before) {
+            return Err(NetworkError::HostPortFamily { address, port: port.host_port });
+        }
+    }
+    Ok(mappings)
+}
+
+/// All mappings of the node.
+#[derive(Debug, Default)]
+pub(super) struct HostPorts {
+    owners: HashMap<Key, (PodSandboxId, Mapping)>,
+}
+
+impl HostPorts {
+    /// Takes over what a record says, at start.
+    pub(super) fn adopt(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
+        for mapping in mappings {
+            self.owners.insert(mapping.key(), (id.clone(), mapping.clone()));
+        }
+    }
+
+    /// Loads the whole table with every mapping there is.
+    ///
+    /// # Errors
+    /// Those of nft.
+    pub(super) async fn load_table(&self, config: &BridgeConfig) -> Result<(), NetworkError> {
+        let all: Vec<Mapping> = self.owners.values().map(|(_, mapping)| mapping.clone()).collect();
+        nft::run("load the table", nft::table(config, &all)).await
+    }
+
+    /// Gives `id` its ports. When nft refuses, perhaps because somebody flushed the rule set, the table is loaded anew.
+    ///
+    /// # Errors
+    /// [`NetworkError::HostPortTaken`], or those of nft; none of the ports is mapped then.
+    pub(super) async fn add(
+        &mut self,
+        config: &BridgeConfig,
+        id: &PodSandboxId,
+        mappings: &[Mapping],
+    ) -> Result<(), NetworkError> {
+        if mappings.is_empty() {
+            return Ok(());
+        }
+        for mapping in mappings {
+            if let Some((owner, _)) = self.owners.get(&mapping.key()).filter(|(owner, _)| owner != id) {
+                return Err(NetworkError::HostPortTaken {
+                    protocol: mapping.protocol,
+                    address: mapping.host_ip,
+                    port: mapping.host_port,
+                    owner: owner.clone(),
+                });
+            }
+        }
+        self.adopt(id, mappings);
+        let added = match nft::run("map host ports", nft::add(&config.table, mappings)).await {
+            Err(NetworkError::Nft { .. }) => self.load_table(config).await,
+            other => other,
+        };
+        if added.is_err() {
+            self.forget(id, mappings);
+        }
+        added
+    }
+
+    /// Takes the ports of `id` away again; those that are not there are fine, and so is a table that is gone.
+    ///
+    /// # Errors
+    /// Those of nft.
+    pub(super) async fn remove(
+        &mut self,
+        config: &BridgeConfig,
+        id: &PodSandboxId,
+        mappings: &[Mapping],
+    ) -> Result<(), NetworkError> {
+        let own: Vec<Mapping> = mappings
+            .iter()
+            .filter(|mapping| self.owners.get(&mapping.key()).is_some_and(|(owner, _)| owner == id))
+            .cloned()
+            .collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        match nft::run("unmap host ports", nft::remove(&config.table, &own)).await {
+            // Without nft, or without the table, there is nothing they could be mapped by.
+            Ok(()) | Err(NetworkError::NftMissing) => {}
+            Err(NetworkError::Nft { message, .. }) if message.contains("No such file or directory") => {}
+            Err(error) => return Err(error),
+        }
+        self.forget(id, &own);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
+        for mapping in mappings {
+            if self.owners.get(&mapping.key()).is_some_and(|(owner, _)| owner == id) {
+                self.owners.remove(&mapping.key());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(host_ip: Option<&str>) -> HostPort {
+        HostPort {
+            protocol: Protocol::Tcp,
+            container_port: 80,
+            host_port: 8080,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        }
+    }
+
+    fn targets(host_ip: Option<&str>, ips: &[&str]) -> Vec<(Option<String>, String)> {
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        mappings(&[port(host_ip)], &ips)
+            .unwrap()
+            .into_iter()
+            .map(|m| (m.host_ip.map(|ip| ip.to_string()), m.target.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn a_port_is_mapped_for_each_family_it_applies_to() {
+        let (v4, v6) = ((None, "10.1.0.2:80".to_owned()), (None, "[fd00::2]:80".to_owned()));
+        let both = ["10.1.0.2", "fd00::2"];
+        assert_eq!(targets(None, &both), [v4.clone(), v6.clone()]);
+        assert_eq!(targets(Some("0.0.0.0"), &both), [v4]);
+        assert_eq!(targets(Some("::"), &both), [v6]);
+        assert_eq!(targets(Some("127.0.0.1"), &both), [(Some("127.0.0.1".into()), "10.1.0.2:80".into())]);
+    }
+
+    #[test]
+    fn an_address_of_a_family_the_pod_lacks_is_refused() {
+        let error = mappings(&[port(Some("::1"))], &["10.1.0.2".parse().unwrap()]).unwrap_err();
+        assert!(matches!(error, NetworkError::HostPortFamily { port: 8080, .. }));
+    }
+}

@@ -1,0 +1,447 @@
+//! The embedded network: a bridge, veth pairs, reserved addresses, masquerade and host ports, all in-process over
+//! netlink (host ports: one nft transaction, for pods that have any).
+//!
+//! Teardown never deletes a link on its way: RTM_DELLINK of a bridged veth holds RTNL for 16 ms. The pair dies with
+//! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
+
+mod bridge;
+mod hostports;
+mod nft;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use husk_model::PodSandboxId;
+use ipnet::IpNet;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use self::{bridge::Bridge, hostports::HostPorts, hostports::Mapping};
+use crate::{
+    BridgeConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
+    ipam::{Ipam, Reservation},
+    netlink::{self, Netlink, Veth},
+    netns_pool::Prepared,
+    record::{Attachment, Record, Records},
+    sysctl,
+};
+
+/// Name of the pod's interface. Everybody expects this one (CRI-O and containerd set it as `CNI_IFNAME`).
+pub(crate) const INTERFACE: &str = "eth0";
+
+/// How long the addresses of a pod that is gone stay reserved in memory, and how long its veth may take to vanish by
+/// itself before it is deleted.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// What undoing a pod's network takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BridgeAttachment {
+    /// Name of the bridge at the time, which is also that of the directory of reservations.
+    pub(crate) bridge: String,
+    /// Its addresses.
+    pub(crate) ips: Vec<IpAddr>,
+    /// Its ports of the node.
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// The embedded network of one daemon.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    config: BridgeConfig,
+    netlink: Arc<Netlink>,
+    ipam: Ipam,
+    records: Records,
+    /// Held across nft transactions, which therefore never overlap; only pods with host ports wait here.
+    host_ports: tokio::sync::Mutex<HostPorts>,
+    /// Held while the bridge and the table are made, so that they are made once.
+    making: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bridge: Option<Bridge>,
+    /// Why the network is not ready, or what of it does not work.
+    trouble: Option<String>,
+    /// Addresses of pods that are gone, with the link that may still have them.
+    draining: HashMap<IpAddr, String>,
+}
+
+impl Embedded {
+    /// The network as configured; nothing is made in the kernel yet. Host ports of recorded pods are adopted.
+    pub(crate) fn new(
+        config: BridgeConfig,
+        netlink: Arc<Netlink>,
+        ipam: Ipam,
+        records: Records,
+    ) -> Result<Self, NetworkError> {
+        let mut host_ports = HostPorts::default();
+        for (id, record) in records.all()? {
+            if let Ok(Record { attachment: Attachment::Bridge(attachment), .. }) = record {
+                host_ports.adopt(&id, &attachment.mappings);
+            }
+        }
+        Ok(Self {
+            config,
+            netlink,
+            ipam,
+            records,
+            host_ports: tokio::sync::Mutex::new(host_ports),
+            making: tokio::sync::Mutex::new(()),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether it gives pods IPv6 addresses.
+    pub(crate) fn ipv6(&self) -> bool {
+        self.config.subnet6.is_some()
+    }
+
+    /// Whether the bridge is there, and what the operator should know.
+    pub(crate) fn condition(&self) -> (bool, Option<String>) {
+        let state = self.state();
+        (state.bridge.is_some(), state.trouble.clone())
+    }
+
+    /// Makes the bridge, forwarding and the nftables table, unless that was done.
+    pub(crate) async fn ensure_ready(&self) -> Result<Bridge, NetworkError> {
+        if let Some(bridge) = self.state().bridge {
+            return Ok(bridge);
+        }
+        let _making = self.making.lock().await;
+        if let Some(bridge) = self.state().bridge {
+            return Ok(bridge);
+        }
+        let result = self.make_ready().await;
+        let mut state = self.state();
+        match result {
+            Ok((bridge, trouble)) => {
+                state.bridge = Some(bridge);
+                state.trouble = trouble;
+                Ok(bridge)
+            }
+            Err(error) => {
+                state.trouble = Some(with_causes(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_ready(&self) -> Result<(Bridge, Option<String>), NetworkError> {
+        let made = bridge::ensure(self.netlink.host(), self.config.clone());
+        let bridge = self.netlink.run(made).await??;
+        // Without nft pods still reach each other and the node; that is worth more than refusing them all.
+        let table = self.host_ports.lock().await.load_table(&self.config).await;
+        let trouble = match table {
+            Ok(()) => None,
+            Err(error) => Some(format!(
+                "pods cannot reach beyond the node and host ports do not work: {}",
+                with_causes(&error)
+            )),
+        };
+        let (name, ipv6, with_table) = (self.config.name.clone(), self.ipv6(), trouble.is_none());
+        blocking(move || {
+            sysctl::set("ipv4/ip_forward", "1")?;
+            // A pod must not become the node's router by sending advertisements (CVE-2020-13401).
+            sysctl::set_if_known(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+            if ipv6 {
+                sysctl::set("ipv6/conf/all/forwarding", "1")?;
+            }
+            if with_table {
+                // For 127.0.0.1:hostPort. Only with the table, whose `from_bridge` chain makes it safe.
+                sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok((bridge, trouble))
+    }
+
+    /// Gives a pod its network. A failure leaves nothing, or a record that says what is left.
+    pub(crate) async fn setup(
+        self: &Arc<Self>,
+        request: PodNetworkRequest,
+        prepared: Prepared,
+    ) -> Result<PodNetwork, NetworkError> {
+        self.ensure_ready().await?;
+        if !prepared.hardened {
+            let (ns, ipv6) = (prepared.ns.clone(), self.ipv6());
+            let failed = NetworkError::netns("enter", request.netns.clone());
+            blocking(move || {
+                husk_sys::netns::with(ns.as_fd(), || sysctl::harden_pod(ipv6)).map_err(failed)?
+            })
+            .await?;
+        }
+        let id = request.id.clone();
+        let attachment = match self.reserve(request.clone()).await {
+            Err(NetworkError::Exhausted { .. }) if !self.state().draining.is_empty() => {
+                self.drain_now().await?;
+                self.reserve(request).await?
+            }
+            other => other?,
+        };
+        match self.build(&id, &attachment, prepared).await {
+            Ok(()) => Ok(self.answer(&attachment)),
+            Err(error) => {
+                // The record stays if undoing fails, and gc tries again; the first error is the one to report.
+                if let Err(undo) = self.teardown(&id, &attachment).await {
+                    let undo = &undo as &dyn std::error::Error;
+                    tracing::warn!(%id, error = undo, "undo a failed network setup");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes a pod's network, and forgets it. What is gone already is fine.
+    pub(crate) async fn teardown(
+        self: &Arc<Self>,
+        id: &PodSandboxId,
+        attachment: &BridgeAttachment,
+    ) -> Result<(), NetworkError> {
+        if !attachment.mappings.is_empty() {
+            self.host_ports.lock().await.remove(&self.config, id, &attachment.mappings).await?;
+        }
+        let veth = veth_name(id);
+        self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
+        let (this, owner, ips) = (self.clone(), id.clone(), attachment.ips.clone());
+        blocking(move || {
+            this.ipam.release(owner.as_str(), &ips)?;
+            this.records.remove(&owner)
+        })
+        .await?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HOLD).await;
+            if let Err(error) = this.end_of_hold(&veth).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(link = veth, error, "delete the veth of a pod that is gone");
+            }
+        });
+        Ok(())
+    }
+
+    /// Frees reservations whose owner `stale` names.
+    pub(crate) async fn free_addresses(
+        self: &Arc<Self>,
+        stale: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Vec<Reservation>, NetworkError> {
+        let this = self.clone();
+        blocking(move || this.ipam.release_if(stale)).await
+    }
+
+    /// Deletes ports of the bridge that are ours by name and not those of `live` pods. Returns their names.
+    pub(crate) async fn delete_links(&self, live: &[PodSandboxId]) -> Result<Vec<String>, NetworkError> {
+        let live: Vec<String> = live.iter().map(veth_name).collect();
+        let (host, name) = (self.netlink.host(), self.config.name.clone());
+        let work = async move {
+            let links = netlink::links(&host).await?;
+            let Some(bridge) = links.iter().find(|link| link.name == name).map(|link| link.index) else {
+                return Ok(Vec::new());
+            };
+            let mut deleted = Vec::new();
+            for link in links {
+                if link.master == Some(bridge) && is_veth_name(&link.name) && !live.contains(&link.name) {
+                    netlink::delete(&host, link.index).await?;
+                    deleted.push(link.name);
+                }
+            }
+            Ok(deleted)
+        };
+        self.netlink
+            .run(work)
+            .await?
+            .map_err(NetworkError::netlink("delete stale ports of", &self.config.name))
+    }
+
+    /// Deletes the bridge and the table. For a daemon that leaves for good: pods lose their network.
+    pub(crate) async fn dismantle(&self) -> Result<(), NetworkError> {
+        let _making = self.making.lock().await;
+        self.state().bridge = None;
+        self.delete_link(&self.config.name).await?;
+        match nft::run("delete the table", nft::drop_table(&self.config.table)).await {
+            Err(NetworkError::NftMissing) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn answer(&self, attachment: &BridgeAttachment) -> PodNetwork {
+        PodNetwork {
+            ips: attachment.ips.clone(),
+            interface: INTERFACE.to_owned(),
+            provider: Provider::Embedded(self.config.name.clone()),
+        }
+    }
+
+    /// Reserves the addresses and writes the record: the first traces a pod leaves.
+    async fn reserve(self: &Arc<Self>, request: PodNetworkRequest) -> Result<BridgeAttachment, NetworkError> {
+        let this = self.clone();
+        blocking(move || {
+            let id = request.id.clone();
+            let ips =
+                this.ipam.reserve(id.as_str(), INTERFACE, |ip| this.state().draining.contains_key(&ip))?;
+            this.record(request, &ips).inspect_err(|_| {
+                // The reservation carries the pod's id; if it cannot be given back now, gc will.
+                let _ = this.ipam.release(id.as_str(), &ips);
+            })
+        })
+        .await
+    }
+
+    fn record(&self, request: PodNetworkRequest, ips: &[IpAddr]) -> Result<BridgeAttachment, NetworkError> {
+        let attachment = BridgeAttachment {
+            bridge: self.config.name.clone(),
+            ips: ips.to_vec(),
+            mappings: hostports::mappings(&request.host_ports, ips)?,
+        };
+        let network = Some(self.answer(&attachment));
+        let record = Record { request, network, attachment: Attachment::Bridge(attachment.clone()) };
+        self.records.write(&record)?;
+        Ok(attachment)
+    }
+
+    async fn build(
+        &self,
+        id: &PodSandboxId,
+        attachment: &BridgeAttachment,
+        prepared: Prepared,
+    ) -> Result<(), NetworkError> {
+        let veth = veth_name(id);
+        self.plug(&veth, &attachment.ips, prepared.ns).await?;
+        let addresses: Vec<(IpNet, IpAddr)> = self
+            .config
+            .subnets()
+            .zip(&attachment.ips)
+            .map(|(subnet, ip)| (bridge::with_prefix(*ip, subnet), crate::ipam::gateway(subnet)))
+            .collect();
+        let inside = prepared.inside;
+        let configure = async move {
+            let index = netlink::link(&inside, INTERFACE).await?.ok_or(Errno::NODEV)?.index;
+            netlink::set_up(&inside, index).await?;
+            for (address, gateway) in addresses {
+                netlink::add_address(&inside, index, address).await?;
+                netlink::add_default_route(&inside, index, gateway).await?;
+            }
+            Ok(())
+        };
+        self.netlink.run(configure).await?.map_err(NetworkError::netlink("configure eth0 behind", veth))?;
+        if !attachment.mappings.is_empty() {
+            self.host_ports.lock().await.add(&self.config, id, &attachment.mappings).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the veth pair. A bridge that somebody deleted meanwhile is made again, and the leftover of an earlier
+    /// attempt for the same pod replaced, once each.
+    async fn plug(
+        &self,
+        name: &str,
+        ips: &[IpAddr],
+        ns: Arc<std::os::fd::OwnedFd>,
+    ) -> Result<(), NetworkError> {
+        let mut tries = 0;
+        loop {
+            let bridge = self.ensure_ready().await?;
+            let veth = Veth {
+                host: name.to_owned(),
+                bridge: bridge.index,
+                peer: INTERFACE,
+                peer_mac: ips.first().copied().map(mac).unwrap_or_default(),
+                mtu: bridge.mtu,
+            };
+            let (host, ns) = (self.netlink.host(), ns.clone());
+            let added = self.netlink.run(async move { netlink::add_veth(&host, veth, ns).await }).await?;
+            let error = match added {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            tries += 1;
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                // An unknown master is EINVAL.
+                Some(Errno::INVAL | Errno::NODEV) if tries == 1 => self.state().bridge = None,
+                Some(Errno::EXIST) if tries == 1 => self.delete_link(name).await?,
+                _ => return Err(NetworkError::netlink("make the veth pair", name)(error)),
+            }
+        }
+    }
+
+    async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
+        let (host, link) = (self.netlink.host(), name.to_owned());
+        let work = async move {
+            match netlink::link(&host, &link).await? {
+                Some(link) => netlink::delete(&host, link.index).await,
+                None => Ok(()),
+            }
+        };
+        self.netlink.run(work).await?.map_err(NetworkError::netlink("delete the veth", name))
+    }
+
+    /// Ends the hold on a pod's addresses. Its veth is normally gone with its namespace by now.
+    async fn end_of_hold(&self, veth: &str) -> Result<(), NetworkError> {
+        let deleted = self.delete_link(veth).await;
+        self.state().draining.retain(|_, link| link != veth);
+        deleted
+    }
+
+    /// Ends all holds at once: the subnet is full but for them.
+    async fn drain_now(&self) -> Result<(), NetworkError> {
+        let veths: std::collections::HashSet<String> = self.state().draining.values().cloned().collect();
+        for veth in veths {
+            self.end_of_hold(&veth).await?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Name of the node's end: `husk` and as much of the id as fits into 15 bytes, 44 random bits.
+fn veth_name(id: &PodSandboxId) -> String {
+    format!("husk{}", &id.as_str()[..11])
+}
+
+fn is_veth_name(name: &str) -> bool {
+    name.len() == 15
+        && name.strip_prefix("husk").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// A locally administered address made from the IP. A pod that gets an address again later gets its MAC as well, so
+/// no neighbour entry of the predecessor can be wrong.
+fn mac(ip: IpAddr) -> [u8; 6] {
+    let bytes = match ip {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            [octets[12], octets[13], octets[14], octets[15]]
+        }
+    };
+    [0x0a, 0x58, bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+/// An error with its causes in one line, for a status message.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs file work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, NetworkError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| NetworkError::TaskLost(std::io::Error::other(error)))?
+}

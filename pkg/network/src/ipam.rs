@@ -1,0 +1,357 @@
+//! Address reservations, in the files of the host-local IPAM plugin (containernetworking/plugins v1), so that one
+//! can be replaced by the other on a running node and `ls` shows who has what:
+//!
+//! ```text
+//! <data dir>/<network>/lock                  flock(2)ed while anything changes
+//!                      10.88.0.2             "<container id>\r\n<interface>"
+//!                      last_reserved_ip.0    where the round robin goes on; .0 IPv4, .1 IPv6
+//! ```
+//!
+//! The files are the only truth: nothing is cached, so nothing can disagree. All calls block on the lock and the disk.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::NetworkError;
+
+/// The reservations of one network.
+#[derive(Debug, Clone)]
+pub(crate) struct Ipam {
+    dir: PathBuf,
+    ranges: Vec<Range>,
+}
+
+/// One reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reservation {
+    pub(crate) ip: IpAddr,
+    /// First line of the file; empty after a crash between creating and writing it.
+    pub(crate) id: String,
+}
+
+impl Ipam {
+    /// Reservations of `network` below `data_dir`, for pods of the given subnets (at most one of each family).
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub(crate) fn open(
+        data_dir: &Path,
+        network: &str,
+        subnets: impl Iterator<Item = IpNet>,
+    ) -> Result<Self, NetworkError> {
+        let dir = data_dir.join(network);
+        fs::create_dir_all(&dir).map_err(NetworkError::file("create", &dir))?;
+        Ok(Self { dir, ranges: subnets.map(Range::new).collect() })
+    }
+
+    /// Reserves one address of each family. Addresses that `held` names are passed over. A failure leaves none.
+    ///
+    /// # Errors
+    /// [`NetworkError::Exhausted`], or the errors of the files.
+    pub(crate) fn reserve(
+        &self,
+        id: &str,
+        interface: &str,
+        held: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<IpAddr>, NetworkError> {
+        let _lock = self.lock()?;
+        let mut ips = Vec::with_capacity(self.ranges.len());
+        for (number, range) in self.ranges.iter().enumerate() {
+            match self.reserve_in(number, range, id, interface, &held) {
+                Ok(ip) => ips.push(ip),
+                Err(error) => {
+                    for ip in ips {
+                        // The reservation is seconds old and ours; gc takes what stays.
+                        let _ = fs::remove_file(self.dir.join(IpAddr::to_string(&ip)));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(ips)
+    }
+
+    /// Gives back those of `ips` that `id` has. Others, and absent ones, are left alone.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub(crate) fn release(&self, id: &str, ips: &[IpAddr]) -> Result<(), NetworkError> {
+        let _lock = self.lock()?;
+        for ip in ips {
+            self.release_one(*ip, |owner| owner == id)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back every address whose owner `stale` names, and says which these were.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub(crate) fn release_if(&self, stale: impl Fn(&str) -> bool) -> Result<Vec<Reservation>, NetworkError> {
+        let _lock = self.lock()?;
+        let mut freed = Vec::new();
+        for reservation in self.reservations()? {
+            if stale(&reservation.id) {
+                self.release_one(reservation.ip, &stale)?;
+                freed.push(reservation);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// All reservations.
+    ///
+    /// # Errors
+    /// Those of the directory.
+    pub(crate) fn reservations(&self) -> Result<Vec<Reservation>, NetworkError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(NetworkError::file("list", &self.dir))? {
+            let entry = entry.map_err(NetworkError::file("list", &self.dir))?;
+            let Some(ip) = entry.file_name().to_str().and_then(|name| IpAddr::from_str(name).ok()) else {
+                continue;
+            };
+            if let Some(id) = self.owner(ip)? {
+                found.push(Reservation { ip, id });
+            }
+        }
+        Ok(found)
+    }
+
+    fn reserve_in(
+        &self,
+        number: usize,
+        range: &Range,
+        id: &str,
+        interface: &str,
+        held: &impl Fn(IpAddr) -> bool,
+    ) -> Result<IpAddr, NetworkError> {
+        let last_path = self.dir.join(format!("last_reserved_ip.{number}"));
+        // A damaged or foreign mark only costs the round robin its place.
+        let last = fs::read_to_string(&last_path).ok().and_then(|text| text.trim().parse::<IpAddr>().ok());
+        for ip in range.after(last) {
+            if held(ip) || !self.claim(ip, id, interface)? {
+                continue;
+            }
+            fs::write(&last_path, ip.to_string()).map_err(|source| {
+                let _ = fs::remove_file(self.dir.join(ip.to_string()));
+                NetworkError::file("write", &last_path)(source)
+            })?;
+            return Ok(ip);
+        }
+        Err(NetworkError::Exhausted { subnet: range.subnet })
+    }
+
+    /// Creates the reservation file; `false` when there is one already.
+    fn claim(&self, ip: IpAddr, id: &str, interface: &str) -> Result<bool, NetworkError> {
+        let path = self.dir.join(ip.to_string());
+        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(NetworkError::file("create", path)(error)),
+        };
+        match file.write_all(format!("{id}\r\n{interface}").as_bytes()) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                Err(NetworkError::file("write", path)(error))
+            }
+        }
+    }
+
+    fn release_one(&self, ip: IpAddr, ours: impl Fn(&str) -> bool) -> Result<(), NetworkError> {
+        let path = self.dir.join(ip.to_string());
+        if self.owner(ip)?.is_some_and(|owner| ours(&owner)) {
+            fs::remove_file(&path).map_err(NetworkError::file("remove", path))?;
+        }
+        Ok(())
+    }
+
+    fn owner(&self, ip: IpAddr) -> Result<Option<String>, NetworkError> {
+        let path = self.dir.join(ip.to_string());
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(NetworkError::file("read", path)(error)),
+        }
+    }
+
+    /// The lock ends with the returned file.
+    fn lock(&self) -> Result<File, NetworkError> {
+        let path = self.dir.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(NetworkError::file("open", &path))?;
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|errno| NetworkError::file("lock", path)(errno.into()))?;
+        Ok(file)
+    }
+}
+
+/// The addresses of a subnet that pods may have: not the network's, not the gateway's (the first), not the broadcast
+/// address.
+#[derive(Debug, Clone)]
+struct Range {
+    subnet: IpNet,
+    first: u128,
+    last: u128,
+}
+
+impl Range {
+    fn new(subnet: IpNet) -> Self {
+        let (network, end) = (number(subnet.network()), number(subnet.broadcast()));
+        // IPv6 has no broadcast, but host-local leaves the last address out there as well.
+        Self { subnet, first: network + 2, last: end - 1 }
+    }
+
+    /// Every address once, beginning behind `last`.
+    fn after(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpAddr> {
+        let start = match last.filter(|ip| self.subnet.contains(ip)).map(number) {
+            Some(last) if (self.first..self.last).contains(&last) => last + 1,
+            _ => self.first,
+        };
+        let ipv4 = self.subnet.addr().is_ipv4();
+        (start..=self.last).chain(self.first..start).map(move |n| address(n, ipv4))
+    }
+}
+
+/// The gateway: the first address of the subnet.
+pub(crate) fn gateway(subnet: IpNet) -> IpAddr {
+    address(number(subnet.network()) + 1, subnet.addr().is_ipv4())
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
+    }
+}
+
+fn address(number: u128, ipv4: bool) -> IpAddr {
+    if ipv4 {
+        // Numbers come from `number` of an IPv4 subnet and stay inside it, so the cut loses nothing.
+        #[allow(clippy::cast_possible_truncation)]
+        Ipv4Addr::from(number as u32).into()
+    } else {
+        Ipv6Addr::from(number).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: fn(IpAddr) -> bool = |_| false;
+
+    fn ipam(dir: &Path, subnets: &[&str]) -> Ipam {
+        Ipam::open(dir, "net", subnets.iter().map(|s| s.parse().unwrap())).unwrap()
+    }
+
+    fn ips(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|s| s.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn files_are_those_of_the_host_local_plugin() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24", "fd01::/64"]);
+        assert_eq!(ipam.reserve("pod", "eth0", FREE).unwrap(), ips(&["10.1.0.2", "fd01::2"]));
+        let read = |name: &str| fs::read_to_string(dir.path().join("net").join(name)).unwrap();
+        assert_eq!(read("10.1.0.2"), "pod\r\neth0");
+        assert_eq!(read("fd01::2"), "pod\r\neth0");
+        assert_eq!(read("last_reserved_ip.0"), "10.1.0.2");
+        assert_eq!(read("last_reserved_ip.1"), "fd01::2");
+    }
+
+    #[test]
+    fn a_released_address_comes_round_again_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/29"]);
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let got = ipam.reserve("pod", "eth0", FREE).unwrap();
+            ipam.release("pod", &got).unwrap();
+            seen.extend(got);
+        }
+        assert_eq!(seen, ips(&["10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.6", "10.1.0.2"]));
+    }
+
+    #[test]
+    fn a_full_subnet_says_so_and_reserves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24", "fd01::/125"]);
+        for n in 0..5 {
+            ipam.reserve(&n.to_string(), "eth0", FREE).unwrap();
+        }
+        let error = ipam.reserve("late", "eth0", FREE).unwrap_err();
+        assert!(
+            matches!(error, NetworkError::Exhausted { subnet } if subnet == "fd01::/125".parse().unwrap())
+        );
+        assert!(ipam.reservations().unwrap().iter().all(|r| r.id != "late"));
+    }
+
+    #[test]
+    fn held_addresses_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
+        let held = ips(&["10.1.0.2", "10.1.0.3"]);
+        assert_eq!(ipam.reserve("pod", "eth0", |ip| held.contains(&ip)).unwrap(), ips(&["10.1.0.4"]));
+    }
+
+    #[test]
+    fn release_spares_what_belongs_to_others_and_is_idempotent() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
+        let got = ipam.reserve("mine", "eth0", FREE).unwrap();
+        ipam.release("yours", &got).unwrap();
+        assert_eq!(ipam.reservations().unwrap().len(), 1);
+        ipam.release("mine", &got).unwrap();
+        ipam.release("mine", &got).unwrap();
+        assert!(ipam.reservations().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_empty_file_left_by_a_crash_is_a_reservation_of_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
+        fs::write(dir.path().join("net/10.1.0.2"), "").unwrap();
+        assert_eq!(ipam.reserve("pod", "eth0", FREE).unwrap(), ips(&["10.1.0.3"]));
+        let freed = ipam.release_if(|id| id != "pod").unwrap();
+        assert_eq!(freed, [Reservation { ip: "10.1.0.2".parse().unwrap(), id: String::new() }]);
+    }
+
+    #[test]
+    fn concurrent_reservations_never_share_an_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
+        let mut all: Vec<IpAddr> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|w| {
+                    let ipam = &ipam;
+                    scope.spawn(move || {
+                        (0..20)
+                            .flat_map(|n| ipam.reserve(&format!("{w}-{n}"), "eth0", FREE).unwrap())
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            workers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+        });
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 160);
+    }
+}

@@ -1,0 +1,385 @@
+//! The public face: namespaces, setup, teardown, status and garbage, whoever provides the network.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use husk_model::PodSandboxId;
+
+use crate::{
+    GcReport, NetworkConfig, NetworkError, NetworkStatus, PodNetwork, PodNetworkRequest, Provider,
+    cni::{self, Cni},
+    embedded::{Embedded, with_causes},
+    ipam::Ipam,
+    netlink::Netlink,
+    netns_pool::{Flavor, Pool, Prepared},
+    record::{Attachment, Record, Records},
+};
+
+/// The pod network of one daemon. All state that matters is on disk and in the kernel; dropping this changes neither.
+#[derive(Debug)]
+pub struct Network {
+    config: NetworkConfig,
+    netlink: Arc<Netlink>,
+    pool: Arc<Pool>,
+    embedded: Arc<Embedded>,
+    cni: Arc<Cni>,
+    records: Records,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Namespaces pinned by this process and not yet set up, with their sockets.
+    prepared: HashMap<PathBuf, Prepared>,
+    /// Pins made by this process: gc leaves them alone, whatever its caller's list says.
+    pins: HashSet<PathBuf>,
+    /// Pods set up, or being set up, by this process, each with the lock that keeps setup and teardown of it apart.
+    pods: HashMap<PodSandboxId, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Network {
+    /// Starts the network: threads, the watch on the CNI directory, and the embedded bridge unless CNI is configured.
+    /// Trouble with the node (no nft, a subnet in use) is not an error here but [`Network::status`]; it is tried anew
+    /// with the next pod.
+    ///
+    /// # Errors
+    /// A configuration that cannot work, or directories that cannot be made.
+    pub async fn start(config: NetworkConfig) -> Result<Arc<Self>, NetworkError> {
+        let problems = config.bridge.problems();
+        if !problems.is_empty() {
+            return Err(NetworkError::Config(problems));
+        }
+        let netns_dir = config.netns_dir();
+        fs::create_dir_all(&netns_dir).map_err(NetworkError::file("create", netns_dir))?;
+        let records = Records::open(config.record_dir())?;
+        let ipam = Ipam::open(&config.ipam_dir(), &config.bridge.name, config.bridge.subnets())?;
+        let netlink = Arc::new(Netlink::start().map_err(NetworkError::NetlinkSocket)?);
+        let embedded =
+            Arc::new(Embedded::new(config.bridge.clone(), netlink.clone(), ipam, records.clone())?);
+        let cni = Cni::start(&config).await;
+        let pool = Pool::start(netlink.clone(), config.netns_pool, flavor(&cni.choice(), &embedded));
+        let network =
+            Arc::new(Self { config, netlink, pool, embedded, cni, records, state: Mutex::default() });
+        if let cni::Choice::Embedded = network.cni.choice() {
+            // Its trouble, if any, is kept for the status.
+            let _ = network.embedded.ensure_ready().await;
+        }
+        network.follow_cni();
+        Ok(network)
+    }
+
+    /// CRI's `NetworkReady` condition, from what is known; never waits.
+    pub fn status(&self) -> NetworkStatus {
+        match self.cni.choice() {
+            cni::Choice::Embedded => {
+                let provider = Provider::Embedded(self.config.bridge.name.clone());
+                let (ready, trouble) = self.embedded.condition();
+                let reason = match (ready, &trouble) {
+                    (true, None) => "",
+                    (true, Some(_)) => "NetworkDegraded",
+                    (false, _) => "EmbeddedNetworkNotReady",
+                };
+                NetworkStatus {
+                    ready,
+                    reason: reason.to_owned(),
+                    message: trouble.unwrap_or_default(),
+                    provider,
+                }
+            }
+            cni::Choice::Cni(list) => {
+                let provider = Provider::Cni(list.name.clone());
+                match self.cni.trouble() {
+                    None => {
+                        NetworkStatus { ready: true, reason: String::new(), message: String::new(), provider }
+                    }
+                    Some(message) => NetworkStatus {
+                        ready: false,
+                        reason: "CNINetworkNotReady".to_owned(),
+                        message,
+                        provider,
+                    },
+                }
+            }
+            cni::Choice::Broken(message) => NetworkStatus {
+                ready: false,
+                reason: "InvalidCNIConfiguration".to_owned(),
+                message,
+                provider: Provider::Cni(String::new()),
+            },
+        }
+    }
+
+    /// Makes a network namespace, `lo` up, and pins it at `path`, whose directory exists.
+    ///
+    /// # Errors
+    /// [`NetworkError::Netns`], also when something is at `path` already.
+    pub async fn create_netns(&self, path: &Path) -> Result<(), NetworkError> {
+        let prepared = self.pool.take().await?;
+        let (ns, target) = (prepared.ns.clone(), path.to_owned());
+        self.state().pins.insert(path.to_owned());
+        // Pinning is two system calls on tmpfs, not worth the way to another thread.
+        if let Err(error) = husk_sys::netns::pin(ns.as_fd(), &target) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                self.state().pins.remove(path);
+            }
+            return Err(NetworkError::netns("pin a", path)(error));
+        }
+        self.state().prepared.insert(path.to_owned(), prepared);
+        Ok(())
+    }
+
+    /// Takes the pin at `path` away; what is gone is fine. The namespace ends when its last process does.
+    ///
+    /// # Errors
+    /// [`NetworkError::Netns`].
+    pub async fn remove_netns(&self, path: &Path) -> Result<(), NetworkError> {
+        let prepared = self.state().prepared.remove(path);
+        drop(prepared);
+        husk_sys::netns::unpin(path).map_err(NetworkError::netns("unpin", path))?;
+        self.state().pins.remove(path);
+        Ok(())
+    }
+
+    /// Gives a pod its network, by CNI if that is configured, else by the embedded bridge. A failure leaves nothing
+    /// behind (or, when undoing fails too, a record that [`Network::gc`] works off). Goes on when the caller goes away;
+    /// a teardown of the same pod waits for it.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub async fn setup(self: &Arc<Self>, request: &PodNetworkRequest) -> Result<PodNetwork, NetworkError> {
+        let (this, request) = (self.clone(), request.clone());
+        // Taken before the task starts: a teardown that is called after this was cancelled must find it locked.
+        let alone = self.pod_lock(&request.id).lock_owned().await;
+        detached(async move {
+            let id = request.id.clone();
+            let result = this.setup_alone(request).await;
+            if result.is_err() {
+                this.forget(&id);
+            }
+            drop(alone);
+            result
+        })
+        .await
+    }
+
+    /// Undoes the network of a pod, by those who made it and with the configuration of that time. Idempotent; an
+    /// unknown pod is fine. The namespace stays pinned: see [`Network::remove_netns`], which comes after this.
+    ///
+    /// # Errors
+    /// The step that failed; a repetition goes on from there.
+    pub async fn teardown(self: &Arc<Self>, id: &PodSandboxId) -> Result<(), NetworkError> {
+        let (this, id) = (self.clone(), id.clone());
+        let alone = self.pod_lock(&id).lock_owned().await;
+        detached(async move {
+            let result = this.teardown_alone(&id).await;
+            if result.is_ok() {
+                this.forget(&id);
+            }
+            drop(alone);
+            result
+        })
+        .await
+    }
+
+    /// The network of a pod as it was set up, also by an earlier run of the daemon.
+    ///
+    /// # Errors
+    /// When its record cannot be read.
+    pub fn lookup(&self, id: &PodSandboxId) -> Result<Option<PodNetwork>, NetworkError> {
+        Ok(self.records.read(id)?.and_then(|record| record.network))
+    }
+
+    /// Frees everything of pods that are neither in `valid` nor set up by this process: records, addresses, host
+    /// ports, veths and pins. Never fails as a whole; what could not be freed is in the report.
+    pub async fn gc(self: &Arc<Self>, valid: &HashSet<PodSandboxId>) -> GcReport {
+        let mut report = GcReport::default();
+        let live: HashSet<PodSandboxId> = valid.iter().chain(self.state().pods.keys()).cloned().collect();
+        self.gc_records(&live, &mut report).await;
+
+        let ids: HashSet<String> = live.iter().map(|id| id.as_str().to_owned()).collect();
+        match self.embedded.free_addresses(move |owner| !ids.contains(owner)).await {
+            Ok(freed) => report.addresses = freed.into_iter().map(|reservation| reservation.ip).collect(),
+            Err(error) => report.failures.push(with_causes(&error)),
+        }
+        let ids: Vec<PodSandboxId> = live.iter().cloned().collect();
+        match self.embedded.delete_links(&ids).await {
+            Ok(deleted) => report.links = deleted,
+            Err(error) => report.failures.push(with_causes(&error)),
+        }
+        self.gc_pins(&live, &mut report);
+        if let Err(error) = self.cni.gc(&self.records).await {
+            report.failures.push(with_causes(&error));
+        }
+        report
+    }
+
+    /// Deletes the embedded bridge and its nftables table: for a daemon that leaves the node for good (`make run`, an
+    /// uninstallation). Pods that are still there lose their network; tear them down first.
+    ///
+    /// # Errors
+    /// What the kernel or nft said.
+    pub async fn dismantle(&self) -> Result<(), NetworkError> {
+        self.embedded.dismantle().await
+    }
+
+    /// Ends the background work and drops the pool. Pods keep their network.
+    pub fn shutdown(&self) {
+        self.pool.close();
+        self.cni.stop();
+        self.state().prepared.clear();
+    }
+
+    async fn setup_alone(self: &Arc<Self>, request: PodNetworkRequest) -> Result<PodNetwork, NetworkError> {
+        // An earlier attempt for this pod died half-way.
+        self.teardown_record(&request.id).await?;
+        let prepared = self.state().prepared.remove(&request.netns);
+        match self.cni.choice() {
+            cni::Choice::Embedded => {
+                let prepared = match prepared {
+                    Some(prepared) => prepared,
+                    None => self.open_netns(&request.netns)?,
+                };
+                self.embedded.setup(request, prepared).await
+            }
+            cni::Choice::Cni(list) => {
+                // Plugins open the pin themselves.
+                drop(prepared);
+                self.cni.setup(&self.records, list, request).await
+            }
+            cni::Choice::Broken(message) => Err(NetworkError::CniConfig(message)),
+        }
+    }
+
+    async fn teardown_alone(self: &Arc<Self>, id: &PodSandboxId) -> Result<(), NetworkError> {
+        if self.teardown_record(id).await? {
+            return Ok(());
+        }
+        // No record: a crash may have come between reservation and record.
+        let owner = id.as_str().to_owned();
+        self.embedded.free_addresses(move |found| found == owner).await?;
+        Ok(())
+    }
+
+    /// Whether there was a record.
+    async fn teardown_record(self: &Arc<Self>, id: &PodSandboxId) -> Result<bool, NetworkError> {
+        match self.records.read(id) {
+            Ok(None) => Ok(false),
+            Ok(Some(Record { attachment: Attachment::Bridge(attachment), .. })) => {
+                self.embedded.teardown(id, &attachment).await?;
+                Ok(true)
+            }
+            Ok(Some(Record { attachment: Attachment::Cni(attachment), request, .. })) => {
+                self.cni.teardown(&self.records, &attachment, &request).await?;
+                Ok(true)
+            }
+            // Damaged by a crash of the node. The address is found by its owner's id; that is all that can be done.
+            Err(NetworkError::Record { path, source }) => {
+                tracing::warn!(path = %path.display(), error = %source, "drop a damaged network record");
+                self.records.remove(id)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A namespace this process did not make, or whose socket it gave up.
+    fn open_netns(&self, path: &Path) -> Result<Prepared, NetworkError> {
+        let ns = husk_sys::netns::open(path).map_err(NetworkError::netns("open", path))?;
+        let inside = self.netlink.connect_in(ns.as_fd()).map_err(NetworkError::netns("enter", path))?;
+        Ok(Prepared { ns: Arc::new(ns), inside, hardened: false })
+    }
+
+    async fn gc_records(self: &Arc<Self>, live: &HashSet<PodSandboxId>, report: &mut GcReport) {
+        let records = match self.records.all() {
+            Ok(records) => records,
+            Err(error) => return report.failures.push(with_causes(&error)),
+        };
+        for (id, _) in records.into_iter().filter(|(id, _)| !live.contains(id)) {
+            match self.teardown(&id).await {
+                Ok(()) => report.pods.push(id),
+                Err(error) => report.failures.push(format!("pod {id}: {}", with_causes(&error))),
+            }
+        }
+    }
+
+    fn gc_pins(&self, live: &HashSet<PodSandboxId>, report: &mut GcReport) {
+        let dir = self.config.netns_dir();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                return report.failures.push(with_causes(&NetworkError::file("list", dir)(error)));
+            }
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if id.is_none_or(|id| live.contains(&id)) || self.state().pins.contains(&path) {
+                continue;
+            }
+            match husk_sys::netns::unpin(&path) {
+                Ok(()) => report.pins.push(path),
+                Err(error) => {
+                    report.failures.push(with_causes(&NetworkError::netns("unpin", path)(error)));
+                }
+            }
+        }
+    }
+
+    /// Keeps the pool in the flavor of the provider, and makes the bridge when the last CNI configuration goes.
+    fn follow_cni(self: &Arc<Self>) {
+        let mut changes = self.cni.changes();
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let Some(this) = this.upgrade() else { return };
+                let choice = this.cni.choice();
+                this.pool.set_flavor(flavor(&choice, &this.embedded));
+                if let cni::Choice::Embedded = choice {
+                    // Its trouble, if any, is kept for the status.
+                    let _ = this.embedded.ensure_ready().await;
+                }
+            }
+        });
+    }
+
+    fn pod_lock(&self, id: &PodSandboxId) -> Arc<tokio::sync::Mutex<()>> {
+        self.state().pods.entry(id.clone()).or_default().clone()
+    }
+
+    /// Drops the lock of a pod that has no network any more, unless somebody else waits for it. Called by its holder.
+    fn forget(&self, id: &PodSandboxId) {
+        let mut state = self.state();
+        // Two: the map's and the holder's guard. Others clone it only under `state`.
+        if state.pods.get(id).is_some_and(|lock| Arc::strong_count(lock) <= 2) {
+            state.pods.remove(id);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn flavor(choice: &cni::Choice, embedded: &Embedded) -> Flavor {
+    match choice {
+        cni::Choice::Embedded => Flavor::Embedded { ipv6: embedded.ipv6() },
+        cni::Choice::Cni(_) | cni::Choice::Broken(_) => Flavor::Plain,
+    }
+}
+
+/// Runs to the end even when the caller is cancelled.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+) -> Result<T, NetworkError> {
+    tokio::spawn(work).await.map_err(|error| NetworkError::TaskLost(io::Error::other(error)))?
+}

@@ -1,0 +1,133 @@
+//! What setup leaves on disk so that teardown and gc need nothing else: one JSON file a pod, written whole and renamed.
+//!
+//! The record is written before the first thing outside the reservation directory changes, and removed after the last
+//! thing was undone. So a crash at any instruction leaves either a record that names all there may be, or an address
+//! reservation that carries the pod's id itself.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use husk_model::PodSandboxId;
+use serde::{Deserialize, Serialize};
+
+use crate::{NetworkError, PodNetwork, PodNetworkRequest, cni::CniAttachment, embedded::BridgeAttachment};
+
+/// One pod's record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// What was asked.
+    pub(crate) request: PodNetworkRequest,
+    /// The answer; `None` while setup is under way, or when it died.
+    pub(crate) network: Option<PodNetwork>,
+    /// What was, or may have been, made, and by whom.
+    pub(crate) attachment: Attachment,
+}
+
+/// Who made a pod's network, with all that undoing it takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Attachment {
+    /// The embedded bridge.
+    Bridge(BridgeAttachment),
+    /// CNI plugins.
+    Cni(CniAttachment),
+}
+
+/// A pod with its record, or why that cannot be read.
+pub(crate) type Found = (PodSandboxId, Result<Record, NetworkError>);
+
+/// The directory of records.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// # Errors
+    /// When the directory cannot be made.
+    pub(crate) fn open(dir: PathBuf) -> Result<Self, NetworkError> {
+        fs::create_dir_all(&dir).map_err(NetworkError::file("create", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(NetworkError::file("list", &dir))? {
+            let path = entry.map_err(NetworkError::file("list", &dir))?.path();
+            if has_extension(&path, "part") {
+                // A write that died with the daemon before; nothing ever reads it.
+                fs::remove_file(&path).map_err(NetworkError::file("remove", path))?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// Writes the record of a pod, in place of an older one.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), NetworkError> {
+        let path = self.path(&record.request.id);
+        let part = path.with_extension("part");
+        let text = serde_json::to_vec(record)
+            .map_err(|source| NetworkError::Record { path: path.clone(), source })?;
+        fs::write(&part, text).map_err(NetworkError::file("write", &part))?;
+        fs::rename(&part, &path).map_err(NetworkError::file("write", &path))
+    }
+
+    /// The record of a pod, if it has one.
+    ///
+    /// # Errors
+    /// [`NetworkError::Record`] when it is damaged, or those of the file.
+    pub(crate) fn read(&self, id: &PodSandboxId) -> Result<Option<Record>, NetworkError> {
+        read_at(&self.path(id))
+    }
+
+    /// Removes the record of a pod; an absent one is fine.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub(crate) fn remove(&self, id: &PodSandboxId) -> Result<(), NetworkError> {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(NetworkError::file("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every record with its pod's id; a damaged one is an error in its place.
+    ///
+    /// # Errors
+    /// Those of the directory.
+    pub(crate) fn all(&self) -> Result<Vec<Found>, NetworkError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(NetworkError::file("list", &self.dir))? {
+            let path = entry.map_err(NetworkError::file("list", &self.dir))?.path();
+            let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if let (Some(id), true) = (id, has_extension(&path, "json"))
+                && let Some(record) = read_at(&path).transpose()
+            {
+                found.push((id, record));
+            }
+        }
+        Ok(found)
+    }
+
+    fn path(&self, id: &PodSandboxId) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+fn read_at(path: &Path) -> Result<Option<Record>, NetworkError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(NetworkError::file("read", path)(error)),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| NetworkError::Record { path: path.to_owned(), source })
+}

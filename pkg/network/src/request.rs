@@ -1,0 +1,103 @@
+//! What is asked of the network for one pod, and what it answers.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use husk_model::{DnsConfig, HostPort, PodConfig, PodSandboxId};
+use serde::{Deserialize, Serialize};
+
+/// A pod that wants a network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodNetworkRequest {
+    /// The sandbox; CNI's `CNI_CONTAINERID`.
+    pub id: PodSandboxId,
+    /// Pod name, for CNI's `K8S_POD_NAME`.
+    pub name: String,
+    /// Pod namespace.
+    pub namespace: String,
+    /// Pod UID.
+    pub uid: String,
+    /// Where its network namespace is pinned.
+    pub netns: PathBuf,
+    /// Ports of the node that lead into the pod.
+    pub host_ports: Vec<HostPort>,
+    /// Annotations; `kubernetes.io/ingress-bandwidth` and `-egress-bandwidth` go to plugins that shape traffic.
+    pub annotations: BTreeMap<String, String>,
+    /// DNS wishes, for plugins with the `dns` capability.
+    pub dns: Option<DnsConfig>,
+    /// The pod's parent cgroup, for plugins with the `cgroupPath` capability; may be empty.
+    pub cgroup_parent: String,
+}
+
+impl PodNetworkRequest {
+    /// The request of a pod whose namespace is pinned at `netns`.
+    pub fn new(id: PodSandboxId, netns: PathBuf, pod: &PodConfig) -> Self {
+        Self {
+            id,
+            name: pod.metadata.name.clone(),
+            namespace: pod.metadata.namespace.clone(),
+            uid: pod.metadata.uid.clone(),
+            netns,
+            host_ports: pod.host_ports.clone(),
+            annotations: pod.annotations.clone(),
+            dns: pod.dns.clone(),
+            cgroup_parent: pod.cgroup_parent.clone(),
+        }
+    }
+}
+
+/// A pod's network as it was set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNetwork {
+    /// Addresses of the pod's interface; the first is the pod's IP (CRI `PodSandboxNetworkStatus.ip`), the others
+    /// are its `additional_ips`.
+    pub ips: Vec<IpAddr>,
+    /// Name of the interface in the pod.
+    pub interface: String,
+    /// Who made it.
+    pub provider: Provider,
+}
+
+/// Who provides a pod's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// The embedded bridge of this name.
+    Embedded(String),
+    /// The CNI network of this name.
+    Cni(String),
+}
+
+/// CRI's `NetworkReady` condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkStatus {
+    /// Whether pods can get a network now.
+    pub ready: bool,
+    /// One CamelCase word; empty when all is well.
+    pub reason: String,
+    /// For the operator: why it is not ready, or what does not work although it is.
+    pub message: String,
+    /// Who would provide the next pod's network.
+    pub provider: Provider,
+}
+
+/// What [`crate::Network::gc`] freed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Pods that were torn down from their records.
+    pub pods: Vec<PodSandboxId>,
+    /// Address reservations without a pod.
+    pub addresses: Vec<IpAddr>,
+    /// Host ends of veth pairs without a pod.
+    pub links: Vec<String>,
+    /// Namespace pins without a pod.
+    pub pins: Vec<PathBuf>,
+    /// What could not be freed, in words; the next run tries again.
+    pub failures: Vec<String>,
+}
+
+impl GcReport {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
