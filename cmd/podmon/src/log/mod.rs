@@ -1,0 +1,272 @@
+//! Container logs in the CRI format: `<RFC3339Nano> <stdout|stderr> <P|F> <content>\n`.
+//!
+//! [`split`] finds the lines of a stream, [`stamp`] formats the time, [`file`](mod@file) is the file on disk. Both
+//! streams of a container go through one [`Log`] in the order in which their bytes arrive.
+
+pub mod file;
+mod split;
+mod stamp;
+
+use std::{io, path::PathBuf};
+
+use split::{Splitter, Tag};
+use stamp::Stamp;
+
+pub use file::LogPath;
+
+/// Which of a container's streams a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Also everything a terminal shows.
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Stream::Stdout => b"stdout",
+            Stream::Stderr => b"stderr",
+        }
+    }
+}
+
+/// Formatted bytes are handed to the kernel when a batch reaches this size.
+const BATCH: usize = 16 << 10;
+
+/// The log of one container.
+#[derive(Debug)]
+pub struct Log<W = std::fs::File> {
+    path: Option<LogPath>,
+    sink: Sink<W>,
+    splitters: [Splitter; 2],
+    stamp: Stamp,
+}
+
+/// The file with what could not be written.
+#[derive(Debug)]
+struct Sink<W> {
+    file: Option<W>,
+    /// The rest of a line of which a part is in the file already. It must come before anything else, or the file would
+    /// hold a line that no reader understands.
+    torn: Vec<u8>,
+    dropped: u64,
+}
+
+impl Log {
+    /// A log that is not opened yet; without a path it discards everything.
+    pub fn new(path: Option<LogPath>) -> Self {
+        Self { path, sink: Sink::new(None), splitters: Default::default(), stamp: Stamp::default() }
+    }
+
+    /// Opens the file, making it if needed. Also replaces an open file by a new one at the same path: lines written so
+    /// far are in the old one, a line of which only a part has arrived will be in the new one.
+    pub fn open(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            let file = path.open()?;
+            self.sink.replace(file);
+        }
+        Ok(())
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(LogPath::full)
+    }
+}
+
+impl<W: io::Write> Log<W> {
+    /// Takes bytes of a stream and writes the lines they complete. Never fails: what the disk does not take is counted
+    /// and dropped, whole lines at a time.
+    pub fn feed(&mut self, stream: Stream, bytes: &[u8], batch: &mut Vec<u8>) {
+        if self.sink.file.is_none() {
+            return;
+        }
+        let (sink, stamp) = (&mut self.sink, &mut self.stamp);
+        self.splitters[stream as usize].feed(bytes, |tag, parts| {
+            append(batch, stamp, stream, tag, parts);
+            if batch.len() >= BATCH {
+                sink.write(batch);
+            }
+        });
+        sink.write(batch);
+    }
+
+    /// The stream has ended: what is left of it has no newline, so it is a partial line (tag P), as in containerd.
+    pub fn finish(&mut self, stream: Stream, batch: &mut Vec<u8>) {
+        let rest = self.splitters[stream as usize].finish();
+        if !rest.is_empty() {
+            append(batch, &mut self.stamp, stream, Tag::Partial, [&rest, &[]]);
+        }
+        self.sink.write(batch);
+    }
+
+    /// Bytes that could not be written.
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped
+    }
+}
+
+impl<W: io::Write> Sink<W> {
+    fn new(file: Option<W>) -> Self {
+        Self { file, torn: Vec::new(), dropped: 0 }
+    }
+
+    fn replace(&mut self, file: W) {
+        self.write(&mut Vec::new());
+        self.dropped += self.torn.len() as u64;
+        self.torn = Vec::new();
+        self.file = Some(file);
+    }
+
+    /// Writes a batch of whole lines and empties it.
+    fn write(&mut self, batch: &mut Vec<u8>) {
+        if let Some(file) = &mut self.file {
+            let torn = push(file, &self.torn);
+            self.torn.drain(..torn);
+            if self.torn.is_empty() {
+                let written = push(file, batch);
+                if written < batch.len() {
+                    // The line that was cut is kept, the ones after it are lost.
+                    let starts_line = written == 0 || batch[written - 1] == b'\n';
+                    let end = batch[written..].iter().position(|byte| *byte == b'\n').map_or(batch.len(), |at| written + at + 1);
+                    if starts_line {
+                        self.dropped += (batch.len() - written) as u64;
+                    } else {
+                        self.torn = batch[written..end].to_vec();
+                        self.dropped += (batch.len() - end) as u64;
+                    }
+                }
+            } else {
+                self.dropped += batch.len() as u64;
+            }
+        }
+        batch.clear();
+    }
+}
+
+/// Writes until everything is written or the file takes no more (ENOSPC, EDQUOT, EIO...); returns how much it took.
+fn push(file: &mut impl io::Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => break,
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
+}
+
+fn append(batch: &mut Vec<u8>, stamp: &mut Stamp, stream: Stream, tag: Tag, parts: [&[u8]; 2]) {
+    batch.extend_from_slice(stamp.now());
+    batch.push(b' ');
+    batch.extend_from_slice(stream.name());
+    batch.extend_from_slice(match tag {
+        Tag::Full => b" F ",
+        Tag::Partial => b" P ",
+    });
+    for part in parts {
+        batch.extend_from_slice(part);
+    }
+    batch.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with so many bytes left; `room` may be raised later.
+    struct Disk {
+        data: Vec<u8>,
+        room: usize,
+    }
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::Error::from_raw_os_error(28));
+            }
+            let count = bytes.len().min(self.room);
+            self.data.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            Ok(count)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log(room: usize) -> Log<Disk> {
+        let disk = Disk { data: Vec::new(), room };
+        Log { path: None, sink: Sink::new(Some(disk)), splitters: Default::default(), stamp: Stamp::default() }
+    }
+
+    /// What a CRI log reader makes of it: lines as (stream, tag, content). Panics on a malformed one.
+    fn parse(data: &[u8]) -> Vec<(String, String, String)> {
+        let text = std::str::from_utf8(data).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
+        let line = |line: &str| {
+            let mut fields = line.splitn(4, ' ');
+            let time = fields.next().unwrap();
+            assert_eq!((time.len(), &time[19..20], &time[29..]), (30, ".", "Z"), "{line:?}");
+            let mut field = || fields.next().unwrap().to_owned();
+            (field(), field(), field())
+        };
+        text.lines().map(line).collect()
+    }
+
+    fn contents(log: &Log<Disk>) -> Vec<(String, String, String)> {
+        parse(&log.sink.file.as_ref().unwrap().data)
+    }
+
+    fn line(stream: &str, tag: &str, content: &str) -> (String, String, String) {
+        (stream.into(), tag.into(), content.into())
+    }
+
+    #[test]
+    fn both_streams_are_interleaved_in_the_order_of_arrival_and_each_keeps_its_own_partial_line() {
+        let mut log = log(usize::MAX);
+        let batch = &mut Vec::new();
+        log.feed(Stream::Stdout, b"one\ntw", batch);
+        log.feed(Stream::Stderr, b"error\n", batch);
+        log.feed(Stream::Stdout, b"o\nrest", batch);
+        log.finish(Stream::Stdout, batch);
+        log.finish(Stream::Stderr, batch);
+        let expected = [
+            line("stdout", "F", "one"),
+            line("stderr", "F", "error"),
+            line("stdout", "F", "two"),
+            line("stdout", "P", "rest"),
+        ];
+        assert_eq!(contents(&log), expected);
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_lines_counts_them_and_goes_on_when_there_is_room_again() {
+        let mut log = log(60);
+        let batch = &mut Vec::new();
+        log.feed(Stream::Stdout, b"first\nsecond\nthird\n", batch);
+        log.feed(Stream::Stdout, b"fourth\n", batch);
+        assert!(log.dropped() > 0);
+        log.sink.file.as_mut().unwrap().room = usize::MAX;
+        log.feed(Stream::Stdout, b"fifth\n", batch);
+        let expected = ["first", "second", "fifth"].map(|content| line("stdout", "F", content));
+        assert_eq!(contents(&log), expected);
+        let lost = |content: &str| 30 + " stdout F ".len() + content.len() + 1;
+        assert_eq!(log.dropped(), (lost("third") + lost("fourth")) as u64);
+    }
+
+    #[test]
+    fn a_reopen_in_the_middle_of_a_line_loses_and_repeats_nothing() {
+        let mut log = log(usize::MAX);
+        let batch = &mut Vec::new();
+        log.feed(Stream::Stdout, b"old\nhal", batch);
+        let old = log.sink.file.take().unwrap();
+        log.sink.replace(Disk { data: Vec::new(), room: usize::MAX });
+        log.feed(Stream::Stdout, b"f\n", batch);
+        assert_eq!(parse(&old.data), [line("stdout", "F", "old")]);
+        assert_eq!(contents(&log), [line("stdout", "F", "half")]);
+    }
+}
