@@ -1,0 +1,176 @@
+//! Clients attached to a running container: copies of its output, and their input to its stdin.
+
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::io::Errno;
+
+use crate::{
+    clients::Caller,
+    log::Stream,
+    poll::{Interest, Key, Poller, Source},
+};
+
+/// Output kept for a client that is slower than the container. A client that falls further behind is cut off: the
+/// container never waits for who watches it.
+const BACKLOG: usize = 256 << 10;
+
+/// One client.
+#[derive(Debug)]
+pub struct Attachment {
+    pub key: Key,
+    pub caller: Caller,
+    pub stdin: Option<OwnedFd>,
+    stdout: Option<Sink>,
+    stderr: Option<Sink>,
+}
+
+#[derive(Debug)]
+struct Sink {
+    fd: OwnedFd,
+    waiting: VecDeque<u8>,
+    watched: bool,
+}
+
+/// The clients of one container.
+#[derive(Debug, Default)]
+pub struct Attachments(Vec<Attachment>);
+
+impl Attachment {
+    pub fn new(
+        key: Key,
+        caller: Caller,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> rustix::io::Result<Self> {
+        for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        let sink = |fd| Sink { fd, waiting: VecDeque::new(), watched: false };
+        Ok(Self { key, caller, stdin, stdout: stdout.map(sink), stderr: stderr.map(sink) })
+    }
+
+    fn sink(&mut self, stream: Stream) -> &mut Option<Sink> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn close(&mut self, poller: &Poller, stream: Stream) {
+        if let Some(sink) = self.sink(stream).take() {
+            poller.remove(&sink.fd);
+        }
+    }
+}
+
+impl Sink {
+    /// False when the client is gone or too slow.
+    fn push(&mut self, poller: &Poller, source: Source, mut bytes: &[u8]) -> bool {
+        if self.waiting.is_empty() {
+            match rustix::io::write(&self.fd, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        self.waiting.extend(bytes);
+        self.waiting.len() <= BACKLOG && self.watch(poller, source)
+    }
+
+    fn flush(&mut self, poller: &Poller, source: Source) -> bool {
+        while !self.waiting.is_empty() {
+            match rustix::io::write(&self.fd, self.waiting.as_slices().0) {
+                Ok(count) => drop(self.waiting.drain(..count)),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        self.watch(poller, source)
+    }
+
+    fn watch(&mut self, poller: &Poller, source: Source) -> bool {
+        let wanted = !self.waiting.is_empty();
+        if wanted == self.watched {
+            return true;
+        }
+        if wanted {
+            if poller.add(&self.fd, source, Interest::Write).is_err() {
+                return false;
+            }
+        } else {
+            poller.remove(&self.fd);
+            self.waiting = VecDeque::new();
+        }
+        self.watched = wanted;
+        true
+    }
+}
+
+impl Attachments {
+    pub fn push(&mut self, attachment: Attachment) {
+        self.0.push(attachment);
+    }
+
+    /// Gives output to everyone.
+    pub fn output(&mut self, poller: &Poller, stream: Stream, bytes: &[u8]) {
+        for attachment in &mut self.0 {
+            let source = Source::AttachOutput(attachment.key);
+            let alive = attachment.sink(stream).as_mut().is_none_or(|sink| sink.push(poller, source, bytes));
+            if !alive {
+                attachment.close(poller, stream);
+            }
+        }
+    }
+
+    /// A client can take output again.
+    pub fn writable(&mut self, poller: &Poller, key: Key) {
+        let Some(attachment) = self.0.iter_mut().find(|attachment| attachment.key == key) else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let source = Source::AttachOutput(key);
+            let alive = attachment.sink(stream).as_mut().is_none_or(|sink| sink.flush(poller, source));
+            if !alive {
+                attachment.close(poller, stream);
+            }
+        }
+    }
+
+    pub fn contains(&self, key: Key) -> bool {
+        self.0.iter().any(|attachment| attachment.key == key)
+    }
+
+    pub fn stdin(&self, key: Key) -> Option<&OwnedFd> {
+        self.0.iter().find(|attachment| attachment.key == key)?.stdin.as_ref()
+    }
+
+    pub fn close_stdin(&mut self, poller: &Poller, key: Key) {
+        if let Some(attachment) = self.0.iter_mut().find(|attachment| attachment.key == key)
+            && let Some(fd) = attachment.stdin.take()
+        {
+            poller.remove(fd.as_fd());
+        }
+    }
+
+    /// Lets everybody go, with what they can take of what is still waiting; returns the callers to answer.
+    pub fn finish(&mut self, poller: &Poller) -> Vec<Caller> {
+        let mut callers = Vec::new();
+        for mut attachment in self.0.drain(..) {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let source = Source::AttachOutput(attachment.key);
+                if let Some(sink) = attachment.sink(stream) {
+                    sink.flush(poller, source);
+                }
+                attachment.close(poller, stream);
+            }
+            if let Some(fd) = attachment.stdin.take() {
+                poller.remove(fd.as_fd());
+            }
+            callers.push(attachment.caller);
+        }
+        callers
+    }
+}

@@ -1,0 +1,92 @@
+//! From a CreateContainer request to the runtime's plan.
+
+use std::os::fd::OwnedFd;
+
+use husk_proto::podmon::{self, PidMode, error::Code, user_request};
+use husk_runtime::{
+    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, PidNs, Rootfs, SeccompFilter, Stdio, UserName,
+    UserRequest,
+};
+use oci_spec::runtime::Spec;
+
+use crate::fault::{Fault, Outcome, fault};
+
+/// What a plan is made of besides the request.
+pub struct Parts {
+    pub spec: Spec,
+    pub sandbox: OwnedFd,
+    /// For `PidMode::Target`.
+    pub target: Option<OwnedFd>,
+    pub cgroup: CgroupTarget,
+    pub cgroup_namespace: bool,
+    pub stdio: Stdio,
+}
+
+/// Parses the spec of a request.
+pub fn parse_spec(json: &[u8]) -> Outcome<Spec> {
+    serde_json::from_slice(json)
+        .map_err(|error| Fault { detail: error.to_string(), ..fault(Code::InvalidArgument, "parse spec") })
+}
+
+/// The filter of a request, if it has one.
+pub fn seccomp(request: &podmon::CreateContainer) -> Option<SeccompFilter> {
+    (!request.seccomp.is_empty())
+        .then(|| SeccompFilter { program: request.seccomp.clone(), flags: request.seccomp_flags })
+}
+
+/// Puts everything together.
+pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<ContainerPlan> {
+    let seccomp = seccomp(&request);
+    let pid = match request.pid_mode() {
+        PidMode::Pod => PidNs::Pod,
+        PidMode::Container => PidNs::Own,
+        PidMode::Node => PidNs::Host,
+        PidMode::Target => match parts.target {
+            Some(pidfd) => PidNs::Target(pidfd),
+            None => return Err(fault(Code::NotFound, "the target container is not running")),
+        },
+    };
+    let rootfs = request.rootfs.ok_or_else(|| fault(Code::InvalidArgument, "the request has no rootfs"))?;
+    let mut spec = parts.spec;
+    if let (Some(score), Some(process)) = (request.oom_score_adj, spec.process_mut().as_mut()) {
+        process.set_oom_score_adj(Some(score));
+    }
+    Ok(ContainerPlan {
+        spec,
+        rootfs: Rootfs {
+            base: rootfs.base.into(),
+            lowers: rootfs.lowers,
+            upper: rootfs.upper.into(),
+            work: rootfs.work.into(),
+            readonly: rootfs.readonly,
+        },
+        user: request.user.map(user).unwrap_or_default(),
+        seccomp,
+        namespaces: ContainerNamespaces {
+            sandbox: parts.sandbox,
+            pid,
+            host_net: request.node_network,
+            host_ipc: request.node_ipc,
+            cgroup: parts.cgroup_namespace,
+        },
+        cgroup: parts.cgroup,
+        stdio: parts.stdio,
+    })
+}
+
+fn user(request: podmon::UserRequest) -> UserRequest {
+    UserRequest {
+        user: match request.user {
+            None => UserName::Root,
+            Some(user_request::User::Uid(uid)) => UserName::Id(uid),
+            Some(user_request::User::UserName(name)) => UserName::Name(name),
+        },
+        group: match request.group {
+            None => GroupRequest::OfUser,
+            Some(user_request::Group::Gid(gid)) => GroupRequest::Id(gid),
+            Some(user_request::Group::GroupName(name)) => GroupRequest::Name(name),
+        },
+        supplemental_groups: request.supplemental_groups,
+        strict_groups: request.strict_groups,
+    }
+}

@@ -1,0 +1,42 @@
+//! Records on disk (`husk_model::record` has their formats): written whole and renamed, never synced.
+
+use std::{fs, io, path::Path};
+
+use husk_model::{Exit, ExitReason};
+use husk_proto::podmon;
+use rustix::process::WaitStatus;
+use serde::Serialize;
+
+/// Writes `value` to `dir/name`. A reader sees the old file or the new one.
+pub fn write(dir: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let new = dir.join(format!(".{name}.new"));
+    fs::write(&new, bytes)?;
+    fs::rename(&new, dir.join(name))
+}
+
+/// As shells count: the exit code, or 128 plus the signal.
+pub fn exit_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}
+
+/// The protocol's form of an exit.
+pub fn to_proto(exit: &Exit) -> podmon::ExitRecord {
+    let reason = match exit.reason {
+        ExitReason::Completed => podmon::ExitReason::Completed,
+        ExitReason::Error => podmon::ExitReason::Error,
+        ExitReason::OomKilled => podmon::ExitReason::OomKilled,
+        ExitReason::StartError => podmon::ExitReason::StartError,
+        ExitReason::Unknown => podmon::ExitReason::Unspecified,
+    };
+    podmon::ExitRecord {
+        code: exit.code,
+        finished_at: exit.finished_at,
+        reason: reason.into(),
+        message: exit.message.clone(),
+    }
+}

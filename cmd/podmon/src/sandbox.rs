@@ -1,0 +1,299 @@
+//! The pod itself: its cgroup and its pause process.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use husk_cgroup::Cgroup;
+use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
+use husk_proto::podmon::{self, error::Code, event};
+use husk_runtime::{
+    Child, IdMapping, IdMappings, NetNs, Report, SandboxNamespaces, SandboxPlan, SeccompFilter, spawn_sandbox,
+};
+use oci_spec::runtime::LinuxResources;
+use rustix::{
+    fs::{MemfdFlags, Mode, OFlags, SealFlags},
+    process::{Signal, WaitStatus},
+};
+
+use crate::{
+    clients::{Answer, Caller},
+    core::{Core, Owner, cgroup_target, now, try_remove},
+    fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
+    journal,
+    poll::{Interest, Source},
+    record,
+};
+
+/// A sandbox that was asked for, from then on.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Of the whole pod.
+    cgroup: Option<Cgroup>,
+    /// Where the containers' logs are.
+    pub log_directory: String,
+    phase: Phase,
+    process: Process,
+    started_at: UnixNanos,
+    exit: Option<Exit>,
+    stopped: bool,
+    /// StopSandbox calls.
+    waiting: Vec<Caller>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Pause was cloned and has not executed yet. A failure that it reported is answered once it is reaped.
+    Starting { caller: Caller, child: Child, failure: Option<Fault> },
+    Running { pidfd: OwnedFd },
+    /// Pause ended; nothing can be run in this pod any more.
+    Ended,
+}
+
+/// How soon a group that was still populated is looked at again, and for how long before that is reported.
+const CGROUP_RETRY: Duration = Duration::from_millis(2);
+
+impl Sandbox {
+    /// Makes the pod's cgroup and clones pause; the caller is answered when it runs.
+    pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
+        let cgroup = core.create_cgroup(&request.cgroup_path)?;
+        let log_directory = request.log_directory.clone();
+        let cloned = apply_json(&cgroup, &request.resources_json)
+            .and_then(|_| cgroup.path().join("pause").map_err(|error| fault_of(&error)))
+            .and_then(|path| core.create_cgroup(path.as_str()))
+            .and_then(|pause_cgroup| plan(&pause_cgroup, pause, request))
+            .and_then(|plan| spawn_sandbox(plan).map_err(|error| fault_of(&error)))
+            .and_then(|child| watch(core, &child).map(|()| child));
+        let child = match cloned {
+            Ok(child) => child,
+            Err(fault) => {
+                try_remove(&cgroup);
+                return Err(fault);
+            }
+        };
+        let process = core.adopt(child.pid, Owner::Sandbox);
+        Ok(Self {
+            cgroup: Some(cgroup),
+            log_directory,
+            phase: Phase::Starting { caller, child, failure: None },
+            process,
+            started_at: 0,
+            exit: None,
+            stopped: false,
+            waiting: Vec::new(),
+        })
+    }
+
+    /// pidfd of pause, while containers can join it.
+    pub fn pidfd(&self) -> Outcome<&OwnedFd> {
+        match &self.phase {
+            Phase::Running { pidfd } if !self.stopped => Ok(pidfd),
+            _ => Err(fault(Code::FailedPrecondition, "the sandbox is not running")),
+        }
+    }
+
+    /// The pod's cgroup, until it is removed.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Pause said something.
+    pub fn on_report(&mut self, core: &mut Core) {
+        let Phase::Starting { child, failure, .. } = &mut self.phase else { return };
+        match child.read_report() {
+            Ok(Some(Report::Failed(reported))) => {
+                *failure = Some(fault_of_failure(reported));
+                core.poller.remove(child.report_fd());
+            }
+            Ok(Some(Report::Executed)) => {
+                core.poller.remove(child.report_fd());
+                self.started(core);
+            }
+            Ok(Some(Report::Ready(_)) | None) => {}
+            Err(error) => {
+                *failure = Some(fault_of(&error));
+                core.poller.remove(child.report_fd());
+                self.kill(core);
+            }
+        }
+    }
+
+    fn started(&mut self, core: &mut Core) {
+        if !matches!(self.phase, Phase::Starting { .. }) {
+            return;
+        }
+        let Phase::Starting { caller, child, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Child { pidfd, .. } = child;
+        self.phase = Phase::Running { pidfd };
+        self.started_at = now();
+        self.write_record(core);
+        let started = podmon::SandboxStarted { pid: self.process.pid, start_time: self.process.start_time };
+        core.reply(caller, Ok(Answer::SandboxStarted(started)));
+    }
+
+    /// Pause was reaped. False when it never ran, and the sandbox is to be forgotten.
+    pub fn on_reaped(&mut self, core: &mut Core, status: WaitStatus) -> bool {
+        self.on_report(core);
+        if let Phase::Starting { caller, failure, .. } = &mut self.phase {
+            let died = || fault(Code::Internal, format!("pause ended with code {}", record::exit_code(status)));
+            let (caller, fault) = (*caller, failure.take().unwrap_or_else(died));
+            if let Some(cgroup) = self.cgroup.take() {
+                // Pause was its only process.
+                let _ = cgroup.kill();
+                try_remove(&cgroup);
+            }
+            core.reply(caller, Err(fault));
+            return false;
+        }
+        self.phase = Phase::Ended;
+        let code = record::exit_code(status);
+        let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Error };
+        let exit = Exit { code, finished_at: now(), reason, message: String::new() };
+        let event = event::Event::SandboxExited(record::to_proto(&exit));
+        self.exit = Some(exit);
+        self.write_record(core);
+        core.publish(event);
+        true
+    }
+
+    /// StopSandbox: everything in the pod dies; the caller is answered when its cgroup is gone.
+    pub fn stop(&mut self, core: &mut Core, caller: Caller) {
+        self.waiting.push(caller);
+        if !self.stopped {
+            self.stopped = true;
+            self.write_record(core);
+        }
+        self.kill(core);
+    }
+
+    fn kill(&mut self, core: &mut Core) {
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.kill()
+        {
+            journal!("kill the pod's cgroup: {}", describe(&fault_of(&error)));
+        }
+        // Where the cgroup could not be killed, at least pause goes.
+        let pidfd = match &self.phase {
+            Phase::Starting { child, .. } => &child.pidfd,
+            Phase::Running { pidfd } => pidfd,
+            Phase::Ended => return,
+        };
+        let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        let _ = core;
+    }
+
+    /// Completes a stop when nothing of the pod lives any more. Called after everything that ended.
+    pub fn check_stopped(&mut self, core: &mut Core, containers_alive: bool) {
+        if !self.stopped || containers_alive || !matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            if !try_remove(cgroup) {
+                let _ = cgroup.kill();
+                core.poller.set_deadline(Source::PauseCgroup(0), Instant::now() + CGROUP_RETRY);
+                return;
+            }
+            self.cgroup = None;
+        }
+        for caller in self.waiting.drain(..) {
+            core.reply(caller, Ok(Answer::Done(podmon::Done {})));
+        }
+    }
+
+    /// Whether the monitor may end.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended) && self.cgroup.is_none()
+    }
+
+    pub fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. })
+    }
+
+    pub fn state(&self) -> podmon::SandboxState {
+        podmon::SandboxState {
+            pid: self.process.pid,
+            start_time: self.process.start_time,
+            started_at: self.started_at,
+            exit: self.exit.as_ref().map(record::to_proto),
+            stopped: self.stopped,
+        }
+    }
+
+    fn write_record(&self, core: &Core) {
+        let record = SandboxRecord {
+            process: self.process,
+            started_at: self.started_at,
+            exit: self.exit.clone(),
+            stopped: self.stopped,
+        };
+        if let Err(error) = record::write(&core.pod_dir, "sandbox.json", &record) {
+            journal!("write sandbox.json: {error}");
+        }
+    }
+}
+
+fn watch(core: &Core, child: &Child) -> Outcome<()> {
+    core.poller
+        .add(child.report_fd(), Source::PauseReport(0), Interest::Read)
+        .map_err(|error| os_fault("watch pause", "", &error))
+}
+
+/// Applies limits given as JSON; returns those that the node could not set.
+pub fn apply_json(cgroup: &Cgroup, json: &[u8]) -> Outcome<Vec<String>> {
+    if json.is_empty() {
+        return Ok(Vec::new());
+    }
+    let resources: LinuxResources =
+        serde_json::from_slice(json).map_err(|error| Fault {
+            detail: error.to_string(),
+            ..fault(Code::InvalidArgument, "parse resources")
+        })?;
+    let degraded = cgroup.apply(&resources).map_err(|error| fault_of(&error))?;
+    Ok(degraded.iter().map(ToString::to_string).collect())
+}
+
+fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
+    let mapping = |m: &podmon::IdMapping| IdMapping {
+        container_id: m.container_id,
+        host_id: m.host_id,
+        length: m.length,
+    };
+    let mappings = IdMappings {
+        uids: request.uid_mappings.iter().map(mapping).collect(),
+        gids: request.gid_mappings.iter().map(mapping).collect(),
+    };
+    let net = if request.netns_path.is_empty() { NetNs::Host } else { NetNs::Path(request.netns_path.into()) };
+    Ok(SandboxPlan {
+        hostname: request.hostname,
+        sysctls: request.sysctls.into_iter().map(|s| (s.name, s.value)).collect(),
+        namespaces: SandboxNamespaces {
+            net,
+            pid: request.own_pid,
+            ipc: request.own_ipc,
+            uts: request.own_uts,
+            user: (mappings != IdMappings::default()).then_some(mappings),
+        },
+        cgroup: cgroup_target(cgroup)?,
+        pause: sealed_copy(pause).map_err(|error| os_fault("copy", pause.to_string_lossy(), &error))?,
+        shm_size: request.shm_size,
+        oom_score_adj: request.oom_score_adj,
+        seccomp: (!request.seccomp.is_empty()).then_some(SeccompFilter { program: request.seccomp, flags: 0 }),
+    })
+}
+
+/// A copy of the pause binary that nobody can write to: containers that share the pod's PID namespace see
+/// `/proc/1/exe`, and must not reach the node's file through it (CVE-2019-5736).
+fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
+    let mut source = std::fs::File::open(path)?;
+    let copy = rustix::fs::memfd_create("husk-pause", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut target = std::fs::File::from(copy);
+    io::copy(&mut source, &mut target)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&target, seals)?;
+    // Opened anew, since the kernel does not execute what is open for writing.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}

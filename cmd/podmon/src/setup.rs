@@ -1,0 +1,84 @@
+//! Making this process a monitor: session, subreaper, signals, limits, identity.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use husk_model::{MonitorRecord, Process};
+use husk_proto::podmon;
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, Resource, Rlimit},
+};
+
+use crate::record;
+
+/// Name of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Detaches from the daemon that started us.
+pub fn detach(nofile_soft: Option<u64>) -> io::Result<()> {
+    // Fails when we lead a session already, which is as good.
+    let _ = rustix::process::setsid();
+    // What a container leaves behind comes to us, not to the node's init, so it is reaped and no pid is reused unseen.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // Our memory and /proc entries are nobody's business (CVE-2016-9962: a process inside reaching the runtime).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::process::chdir("/")?;
+    if let Some(soft) = nofile_soft {
+        let limit = rustix::process::getrlimit(Resource::Nofile);
+        let current = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum })?;
+    }
+    Ok(())
+}
+
+/// Blocks every signal and returns a descriptor that tells of children. A stop of the daemon's unit sends SIGTERM to
+/// the main process only (KillMode=process); one that reaches us all the same must not end the pod: `Shutdown` does.
+pub fn signals() -> io::Result<SignalFd> {
+    SigSet::all().thread_block()?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    Ok(SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// Takes the listening socket from descriptor 0 and puts /dev/null there, so that nothing inherits it.
+pub fn take_listener() -> io::Result<OwnedFd> {
+    let listener = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::net::sockopt::socket_type(&listener)?;
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    let null = fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(listener)
+}
+
+/// Writes monitor.json, by which a later daemon knows us.
+pub fn announce(pod_dir: &Path) -> io::Result<()> {
+    let pid = std::process::id();
+    let boot_id = read_small("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let process = Process { pid, start_time: start_time(pid)? };
+    let record = MonitorRecord { protocol: podmon::PROTOCOL, version: VERSION.into(), process, boot_id };
+    record::write(pod_dir, "monitor.json", &record)
+}
+
+/// Field 22 of `/proc/<pid>/stat`. The command name (field 2) may hold spaces and parentheses, so fields are counted
+/// from the last `)`.
+pub fn start_time(pid: u32) -> io::Result<u64> {
+    let text = read_small(&format!("/proc/{pid}/stat"))?;
+    let field = text.rfind(')').and_then(|end| text[end + 1..].split_ascii_whitespace().nth(19)?.parse().ok());
+    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
+}
+
+fn read_small(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(512);
+    fs::File::open(path)?.take(4096).read_to_string(&mut text)?;
+    Ok(text)
+}

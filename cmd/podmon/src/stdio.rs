@@ -1,0 +1,71 @@
+//! A container's output streams: read to their end, into the log and to whoever is attached.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::{
+    attach::Attachments,
+    core::Core,
+    log::{Log, Stream},
+    poll::{Interest, Source},
+};
+
+/// The monitor's end of one stream.
+#[derive(Debug)]
+pub struct Output {
+    fd: OwnedFd,
+    stream: Stream,
+    source: Source,
+}
+
+/// Reads per event. A flood must not keep the other descriptors waiting.
+const BURST: usize = 8;
+
+impl Output {
+    /// Starts reading a stream.
+    pub fn watch(core: &Core, fd: OwnedFd, stream: Stream, source: Source) -> std::io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        core.poller.add(&fd, source, Interest::Read)?;
+        Ok(Self { fd, stream, source })
+    }
+
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    pub fn as_fd(&self) -> impl AsFd {
+        &self.fd
+    }
+
+    /// Copies what is there; false at the end of the stream. `all` reads on until nothing is there.
+    pub fn pump(&self, core: &mut Core, log: &mut Log, attachments: &mut Attachments, all: bool) -> bool {
+        let mut reads = 0;
+        while all || reads < BURST {
+            reads += 1;
+            match rustix::io::read(&self.fd, &mut core.scratch[..]) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    log.feed(self.stream, &core.scratch[..count], &mut core.batch);
+                    attachments.output(&core.poller, self.stream, &core.scratch[..count]);
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                // A terminal whose last user closed it reads as EIO.
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Stops reading; the rest of the last line goes to the log.
+    pub fn close(self, core: &mut Core, log: &mut Log) {
+        core.poller.remove(&self.fd);
+        log.finish(self.stream, &mut core.batch);
+    }
+
+    /// The source it is watched as.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+}
