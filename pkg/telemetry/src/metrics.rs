@@ -1,0 +1,89 @@
+//! The daemon's own metrics, in Prometheus' OpenMetrics text.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+
+/// One RPC that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Rpc {
+    /// Method without its service: `RunPodSandbox`.
+    pub method: String,
+    /// gRPC code: `Ok`, `NotFound`.
+    pub code: String,
+}
+
+/// Upper bounds in seconds: husk's calls take from a tenth of a millisecond to the minutes of a pull.
+const BOUNDS: [f64; 16] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0];
+
+/// The metrics of a daemon.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    rpcs: Family<Rpc, Histogram>,
+    running: Gauge,
+    /// Pods that are ready.
+    pub pods: Gauge<u64, AtomicU64>,
+    /// Containers that run.
+    pub containers: Gauge<u64, AtomicU64>,
+    /// Image pulls that began.
+    pub pulls: Counter,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(version: &str) -> Self {
+        let mut registry = Registry::with_prefix("husk");
+        let rpcs = Family::<Rpc, Histogram>::new_with_constructor(|| Histogram::new(BOUNDS));
+        let (running, pods, containers, pulls) =
+            (Gauge::default(), Gauge::default(), Gauge::default(), Counter::default());
+        registry.register("build", "The build", Info::new(vec![("version", version.to_owned())]));
+        registry.register("rpc_duration_seconds", "Time an RPC took, by method and code", rpcs.clone());
+        registry.register("rpcs_running", "RPCs in progress", running.clone());
+        registry.register("pods_ready", "Pods that are ready", pods.clone());
+        registry.register("containers_running", "Containers that run", containers.clone());
+        registry.register("image_pulls", "Image pulls that began", pulls.clone());
+        Self { registry, rpcs, running, pods, containers, pulls }
+    }
+
+    /// An RPC began.
+    pub fn rpc_began(&self) {
+        self.running.inc();
+    }
+
+    /// An RPC ended, or its caller went away.
+    pub fn rpc_ended(&self, rpc: &Rpc, took: Duration) {
+        self.running.dec();
+        self.rpcs.get_or_create(rpc).observe(took.as_secs_f64());
+    }
+
+    /// The text a scraper gets.
+    ///
+    /// # Errors
+    /// When a metric cannot be formatted.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rpc_is_counted_by_method_and_code() {
+        let metrics = Metrics::new("0");
+        metrics.rpc_began();
+        metrics.rpc_ended(&Rpc { method: "Version".into(), code: "Ok".into() }, Duration::from_millis(3));
+        let text = metrics.text().unwrap();
+        assert!(text.contains("husk_rpc_duration_seconds_count{method=\"Version\",code=\"Ok\"} 1"), "{text}");
+        assert!(text.contains("husk_rpcs_running 0"), "{text}");
+    }
+}
