@@ -1,0 +1,126 @@
+//! Container requests.
+
+use husk_model::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Resources};
+use husk_proto::cri::v1;
+
+use super::{
+    check::{Checked, absolute, below, filled, invalid, known, line, present, tags, text},
+    resources::resources,
+    security, signal,
+};
+
+/// Checks a container request.
+pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<ContainerConfig> {
+    let message = present("config", message)?;
+    let metadata = present("config.metadata", message.metadata)?;
+    let image = present("config.image", message.image)?;
+    let linux = message.linux.unwrap_or_default();
+    let stop_signal = known::<v1::Signal>("config.stop_signal", message.stop_signal)?;
+    if !message.cdi_devices.is_empty() {
+        return Err(invalid("config.CDI_devices", "the Container Device Interface is not supported by this version of husk"));
+    }
+    let reference = filled("config.image.image", image.image)?;
+    Ok(ContainerConfig {
+        metadata: ContainerMetadata {
+            name: filled("config.metadata.name", metadata.name)?,
+            attempt: metadata.attempt,
+        },
+        user_specified_image: match image.user_specified_image.as_str() {
+            "" => reference.clone(),
+            _ => line("config.image.user_specified_image", image.user_specified_image)?,
+        },
+        image: reference,
+        command: texts("config.command", message.command)?,
+        args: texts("config.args", message.args)?,
+        working_dir: match message.working_dir.as_str() {
+            "" => String::new(),
+            _ => absolute("config.working_dir", message.working_dir)?,
+        },
+        envs: environment(message.envs)?,
+        mounts: message.mounts.into_iter().enumerate().map(|(index, mount)| self::mount(index, mount)).collect::<Checked<_>>()?,
+        devices: message.devices.into_iter().enumerate().map(|(index, device)| self::device(index, device)).collect::<Checked<_>>()?,
+        cdi_devices: Vec::new(),
+        labels: tags("config.labels", message.labels)?,
+        annotations: tags("config.annotations", message.annotations)?,
+        log_path: below("config.log_path", message.log_path)?,
+        stdin: message.stdin,
+        stdin_once: message.stdin_once,
+        tty: message.tty,
+        resources: match linux.resources {
+            Some(message) => resources("config.linux.resources", message)?,
+            None => Resources::default(),
+        },
+        security: security::container("config.linux.security_context", linux.security_context)?,
+        stop_signal: signal::from_proto(stop_signal),
+    })
+}
+
+fn texts(field: &str, list: Vec<String>) -> Checked<Vec<String>> {
+    list.into_iter().enumerate().map(|(index, value)| text(&format!("{field}[{index}]"), value)).collect()
+}
+
+fn environment(list: Vec<v1::KeyValue>) -> Checked<Vec<EnvVar>> {
+    list.into_iter()
+        .enumerate()
+        .map(|(index, variable)| {
+            let field = |name: &str| format!("config.envs[{index}].{name}");
+            if variable.key.is_empty() || variable.key.contains(['=', '\0']) {
+                return Err(invalid(field("key"), format!("{:?} is not the name of a variable", variable.key)));
+            }
+            let value = String::from_utf8(variable.value.into())
+                .map_err(|_| invalid(field("value"), "is not UTF-8"))?;
+            Ok(EnvVar { key: variable.key, value: text(&field("value"), value)? })
+        })
+        .collect()
+}
+
+fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
+    let field = |name: &str| format!("config.mounts[{index}].{name}");
+    let propagation = match known::<v1::MountPropagation>(&field("propagation"), message.propagation)? {
+        v1::MountPropagation::PropagationPrivate => Propagation::Private,
+        v1::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+        v1::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+    };
+    if message.recursive_read_only && (!message.readonly || propagation != Propagation::Private) {
+        return Err(invalid(field("recursive_read_only"), "needs readonly and PROPAGATION_PRIVATE"));
+    }
+    if message.image.is_some_and(|image| !image.image.is_empty()) {
+        return Err(invalid(field("image"), "image volumes are not supported by this version of husk"));
+    }
+    if !message.image_sub_path.is_empty() {
+        return Err(invalid(field("image_sub_path"), "is set without image"));
+    }
+    if !message.uid_mappings.is_empty() || !message.gid_mappings.is_empty() {
+        return Err(invalid(field("uidMappings"), "user namespaces are not supported by this version of husk"));
+    }
+    for (number, option) in message.mount_options.iter().enumerate() {
+        if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
+            return Err(invalid(field(&format!("mount_options[{number}]")), format!("{option:?} is not noexec, nodev or nosuid")));
+        }
+    }
+    Ok(Mount {
+        container_path: absolute(&field("container_path"), message.container_path)?,
+        source: MountSource::HostPath(absolute(&field("host_path"), message.host_path)?),
+        readonly: message.readonly,
+        recursive_readonly: message.recursive_read_only,
+        selinux_relabel: message.selinux_relabel,
+        propagation,
+        options: message.mount_options,
+    })
+}
+
+fn device(index: usize, message: v1::Device) -> Checked<Device> {
+    let field = |name: &str| format!("config.devices[{index}].{name}");
+    if message.permissions.is_empty() || !message.permissions.chars().all(|letter| "rwm".contains(letter)) {
+        return Err(invalid(field("permissions"), format!("{:?} is not made of r, w and m", message.permissions)));
+    }
+    let host_path = absolute(&field("host_path"), message.host_path)?;
+    Ok(Device {
+        container_path: match message.container_path.as_str() {
+            "" => host_path.clone(),
+            _ => absolute(&field("container_path"), message.container_path)?,
+        },
+        host_path,
+        permissions: message.permissions,
+    })
+}

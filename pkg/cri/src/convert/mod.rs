@@ -1,0 +1,20 @@
+//! From protocol messages to the domain and back. What comes in is checked here, at the door, and nowhere else.
+
+mod check;
+mod container;
+mod output;
+mod pod;
+mod resources;
+mod security;
+mod signal;
+
+pub(crate) use check::Invalid;
+pub(crate) use container::container_config;
+pub(crate) use output::{
+    container_item, container_stats, container_status, image, pod_item, pod_status, timestamp_now, unsigned,
+};
+pub(crate) use pod::pod_config;
+pub(crate) use resources::resources;
+
+#[cfg(test)]
+mod tests;

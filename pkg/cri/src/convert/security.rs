@@ -1,0 +1,240 @@
+//! Security contexts.
+
+use husk_model::{
+    AppArmor, Capabilities, GroupsPolicy, NamespaceMode, Namespaces, SeccompProfile, SeLinuxLabel, SecurityContext, UserSpec,
+};
+use husk_proto::cri::v1::{self, security_profile::ProfileType};
+use husk_spec::is_known_capability;
+
+use super::check::{Checked, absolute, filled, id, invalid, known, line};
+
+fn mode(field: &str, value: i32, allowed: &[NamespaceMode]) -> Checked<NamespaceMode> {
+    let mode = match known::<v1::NamespaceMode>(field, value)? {
+        v1::NamespaceMode::Pod => NamespaceMode::Pod,
+        v1::NamespaceMode::Container => NamespaceMode::Container,
+        v1::NamespaceMode::Node => NamespaceMode::Node,
+        v1::NamespaceMode::Target => NamespaceMode::Target,
+    };
+    if allowed.contains(&mode) { Ok(mode) } else { Err(invalid(field, format!("{mode:?} is not possible here"))) }
+}
+
+/// Whether the namespaces are those of a sandbox, which has no target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Sandbox,
+    Container,
+}
+
+fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Checked<Namespaces> {
+    let message = message.unwrap_or_default();
+    let at = |name: &str| format!("{field}.{name}");
+    let shared = [NamespaceMode::Pod, NamespaceMode::Node];
+    let pid = match of {
+        Of::Sandbox => &[NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node][..],
+        Of::Container => &[NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node, NamespaceMode::Target][..],
+    };
+    let pid = mode(&at("pid"), message.pid, pid)?;
+    if pid == NamespaceMode::Target && message.target_id.is_empty() {
+        return Err(invalid(at("target_id"), "is empty although pid is TARGET"));
+    }
+    if let Some(user) = message.userns_options {
+        let field = at("userns_options");
+        mode(&format!("{field}.mode"), user.mode, &shared)?;
+        if user.mode() == v1::NamespaceMode::Pod {
+            check_user_namespace(&field, &user)?;
+        }
+    }
+    Ok(Namespaces {
+        network: mode(&at("network"), message.network, &shared)?,
+        pid,
+        ipc: mode(&at("ipc"), message.ipc, &shared)?,
+        target_id: line(&at("target_id"), message.target_id)?,
+        user: None,
+    })
+}
+
+/// The rules hold already, so that a wrong mapping is told from one that this version cannot make.
+fn check_user_namespace(field: &str, user: &v1::UserNamespace) -> Checked<()> {
+    for (name, mappings) in [("uids", &user.uids), ("gids", &user.gids)] {
+        if mappings.len() != 1 {
+            return Err(invalid(format!("{field}.{name}"), format!("has {} mappings, not exactly one", mappings.len())));
+        }
+        if mappings[0].container_id != 0 || mappings[0].length == 0 {
+            return Err(invalid(format!("{field}.{name}[0]"), "does not map id 0 of the container"));
+        }
+    }
+    Err(invalid(field, "user namespaces are not supported by this version of husk"))
+}
+
+/// A profile by its message, else by the deprecated text.
+fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) -> Checked<SeccompProfile> {
+    if let Some(profile) = profile {
+        let name = format!("{field}.seccomp");
+        return match known::<ProfileType>(&format!("{name}.profile_type"), profile.profile_type)? {
+            ProfileType::RuntimeDefault => Ok(SeccompProfile::RuntimeDefault),
+            ProfileType::Unconfined => Ok(SeccompProfile::Unconfined),
+            ProfileType::Localhost => {
+                absolute(&format!("{name}.localhost_ref"), profile.localhost_ref).map(SeccompProfile::Localhost)
+            }
+        };
+    }
+    match old_path.as_str() {
+        "" | "unconfined" => Ok(SeccompProfile::Unconfined),
+        "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
+        other => match other.strip_prefix("localhost/") {
+            Some(path) => absolute(&format!("{field}.seccomp_profile_path"), path.to_owned()).map(SeccompProfile::Localhost),
+            None => Err(invalid(format!("{field}.seccomp_profile_path"), format!("{other:?} is not a profile"))),
+        },
+    }
+}
+
+/// Whether the kernel of this node enforces AppArmor.
+fn node_has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
+/// RuntimeDefault degrades to nothing where the node has no AppArmor, as with the peers; a profile by name does not.
+fn apparmor(field: &str, profile: Option<v1::SecurityProfile>, old: String) -> Checked<AppArmor> {
+    let (name, localhost) = match profile {
+        Some(profile) => {
+            let name = format!("{field}.apparmor");
+            match known::<ProfileType>(&format!("{name}.profile_type"), profile.profile_type)? {
+                ProfileType::RuntimeDefault => return Ok(AppArmor::RuntimeDefault),
+                ProfileType::Unconfined => return Ok(AppArmor::Unconfined),
+                ProfileType::Localhost => (format!("{name}.localhost_ref"), profile.localhost_ref),
+            }
+        }
+        None => match old.as_str() {
+            "" => return Ok(AppArmor::Unset),
+            "runtime/default" => return Ok(AppArmor::RuntimeDefault),
+            "unconfined" => return Ok(AppArmor::Unconfined),
+            _ => (format!("{field}.apparmor_profile"), old),
+        },
+    };
+    filled(&name, localhost)?;
+    let why = if node_has_apparmor() {
+        "AppArmor profiles by name are not supported by this version of husk"
+    } else {
+        "this node has no AppArmor"
+    };
+    Err(invalid(name, why))
+}
+
+fn selinux(field: &str, option: Option<v1::SeLinuxOption>) -> Checked<Option<SeLinuxLabel>> {
+    let Some(option) = option else { return Ok(None) };
+    let at = |name: &str| format!("{field}.selinux_options.{name}");
+    Ok(Some(SeLinuxLabel {
+        user: line(&at("user"), option.user)?,
+        role: line(&at("role"), option.role)?,
+        kind: line(&at("type"), option.r#type)?,
+        level: line(&at("level"), option.level)?,
+    }))
+}
+
+fn capabilities(field: &str, message: Option<v1::Capability>) -> Checked<Capabilities> {
+    let message = message.unwrap_or_default();
+    let names = |name: &str, list: Vec<String>| {
+        list.into_iter()
+            .enumerate()
+            .map(|(index, text)| {
+                let upper = text.to_ascii_uppercase();
+                let short = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
+                if is_known_capability(&short) {
+                    Ok(short)
+                } else {
+                    Err(invalid(format!("{field}.capabilities.{name}[{index}]"), format!("{text:?} is not a capability of Linux")))
+                }
+            })
+            .collect::<Checked<Vec<_>>>()
+    };
+    Ok(Capabilities {
+        add: names("add_capabilities", message.add_capabilities)?,
+        drop: names("drop_capabilities", message.drop_capabilities)?,
+        ambient: names("add_ambient_capabilities", message.add_ambient_capabilities)?,
+    })
+}
+
+fn groups(field: &str, list: Vec<i64>) -> Checked<Vec<u32>> {
+    list.into_iter().enumerate().map(|(index, gid)| id(&format!("{field}.supplemental_groups[{index}]"), gid)).collect()
+}
+
+fn policy(field: &str, value: i32) -> Checked<GroupsPolicy> {
+    Ok(match known::<v1::SupplementalGroupsPolicy>(&format!("{field}.supplemental_groups_policy"), value)? {
+        v1::SupplementalGroupsPolicy::Merge => GroupsPolicy::Merge,
+        v1::SupplementalGroupsPolicy::Strict => GroupsPolicy::Strict,
+    })
+}
+
+fn paths(field: &str, list: Vec<String>) -> Checked<Vec<String>> {
+    list.into_iter().enumerate().map(|(index, path)| absolute(&format!("{field}[{index}]"), path)).collect()
+}
+
+/// Of a sandbox.
+pub(crate) fn sandbox(field: &str, message: Option<v1::LinuxSandboxSecurityContext>) -> Checked<SecurityContext> {
+    let message = message.unwrap_or_default();
+    let run_as_user =
+        message.run_as_user.map(|user| id(&format!("{field}.run_as_user"), user.value).map(UserSpec::Uid)).transpose()?;
+    let run_as_group = message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
+    if run_as_group.is_some() && run_as_user.is_none() {
+        return Err(invalid(format!("{field}.run_as_group"), "is set without run_as_user"));
+    }
+    #[allow(deprecated)]
+    let old_seccomp = message.seccomp_profile_path;
+    Ok(SecurityContext {
+        namespaces: namespaces(&format!("{field}.namespace_options"), message.namespace_options, Of::Sandbox)?,
+        privileged: message.privileged,
+        run_as_user,
+        run_as_group,
+        supplemental_groups: groups(field, message.supplemental_groups)?,
+        groups_policy: policy(field, message.supplemental_groups_policy)?,
+        readonly_rootfs: message.readonly_rootfs,
+        seccomp: seccomp(field, message.seccomp, old_seccomp)?,
+        apparmor: apparmor(field, message.apparmor, String::new())?,
+        selinux: selinux(field, message.selinux_options)?,
+        ..SecurityContext::default()
+    })
+}
+
+/// Of a container.
+pub(crate) fn container(field: &str, message: Option<v1::LinuxContainerSecurityContext>) -> Checked<SecurityContext> {
+    let message = message.unwrap_or_default();
+    let run_as_user = match (message.run_as_user, message.run_as_username.as_str()) {
+        (Some(user), _) => Some(UserSpec::Uid(id(&format!("{field}.run_as_user"), user.value)?)),
+        (None, "") => None,
+        (None, name) => Some(user_name(&format!("{field}.run_as_username"), name)?),
+    };
+    let run_as_group = message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
+    if run_as_group.is_some() && run_as_user.is_none() {
+        return Err(invalid(format!("{field}.run_as_group"), "is set without run_as_user or run_as_username"));
+    }
+    #[allow(deprecated)]
+    let (old_seccomp, old_apparmor) = (message.seccomp_profile_path, message.apparmor_profile);
+    Ok(SecurityContext {
+        namespaces: namespaces(&format!("{field}.namespace_options"), message.namespace_options, Of::Container)?,
+        capabilities: capabilities(field, message.capabilities)?,
+        privileged: message.privileged,
+        run_as_user,
+        run_as_group,
+        supplemental_groups: groups(field, message.supplemental_groups)?,
+        groups_policy: policy(field, message.supplemental_groups_policy)?,
+        readonly_rootfs: message.readonly_rootfs,
+        no_new_privs: message.no_new_privs,
+        masked_paths: paths(&format!("{field}.masked_paths"), message.masked_paths)?,
+        readonly_paths: paths(&format!("{field}.readonly_paths"), message.readonly_paths)?,
+        seccomp: seccomp(field, message.seccomp, old_seccomp)?,
+        apparmor: if message.privileged { AppArmor::Unconfined } else { apparmor(field, message.apparmor, old_apparmor)? },
+        selinux: selinux(field, message.selinux_options)?,
+    })
+}
+
+/// Digits are an id, whatever their size: one that does not fit must not be looked up as a name (CVE-2026-46680).
+fn user_name(field: &str, name: &str) -> Checked<UserSpec> {
+    if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') && name != "-" {
+        let number = name.parse().map_err(|_| invalid(field, format!("{name} is not between 0 and 4294967294")))?;
+        return id(field, number).map(UserSpec::Uid);
+    }
+    if name.contains(':') {
+        return Err(invalid(field, format!("{name:?} is not a user name")));
+    }
+    line(field, name.to_owned()).map(UserSpec::Name)
+}
