@@ -4,10 +4,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod bpf;
-<<<<<<< HEAD
-pub mod netns;
-=======
 pub mod memory;
->>>>>>> b5a2882 (sys: malloc_trim, and signals by number)
+pub mod netns;
 pub mod seccomp;
 pub mod send;
