@@ -147,6 +147,23 @@ impl Attachments {
         self.0.iter().find(|attachment| attachment.key == key)?.stdin.as_ref()
     }
 
+    /// Stops reading input from everybody.
+    pub fn pause_input(&self, poller: &Poller) {
+        for fd in self.0.iter().filter_map(|attachment| attachment.stdin.as_ref()) {
+            poller.remove(fd);
+        }
+    }
+
+    /// Reads it again.
+    pub fn resume_input(&self, poller: &Poller) {
+        for attachment in &self.0 {
+            if let Some(fd) = &attachment.stdin {
+                // Fails only without memory; the client can attach again.
+                let _ = poller.add(fd, Source::AttachInput(attachment.key), Interest::Read);
+            }
+        }
+    }
+
     pub fn close_stdin(&mut self, poller: &Poller, key: Key) {
         if let Some(attachment) = self.0.iter_mut().find(|attachment| attachment.key == key)
             && let Some(fd) = attachment.stdin.take()

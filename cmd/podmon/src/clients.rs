@@ -147,7 +147,8 @@ impl Client {
                 let caller = Caller { client: key, id: request.id };
                 let mut fds = Vec::new();
                 for _ in 0..expected_fds(request.call.as_ref()) {
-                    let missing = || io::Error::new(io::ErrorKind::InvalidData, "request without its descriptors");
+                    let missing =
+                        || io::Error::new(io::ErrorKind::InvalidData, "request without its descriptors");
                     fds.push(self.inbox.take_fd().ok_or_else(missing)?);
                 }
                 incoming.push(Incoming { caller, call: request.call, fds });

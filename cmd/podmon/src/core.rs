@@ -136,9 +136,7 @@ pub fn input_pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     pipe(|_, write| rustix::io::ioctl_fionbio(write, true))
 }
 
-fn pipe(
-    prepare: impl Fn(&OwnedFd, &OwnedFd) -> rustix::io::Result<()>,
-) -> Result<(OwnedFd, OwnedFd), Fault> {
+fn pipe(prepare: impl Fn(&OwnedFd, &OwnedFd) -> rustix::io::Result<()>) -> Result<(OwnedFd, OwnedFd), Fault> {
     let made = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .and_then(|(read, write)| prepare(&read, &write).map(|()| (read, write)));
     made.map_err(|error| os_fault("make pipe", "", &error.into()))

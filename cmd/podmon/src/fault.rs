@@ -96,8 +96,7 @@ mod tests {
 
     #[test]
     fn an_absent_command_is_the_callers_fault_and_a_failed_mount_the_nodes() {
-        let failure =
-            |step, errno| Failure { step, object: "/x".into(), errno, detail: String::new() };
+        let failure = |step, errno| Failure { step, object: "/x".into(), errno, detail: String::new() };
         assert_eq!(fault_of_failure(failure(Step::Lookup, 2)).code(), Code::InvalidArgument);
         assert_eq!(fault_of_failure(failure(Step::Source, 2)).code(), Code::FailedPrecondition);
         assert_eq!(fault_of_failure(failure(Step::Mount, 2)).code(), Code::Internal);

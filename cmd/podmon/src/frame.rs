@@ -133,10 +133,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        os::unix::net::UnixStream,
-    };
+    use std::{io::Write, os::unix::net::UnixStream};
 
     use podmon::request::Call;
 

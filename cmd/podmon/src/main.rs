@@ -1,4 +1,71 @@
 //! The pod monitor: one per pod, runs containers, writes logs, keeps exits.
+//!
+//! One thread, one epoll loop, no async runtime. It is started by the daemon with a listening socket as descriptor 0,
+//! outlives it, and ends by the Shutdown call only. It never waits for what it supervises: children report over
+//! nonblocking descriptors, and whatever may not come has a deadline.
+//!
+//! Read [`server`] first, then [`container`]; `proto/podmon/v1/podmon.proto` says what each call means.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod attach;
+mod calls;
+mod clients;
+mod container;
+mod core;
+mod exec;
+mod fault;
+mod frame;
+mod log;
+mod plan;
+mod poll;
+mod record;
+mod sandbox;
+mod server;
+mod setup;
+mod stdio;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+/// What the daemon started us with.
+struct Arguments {
+    pod_dir: PathBuf,
+    pause: PathBuf,
+    nofile_soft: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = parse(env::args().skip(1)) else {
+        eprintln!("usage: husk-podmon --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket");
+        return ExitCode::from(2);
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            journal!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> std::io::Result<()> {
+    let signals = setup::signals()?;
+    setup::detach(arguments.nofile_soft)?;
+    let listener = setup::take_listener()?;
+    setup::announce(&arguments.pod_dir)?;
+    server::Server::new(arguments.pod_dir, arguments.pause, listener, signals)?.run()
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
+    let (mut pod_dir, mut pause, mut nofile_soft) = (None, None, None);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--state-dir" => pod_dir = Some(PathBuf::from(value)),
+            "--pause" => pause = Some(PathBuf::from(value)),
+            "--nofile-soft" => nofile_soft = Some(value.parse().ok()?),
+            _ => return None,
+        }
+    }
+    let absolute = |path: &PathBuf| path.is_absolute();
+    Some(Arguments { pod_dir: pod_dir.filter(absolute)?, pause: pause.filter(absolute)?, nofile_soft })
+}

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
 use husk_runtime::{
-    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, PidNs, Rootfs, SeccompFilter, Stdio, UserName,
-    UserRequest,
+    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, PidNs, Rootfs, SeccompFilter, Stdio,
+    UserName, UserRequest,
 };
 use oci_spec::runtime::Spec;
 

@@ -47,8 +47,14 @@ pub struct Sandbox {
 #[derive(Debug)]
 enum Phase {
     /// Pause was cloned and has not executed yet. A failure that it reported is answered once it is reaped.
-    Starting { caller: Caller, child: Child, failure: Option<Fault> },
-    Running { pidfd: OwnedFd },
+    Starting {
+        caller: Caller,
+        child: Child,
+        failure: Option<Fault>,
+    },
+    Running {
+        pidfd: OwnedFd,
+    },
     /// Pause ended; nothing can be run in this pod any more.
     Ended,
 }
@@ -116,7 +122,7 @@ impl Sandbox {
             Err(error) => {
                 *failure = Some(fault_of(&error));
                 core.poller.remove(child.report_fd());
-                self.kill(core);
+                self.kill();
             }
         }
     }
@@ -125,7 +131,9 @@ impl Sandbox {
         if !matches!(self.phase, Phase::Starting { .. }) {
             return;
         }
-        let Phase::Starting { caller, child, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Phase::Starting { caller, child, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return;
+        };
         let Child { pidfd, .. } = child;
         self.phase = Phase::Running { pidfd };
         self.started_at = now();
@@ -138,7 +146,8 @@ impl Sandbox {
     pub fn on_reaped(&mut self, core: &mut Core, status: WaitStatus) -> bool {
         self.on_report(core);
         if let Phase::Starting { caller, failure, .. } = &mut self.phase {
-            let died = || fault(Code::Internal, format!("pause ended with code {}", record::exit_code(status)));
+            let died =
+                || fault(Code::Internal, format!("pause ended with code {}", record::exit_code(status)));
             let (caller, fault) = (*caller, failure.take().unwrap_or_else(died));
             if let Some(cgroup) = self.cgroup.take() {
                 // Pause was its only process.
@@ -166,10 +175,10 @@ impl Sandbox {
             self.stopped = true;
             self.write_record(core);
         }
-        self.kill(core);
+        self.kill();
     }
 
-    fn kill(&mut self, core: &mut Core) {
+    fn kill(&self) {
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill()
         {
@@ -182,7 +191,6 @@ impl Sandbox {
             Phase::Ended => return,
         };
         let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-        let _ = core;
     }
 
     /// Completes a stop when nothing of the pod lives any more. Called after everything that ended.
@@ -246,11 +254,10 @@ pub fn apply_json(cgroup: &Cgroup, json: &[u8]) -> Outcome<Vec<String>> {
     if json.is_empty() {
         return Ok(Vec::new());
     }
-    let resources: LinuxResources =
-        serde_json::from_slice(json).map_err(|error| Fault {
-            detail: error.to_string(),
-            ..fault(Code::InvalidArgument, "parse resources")
-        })?;
+    let resources: LinuxResources = serde_json::from_slice(json).map_err(|error| Fault {
+        detail: error.to_string(),
+        ..fault(Code::InvalidArgument, "parse resources")
+    })?;
     let degraded = cgroup.apply(&resources).map_err(|error| fault_of(&error))?;
     Ok(degraded.iter().map(ToString::to_string).collect())
 }
@@ -265,7 +272,8 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
         uids: request.uid_mappings.iter().map(mapping).collect(),
         gids: request.gid_mappings.iter().map(mapping).collect(),
     };
-    let net = if request.netns_path.is_empty() { NetNs::Host } else { NetNs::Path(request.netns_path.into()) };
+    let net =
+        if request.netns_path.is_empty() { NetNs::Host } else { NetNs::Path(request.netns_path.into()) };
     Ok(SandboxPlan {
         hostname: request.hostname,
         sysctls: request.sysctls.into_iter().map(|s| (s.name, s.value)).collect(),
@@ -280,7 +288,8 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
         pause: sealed_copy(pause).map_err(|error| os_fault("copy", pause.to_string_lossy(), &error))?,
         shm_size: request.shm_size,
         oom_score_adj: request.oom_score_adj,
-        seccomp: (!request.seccomp.is_empty()).then_some(SeccompFilter { program: request.seccomp, flags: 0 }),
+        seccomp: (!request.seccomp.is_empty())
+            .then_some(SeccompFilter { program: request.seccomp, flags: 0 }),
     })
 }
 

@@ -73,7 +73,8 @@ pub fn announce(pod_dir: &Path) -> io::Result<()> {
 /// from the last `)`.
 pub fn start_time(pid: u32) -> io::Result<u64> {
     let text = read_small(&format!("/proc/{pid}/stat"))?;
-    let field = text.rfind(')').and_then(|end| text[end + 1..].split_ascii_whitespace().nth(19)?.parse().ok());
+    let field =
+        text.rfind(')').and_then(|end| text[end + 1..].split_ascii_whitespace().nth(19)?.parse().ok());
     field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
 }
 

@@ -1,6 +1,6 @@
 //! A container's output streams: read to their end, into the log and to whoever is attached.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
@@ -16,7 +16,6 @@ use crate::{
 pub struct Output {
     fd: OwnedFd,
     stream: Stream,
-    source: Source,
 }
 
 /// Reads per event. A flood must not keep the other descriptors waiting.
@@ -27,15 +26,7 @@ impl Output {
     pub fn watch(core: &Core, fd: OwnedFd, stream: Stream, source: Source) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         core.poller.add(&fd, source, Interest::Read)?;
-        Ok(Self { fd, stream, source })
-    }
-
-    pub fn stream(&self) -> Stream {
-        self.stream
-    }
-
-    pub fn as_fd(&self) -> impl AsFd {
-        &self.fd
+        Ok(Self { fd, stream })
     }
 
     /// Copies what is there; false at the end of the stream. `all` reads on until nothing is there.
@@ -62,10 +53,5 @@ impl Output {
     pub fn close(self, core: &mut Core, log: &mut Log) {
         core.poller.remove(&self.fd);
         log.finish(self.stream, &mut core.batch);
-    }
-
-    /// The source it is watched as.
-    pub fn source(&self) -> Source {
-        self.source
     }
 }

@@ -10,10 +10,11 @@
 //!   Exited:   event pushed, callers answered          (Discarded, if it was never built)
 //! ```
 //!
-//! [`create`] builds it, [`end`] is the lower half; this file holds the calls on a living one.
+//! [`create`] builds it, [`end`] is the lower half, [`input`] its stdin; this file holds the calls on a living one.
 
 mod create;
 mod end;
+mod input;
 
 use std::{
     os::fd::OwnedFd,
@@ -24,7 +25,6 @@ use husk_cgroup::Cgroup;
 use husk_model::{ContainerRecord, Exit, Process, UnixNanos};
 use husk_proto::podmon::{self, error::Code, event};
 use husk_runtime::{Child, Report, ResolvedUser, SeccompFilter};
-use rustix::process::Signal;
 
 use crate::{
     attach::Attachments,
@@ -73,11 +73,19 @@ pub struct Container {
     pub stdin_once: bool,
     pub tty: bool,
     pub attachments: Attachments,
+    /// Input that the container has not taken yet, and whether room for it is waited for.
+    backlog: Vec<u8>,
+    backlog_watched: bool,
     stop_signal: u32,
     /// StopContainer and RemoveContainer calls that wait for the end.
     stopping: Vec<Caller>,
     removing: Vec<Caller>,
 }
+
+/// SIGKILL
+const KILL: u32 = 9;
+/// SIGTERM
+const TERM: u32 = 15;
 
 /// Where it is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,11 +106,23 @@ impl Container {
         matches!(self.phase, Phase::Building | Phase::Created | Phase::Starting | Phase::Running)
     }
 
+    /// Something of it is still to come: an answer, an event, a cgroup to remove.
+    pub fn is_ending_or_alive(&self) -> bool {
+        self.is_alive() || matches!(self.phase, Phase::Draining | Phase::Removing)
+    }
+
+    /// It was made: before that, nobody but the creating call knows it.
+    pub fn is_built(&self) -> bool {
+        !matches!(self.phase, Phase::Building | Phase::Discarded)
+    }
+
     /// Refuses what only a running container can do.
     pub fn require_running(&self) -> Outcome<()> {
         match self.phase {
             Phase::Running => Ok(()),
-            phase => Err(fault(Code::FailedPrecondition, format!("container is not running but {}", phase.name()))),
+            phase => {
+                Err(fault(Code::FailedPrecondition, format!("container is not running but {}", phase.name())))
+            }
         }
     }
 
@@ -124,7 +144,7 @@ impl Container {
     }
 
     /// Opens the gate. The caller is answered when the command runs, or when it is known why it does not.
-    pub fn start(&mut self, core: &mut Core, caller: Caller) -> Outcome<()> {
+    pub fn start(&mut self, caller: Caller) -> Outcome<()> {
         if self.phase != Phase::Created {
             let text = format!("container is not created but {}", self.phase.name());
             return Err(fault(Code::FailedPrecondition, text));
@@ -147,8 +167,7 @@ impl Container {
         self.unlink(core);
         self.phase = Phase::Running;
         self.write_record(core);
-        let started =
-            podmon::ContainerStarted { container_id: self.id.clone(), started_at: self.started_at };
+        let started = podmon::ContainerStarted { container_id: self.id.clone(), started_at: self.started_at };
         if let Some(caller) = self.pending.take() {
             core.reply(caller, Ok(Answer::ContainerStarted(started.clone())));
         }
@@ -159,7 +178,7 @@ impl Container {
     fn fail(&mut self, core: &mut Core, fault: Fault) {
         self.failure.get_or_insert(fault);
         self.unlink(core);
-        self.signal(Signal::KILL);
+        self.kill();
     }
 
     fn unlink(&mut self, core: &mut Core) {
@@ -187,8 +206,9 @@ impl Container {
     }
 
     /// Signals its init; one that has ended is not there to be signalled.
-    pub fn signal(&self, signal: Signal) {
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    pub fn signal(&self, number: u32) -> Outcome<()> {
+        husk_sys::send::signal(&self.pidfd, number)
+            .map_err(|error| os_fault("send signal", number.to_string(), &error))
     }
 
     /// SIGKILL to everything in its cgroup.
@@ -197,9 +217,8 @@ impl Container {
         if let Err(error) = killed {
             journal!("kill {}: {}", self.id, describe(&fault_of(&error)));
         }
-        if self.is_alive() {
-            self.signal(Signal::KILL);
-        }
+        // SIGKILL to a child of ours is never refused.
+        let _ = self.signal(KILL);
     }
 
     /// StopContainer. Of concurrent stops the earliest deadline counts (as in CRI-O): a caller who wants it gone sooner
@@ -210,18 +229,22 @@ impl Container {
             return Ok(());
         }
         let number = if signal == 0 { self.stop_signal } else { signal };
-        let signal = parse_signal(number)?;
-        self.stopping.push(caller);
         let grace = Source::InitGrace(self.key);
-        if !self.is_alive() {
-            return Ok(());
+        if self.is_alive() {
+            if timeout.is_zero() || self.phase != Phase::Running {
+                core.poller.clear_deadline(grace);
+                self.kill();
+            } else {
+                self.signal(number)?;
+                self.set_grace(core, timeout);
+            }
         }
-        if timeout.is_zero() || self.phase != Phase::Running {
-            core.poller.clear_deadline(grace);
-            self.kill();
-            return Ok(());
-        }
-        self.signal(signal);
+        self.stopping.push(caller);
+        Ok(())
+    }
+
+    fn set_grace(&self, core: &mut Core, timeout: Duration) {
+        let grace = Source::InitGrace(self.key);
         let deadline = Instant::now().checked_add(timeout);
         let earlier = match (core.poller.deadline(grace), deadline) {
             (Some(set), Some(wanted)) => Some(set.min(wanted)),
@@ -230,7 +253,6 @@ impl Container {
         if let Some(at) = earlier {
             core.poller.set_deadline(grace, at);
         }
-        Ok(())
     }
 
     /// RemoveContainer: answered once it has ended. True when it can be forgotten now.
@@ -314,14 +336,4 @@ impl Phase {
             Phase::Exited | Phase::Discarded => "exited",
         }
     }
-}
-
-/// A signal number from a request.
-pub fn parse_signal(number: u32) -> Outcome<Signal> {
-    let number = i32::try_from(number).ok().filter(|number| (1..=64).contains(number));
-    let signal = number.and_then(|number| nix::sys::signal::Signal::try_from(number).ok().map(|s| s as i32).or(Some(number)));
-    signal
-        .and_then(Signal::from_named_raw)
-        .or_else(|| number.filter(|n| *n >= 34).and_then(realtime))
-        .ok_or_else(|| fault(Code::InvalidArgument, "not a signal number"))
 }

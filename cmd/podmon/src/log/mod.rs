@@ -129,7 +129,10 @@ impl<W: io::Write> Sink<W> {
                 if written < batch.len() {
                     // The line that was cut is kept, the ones after it are lost.
                     let starts_line = written == 0 || batch[written - 1] == b'\n';
-                    let end = batch[written..].iter().position(|byte| *byte == b'\n').map_or(batch.len(), |at| written + at + 1);
+                    let end = batch[written..]
+                        .iter()
+                        .position(|byte| *byte == b'\n')
+                        .map_or(batch.len(), |at| written + at + 1);
                     if starts_line {
                         self.dropped += (batch.len() - written) as u64;
                     } else {
@@ -200,7 +203,12 @@ mod tests {
 
     fn log(room: usize) -> Log<Disk> {
         let disk = Disk { data: Vec::new(), room };
-        Log { path: None, sink: Sink::new(Some(disk)), splitters: Default::default(), stamp: Stamp::default() }
+        Log {
+            path: None,
+            sink: Sink::new(Some(disk)),
+            splitters: Default::default(),
+            stamp: Stamp::default(),
+        }
     }
 
     /// What a CRI log reader makes of it: lines as (stream, tag, content). Panics on a malformed one.

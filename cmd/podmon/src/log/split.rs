@@ -76,8 +76,14 @@ mod tests {
         let whole = split(&[&data]);
         let tags: Vec<_> = whole.iter().map(|(tag, piece)| (*tag, piece.len())).collect();
         let (full, partial) = (Tag::Full, Tag::Partial);
-        let expected =
-            [(full, 1), (full, 0), (partial, 16384), (partial, 16384), (full, 40_005 - 2 * 16384), (partial, 3)];
+        let expected = [
+            (full, 1),
+            (full, 0),
+            (partial, 16384),
+            (partial, 16384),
+            (full, 40_005 - 2 * 16384),
+            (partial, 3),
+        ];
         assert_eq!(tags, expected);
         for size in [1, 7, 4096, 16384, 16385] {
             assert_eq!(split(&data.chunks(size).collect::<Vec<_>>()), whole, "chunks of {size}");

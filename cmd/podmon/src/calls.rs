@@ -1,0 +1,246 @@
+//! Requests: each is answered at once, or noted by the object that will answer it.
+
+use std::time::Duration;
+
+use husk_proto::podmon::{self, error::Code, request::Call};
+
+use crate::{
+    attach::Attachment,
+    clients::{Answer, Caller, Incoming},
+    container::Container,
+    core::Core,
+    exec::Exec,
+    fault::{Fault, Outcome, fault},
+    poll::{Interest, Key, Source},
+    sandbox::{Sandbox, apply_json},
+    server::Server,
+    setup,
+};
+
+/// `None`: somebody will answer later.
+type Now = Outcome<Option<Answer>>;
+
+fn done() -> Now {
+    Ok(Some(Answer::Done(podmon::Done {})))
+}
+
+impl Server {
+    /// Serves a request.
+    pub fn call(&mut self, incoming: Incoming) {
+        let caller = incoming.caller;
+        match self.serve_call(incoming) {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.core.reply(caller, Ok(answer)),
+            Err(fault) => self.core.reply(caller, Err(fault)),
+        }
+    }
+
+    fn serve_call(&mut self, Incoming { caller, call, fds }: Incoming) -> Now {
+        // A newer client's call has no place in our oneof and arrives as none at all.
+        let call = call.ok_or_else(|| fault(Code::Unimplemented, "this monitor does not know the call"))?;
+        match call {
+            Call::Hello(_) => self.hello(),
+            Call::GetState(_) => Ok(Some(Answer::State(self.state()))),
+            Call::Subscribe(_) => {
+                self.core.clients.subscribe(caller.client);
+                Ok(Some(Answer::State(self.state())))
+            }
+            Call::RunSandbox(request) => self.run_sandbox(caller, request),
+            Call::StopSandbox(_) => self.stop_sandbox(caller),
+            Call::Shutdown(_) => self.shutdown(),
+            Call::CreateContainer(request) => self.create(caller, request),
+            Call::StartContainer(r) => {
+                self.find(&r.container_id)?.1.container.start(caller)?;
+                Ok(None)
+            }
+            Call::Signal(r) => {
+                self.find(&r.container_id)?.1.container.signal(r.signal)?;
+                done()
+            }
+            Call::KillContainer(r) => {
+                self.find(&r.container_id)?.1.container.kill();
+                done()
+            }
+            Call::StopContainer(r) => {
+                let found = self.find(&r.container_id)?.1;
+                let timeout = Duration::from_millis(r.timeout_ms);
+                found.container.stop(found.core, caller, r.signal, timeout)?;
+                Ok(None)
+            }
+            Call::RemoveContainer(r) => self.remove(caller, &r.container_id),
+            Call::ExecSync(r) => {
+                let found = self.find(&r.container_id)?.1;
+                let exec = Exec::capture(found.core, found.container, caller, r)?;
+                self.enter_exec(exec)
+            }
+            Call::Exec(r) => {
+                let found = self.find(&r.container_id)?.1;
+                let exec = Exec::stream(found.core, found.container, caller, r, fds)?;
+                self.enter_exec(exec)
+            }
+            Call::Cancel(r) => self.cancel(Caller { client: caller.client, id: r.call_id }),
+            Call::Attach(r) => self.attach(caller, &r, fds),
+            Call::ResizeTerminal(r) => self.resize(&r),
+            Call::ReopenLog(r) => {
+                self.find(&r.container_id)?.1.container.reopen_log()?;
+                done()
+            }
+            Call::UpdateResources(r) => self.update(&r),
+        }
+    }
+
+    fn hello(&self) -> Now {
+        let pid = std::process::id();
+        let start_time = setup::start_time(pid).unwrap_or(0);
+        let (protocol, version) = (podmon::PROTOCOL, setup::VERSION.to_owned());
+        Ok(Some(Answer::Hello(podmon::HelloReply { protocol, version, pid, start_time })))
+    }
+
+    fn state(&self) -> podmon::State {
+        podmon::State {
+            sandbox: self.sandbox.as_ref().filter(|sandbox| !sandbox.is_starting()).map(Sandbox::state),
+            containers: self.containers.values().filter(|c| c.is_built()).map(Container::state).collect(),
+        }
+    }
+
+    fn run_sandbox(&mut self, caller: Caller, request: podmon::RunSandbox) -> Now {
+        if self.sandbox.is_some() {
+            return Err(fault(Code::AlreadyExists, "the sandbox was made already"));
+        }
+        self.sandbox = Some(Sandbox::run(&mut self.core, &self.pause, caller, request)?);
+        Ok(None)
+    }
+
+    fn stop_sandbox(&mut self, caller: Caller) -> Now {
+        let Some(sandbox) = &mut self.sandbox else { return done() };
+        // Containers first: one may have been put into a cgroup outside of the pod's.
+        for container in self.containers.values().filter(|container| container.is_alive()) {
+            container.kill();
+        }
+        sandbox.stop(&mut self.core, caller);
+        let alive = self.containers.values().any(Container::is_ending_or_alive);
+        sandbox.check_stopped(&mut self.core, alive);
+        Ok(None)
+    }
+
+    fn shutdown(&mut self) -> Now {
+        if self.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_over()) {
+            return Err(fault(Code::FailedPrecondition, "the sandbox is not stopped"));
+        }
+        self.over = true;
+        done()
+    }
+
+    fn create(&mut self, caller: Caller, request: podmon::CreateContainer) -> Now {
+        if self.containers.values().any(|container| container.id == request.container_id) {
+            return Err(fault(Code::AlreadyExists, "the container was made already"));
+        }
+        let sandbox = self
+            .sandbox
+            .as_ref()
+            .ok_or_else(|| fault(Code::FailedPrecondition, "the sandbox is not running"))?;
+        let target = self.containers.values().find(|container| container.id == request.target_container);
+        let container = Container::create(&mut self.core, sandbox, target, caller, request)?;
+        self.containers.insert(container.key, container);
+        // The parsed spec was far larger than what is kept of it.
+        self.trim = true;
+        Ok(None)
+    }
+
+    fn remove(&mut self, caller: Caller, id: &str) -> Now {
+        let Ok((key, found)) = self.find(id) else { return done() };
+        if found.container.remove(found.core, caller) {
+            self.forget(key);
+        }
+        Ok(None)
+    }
+
+    fn enter_exec(&mut self, exec: Exec) -> Now {
+        self.execs.insert(exec.key, exec);
+        Ok(None)
+    }
+
+    fn cancel(&mut self, call: Caller) -> Now {
+        if let Some(exec) = self.execs.values_mut().find(|exec| exec.caller == call) {
+            exec.kill(&mut self.core, false);
+        }
+        done()
+    }
+
+    fn update(&mut self, request: &podmon::UpdateResources) -> Now {
+        let cgroup = if request.container_id.is_empty() {
+            self.sandbox.as_ref().and_then(Sandbox::cgroup)
+        } else {
+            self.find(&request.container_id)?.1.container.cgroup.as_ref()
+        };
+        let cgroup = cgroup.ok_or_else(|| fault(Code::FailedPrecondition, "its cgroup is gone"))?;
+        apply_json(cgroup, &request.resources_json)?;
+        done()
+    }
+
+    fn find(&mut self, id: &str) -> Outcome<(Key, Found<'_>)> {
+        let container =
+            self.containers.values_mut().find(|container| container.id == id && container.is_built());
+        match container {
+            Some(container) => Ok((container.key, Found { container, core: &mut self.core })),
+            None => Err(Fault { object: id.into(), ..fault(Code::NotFound, "no such container") }),
+        }
+    }
+}
+
+/// A container with what its methods need.
+struct Found<'a> {
+    container: &'a mut Container,
+    core: &'a mut Core,
+}
+
+// === attach ===
+
+impl Server {
+    fn attach(&mut self, caller: Caller, request: &podmon::Attach, fds: Vec<std::os::fd::OwnedFd>) -> Now {
+        let (_, found) = self.find(&request.container_id)?;
+        let Found { container, core } = found;
+        container.require_running()?;
+        let mut fds = fds.into_iter();
+        let mut next = |wanted: bool| if wanted { fds.next() } else { None };
+        let (stdin, stdout, stderr) = (next(request.stdin), next(request.stdout), next(request.stderr));
+        let failed = |error: &std::io::Error| crate::fault::os_fault("attach", "", error);
+        let key = core.new_key();
+        let attachment =
+            Attachment::new(key, caller, stdin, stdout, stderr).map_err(|error| failed(&error.into()))?;
+        if let Some(fd) = &attachment.stdin {
+            core.poller.add(fd, Source::AttachInput(key), Interest::Read).map_err(|error| failed(&error))?;
+        }
+        container.attachments.push(attachment);
+        Ok(None)
+    }
+
+    /// Something happened to an attached client, or a stdin has room again.
+    pub fn on_attach(&mut self, source: Source) {
+        let core = &mut self.core;
+        match source {
+            Source::AttachOutput(key) => {
+                if let Some(container) = self.containers.values_mut().find(|c| c.attachments.contains(key)) {
+                    container.attachments.writable(&core.poller, key);
+                }
+            }
+            Source::AttachInput(key) => {
+                if let Some(container) = self.containers.values_mut().find(|c| c.attachments.contains(key)) {
+                    container.on_input(core, key);
+                }
+            }
+            Source::InitStdin(key) => {
+                if let Some(container) = self.containers.get_mut(&key) {
+                    container.on_stdin_room(core);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn resize(&mut self, request: &podmon::ResizeTerminal) -> Now {
+        let (_, found) = self.find(&request.container_id)?;
+        found.container.resize(request.rows, request.columns)?;
+        done()
+    }
+}

@@ -1,0 +1,187 @@
+//! Building a container: cgroup, streams, clone.
+
+use std::os::fd::OwnedFd;
+
+use husk_cgroup::{Cgroup, Version};
+use husk_model::ContainerId;
+use husk_proto::podmon::{self, PidMode, error::Code};
+use husk_runtime::{Ready, ResolvedUser, Stdio, spawn_container};
+
+use super::{Container, Phase, TERM};
+use crate::{
+    attach::Attachments,
+    clients::{Answer, Caller},
+    core::{Core, Owner, cgroup_target, dup, input_pipe, now, output_pipe, try_remove},
+    fault::{Fault, Outcome, fault, fault_of, os_fault},
+    log::{Log, LogPath, Stream},
+    plan,
+    poll::{Interest, Source},
+    sandbox::Sandbox,
+    stdio::Output,
+};
+
+/// Our ends of a container's streams.
+#[derive(Default)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Container {
+    /// Clones the init of a container. The caller is answered when it waits at the gate, or when what was made of it
+    /// is gone again.
+    pub fn create(
+        core: &mut Core,
+        sandbox: &Sandbox,
+        target: Option<&Container>,
+        caller: Caller,
+        request: podmon::CreateContainer,
+    ) -> Outcome<Self> {
+        let id: ContainerId =
+            request.container_id.parse().map_err(|error| fault(Code::InvalidArgument, format!("{error}")))?;
+        let spec = plan::parse_spec(&request.spec_json)?;
+        let no_process = || fault(Code::InvalidArgument, "the spec has no process");
+        let spec_process = spec.process().clone().ok_or_else(no_process)?;
+        let log = Log::new(log_path(sandbox, &request.log_path)?);
+        let target = match (request.pid_mode(), target) {
+            (PidMode::Target, Some(container)) if container.is_alive() => Some(dup(&container.pidfd)?),
+            _ => None,
+        };
+        let sandbox_pidfd = dup(sandbox.pidfd()?)?;
+        let cgroup = core.create_cgroup(&request.cgroup_path)?;
+        let undo = |cgroup: &Cgroup, fault: Fault| {
+            try_remove(cgroup);
+            fault
+        };
+        let degraded = match spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+            Some(resources) => cgroup
+                .apply(resources)
+                .map_err(|error| undo(&cgroup, fault_of(&error)))?
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            None => Vec::new(),
+        };
+        let cgroup_namespace = !request.privileged && core.hierarchy()?.version() == Version::V2;
+        let (tty, stdin_once) = (request.tty, request.stdin_once);
+        let (stop_signal, seccomp) = (request.stop_signal, plan::seccomp(&request));
+        let cgroup_path = request.cgroup_path.clone();
+        let cloned = streams(&request).and_then(|(stdio, ends)| {
+            let cgroup = cgroup_target(&cgroup)?;
+            let parts = plan::Parts { spec, sandbox: sandbox_pidfd, target, cgroup, cgroup_namespace, stdio };
+            let child =
+                spawn_container(plan::container(request, parts)?).map_err(|error| fault_of(&error))?;
+            Ok((child, ends))
+        });
+        let (child, ends) = cloned.map_err(|fault| undo(&cgroup, fault))?;
+        let key = core.new_key();
+        // From here the child must be in the table: it is ours to reap.
+        let process = core.adopt(child.pid, Owner::Container(key));
+        let mut container = Self {
+            key,
+            id: id.to_string(),
+            phase: Phase::Building,
+            process,
+            created_at: now(),
+            started_at: 0,
+            exit: None,
+            pidfd: dup(&child.pidfd)?,
+            child: Some(child),
+            failure: None,
+            pending: Some(caller),
+            cgroup: Some(cgroup),
+            cgroup_path,
+            cgroup_patience: None,
+            degraded,
+            spec_process,
+            seccomp,
+            user: ResolvedUser::default(),
+            lingering: Vec::new(),
+            log,
+            outputs: [None, None],
+            stdin: ends.stdin,
+            stdin_once,
+            tty,
+            attachments: Attachments::default(),
+            backlog: Vec::new(),
+            backlog_watched: false,
+            stop_signal: if stop_signal == 0 { TERM } else { stop_signal },
+            stopping: Vec::new(),
+            removing: Vec::new(),
+        };
+        if let Err(fault) = container.watch(core, ends.stdout, ends.stderr) {
+            container.fail(core, fault);
+        }
+        Ok(container)
+    }
+
+    fn watch(&mut self, core: &mut Core, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Outcome<()> {
+        if let Some(child) = &self.child {
+            core.poller
+                .add(child.report_fd(), Source::InitReport(self.key), Interest::Read)
+                .map_err(|error| os_fault("watch init", "", &error))?;
+        }
+        self.watch_output(core, stdout, Stream::Stdout)?;
+        self.watch_output(core, stderr, Stream::Stderr)
+    }
+
+    fn watch_output(&mut self, core: &mut Core, fd: Option<OwnedFd>, stream: Stream) -> Outcome<()> {
+        let Some(fd) = fd else { return Ok(()) };
+        let source = match stream {
+            Stream::Stdout => Source::InitStdout(self.key),
+            Stream::Stderr => Source::InitStderr(self.key),
+        };
+        let output =
+            Output::watch(core, fd, stream, source).map_err(|error| os_fault("watch output", "", &error))?;
+        self.outputs[stream as usize] = Some(output);
+        Ok(())
+    }
+
+    /// The child waits at the gate.
+    pub(super) fn on_ready(&mut self, core: &mut Core, ready: Ready) -> Outcome<()> {
+        self.user = ready.user;
+        self.degraded.extend(ready.warnings);
+        if let Some(terminal) = ready.terminal {
+            self.stdin = Some(dup(&terminal)?);
+            self.watch_output(core, Some(terminal), Stream::Stdout)?;
+        }
+        self.phase = Phase::Created;
+        self.write_record(core);
+        let created = podmon::ContainerCreated {
+            pid: self.process.pid,
+            start_time: self.process.start_time,
+            user: Some(self.user_message()),
+            degraded: std::mem::take(&mut self.degraded),
+        };
+        if let Some(caller) = self.pending.take() {
+            core.reply(caller, Ok(Answer::ContainerCreated(created)));
+        }
+        Ok(())
+    }
+}
+
+/// The log of a request; none where either half of its path is missing (critest does both).
+fn log_path(sandbox: &Sandbox, relative: &str) -> Outcome<Option<LogPath>> {
+    if relative.is_empty() || sandbox.log_directory.is_empty() {
+        return Ok(None);
+    }
+    let invalid =
+        || Fault { object: relative.into(), ..fault(Code::InvalidArgument, "log path leaves its directory") };
+    LogPath::new(&sandbox.log_directory, relative).map(Some).ok_or_else(invalid)
+}
+
+/// The child's streams and our ends of them.
+fn streams(request: &podmon::CreateContainer) -> Outcome<(Stdio, Ends)> {
+    if request.tty {
+        return Ok((Stdio::Terminal { rows: 0, columns: 0 }, Ends::default()));
+    }
+    let (stdin, our_stdin) = match request.stdin {
+        true => input_pipe().map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
+    };
+    let (our_stdout, stdout) = output_pipe()?;
+    let (our_stderr, stderr) = output_pipe()?;
+    let stdio = Stdio::Pipes { stdin, stdout: Some(stdout), stderr: Some(stderr) };
+    Ok((stdio, Ends { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) }))
+}

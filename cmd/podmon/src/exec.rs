@@ -1,0 +1,330 @@
+//! Commands run in a container: one clone into its namespaces and a cgroup of its own below the container's.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use husk_cgroup::Cgroup;
+use husk_proto::podmon::{self, error::Code};
+use husk_runtime::{Child, ExecPlan, Report, Stdio, spawn_exec};
+use rustix::{io::Errno, process::WaitStatus};
+
+use crate::{
+    clients::{Answer, Caller},
+    container::Container,
+    core::{Core, Owner, cgroup_target, dup, output_pipe, try_remove},
+    fault::{Fault, Outcome, fault, fault_of, fault_of_failure, os_fault},
+    log::Stream,
+    poll::{Interest, Key, Source},
+    record::exit_code,
+};
+
+/// Cap of each captured stream (CVE-2022-31030: a probe must not fill the node's memory).
+const OUTPUT_LIMIT: u64 = 16 << 20;
+/// How long output is waited for after the command ended: a child that it left in the background may hold the pipe.
+const DRAIN: Duration = Duration::from_millis(250);
+/// How long the answer to a timed-out exec waits for its killed processes to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// How soon that is looked at again.
+const KILL_RETRY: Duration = Duration::from_millis(1);
+
+/// A command in flight.
+#[derive(Debug)]
+pub struct Exec {
+    pub key: Key,
+    pub container: Key,
+    pub caller: Caller,
+    child: Option<Child>,
+    cgroup: Option<Cgroup>,
+    capture: bool,
+    outputs: [Captured; 2],
+    /// Client's socket that wants the terminal.
+    terminal_for: Option<OwnedFd>,
+    failure: Option<Fault>,
+    status: Option<WaitStatus>,
+    /// Its time ran out, or its caller went away: it was killed.
+    killed: Option<Killed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Killed {
+    at: Instant,
+    timed_out: bool,
+}
+
+#[derive(Debug, Default)]
+struct Captured {
+    fd: Option<OwnedFd>,
+    bytes: Vec<u8>,
+    limit: usize,
+    truncated: bool,
+}
+
+/// What a client asked for.
+pub struct Request {
+    pub argv: Vec<String>,
+    pub stdio: Stdio,
+    pub timeout: Duration,
+}
+
+impl Exec {
+    /// ExecSync.
+    pub fn capture(
+        core: &mut Core,
+        container: &Container,
+        caller: Caller,
+        request: podmon::ExecSync,
+    ) -> Outcome<Self> {
+        let limit =
+            if request.output_limit == 0 { OUTPUT_LIMIT } else { request.output_limit.min(OUTPUT_LIMIT) };
+        let (our_stdout, stdout) = output_pipe()?;
+        let (our_stderr, stderr) = output_pipe()?;
+        let stdio = Stdio::Pipes { stdin: None, stdout: Some(stdout), stderr: Some(stderr) };
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let mut exec = Self::spawn(core, container, caller, Request { argv: request.argv, stdio, timeout })?;
+        exec.capture = true;
+        for (stream, fd) in [(Stream::Stdout, our_stdout), (Stream::Stderr, our_stderr)] {
+            let watched = core.poller.add(&fd, exec.source(stream), Interest::Read);
+            exec.outputs[stream as usize] =
+                Captured { fd: Some(fd), bytes: Vec::new(), limit: limit as usize, truncated: false };
+            if let Err(error) = watched {
+                exec.fail(core, os_fault("watch output", "", &error));
+            }
+        }
+        Ok(exec)
+    }
+
+    /// Exec on the client's own descriptors, which the command gets as they are: no byte passes through here. For a
+    /// terminal the client hands over a socket, through which it is sent the master.
+    pub fn stream(
+        core: &mut Core,
+        container: &Container,
+        caller: Caller,
+        request: podmon::Exec,
+        fds: Vec<OwnedFd>,
+    ) -> Outcome<Self> {
+        let mut fds = fds.into_iter();
+        let mut next = |wanted: bool| if wanted { fds.next() } else { None };
+        let mut terminal_for = None;
+        let stdio = if request.terminal {
+            terminal_for = next(true);
+            let side = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+            Stdio::Terminal { rows: side(request.rows), columns: side(request.columns) }
+        } else {
+            Stdio::Pipes {
+                stdin: next(request.stdin),
+                stdout: next(request.stdout),
+                stderr: next(request.stderr),
+            }
+        };
+        let request = Request { argv: request.argv, stdio, timeout: Duration::ZERO };
+        let mut exec = Self::spawn(core, container, caller, request)?;
+        exec.terminal_for = terminal_for;
+        Ok(exec)
+    }
+
+    fn spawn(core: &mut Core, container: &Container, caller: Caller, request: Request) -> Outcome<Self> {
+        container.require_running()?;
+        if request.argv.is_empty() {
+            return Err(fault(Code::InvalidArgument, "the command is empty"));
+        }
+        let key = core.new_key();
+        let parent = container.cgroup.as_ref().ok_or_else(|| fault(Code::FailedPrecondition, "no cgroup"))?;
+        let cgroup = parent.sub(&format!("exec-{key}")).map_err(|error| fault_of(&error))?;
+        let mut process = container.spec_process.clone();
+        process.set_args(Some(request.argv));
+        process.set_terminal(Some(matches!(request.stdio, Stdio::Terminal { .. })));
+        let cloned = cgroup_target(&cgroup).and_then(|target| {
+            let plan = ExecPlan {
+                target: dup(&container.pidfd)?,
+                process,
+                user: container.user.clone(),
+                seccomp: container.seccomp.clone(),
+                cgroup: target,
+                stdio: request.stdio,
+            };
+            spawn_exec(plan).map_err(|error| fault_of(&error))
+        });
+        let child = match cloned {
+            Ok(child) => child,
+            Err(fault) => {
+                try_remove(&cgroup);
+                return Err(fault);
+            }
+        };
+        core.adopt(child.pid, Owner::Exec(key));
+        let watched = core.poller.add(child.report_fd(), Source::ExecReport(key), Interest::Read);
+        if !request.timeout.is_zero()
+            && let Some(at) = Instant::now().checked_add(request.timeout)
+        {
+            core.poller.set_deadline(Source::ExecTimeout(key), at);
+        }
+        let mut exec = Self {
+            key,
+            container: container.key,
+            caller,
+            child: Some(child),
+            cgroup: Some(cgroup),
+            capture: false,
+            outputs: Default::default(),
+            terminal_for: None,
+            failure: None,
+            status: None,
+            killed: None,
+        };
+        if let Err(error) = watched {
+            exec.fail(core, os_fault("watch exec", "", &error));
+        }
+        Ok(exec)
+    }
+
+    fn source(&self, stream: Stream) -> Source {
+        match stream {
+            Stream::Stdout => Source::ExecStdout(self.key),
+            Stream::Stderr => Source::ExecStderr(self.key),
+        }
+    }
+
+    /// The child said something.
+    pub fn on_report(&mut self, core: &mut Core) {
+        while let Some(child) = &mut self.child {
+            match child.read_report() {
+                Ok(None) => return,
+                Ok(Some(Report::Ready(ready))) => {
+                    if let (Some(socket), Some(terminal)) = (self.terminal_for.take(), ready.terminal) {
+                        hand_over(&socket, &terminal);
+                    }
+                }
+                Ok(Some(Report::Executed)) => self.unlink(core),
+                Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),
+                Err(error) => self.fail(core, fault_of(&error)),
+            }
+        }
+    }
+
+    fn fail(&mut self, core: &mut Core, fault: Fault) {
+        self.failure.get_or_insert(fault);
+        self.unlink(core);
+        self.kill_processes();
+    }
+
+    fn unlink(&mut self, core: &mut Core) {
+        if let Some(child) = self.child.take() {
+            core.poller.remove(child.report_fd());
+        }
+    }
+
+    fn kill_processes(&self) {
+        let _ = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
+    }
+
+    /// Kills the command with everything that it started.
+    pub fn kill(&mut self, core: &mut Core, timed_out: bool) {
+        if self.killed.is_none() {
+            self.killed = Some(Killed { at: Instant::now(), timed_out });
+            core.poller.clear_deadline(Source::ExecTimeout(self.key));
+        }
+        self.kill_processes();
+    }
+
+    /// Reads a stream; what exceeds the limit is read and dropped, so that the command is not held up.
+    pub fn on_output(&mut self, core: &mut Core, stream: Stream) {
+        let captured = &mut self.outputs[stream as usize];
+        while let Some(fd) = &captured.fd {
+            match rustix::io::read(fd, &mut core.scratch[..]) {
+                Ok(count) if count > 0 => {
+                    let room = captured.limit - captured.bytes.len();
+                    captured.bytes.extend_from_slice(&core.scratch[..count.min(room)]);
+                    captured.truncated |= count > room;
+                    if captured.truncated && self.status.is_none() {
+                        // An endless stream: let the others have their turn.
+                        return;
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => {
+                    core.poller.remove(fd);
+                    captured.fd = None;
+                }
+            }
+        }
+    }
+
+    /// The command itself was reaped.
+    pub fn on_reaped(&mut self, core: &mut Core, status: WaitStatus) {
+        self.on_report(core);
+        self.unlink(core);
+        self.status = Some(status);
+        core.poller.clear_deadline(Source::ExecTimeout(self.key));
+        self.on_output(core, Stream::Stdout);
+        self.on_output(core, Stream::Stderr);
+        core.poller.set_deadline(Source::ExecDrain(self.key), Instant::now() + DRAIN);
+    }
+
+    /// Answers if everything is there; true when the exec is over. `late`: its output is waited for no longer.
+    pub fn try_finish(&mut self, core: &mut Core, late: bool) -> bool {
+        let Some(status) = self.status else { return false };
+        if let Some(killed) = self.killed {
+            let gone = self.cgroup.as_ref().is_none_or(try_remove);
+            if !gone && killed.at.elapsed() < KILL_PATIENCE {
+                self.kill_processes();
+                core.poller.set_deadline(Source::ExecDrain(self.key), Instant::now() + KILL_RETRY);
+                return false;
+            }
+            if gone {
+                self.cgroup = None;
+            }
+        } else if !late && self.outputs.iter().any(|captured| captured.fd.is_some()) {
+            return false;
+        }
+        let answer = self.answer(status);
+        core.reply(self.caller, answer);
+        core.poller.clear_deadline(Source::ExecDrain(self.key));
+        for captured in &mut self.outputs {
+            if let Some(fd) = captured.fd.take() {
+                core.poller.remove(&fd);
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, status: WaitStatus) -> Outcome<Answer> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let exit_code = exit_code(status);
+        if !self.capture {
+            return Ok(Answer::ExecExited(podmon::ExecExited { exit_code }));
+        }
+        let [stdout, stderr] = &mut self.outputs;
+        Ok(Answer::ExecOutput(podmon::ExecOutput {
+            exit_code,
+            stdout: std::mem::take(&mut stdout.bytes),
+            stderr: std::mem::take(&mut stderr.bytes),
+            timed_out: self.killed.is_some_and(|killed| killed.timed_out),
+            stdout_truncated: stdout.truncated,
+            stderr_truncated: stderr.truncated,
+        }))
+    }
+
+    /// Its cgroup, if a background process keeps it from being removed.
+    pub fn into_lingering(self) -> Option<Cgroup> {
+        self.cgroup.filter(|cgroup| !try_remove(cgroup))
+    }
+}
+
+/// Sends a terminal's master to the client. A client that is gone closed its end, which ends the command by SIGHUP
+/// when the last copy of the master is closed, here and now.
+fn hand_over(socket: &OwnedFd, terminal: &OwnedFd) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [terminal.as_fd()];
+    if ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let _ = sendmsg(socket, &[IoSlice::new(b"t")], &mut ancillary, flags);
+    }
+}

@@ -1,0 +1,213 @@
+//! The loop: what happened goes to the object it belongs to.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signalfd::SignalFd;
+use rustix::{
+    io::Errno,
+    net::SocketFlags,
+    process::{WaitOptions, WaitStatus},
+};
+
+use crate::{
+    container::Container,
+    core::{Core, Owner},
+    exec::Exec,
+    journal,
+    log::Stream,
+    poll::{Interest, Key, Source},
+    sandbox::Sandbox,
+};
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct Server {
+    pub core: Core,
+    pub pause: PathBuf,
+    listener: OwnedFd,
+    signals: SignalFd,
+    pub sandbox: Option<Sandbox>,
+    pub containers: BTreeMap<Key, Container>,
+    pub execs: BTreeMap<Key, Exec>,
+    /// Shutdown was called.
+    pub over: bool,
+    /// Memory was used and may be given back.
+    pub trim: bool,
+}
+
+impl Server {
+    pub fn new(pod_dir: PathBuf, pause: PathBuf, listener: OwnedFd, signals: SignalFd) -> io::Result<Self> {
+        let core = Core::new(pod_dir)?;
+        core.poller.add(&listener, Source::Listener(0), Interest::Read)?;
+        core.poller.add(&signals, Source::Signals(0), Interest::Read)?;
+        let (containers, execs) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self {
+            core,
+            pause,
+            listener,
+            signals,
+            sandbox: None,
+            containers,
+            execs,
+            over: false,
+            trim: false,
+        })
+    }
+
+    /// Serves until Shutdown.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.over {
+            for source in self.core.poller.wait()? {
+                self.dispatch(source);
+            }
+            if self.trim {
+                self.trim = false;
+                husk_sys::memory::trim();
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, source: Source) {
+        match source {
+            Source::Listener(_) => self.accept(),
+            Source::Signals(_) => self.reap(),
+            Source::Connection(key) => self.serve(key),
+            Source::PauseReport(_) => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.on_report(&mut self.core);
+                }
+            }
+            Source::PauseCgroup(_) => self.check_stopped(),
+            Source::InitReport(key) => self.with_container(key, Container::on_report),
+            Source::InitStdout(key) => self.with_container(key, |c, core| c.on_output(core, Stream::Stdout)),
+            Source::InitStderr(key) => self.with_container(key, |c, core| c.on_output(core, Stream::Stderr)),
+            Source::InitGrace(key) => self.with_container(key, |c, _| c.on_grace_deadline()),
+            Source::InitDrain(key) => self.with_container(key, Container::on_drain_deadline),
+            Source::InitCgroup(key) => self.with_container(key, Container::advance),
+            Source::ExecReport(key) => self.with_exec(key, false, Exec::on_report),
+            Source::ExecStdout(key) => {
+                self.with_exec(key, false, |e, core| e.on_output(core, Stream::Stdout))
+            }
+            Source::ExecStderr(key) => {
+                self.with_exec(key, false, |e, core| e.on_output(core, Stream::Stderr))
+            }
+            Source::ExecTimeout(key) => self.with_exec(key, false, |e, core| e.kill(core, true)),
+            Source::ExecDrain(key) => self.with_exec(key, true, |_, _| ()),
+            Source::InitStdin(_) | Source::AttachInput(_) | Source::AttachOutput(_) => self.on_attach(source),
+        }
+    }
+
+    fn accept(&mut self) {
+        // After a pause for lack of descriptors it has to be watched again.
+        let _ = self.core.poller.add(&self.listener, Source::Listener(0), Interest::Read);
+        loop {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::accept_with(&self.listener, flags) {
+                Ok(socket) => {
+                    let key = self.core.new_key();
+                    if let Err(error) = self.core.clients.admit(&self.core.poller, key, socket) {
+                        journal!("connection refused: {error}");
+                    }
+                }
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return,
+                Err(error) => {
+                    journal!("accept: {error}");
+                    // Out of descriptors, most likely. The socket stays readable; do not spin on it.
+                    self.core.poller.remove(&self.listener);
+                    self.core
+                        .poller
+                        .set_deadline(Source::Listener(0), Instant::now() + Duration::from_secs(1));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, key: Key) {
+        let incoming = self.core.clients.ready(&self.core.poller, key, &mut self.core.scratch);
+        for request in incoming {
+            self.call(request);
+        }
+    }
+
+    /// Collects every child that has ended: our own, and those that a container orphaned (we are the subreaper).
+    fn reap(&mut self) {
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.on_reaped(pid.as_raw_nonzero().get().unsigned_abs(), status),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn on_reaped(&mut self, pid: u32, status: WaitStatus) {
+        match self.core.children.remove(&pid) {
+            None => {}
+            Some(Owner::Sandbox) => {
+                let core = &mut self.core;
+                if self.sandbox.as_mut().is_some_and(|sandbox| !sandbox.on_reaped(core, status)) {
+                    self.sandbox = None;
+                }
+                self.check_stopped();
+            }
+            Some(Owner::Container(key)) => self.with_container(key, |c, core| c.on_reaped(core, status)),
+            Some(Owner::Exec(key)) => self.with_exec(key, false, |e, core| e.on_reaped(core, status)),
+        }
+    }
+
+    /// Lets a container handle something, then sees what follows from it.
+    pub fn with_container(&mut self, key: Key, handle: impl FnOnce(&mut Container, &mut Core)) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let was_alive = container.is_alive();
+        handle(container, &mut self.core);
+        if container.is_forgettable() {
+            container.answer_removed(&mut self.core);
+            self.forget(key);
+        } else if was_alive && !container.is_alive() {
+            self.trim = true;
+        }
+        self.check_stopped();
+    }
+
+    /// Drops what is left of a container that is over. A cgroup that could not be removed is kept in hand by the pod's.
+    pub fn forget(&mut self, key: Key) {
+        self.containers.remove(&key);
+        self.trim = true;
+    }
+
+    fn with_exec(&mut self, key: Key, late: bool, handle: impl FnOnce(&mut Exec, &mut Core)) {
+        let Some(exec) = self.execs.get_mut(&key) else { return };
+        handle(exec, &mut self.core);
+        if exec.try_finish(&mut self.core, late) {
+            self.finish_exec(key);
+        }
+    }
+
+    fn finish_exec(&mut self, key: Key) {
+        let Some(exec) = self.execs.remove(&key) else { return };
+        let container = self.containers.get_mut(&exec.container);
+        let lingering = exec.into_lingering();
+        if let Some(container) = container {
+            container.lingering.retain(|cgroup| !crate::core::try_remove(cgroup));
+            container.lingering.extend(lingering);
+        }
+        self.trim = true;
+    }
+
+    fn check_stopped(&mut self) {
+        let alive = self.containers.values().any(Container::is_ending_or_alive);
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.check_stopped(&mut self.core, alive);
+        }
+    }
+}
