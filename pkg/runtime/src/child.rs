@@ -1,11 +1,28 @@
-//! The parent's handle on a child.
+//! Both sides of a clone: the parent's handle ([`Child`]) and the child's link back ([`Link`]).
 
 use std::{
+    convert::Infallible,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
-use crate::{Report, Result};
+use husk_sys::{
+    clone::{self, CloneOptions},
+    fds, namespace, signal,
+};
+use rustix::{
+    fs::Mode,
+    io::Errno,
+    process::DumpableBehavior,
+    thread::{ThreadNameSpaceType, UnshareFlags},
+};
+
+use crate::{
+    CgroupTarget, Error, Failure, Ready, Report, ResolvedUser, Result, Step,
+    channel::{self, Message},
+    failure::At,
+    stdio,
+};
 
 /// A process of ours. Dropping it before the gate was opened makes the child exit; it must be reaped in any case.
 #[derive(Debug)]
@@ -15,6 +32,16 @@ pub struct Child {
     /// For epoll, signals and `waitid(P_PIDFD)`.
     pub pidfd: OwnedFd,
     socket: OwnedFd,
+    state: State,
+    /// Whether Ready is told to the caller. Pause has nothing to say between its birth and execve.
+    tells_ready: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Working,
+    /// Set up: from here an EOF is a successful execve, or death by a signal, which the pidfd tells.
+    Ready,
 }
 
 impl Child {
@@ -23,19 +50,147 @@ impl Child {
         self.socket.as_fd()
     }
 
-    /// The next report, or `None` if there is none yet. Never blocks.
+    /// The next report, or `None` if there is none yet. Never blocks. After `Failed` or `Executed` there is none any
+    /// more, and [`Self::report_fd`] need not be watched.
     ///
     /// # Errors
     /// When the parent cannot read its own socket.
     pub fn read_report(&mut self) -> Result<Option<Report>> {
-        Ok(None)
+        loop {
+            match channel::receive(self.socket.as_fd()) {
+                Ok(Some((Message::Ready { user, warnings }, terminal))) => {
+                    self.state = State::Ready;
+                    if self.tells_ready {
+                        return Ok(Some(Report::Ready(Ready { user, terminal, warnings })));
+                    }
+                }
+                Ok(Some((Message::Failed(failure), _))) => return Ok(Some(Report::Failed(failure))),
+                Ok(None) if self.state == State::Ready => return Ok(Some(Report::Executed)),
+                Ok(None) => {
+                    return Ok(Some(Report::Failed(Failure {
+                        step: Step::Died,
+                        object: String::new(),
+                        errno: 0,
+                        detail: "it was killed before it was set up".to_owned(),
+                    })));
+                }
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(source) => return Err(Error::Sys { intent: "read a child's report", source }),
+            }
+        }
     }
 
-    /// Lets a [`Report::Ready`] child go on to `execve`.
+    /// Lets a [`Report::Ready`] container go on to `execve`. Pause and exec'd processes have no gate.
     ///
     /// # Errors
     /// `EPIPE` when the child is gone.
     pub fn open_gate(&mut self) -> io::Result<()> {
+        Ok(channel::send_go(self.socket.as_fd())?)
+    }
+}
+
+// === the child's side ===
+
+/// How to clone a child.
+pub(crate) struct Launch<'plan> {
+    pub namespaces: UnshareFlags,
+    /// Whose PID namespace the child is born in; none is the caller's.
+    pub pid_namespace_of: Option<BorrowedFd<'plan>>,
+    pub cgroup: &'plan CgroupTarget,
+    /// Descriptors of the plan that the child uses; all others are closed in it.
+    pub keep: Vec<RawFd>,
+    pub tells_ready: bool,
+}
+
+/// The child's end of the report socket.
+pub(crate) struct Link {
+    socket: OwnedFd,
+}
+
+impl Link {
+    pub(crate) fn ready(
+        &self,
+        user: &ResolvedUser,
+        warnings: Vec<String>,
+        terminal: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Failure> {
+        let message = Message::Ready { user: user.clone(), warnings };
+        channel::send(self.socket.as_fd(), &message, terminal).at(Step::Gate, "")
+    }
+
+    /// Waits for the parent's word. A parent that died or dropped us gives none: then there is nobody to report to.
+    pub(crate) fn wait_gate(&self) -> Result<(), Failure> {
+        if !channel::wait_go(self.socket.as_fd()).at(Step::Gate, "")? {
+            clone::exit(1);
+        }
         Ok(())
     }
+
+    fn fail(&self, failure: Failure) -> ! {
+        // The parent sees an EOF, which it takes for a death, if it cannot be told.
+        let _ = channel::send(self.socket.as_fd(), &Message::Failed(failure), None);
+        clone::exit(1)
+    }
+}
+
+/// Clones a child that runs `body`, which either becomes another program or returns why not.
+pub(crate) fn launch(
+    launch: Launch<'_>,
+    body: impl FnOnce(&Link) -> Result<Infallible, Failure>,
+) -> Result<Child> {
+    let sys = |intent| move |source| Error::Sys { intent, source };
+    let (parent_end, child_end) = channel::pair().map_err(sys("make the report socket"))?;
+    let options = CloneOptions {
+        namespaces: launch.namespaces,
+        into_cgroup: launch.cgroup.unified.as_ref().map(AsFd::as_fd),
+    };
+    let (cgroup, mut keep) = (launch.cgroup, launch.keep);
+    keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));
+    keep.push(child_end.as_raw_fd());
+    // The closure owns the child's end: the parent's copy closes with it when the clone returns.
+    let child = move || -> Infallible {
+        let link = Link { socket: child_end };
+        let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&link)) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        link.fail(failure)
+    };
+    let cloned = in_pid_namespace(launch.pid_namespace_of, || {
+        clone::clone(options, child).map_err(|source| Error::Call { intent: "clone the child", source })
+    })?;
+    Ok(Child {
+        pid: cloned.pid,
+        pidfd: cloned.pidfd,
+        socket: parent_end,
+        state: State::Working,
+        tells_ready: launch.tells_ready,
+    })
+}
+
+/// Runs `clone` with the thread's children going to another PID namespace, and puts that right afterwards.
+fn in_pid_namespace<T>(of: Option<BorrowedFd<'_>>, clone: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(of) = of else { return clone() };
+    let call = |intent| move |source| Error::Call { intent, source };
+    let own = clone::own_pidfd().map_err(call("open the monitor's own pidfd"))?;
+    namespace::join(of, ThreadNameSpaceType::PROCESS_ID).map_err(call("enter the PID namespace"))?;
+    let result = clone();
+    // Joining the namespace one is a member of is always permitted to whoever could leave it.
+    namespace::join(own, ThreadNameSpaceType::PROCESS_ID).map_err(call("leave the PID namespace"))?;
+    result
+}
+
+/// First steps of every child.
+fn prepare(keep: &mut [RawFd], cgroup: &CgroupTarget) -> Result<(), Failure> {
+    // First of all, so that no descriptor of another pod's process stays open while this one waits.
+    fds::close_all_but(keep).at(Step::Prepare, "")?;
+    // Nobody inside may trace us or reach us through /proc/<pid> before execve (CVE-2019-5736 and its kin).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Prepare, "dumpable")?;
+    signal::reset();
+    rustix::process::setsid().at(Step::Prepare, "session")?;
+    rustix::process::umask(Mode::empty());
+    for procs in &cgroup.procs {
+        rustix::io::write(procs, b"0").at(Step::Cgroup, "cgroup.procs")?;
+    }
+    stdio::null_all()
 }

@@ -21,4 +21,13 @@ pub enum Error {
         #[source]
         source: Errno,
     },
+    /// As [`Self::Sys`], with the call's arguments.
+    #[error("{intent}")]
+    Call {
+        /// What it was for.
+        intent: &'static str,
+        /// The call.
+        #[source]
+        source: husk_sys::Error,
+    },
 }

@@ -1,11 +1,67 @@
-//! exec
+//! A process that joins a running container.
 
-use crate::{Child, Error, ExecPlan, Result};
+use std::{
+    convert::Infallible,
+    os::fd::{AsFd, AsRawFd},
+};
 
-/// Clones the child of a plan.
+use husk_sys::{namespace, root::Root};
+use rustix::{
+    fs::{self, Mode, OFlags},
+    thread::{ThreadNameSpaceType, UnshareFlags},
+};
+
+use crate::{
+    Child, ExecPlan, Failure, Result, Stdio, Step,
+    child::{self, Launch, Link},
+    failure::At,
+    process::Program,
+    stdio, terminal,
+};
+
+/// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
+/// and `Executed` follows by itself.
 ///
 /// # Errors
-/// When no child could be made.
-pub fn spawn_exec(_plan: ExecPlan) -> Result<Child> {
-    Err(Error::InvalidPlan("not landed yet".into()))
+/// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
+/// has ended.
+pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
+    let program = Program::new(&plan.process, plan.seccomp.clone())?;
+    let mut keep = stdio::descriptors(&plan.stdio);
+    keep.push(plan.target.as_raw_fd());
+    let launch = Launch {
+        namespaces: UnshareFlags::empty(),
+        pid_namespace_of: Some(plan.target.as_fd()),
+        cgroup: &plan.cgroup,
+        keep,
+        tells_ready: true,
+    };
+    child::launch(launch, |link| run(&plan, program, link))
+}
+
+fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
+    let oom_score = program.open_oom_score()?;
+    let kinds = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    // Joining a mount namespace also moves root and working directory to its root: the container's, which its init
+    // pivoted to.
+    namespace::join(&plan.target, kinds).at(Step::Namespaces, "of the container")?;
+    let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map(Root::new)
+        .at(Step::Namespaces, "/")?;
+    let terminal = match &plan.stdio {
+        Stdio::Terminal { rows, columns } => Some(terminal::open(&root, *rows, *columns)?),
+        Stdio::Pipes { .. } => None,
+    };
+    match &terminal {
+        Some(terminal) => terminal.install(plan.user.uid)?,
+        None => stdio::install(&plan.stdio, &root)?,
+    }
+    let warnings = program.restrict(oom_score)?;
+    link.ready(&plan.user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+    drop((terminal, root));
+    program.execute(&plan.user)
 }

@@ -14,13 +14,23 @@
 //! Nothing is ever mounted in the caller's mount namespace, and no path inside a rootfs is resolved by string.
 #![forbid(unsafe_code)]
 
+mod capabilities;
+mod channel;
 mod child;
 mod container;
 mod error;
 mod exec;
+mod failure;
+mod lookup;
 mod plan;
+mod process;
 mod report;
+mod rlimits;
+mod rootfs;
 mod sandbox;
+mod stdio;
+mod sysctl;
+mod terminal;
 mod user;
 
 pub use self::{

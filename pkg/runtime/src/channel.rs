@@ -1,0 +1,235 @@
+//! The report socket: a `SOCK_SEQPACKET` pair, so that a message is whole or absent and the end of the child is an EOF.
+//!
+//! | message | from | when | then |
+//! | --- | --- | --- | --- |
+//! | Ready (user, warnings, maybe the terminal) | child | set up | the child waits for the gate, if it has one |
+//! | Failed (step, object, errno, detail) | child | a step failed | the child exits with code 1 |
+//! | Go | parent | the gate opens | the child takes its user and filter and executes |
+//! | EOF | child | execve closed the socket, or the child died | the pidfd tells which |
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    },
+};
+
+use crate::{Failure, ResolvedUser, Step};
+
+const READY: u8 = 1;
+const FAILED: u8 = 2;
+const GO: u8 = 3;
+
+/// Longest message. Senders cut their texts to fit.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Longest text in a message, bytes.
+const MAX_TEXT: usize = 4096;
+
+/// A decoded message of a child.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Ready { user: ResolvedUser, warnings: Vec<String> },
+    Failed(Failure),
+}
+
+/// The two ends, parent's first. The parent receives with MSG_DONTWAIT.
+pub(crate) fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &Message,
+    terminal: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
+    let bytes = encode(message);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let rights = terminal.map(|fd| [fd]);
+    if let Some(rights) = &rights {
+        ancillary.push(SendAncillaryMessage::ScmRights(rights));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// `Ok(None)` at EOF; `WOULDBLOCK` when there is nothing yet.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Message, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; MAX_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let length = loop {
+        match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
+            Err(Errno::INTR) => {}
+            // The child's end was closed with our own message unread: it is gone all the same.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => break other?.bytes,
+        }
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    let fd = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let message = decode(&bytes[..length]).ok_or(Errno::PROTO)?;
+    Ok(Some((message, fd)))
+}
+
+pub(crate) fn send_go(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::net::send(socket, &[GO], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).map(drop)
+}
+
+/// Blocks until the gate opens; false when the parent is gone.
+pub(crate) fn wait_go(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let mut byte = [0; 1];
+    loop {
+        match rustix::net::recv(socket.as_fd(), &mut byte, RecvFlags::empty()) {
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => return Ok(false),
+            Err(errno) => return Err(errno),
+            Ok((length, _)) => return Ok(length == 1 && byte[0] == GO),
+        }
+    }
+}
+
+fn encode(message: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    match message {
+        Message::Ready { user, warnings } => {
+            out.push(READY);
+            for number in [user.uid, user.gid, user.groups.len() as u32] {
+                put_u32(&mut out, number);
+            }
+            // As many as fit: the list is for display, the child has set them all.
+            for &group in user.groups.iter().take(8192) {
+                put_u32(&mut out, group);
+            }
+            put_text(&mut out, &user.home);
+            let warnings = &warnings[..warnings.len().min(4)];
+            put_u32(&mut out, warnings.len() as u32);
+            warnings.iter().for_each(|warning| put_text(&mut out, warning));
+        }
+        Message::Failed(failure) => {
+            out.push(FAILED);
+            out.push(failure.step as u8);
+            put_u32(&mut out, failure.errno as u32);
+            put_text(&mut out, &failure.object);
+            put_text(&mut out, &failure.detail);
+        }
+    }
+    out
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Message> {
+    let input = &mut bytes;
+    match take_u8(input)? {
+        READY => {
+            let (uid, gid, count) = (take_u32(input)?, take_u32(input)?, take_u32(input)?);
+            let groups = (0..count.min(8192)).map(|_| take_u32(input)).collect::<Option<_>>()?;
+            let home = take_text(input)?;
+            let count = take_u32(input)?;
+            let warnings = (0..count.min(4)).map(|_| take_text(input)).collect::<Option<_>>()?;
+            Some(Message::Ready { user: ResolvedUser { uid, gid, groups, home }, warnings })
+        }
+        FAILED => {
+            let step = Step::from_number(take_u8(input)?)?;
+            let errno = take_u32(input)? as i32;
+            Some(Message::Failed(Failure {
+                step,
+                errno,
+                object: take_text(input)?,
+                detail: take_text(input)?,
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, number: u32) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let text = &text[..text.floor_char_boundary(MAX_TEXT)];
+    put_u32(out, text.len() as u32);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take_u8(input: &mut &[u8]) -> Option<u8> {
+    let (&first, rest) = input.split_first()?;
+    *input = rest;
+    Some(first)
+}
+
+fn take_u32(input: &mut &[u8]) -> Option<u32> {
+    let (number, rest) = input.split_first_chunk()?;
+    *input = rest;
+    Some(u32::from_le_bytes(*number))
+}
+
+fn take_text(input: &mut &[u8]) -> Option<String> {
+    let length = take_u32(input)? as usize;
+    let (text, rest) = input.split_at_checked(length)?;
+    *input = rest;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Message {
+        let user =
+            ResolvedUser { uid: 1000, gid: 1000, groups: vec![10, 1000], home: "/home/user".to_owned() };
+        Message::Ready { user, warnings: vec!["no CAP_SYS_RESOURCE".to_owned()] }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_arrives() {
+        let (parent, child) = pair().unwrap();
+        let failed = Message::Failed(Failure {
+            step: Step::Mount,
+            object: "/data".into(),
+            errno: 20,
+            detail: "x".into(),
+        });
+        send(child.as_fd(), &ready(), Some(parent.as_fd())).unwrap();
+        send(child.as_fd(), &failed, None).unwrap();
+        drop(child);
+        let (message, fd) = receive(parent.as_fd()).unwrap().unwrap();
+        assert_eq!(message, ready());
+        assert!(fd.is_some());
+        assert_eq!(receive(parent.as_fd()).unwrap().unwrap().0, failed);
+        assert!(receive(parent.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_text_without_end_is_cut_and_the_message_still_fits() {
+        let long = "ä".repeat(100_000);
+        let bytes = encode(&Message::Failed(Failure {
+            step: Step::Source,
+            object: long.clone(),
+            errno: 2,
+            detail: long,
+        }));
+        assert!(bytes.len() < MAX_MESSAGE);
+        assert!(decode(&bytes).is_some());
+    }
+
+    #[test]
+    fn a_truncated_message_is_refused() {
+        let bytes = encode(&ready());
+        for length in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..length]), None, "{length} bytes");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Resource limits of a process.
+
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::{Error, Failure, Result, Step, failure::At};
+
+/// One checked limit.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    name: String,
+    resource: Resource,
+    limit: Rlimit,
+}
+
+/// Checks the spec's limits.
+pub(crate) fn parse(limits: &[PosixRlimit]) -> Result<Vec<Limit>> {
+    limits
+        .iter()
+        .map(|limit| {
+            let name = limit.typ().to_string();
+            if limit.soft() > limit.hard() {
+                return Err(Error::InvalidPlan(format!("{name}: soft limit is above the hard limit")));
+            }
+            let resource = resource(limit.typ());
+            // The kernel's RLIM_INFINITY is all ones; rustix says it with None.
+            let value = |value: u64| (value != u64::MAX).then_some(value);
+            let limit = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
+            Ok(Limit { name, resource, limit })
+        })
+        .collect()
+}
+
+/// Sets them. Raising a hard limit needs CAP_SYS_RESOURCE.
+pub(crate) fn apply(limits: &[Limit]) -> Result<(), Failure> {
+    limits.iter().try_for_each(|limit| setrlimit(limit.resource, limit.limit).at(Step::Rlimit, &limit.name))
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}

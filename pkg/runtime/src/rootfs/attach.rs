@@ -1,0 +1,182 @@
+//! Attaching the mounts to the root, in the container's own mount namespace.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use husk_sys::{
+    mount,
+    mount::{Attr, Change, Filesystem, Propagation},
+    root::{Node, Root},
+};
+use rustix::fs::{self, FileType, Mode, OFlags};
+
+use super::{
+    cgroupfs::Controllers,
+    options::Options,
+    sources::{Planned, Source, attributes},
+};
+use crate::{Failure, Step, failure::At};
+
+/// Files of /proc that lxcfs and the like may cover with their own (runc has the same list).
+const COVERABLE: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Attaches everything, in order. Returns the tmpfs mounts that are to become read-only once they are furnished.
+pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
+    let (mut readonly_later, mut shm) = (Vec::new(), Some(shm));
+    for Planned { destination, source } in planned {
+        let destination = &*destination;
+        match source {
+            Source::Tree { tree, directory, procfs } => {
+                refuse_over_proc(destination, procfs)?;
+                let node = if directory { Node::Directory } else { Node::File };
+                attach(root, destination, node, tree)?;
+            }
+            Source::New { kind, name, options } => {
+                let filesystem = make(&kind, &name, &options, destination)?;
+                if options.readonly() && kind == "tmpfs" {
+                    // The mounts inside need their mount points first.
+                    readonly_later.push(attach_returning(root, destination, filesystem)?);
+                    continue;
+                }
+                if options.readonly() {
+                    mount::change(&filesystem, false, Change::set(Attr::MOUNT_ATTR_RDONLY))
+                        .at(Step::Mount, destination.display())?;
+                }
+                attach_straight(root, destination, filesystem, &kind)?;
+            }
+            Source::Controllers { controllers, options } => {
+                let tmpfs = attach_controllers(root, destination, controllers, &options)?;
+                if options.readonly() {
+                    readonly_later.push(tmpfs);
+                }
+            }
+            Source::SharedMemory => {
+                let Some(shm) = shm.take() else { continue };
+                attach(root, destination, Node::Directory, shm)?;
+            }
+        }
+    }
+    Ok(readonly_later)
+}
+
+fn make(kind: &str, name: &str, options: &Options, destination: &Path) -> Result<OwnedFd, Failure> {
+    let make = || -> husk_sys::Result<OwnedFd> {
+        let filesystem = Filesystem::new(kind)?;
+        filesystem.string("source", name)?;
+        for (key, value) in &options.data {
+            match value {
+                Some(value) => filesystem.string(key, value.as_str())?,
+                None => filesystem.flag(key)?,
+            };
+        }
+        let mount = filesystem.mount(attributes(options))?;
+        let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
+        mount::change(&mount, all, Change::propagation(propagation))?;
+        Ok(mount)
+    };
+    make().at(Step::Mount, destination.display())
+}
+
+/// Attaches onto `destination`, which is made if it is missing.
+fn attach(root: &Root, destination: &Path, node: Node, tree: OwnedFd) -> Result<(), Failure> {
+    let target =
+        root.ensure(destination, node, Mode::from_raw_mode(0o755)).at(Step::Mount, destination.display())?;
+    refuse_inside_proc(target.as_fd(), destination)?;
+    let stat = fs::fstat(&target).at(Step::Mount, destination.display())?;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if directory != (node == Node::Directory) {
+        let detail = if directory {
+            "the source is a file, but the image has a directory there"
+        } else {
+            "the source is a directory, but the image has a file there"
+        };
+        return Err(Failure::because(Step::Mount, destination.display(), detail));
+    }
+    mount::attach(&tree, &target).at(Step::Mount, destination.display())
+}
+
+fn attach_returning(root: &Root, destination: &Path, tree: OwnedFd) -> Result<OwnedFd, Failure> {
+    let keep =
+        tree.try_clone().map_err(|_| Failure::because(Step::Mount, destination.display(), "descriptors"))?;
+    attach_straight(root, destination, tree, "tmpfs")?;
+    Ok(keep)
+}
+
+/// As [`attach`]; for what other steps rely on being where it says, no symlink of the image may be in the way
+/// (CVE-2019-19921 for /proc, CVE-2026-41579 for /dev).
+fn attach_straight(root: &Root, destination: &Path, tree: OwnedFd, kind: &str) -> Result<(), Failure> {
+    let fixed = matches!(kind, "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2")
+        || destination == Path::new("/dev");
+    if fixed {
+        root.ensure(destination, Node::Directory, Mode::from_raw_mode(0o755))
+            .at(Step::Mount, destination.display())?;
+        root.open_straight(destination, OFlags::PATH | OFlags::DIRECTORY)
+            .at(Step::Mount, destination.display())
+            .map_err(|failure| {
+                let detail = format!("a {kind} must be mounted on an ordinary directory, without symlinks");
+                failure.explain(detail)
+            })?;
+    }
+    let own = kind == "proc" && destination == Path::new("/proc");
+    refuse_over_proc(destination, own)?;
+    attach(root, destination, Node::Directory, tree)
+}
+
+/// Only a procfs may lie on /proc: the steps after this one trust what they read there.
+fn refuse_over_proc(destination: &Path, procfs: bool) -> Result<(), Failure> {
+    if destination == Path::new("/proc") && !procfs {
+        return Err(Failure::because(Step::Mount, "/proc", "only a procfs can be mounted there"));
+    }
+    Ok(())
+}
+
+/// And nothing inside it, by whatever path it was reached (CVE-2019-16884).
+fn refuse_inside_proc(target: std::os::fd::BorrowedFd<'_>, destination: &Path) -> Result<(), Failure> {
+    let statfs = fs::fstatfs(target).at(Step::Mount, destination.display())?;
+    let coverable = COVERABLE.iter().any(|path| Path::new(path) == destination);
+    if statfs.f_type as u64 != husk_sys::procfs::MAGIC || coverable {
+        return Ok(());
+    }
+    Err(Failure::because(Step::Mount, destination.display(), "nothing can be mounted inside /proc"))
+}
+
+fn attach_controllers(
+    root: &Root,
+    destination: &Path,
+    controllers: Controllers,
+    options: &Options,
+) -> Result<OwnedFd, Failure> {
+    let at = |error: husk_sys::Result<OwnedFd>| error.at(Step::Mount, destination.display());
+    let tmpfs =
+        at(Filesystem::new("tmpfs")
+            .and_then(|tmpfs| tmpfs.string("mode", "755")?.mount(attributes(options))))?;
+    let keep = attach_returning(root, destination, tmpfs)?;
+    for (name, tree) in controllers.trees {
+        attach(root, &destination.join(name), Node::Directory, tree)?;
+    }
+    for (name, target) in controllers.links {
+        fs::symlinkat(target, &keep, &name).at(Step::Mount, destination.join(name).display())?;
+    }
+    Ok(keep)
+}
+
+/// Makes the tmpfs mounts read-only that were asked to be.
+pub(crate) fn finish(readonly_later: Vec<OwnedFd>) -> Result<(), Failure> {
+    readonly_later.iter().try_for_each(|mount| {
+        mount::change(mount, false, Change::set(Attr::MOUNT_ATTR_RDONLY)).at(Step::Readonly, "tmpfs")
+    })
+}

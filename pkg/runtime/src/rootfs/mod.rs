@@ -1,0 +1,31 @@
+//! The container's root filesystem, built in the child.
+//!
+//! 1. In the monitor's mount namespace ([`sources`], [`overlay`]): the overlay and a copy of each bind source are opened as
+//!    detached mounts. Nothing is attached, so nobody on the node sees them.
+//! 2. The child enters the mount namespace of the pod's pause process, which holds an empty sealed tmpfs and the pod's
+//!    /dev/shm, and takes a copy of it. The node's mount table is never copied, however long it is.
+//! 3. The overlay is attached at /root there, the mounts onto it in order ([`attach`]), devices, masks ([`dev`], [`mask`]).
+//! 4. pivot_root; the copy of pause's root is dropped ([`pivot`]).
+//!
+//! Every target is an open descriptor found with `husk_sys::root`.
+
+pub(crate) mod attach;
+pub(crate) mod cgroupfs;
+pub(crate) mod dev;
+pub(crate) mod mask;
+pub(crate) mod options;
+pub(crate) mod overlay;
+pub(crate) mod pivot;
+pub(crate) mod sources;
+
+/// Where things are in pause's root. The runtime makes it (`crate::sandbox`), the containers take from it.
+pub(crate) mod pod {
+    /// The pod's shared memory, a tmpfs of its own.
+    pub(crate) const SHM: &str = "shm";
+    /// Mount point for a container's root.
+    pub(crate) const ROOT: &str = "root";
+    /// An empty directory: what masked directories show.
+    pub(crate) const EMPTY: &str = "empty";
+    /// A null device: what masked files show.
+    pub(crate) const NULL: &str = "null";
+}

@@ -1,0 +1,153 @@
+//! Mount options of the spec: those of fstab, their recursive forms (OCI `r`-prefixed), propagation, and the filesystem's own.
+
+use husk_sys::mount::{Attr, Change, Propagation};
+
+/// Sorted options of one mount.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Of the mount itself.
+    pub top: Change,
+    /// Of the mount and everything below it.
+    pub recursive: Change,
+    /// And whether it goes for the mounts below as well.
+    pub propagation: Option<(Propagation, bool)>,
+    /// `bind` (false) or `rbind` (true).
+    pub bind: Option<bool>,
+    /// For the filesystem: key and value.
+    pub data: Vec<(String, Option<String>)>,
+}
+
+impl Options {
+    /// # Errors
+    /// The option that husk does not support.
+    pub(crate) fn parse(options: &[String]) -> Result<Self, String> {
+        let mut parsed = Self::default();
+        for option in options {
+            parsed.add(option)?;
+        }
+        Ok(parsed)
+    }
+
+    /// Whether the mount itself is to be read-only.
+    pub(crate) fn readonly(&self) -> bool {
+        (self.top.set | self.recursive.set).contains(Attr::MOUNT_ATTR_RDONLY)
+    }
+
+    fn add(&mut self, option: &str) -> Result<(), String> {
+        match option {
+            "defaults" | "async" | "rw,defaults" => {}
+            "bind" => self.bind = Some(self.bind.unwrap_or(false)),
+            "rbind" => self.bind = Some(true),
+            "idmap" | "ridmap" | "tmpcopyup" | "remount" => return Err(option.to_owned()),
+            _ => {
+                if let Some(propagation) = propagation(option) {
+                    self.propagation = Some(propagation);
+                } else if let Some((attribute, set)) = attribute(option) {
+                    apply(&mut self.top, attribute, set);
+                } else if let Some((attribute, set)) = option.strip_prefix('r').and_then(attribute) {
+                    apply(&mut self.recursive, attribute, set);
+                } else {
+                    let (key, value) = match option.split_once('=') {
+                        Some((key, value)) => (key, Some(value.to_owned())),
+                        None => (option, None),
+                    };
+                    self.data.push((key.to_owned(), value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last word wins, as on a command line.
+fn apply(change: &mut Change, attribute: Attr, set: bool) {
+    let field = if attribute.intersects(Attr::MOUNT_ATTR__ATIME) || attribute.is_empty() {
+        Attr::MOUNT_ATTR__ATIME
+    } else {
+        attribute
+    };
+    change.set.remove(field);
+    change.clear.remove(field);
+    if set {
+        change.set.insert(attribute);
+        // "relatime" is the value 0 of the access-time field: setting it is clearing the field.
+        if attribute.is_empty() {
+            change.clear.insert(Attr::MOUNT_ATTR__ATIME);
+        }
+    } else {
+        change.clear.insert(field);
+    }
+}
+
+fn attribute(option: &str) -> Option<(Attr, bool)> {
+    Some(match option {
+        "ro" => (Attr::MOUNT_ATTR_RDONLY, true),
+        "rw" => (Attr::MOUNT_ATTR_RDONLY, false),
+        "nosuid" => (Attr::MOUNT_ATTR_NOSUID, true),
+        "suid" => (Attr::MOUNT_ATTR_NOSUID, false),
+        "nodev" => (Attr::MOUNT_ATTR_NODEV, true),
+        "dev" => (Attr::MOUNT_ATTR_NODEV, false),
+        "noexec" => (Attr::MOUNT_ATTR_NOEXEC, true),
+        "exec" => (Attr::MOUNT_ATTR_NOEXEC, false),
+        "nodiratime" => (Attr::MOUNT_ATTR_NODIRATIME, true),
+        "diratime" => (Attr::MOUNT_ATTR_NODIRATIME, false),
+        "nosymfollow" => (Attr::MOUNT_ATTR_NOSYMFOLLOW, true),
+        "symfollow" => (Attr::MOUNT_ATTR_NOSYMFOLLOW, false),
+        "noatime" => (Attr::MOUNT_ATTR_NOATIME, true),
+        "atime" => (Attr::MOUNT_ATTR_NOATIME, false),
+        "strictatime" => (Attr::MOUNT_ATTR_STRICTATIME, true),
+        "nostrictatime" => (Attr::MOUNT_ATTR_STRICTATIME, false),
+        "relatime" => (Attr::empty(), true),
+        "norelatime" => (Attr::MOUNT_ATTR_STRICTATIME, true),
+        _ => return None,
+    })
+}
+
+fn propagation(option: &str) -> Option<(Propagation, bool)> {
+    let (name, recursive) = match option.strip_prefix('r') {
+        Some(name) => (name, true),
+        None => (option, false),
+    };
+    Some((
+        match name {
+            "private" => Propagation::Private,
+            "shared" => Propagation::Shared,
+            "slave" => Propagation::Slave,
+            "unbindable" => Propagation::Unbindable,
+            _ => return None,
+        },
+        recursive,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Options {
+        Options::parse(&options.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn options_are_sorted_by_whom_they_concern() {
+        let options = parse(&["rbind", "rro", "nosuid", "rslave", "size=64m", "nr_inodes=5"]);
+        assert_eq!(options.bind, Some(true));
+        assert_eq!(options.recursive.set, Attr::MOUNT_ATTR_RDONLY);
+        assert_eq!(options.top.set, Attr::MOUNT_ATTR_NOSUID);
+        assert_eq!(options.propagation, Some((Propagation::Slave, true)));
+        assert_eq!(options.data[0], ("size".to_owned(), Some("64m".to_owned())));
+    }
+
+    #[test]
+    fn the_last_of_contradicting_options_wins() {
+        assert!(!parse(&["ro", "rw"]).readonly());
+        assert!(parse(&["rw", "ro"]).readonly());
+        let options = parse(&["noatime", "relatime"]);
+        assert_eq!((options.top.set, options.top.clear), (Attr::empty(), Attr::MOUNT_ATTR__ATIME));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        assert_eq!(Options::parse(&["ridmap".to_owned()]).unwrap_err(), "ridmap");
+    }
+}

@@ -1,0 +1,3 @@
+//! confinement
+use crate::{cases, world::World};
+cases![];

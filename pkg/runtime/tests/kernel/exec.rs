@@ -1,0 +1,3 @@
+//! exec
+use crate::{cases, world::World};
+cases![];

@@ -1,0 +1,3 @@
+//! failures
+use crate::{cases, world::World};
+cases![];

@@ -1,0 +1,18 @@
+//! The runtime against the kernel: real namespaces, mounts, users and filters, with a root filesystem of busybox.
+//!
+//! Needs root and a static busybox. Each case runs in a process of its own, cloned from this single-threaded one.
+
+mod basics;
+mod confinement;
+mod exec;
+mod failures;
+mod mounts;
+mod runner;
+mod users;
+mod world;
+
+fn main() -> std::process::ExitCode {
+    let cases =
+        [basics::CASES, mounts::CASES, confinement::CASES, users::CASES, exec::CASES, failures::CASES];
+    runner::main(&cases.concat())
+}

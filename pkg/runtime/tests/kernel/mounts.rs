@@ -1,0 +1,3 @@
+//! mounts
+use crate::{cases, world::World};
+cases![];

@@ -1,0 +1,3 @@
+//! users
+use crate::{cases, world::World};
+cases![];

@@ -1,0 +1,142 @@
+//! procfs that a container cannot have tampered with.
+//!
+//! Writes to /proc by path were redirected by mounts and symlinks (CVE-2019-16884, CVE-2025-52881). [`Procfs::private`]
+//! is a new mount that no path leads to; [`Procfs::host`] is the caller's /proc, checked. Below either, nothing may
+//! be a symlink out or another mount.
+
+use std::{
+    io::Read,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use crate::{
+    Error, Result,
+    error::Named,
+    mount::{Attr, Filesystem},
+};
+
+/// `f_type` of procfs (PROC_SUPER_MAGIC).
+pub const MAGIC: u64 = 0x9fa0;
+
+/// A procfs.
+#[derive(Debug)]
+pub struct Procfs {
+    root: OwnedFd,
+}
+
+impl Procfs {
+    /// A new, detached procfs of the calling process's PID namespace. Its /proc/sys/net and the like show the namespaces
+    /// of whoever opens them.
+    ///
+    /// # Errors
+    /// Those of fsopen(2) and fsmount(2).
+    pub fn private() -> Result<Self> {
+        let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+        Ok(Self { root: Filesystem::new("proc")?.mount(attributes)? })
+    }
+
+    /// The /proc of the calling process, which must be a procfs.
+    ///
+    /// # Errors
+    /// `EXDEV` when /proc is something else.
+    pub fn host() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = fs::open("/proc", flags, Mode::empty()).named("open", || "\"/proc\"".into())?;
+        let statfs = fs::fstatfs(&root).named("fstatfs", || "\"/proc\"".into())?;
+        if statfs.f_type as u64 != MAGIC {
+            return Err(Error::new("fstatfs", "\"/proc\", which is no procfs", Errno::XDEV));
+        }
+        Ok(Self { root })
+    }
+
+    /// Opens a file of the calling process: `oom_score_adj`, `mountinfo`.
+    ///
+    /// # Errors
+    /// Those of openat2(2); `EXDEV` when something is mounted over it.
+    pub fn open_self(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        self.open(&Path::new("self").join(name), flags, ResolveFlags::empty())
+    }
+
+    /// Reads a file of the calling process whole.
+    ///
+    /// # Errors
+    /// As [`Self::open_self`].
+    pub fn read_self(&self, name: &str) -> Result<String> {
+        let file = self.open_self(name, OFlags::RDONLY)?;
+        let mut text = String::new();
+        std::fs::File::from(file)
+            .read_to_string(&mut text)
+            .map_err(|error| Error::new("read", name, Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        Ok(text)
+    }
+
+    /// Sets a sysctl by its dotted or slashed name.
+    ///
+    /// # Errors
+    /// `EINVAL` for a malformed name or a refused value, `ENOENT` for one the kernel does not have.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path =
+            sysctl_path(name).ok_or_else(|| Error::new("openat2", format!("{name:?}"), Errno::INVAL))?;
+        let file = self.open(&path, OFlags::WRONLY, ResolveFlags::NO_SYMLINKS)?;
+        rustix::io::write(&file, value.as_bytes()).named("write", || format!("{path:?}, {value:?}")).map(drop)
+    }
+
+    fn open(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+            .named("openat2", || format!("proc, {path:?}"))
+    }
+}
+
+/// The path below /proc of a sysctl. As sysctl(8): if the first separator is a dot, dots separate and slashes stand for
+/// dots (`net.ipv4.conf.eth0/1.forwarding`); if it is a slash, both stand for themselves.
+pub fn sysctl_path(name: &str) -> Option<PathBuf> {
+    let separator = name.find(['.', '/']).map(|at| name.as_bytes()[at])?;
+    let slashed: String = if separator == b'/' {
+        name.to_owned()
+    } else {
+        let swap = |c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        };
+        name.chars().map(swap).collect()
+    };
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    slashed.split('/').all(plain).then(|| Path::new("sys").join(slashed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_names_become_paths_below_proc_sys_and_nothing_else() {
+        let path = |name| sysctl_path(name).map(|path| path.to_string_lossy().into_owned());
+        assert_eq!(path("net.ipv4.ip_forward").as_deref(), Some("sys/net/ipv4/ip_forward"));
+        assert_eq!(
+            path("net/ipv4/conf/eth0.1/forwarding").as_deref(),
+            Some("sys/net/ipv4/conf/eth0.1/forwarding")
+        );
+        assert_eq!(
+            path("net.ipv4.conf.eth0/1.forwarding").as_deref(),
+            Some("sys/net/ipv4/conf/eth0.1/forwarding")
+        );
+        assert_eq!(path("kernel"), None);
+        assert_eq!(path("kernel/../../etc"), None);
+        assert_eq!(path("/etc/passwd"), None);
+        assert_eq!(path("net..x"), None);
+    }
+
+    #[test]
+    fn the_hosts_procfs_shows_the_caller() {
+        let status = Procfs::host().unwrap().read_self("status").unwrap();
+        assert!(status.contains("Pid:"));
+    }
+}
