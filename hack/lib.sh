@@ -40,9 +40,18 @@ make_work_dir() {
     chmod 0711 "$work" # a pod with a user namespace passes through it
     mkdir "$work/run"
     mount -t tmpfs -o mode=0755 husk-hack "$work/run"
+    cgroup_parent=husk-hack-${work##*.}
     sockets=() daemons=() finishing=''
     trap finish EXIT
     trap 'exit 130' INT TERM
+}
+
+# remove_cgroup NAME: what is empty of /NAME, in every hierarchy.
+remove_cgroup() {
+    local group
+    for group in /sys/fs/cgroup/"$1" /sys/fs/cgroup/*/"$1"; do
+        [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
 }
 
 # finish: removes every pod, ends the daemons, and removes the work directory unless $keep is set.
@@ -58,7 +67,9 @@ finish() {
     for pid in "${daemons[@]}"; do
         kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
     done
-    rmdir /sys/fs/cgroup/k8s.io /sys/fs/cgroup/*/k8s.io 2>/dev/null # containerd leaves its parent
+    # The parents of pods, which a runtime leaves: ours, and containerd's fixed one when no other containerd uses it.
+    remove_cgroup "$cgroup_parent"
+    remove_cgroup k8s.io
     umount "$work/run" 2>/dev/null || umount -l "$work/run"
     if [ -n "${keep:-}" ]; then
         echo "${0##*/}: kept $work" >&2
@@ -190,7 +201,15 @@ start_husk() {
     mkdir -p "$dir/cni" "$work/run/$1"
     [ "${2:-}" != cni ] || write_conflist "$dir/cni" "$1" 10.86.0.0/16 "$dir/ipam"
     socket=$work/run/$1/h.sock
-    "$huskd" config default >"$dir/husk.toml"
+    # Nothing that a second huskd, here or on the machine, has too.
+    cat >"$dir/husk.toml" <<EOF
+[network]
+bridge = "$1-e"
+subnet = "10.$((100 + ${#sockets[@]})).0.0/16"
+nft_table = "$1"
+[cgroup]
+parent = "/$cgroup_parent"
+EOF
     daemon_log=$dir/log
     "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
         --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" >"$daemon_log" 2>&1 &
