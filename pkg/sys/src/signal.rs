@@ -8,10 +8,13 @@ const LAST: libc::c_int = 64;
 /// Every signal back to its default, none blocked: what a new program expects. (execve itself resets handlers but keeps
 /// ignored signals ignored, and Rust programs ignore SIGPIPE.)
 pub fn reset() {
+    // The kernel's struct sigaction, all zero: SIG_DFL, no flags, no restorer, nothing masked. Not through the C library,
+    // which keeps signals 32 and 33 for itself and would leave them ignored.
+    let default = [0_u64; 4];
     for signal in 1..=LAST {
-        // SAFETY: SIG_DFL is a valid disposition for every signal; the kernel refuses the change of SIGKILL, SIGSTOP and
-        // those glibc reserves with EINVAL, which leaves them at their default.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads 32 bytes, which `default` has, and writes nothing; a default disposition is valid for
+        // every signal, and its change is refused for SIGKILL and SIGSTOP, which cannot have another.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8) };
     }
     unblock_all();
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     cases,
-    world::{Pod, World},
+    world::{MountTable, Pod, World},
 };
 
 cases![
@@ -40,7 +40,7 @@ fn nothing_runs_before_the_gate_opens(world: &World) {
     // A gate that is never opened ends with its owner's interest.
     let abandoned = world.container(&pod, &["touch", "/ran"]).create().unwrap();
     let pidfd = abandoned.child.pidfd.try_clone().unwrap();
-    drop(abandoned);
+    abandoned.abandon();
     assert_eq!(husk_sys::pidfd::reap(&pidfd).unwrap(), Exit::Code(1));
 }
 
@@ -76,19 +76,18 @@ fn containers_share_host_name_and_ipc_of_the_pod(world: &World) {
 }
 
 fn the_hosts_mount_table_never_changes(world: &World) {
-    let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let before = table();
+    let before = MountTable::now();
     let pod = world.pod();
-    assert_eq!(table(), before);
+    before.assert_nothing_new();
     let volume = world.scratch("volume");
     let running = world
         .container(&pod, &["sleep", "1000"])
         .mount("bind", &volume, "/volume", &["rbind", "ro"])
         .create()
         .unwrap();
-    assert_eq!(table(), before);
+    before.assert_nothing_new();
     let running = running.start();
-    assert_eq!(table(), before);
+    before.assert_nothing_new();
     let inside = running.exec(&["cat", "/proc/self/mountinfo"]).stdout;
     for line in inside.lines() {
         assert!(
@@ -98,7 +97,7 @@ fn the_hosts_mount_table_never_changes(world: &World) {
     }
     running.kill();
     drop(pod);
-    assert_eq!(table(), before);
+    before.assert_nothing_new();
 }
 
 fn sysctls_are_set_in_the_pod_and_not_on_the_node(world: &World) {

@@ -1,3 +1,399 @@
-//! mounts
-use crate::{cases, world::World};
-cases![];
+//! Mounts, propagation, devices, and what an image may try with symlinks (peers' CVEs in the names of the cases).
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use husk_runtime::Step;
+use husk_sys::{
+    mount::{self, Attr, Change, Filesystem, Propagation},
+    namespace,
+};
+use rustix::{
+    fs::{Mode, OFlags},
+    thread::UnshareFlags,
+};
+use serde_json::json;
+
+use crate::{
+    cases,
+    world::{Container, World},
+};
+
+cases![
+    readonly_leaves_submounts_writable_and_recursive_readonly_does_not,
+    a_private_volume_sees_no_later_mounts,
+    a_slave_volume_sees_the_nodes_later_mounts_only,
+    a_shared_volume_passes_mounts_both_ways,
+    propagation_needs_a_source_that_takes_part,
+    mount_points_are_made_as_the_source_is,
+    mount_attributes_are_those_asked_for,
+    a_missing_source_is_named,
+    a_source_of_the_other_kind_is_refused,
+    a_symlinked_source_is_resolved_on_the_node,
+    cve_2021_30465_a_symlinked_destination_stays_inside_the_root,
+    cve_2019_19921_proc_must_be_an_ordinary_directory,
+    cve_2026_41579_dev_must_be_an_ordinary_directory,
+    cve_2019_16884_nothing_is_mounted_inside_proc_but_what_lxcfs_needs,
+    a_readonly_root_has_a_writable_dev_and_shm,
+    default_devices_and_links_are_there,
+    extra_devices_have_their_mode_and_owner,
+    masked_files_are_null_and_masked_directories_empty,
+    cve_2025_31133_a_fake_null_device_masks_nothing,
+    readonly_paths_are_read_only,
+    the_working_directory_is_made,
+    a_container_sees_its_own_cgroups_read_only,
+    five_hundred_layers_can_be_stacked,
+    a_tmpfs_has_its_options_and_becomes_read_only_when_furnished,
+];
+
+/// A mount namespace of the case's own, in which mounts may be made that nobody else sees.
+fn private_mounts() {
+    namespace::unshare(UnshareFlags::NEWNS).unwrap();
+    let root = open("/");
+    mount::change(&root, true, Change::propagation(Propagation::Private)).unwrap();
+}
+
+fn open(path: impl AsRef<Path>) -> std::os::fd::OwnedFd {
+    rustix::fs::open(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+fn mount_tmpfs(at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    let tmpfs = Filesystem::new("tmpfs").unwrap().mount(Attr::empty()).unwrap();
+    mount::attach(&tmpfs, open(at)).unwrap();
+}
+
+/// A volume that is a mount of its own, with a propagation.
+fn volume(world: &World, propagation: Propagation) -> std::path::PathBuf {
+    private_mounts();
+    let volume = world.scratch("volume");
+    let copy = mount::clone_path(&*volume, false).unwrap();
+    mount::change(&copy, false, Change::propagation(propagation)).unwrap();
+    mount::attach(&copy, open(&volume)).unwrap();
+    volume
+}
+
+fn readonly_leaves_submounts_writable_and_recursive_readonly_does_not(world: &World) {
+    private_mounts();
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    mount_tmpfs(&volume.join("sub"));
+    let run = |option| {
+        world
+            .container(&pod, &["sh", "-c", "touch /mnt/x; touch /mnt/sub/x"])
+            .mount("bind", &volume, "/mnt", &["rbind", "rprivate", option])
+            .run()
+            .stderr
+    };
+    assert_eq!(run("ro"), "touch: /mnt/x: Read-only file system\n");
+    assert_eq!(
+        run("rro"),
+        "touch: /mnt/x: Read-only file system\ntouch: /mnt/sub/x: Read-only file system\n"
+    );
+    assert_eq!(run("rw"), "");
+}
+
+fn inside_and_outside(world: &World, source: Propagation, option: &str) -> (bool, bool) {
+    let volume = volume(world, source);
+    let pod = world.pod();
+    let running = world
+        .container(&pod, &["sleep", "1000"])
+        .mount("bind", &volume, "/mnt", &["rbind", option])
+        .set(&["process", "capabilities", "bounding"], json!(["CAP_SYS_ADMIN"]))
+        .set(&["process", "capabilities", "permitted"], json!(["CAP_SYS_ADMIN"]))
+        .set(&["process", "capabilities", "effective"], json!(["CAP_SYS_ADMIN"]))
+        .create()
+        .unwrap()
+        .start();
+    mount_tmpfs(&volume.join("outer"));
+    fs::write(volume.join("outer/file"), "").unwrap();
+    let seen_inside = running.exec(&["ls", "/mnt/outer"]).stdout == "file\n";
+    fs::create_dir(volume.join("inner")).unwrap();
+    let (mut plan, stdout, stderr) =
+        running.exec_plan(&["sh", "-c", "mount -t tmpfs none /mnt/inner && touch /mnt/inner/file"]);
+    let mut process = serde_json::to_value(&plan.process).unwrap();
+    for set in ["bounding", "permitted", "effective"] {
+        process["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+    }
+    plan.process = serde_json::from_value(process).unwrap();
+    let output = crate::world::run_exec(plan, stdout, stderr).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let seen_outside = volume.join("inner/file").exists();
+    running.kill();
+    (seen_inside, seen_outside)
+}
+
+fn a_private_volume_sees_no_later_mounts(world: &World) {
+    assert_eq!(inside_and_outside(world, Propagation::Shared, "rprivate"), (false, false));
+}
+
+fn a_slave_volume_sees_the_nodes_later_mounts_only(world: &World) {
+    assert_eq!(inside_and_outside(world, Propagation::Shared, "rslave"), (true, false));
+}
+
+fn a_shared_volume_passes_mounts_both_ways(world: &World) {
+    assert_eq!(inside_and_outside(world, Propagation::Shared, "rshared"), (true, true));
+}
+
+fn propagation_needs_a_source_that_takes_part(world: &World) {
+    let volume = volume(world, Propagation::Private);
+    let pod = world.pod();
+    for (option, wanted) in [("rshared", "not a shared mount"), ("rslave", "not a shared or slave mount")] {
+        let failure = world
+            .container(&pod, &["true"])
+            .mount("bind", &volume, "/mnt", &["rbind", option])
+            .create()
+            .err()
+            .unwrap();
+        assert_eq!(failure.step, Step::Source);
+        assert!(failure.detail.contains(wanted), "{failure}");
+    }
+}
+
+fn mount_points_are_made_as_the_source_is(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    fs::write(volume.join("file"), "content").unwrap();
+    let output = world
+        .container(&pod, &["sh", "-c", "cat /a/b/file; ls /c/d; stat -c %F /a/b/file /c/d"])
+        .mount("bind", volume.join("file"), "/a/b/file", &["rbind"])
+        .mount("bind", &volume, "/c/d", &["rbind"])
+        .run();
+    assert_eq!(output.stdout, "contentfile\nregular file\ndirectory\n", "{output:?}");
+}
+
+fn mount_attributes_are_those_asked_for(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    let output = world
+        .container(&pod, &["cat", "/proc/self/mountinfo"])
+        .mount("bind", &volume, "/mnt", &["rbind", "nosuid", "nodev", "noexec", "noatime", "ro"])
+        .run();
+    let line = output.stdout.lines().find(|line| line.contains(" /mnt ")).unwrap();
+    for attribute in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+        assert!(
+            line.split(' ').nth(5).unwrap().split(',').any(|set| set == attribute),
+            "{attribute}: {line}"
+        );
+    }
+    assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
+}
+
+fn a_missing_source_is_named(world: &World) {
+    let pod = world.pod();
+    let failure = world
+        .container(&pod, &["true"])
+        .mount("bind", "/nonexistent/volume", "/mnt", &["rbind"])
+        .create()
+        .err()
+        .unwrap();
+    assert_eq!(
+        failure.to_string(),
+        "open mount source /nonexistent/volume: for /mnt: no such file or directory"
+    );
+}
+
+fn a_source_of_the_other_kind_is_refused(world: &World) {
+    let pod = world.pod();
+    let failure = world
+        .container(&pod, &["true"])
+        .mount("bind", "/etc/hostname", "/etc", &["rbind"])
+        .create()
+        .err()
+        .unwrap();
+    assert_eq!((failure.step, failure.object.as_str()), (Step::Mount, "/etc"));
+    assert!(failure.detail.contains("the image has a directory there"), "{failure}");
+}
+
+fn a_symlinked_source_is_resolved_on_the_node(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    fs::create_dir(volume.join("real")).unwrap();
+    fs::write(volume.join("real/file"), "").unwrap();
+    symlink(volume.join("real"), volume.join("link")).unwrap();
+    let container =
+        world.container(&pod, &["ls", "/mnt"]).mount("bind", volume.join("link"), "/mnt", &["rbind"]);
+    assert_eq!(container.run().stdout, "file\n");
+}
+
+/// A container whose upper layer holds symlinks.
+fn with_links<'pod>(mut container: Container<'pod>, links: &[(&str, &Path)]) -> Container<'pod> {
+    for (name, target) in links {
+        // A whiteout-free way to replace a directory of the image: the upper entry hides the lower one.
+        symlink(target, container.rootfs.upper.join(name)).unwrap();
+    }
+    container.rootfs.readonly = false;
+    container
+}
+
+fn cve_2021_30465_a_symlinked_destination_stays_inside_the_root(world: &World) {
+    private_mounts();
+    let pod = world.pod();
+    let (volume, outside) = (world.scratch("volume"), world.scratch("outside"));
+    fs::write(volume.join("file"), "").unwrap();
+    let up = Path::new("../../../../../../..").join(outside.strip_prefix("/").unwrap());
+    for target in [outside.as_path(), &up] {
+        let container = with_links(world.container(&pod, &["ls", "/evil/mnt"]), &[("evil", target)]);
+        let output = container.mount("bind", &volume, "/evil/mnt", &["rbind"]).run();
+        assert_eq!(output.stdout, "file\n");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made on the node");
+    }
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!table.contains(outside.to_str().unwrap()), "something was mounted on the node");
+}
+
+fn refuses_link(world: &World, name: &str) {
+    let pod = world.pod();
+    for target in ["/tmp", "/", "/nowhere"] {
+        let container = with_links(world.container(&pod, &["true"]), &[(name, Path::new(target))]);
+        let failure = container.create().err().unwrap();
+        assert_eq!((failure.step, failure.object), (Step::Mount, format!("/{name}")), "{target}");
+        assert!(failure.detail.contains("without symlinks"), "{}", failure.detail);
+    }
+}
+
+fn cve_2019_19921_proc_must_be_an_ordinary_directory(world: &World) {
+    refuses_link(world, "proc");
+    refuses_link(world, "sys");
+}
+
+fn cve_2026_41579_dev_must_be_an_ordinary_directory(world: &World) {
+    refuses_link(world, "dev");
+}
+
+fn cve_2019_16884_nothing_is_mounted_inside_proc_but_what_lxcfs_needs(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    fs::write(volume.join("file"), "covered\n").unwrap();
+    let refused = |destination: &str| {
+        let container =
+            with_links(world.container(&pod, &["true"]), &[("shortcut", Path::new("/proc/self"))]);
+        let container = container.mount("bind", volume.join("file"), destination, &["rbind"]);
+        container.create().err().unwrap_or_else(|| panic!("{destination} was allowed"))
+    };
+    assert!(refused("/proc/sys/kernel/hostname").detail.contains("inside /proc"));
+    assert!(refused("/shortcut/attr/current").detail.contains("inside /proc"));
+    let directory = world.container(&pod, &["true"]).mount("bind", &volume, "/proc", &["rbind"]);
+    assert!(directory.create().err().unwrap().detail.contains("only a procfs"));
+    let container = world.container(&pod, &["cat", "/proc/uptime"]);
+    let container = container.mount("bind", volume.join("file"), "/proc/uptime", &["rbind"]);
+    assert_eq!(container.run().stdout, "covered\n");
+}
+
+fn a_readonly_root_has_a_writable_dev_and_shm(world: &World) {
+    let pod = world.pod();
+    let script = "touch /x /tmp/x; touch /dev/shm/x /dev/mqueue/x /dev/x && echo fine";
+    let mut container = world.container(&pod, &["sh", "-c", script]);
+    container.rootfs.readonly = true;
+    let output = container.run();
+    assert_eq!(output.stdout, "fine\n", "{output:?}");
+    assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output:?}");
+}
+
+fn default_devices_and_links_are_there(world: &World) {
+    let pod = world.pod();
+    let script = "for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a' /dev/$d; done; \
+        for l in fd stdin stdout stderr core ptmx; do readlink /dev/$l; done; echo x >/dev/null; ls /dev/pts";
+    let output = world.container(&pod, &["sh", "-c", script]).run();
+    let expected = "/dev/null character special file 1:3 666\n/dev/zero character special file 1:5 666\n\
+        /dev/full character special file 1:7 666\n/dev/random character special file 1:8 666\n\
+        /dev/urandom character special file 1:9 666\n/dev/tty character special file 5:0 666\n\
+        /proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n/proc/kcore\npts/ptmx\nptmx\n";
+    assert_eq!(output.stdout, expected, "{output:?}");
+}
+
+fn extra_devices_have_their_mode_and_owner(world: &World) {
+    let pod = world.pod();
+    let devices = json!([
+        {"path": "/dev/deep/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600},
+    ]);
+    let container = world
+        .container(&pod, &["stat", "-c", "%t:%T %a %u:%g", "/dev/deep/fuse", "/dev/zero"])
+        .set(&["linux", "devices"], devices);
+    assert_eq!(container.run().stdout, "a:e5 640 7:8\n1:5 600 0:0\n");
+}
+
+fn masked_files_are_null_and_masked_directories_empty(world: &World) {
+    let pod = world.pod();
+    let script = "cat /etc/passwd; ls -A /data; touch /data/x; ls -A /link; stat -c '%t:%T' /proc/version";
+    let container = with_links(world.container(&pod, &["sh", "-c", script]), &[("link", Path::new("/root"))])
+        .set(&["linux", "maskedPaths"], json!(["/etc/passwd", "/data", "/link", "/proc/version", "/absent"]));
+    fs::create_dir(container.rootfs.upper.join("root")).unwrap();
+    fs::write(container.rootfs.upper.join("root/secret"), "").unwrap();
+    let output = container.run();
+    assert_eq!(output.stdout, "1:3\n", "{output:?}");
+    assert_eq!(output.stderr, "touch: /data/x: Read-only file system\n");
+}
+
+fn cve_2025_31133_a_fake_null_device_masks_nothing(world: &World) {
+    let pod = world.pod();
+    // The user's own /dev with a "null" that is a symlink to what should be written: never used for masking.
+    let dev = world.scratch("dev");
+    symlink("/proc/sys/kernel/core_pattern", dev.join("null")).unwrap();
+    let container = world
+        .container(&pod, &["sh", "-c", "stat -c '%F %t:%T' /proc/version; readlink /dev/null"])
+        .set(&["mounts"], json!([{"destination": "/proc", "type": "proc", "source": "proc", "options": []}]))
+        .mount("bind", &dev, "/dev", &["rbind"])
+        .set(&["linux", "maskedPaths"], json!(["/proc/version"]));
+    let output = container.run();
+    assert_eq!(output.stdout, "character special file 1:3\n/proc/sys/kernel/core_pattern\n", "{output:?}");
+}
+
+fn readonly_paths_are_read_only(world: &World) {
+    let pod = world.pod();
+    let container = world
+        .container(&pod, &["touch", "/tmp/test"])
+        .set(&["linux", "readonlyPaths"], json!(["/tmp", "/absent", "/proc/sys"]));
+    assert_eq!(container.run().stderr, "touch: /tmp/test: Read-only file system\n");
+}
+
+fn the_working_directory_is_made(world: &World) {
+    let pod = world.pod();
+    let container = world.container(&pod, &["pwd"]).set(&["process", "cwd"], json!("/work/deep"));
+    let upper = container.rootfs.upper.clone();
+    assert_eq!(container.run().stdout, "/work/deep\n");
+    assert!(upper.join("work/deep").is_dir());
+}
+
+fn a_container_sees_its_own_cgroups_read_only(world: &World) {
+    let pod = world.pod();
+    for own in [true, false] {
+        let script = "ls /sys/fs/cgroup | head -1; cat /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs \
+            2>/dev/null | grep -q . && echo processes; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x";
+        let mut container = world.container(&pod, &["sh", "-c", script]);
+        container.cgroup_namespace = own;
+        let output = container.run();
+        assert!(output.stdout.ends_with("processes\n"), "{output:?}");
+        assert!(output.stderr.lines().all(|line| line.ends_with("Read-only file system")), "{output:?}");
+    }
+}
+
+fn five_hundred_layers_can_be_stacked(world: &World) {
+    let pod = world.pod();
+    let mut container = world.container(&pod, &["sh", "-c", "ls /many | wc -l"]);
+    let base = world.dir.join("layers");
+    let names: Vec<_> = (0..498).map(|number| format!("many{number}-{}", std::process::id())).collect();
+    for (number, name) in names.iter().enumerate() {
+        fs::create_dir_all(base.join(name).join("many")).unwrap();
+        fs::write(base.join(name).join("many").join(number.to_string()), "").unwrap();
+    }
+    container.rootfs.lowers = names.iter().cloned().chain(["top".to_owned(), "base".to_owned()]).collect();
+    let output = container.run();
+    for name in names {
+        fs::remove_dir_all(base.join(name)).unwrap();
+    }
+    assert_eq!(output.stdout.trim(), "498", "{output:?}");
+}
+
+fn a_tmpfs_has_its_options_and_becomes_read_only_when_furnished(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    fs::write(volume.join("file"), "").unwrap();
+    let output = world
+        .container(&pod, &["sh", "-c", "stat -c %a /scratch; ls /scratch/in; touch /scratch/x"])
+        .mount("tmpfs", "tmpfs", "/scratch", &["ro", "size=4m", "mode=0711"])
+        .mount("bind", &volume, "/scratch/in", &["rbind"])
+        .run();
+    assert_eq!(output.stdout, "711\nfile\n");
+    assert_eq!(output.stderr, "touch: /scratch/x: Read-only file system\n");
+}

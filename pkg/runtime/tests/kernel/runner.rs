@@ -5,10 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use husk_sys::{clone, pidfd};
+use husk_sys::{
+    clone,
+    mount::{self, Change, Propagation},
+    namespace, pidfd,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
     process::Signal,
+    thread::UnshareFlags,
 };
 
 use crate::world::World;
@@ -60,9 +66,20 @@ pub fn main(cases: &[Case]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A mount namespace of the case's own, in which whatever is attached to any mount spreads: what a node under systemd
+/// looks like, and what would show a mount that leaks.
+fn shared_mounts() {
+    namespace::unshare(UnshareFlags::NEWNS).unwrap();
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    for propagation in [Propagation::Private, Propagation::Shared] {
+        mount::change(&root, true, Change::propagation(propagation)).unwrap();
+    }
+}
+
 fn passes((name, case): &Case, world: &World) -> bool {
     let child = clone::clone(clone::CloneOptions::default(), || {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        shared_mounts();
         case(world);
         clone::exit(0)
     })

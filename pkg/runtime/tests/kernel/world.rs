@@ -236,8 +236,18 @@ pub struct Container<'pod> {
 pub struct Running {
     pub child: Child,
     pub ready: Ready,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    /// Taken by [`Self::finish`].
+    streams: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Drop for Running {
+    /// A PID namespace's init cannot be reaped before what lives in it has been.
+    fn drop(&mut self) {
+        if self.streams.is_some() {
+            let _ = pidfd::signal(&self.child.pidfd, Signal::KILL);
+            let _ = pidfd::reap(&self.child.pidfd);
+        }
+    }
 }
 
 /// What became of a program.
@@ -279,6 +289,11 @@ impl Container<'_> {
 
     /// Clones it up to the gate.
     pub fn create(self) -> Result<Running, Failure> {
+        self.create_and(|_| ())
+    }
+
+    /// As [`Self::create`]; `then` gets the child's pid as soon as there is one.
+    pub fn create_and(self, then: impl FnOnce(u32)) -> Result<Running, Failure> {
         let (stdout, child_stdout) = pipe();
         let (stderr, child_stderr) = pipe();
         let spec: Spec = serde_json::from_value(self.spec).unwrap();
@@ -302,7 +317,9 @@ impl Container<'_> {
             cgroup: self.cgroup,
             stdio,
         };
-        ready(spawn_container(plan).unwrap(), stdout, stderr)
+        let child = spawn_container(plan).unwrap();
+        then(child.pid);
+        ready(child, stdout, stderr)
     }
 }
 
@@ -322,10 +339,16 @@ impl Running {
     }
 
     /// Reads the streams to their end and reaps it.
-    pub fn finish(self) -> Output {
-        let (stdout, stderr) = (read_all(self.stdout), read_all(self.stderr));
+    pub fn finish(mut self) -> Output {
+        let (stdout, stderr) = self.streams.take().unwrap();
+        let (stdout, stderr) = (read_all(stdout), read_all(stderr));
         let code = pidfd::reap(&self.child.pidfd).unwrap().code();
         Output { code, stdout, stderr }
+    }
+
+    /// Drops the handle without a word to the child.
+    pub fn abandon(mut self) {
+        self.streams = None;
     }
 
     /// Kills and reaps it.
@@ -368,7 +391,7 @@ pub fn run_exec(plan: ExecPlan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Outp
 /// Waits for the first report of a child.
 pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, Failure> {
     match report(&mut child) {
-        Report::Ready(ready) => Ok(Running { child, ready, stdout, stderr }),
+        Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)) }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();
             Err(failure)
@@ -430,4 +453,23 @@ pub fn someone(uid: u32) -> ResolvedUser {
 /// `Key: value` lines, as of /proc/self/status.
 pub fn fields(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key, value.trim())).collect()
+}
+
+/// Mounts of the caller's namespace. Only additions can be compared: whoever removes a mount point anywhere on the
+/// machine removes what lies on it from every namespace.
+#[derive(Debug, Clone)]
+pub struct MountTable(Vec<String>);
+
+impl MountTable {
+    /// As it is now.
+    pub fn now() -> Self {
+        Self(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(str::to_owned).collect())
+    }
+
+    /// Panics when something has been mounted since.
+    pub fn assert_nothing_new(&self) {
+        for line in Self::now().0 {
+            assert!(self.0.contains(&line), "a new mount on the node: {line}");
+        }
+    }
 }
