@@ -67,7 +67,8 @@ impl Network {
             Arc::new(Self { config, netlink, pool, embedded, cni, records, state: Mutex::default() });
         if let cni::Choice::Embedded = network.cni.choice() {
             // Its trouble, if any, is kept for the status.
-            let _ = network.embedded.ensure_ready().await;
+            let embedded = network.embedded.clone();
+            let _ = network.netlink.run(async move { embedded.ensure_ready().await }).await?;
         }
         network.follow_cni();
         Ok(network)
@@ -155,7 +156,7 @@ impl Network {
         let (this, request) = (self.clone(), request.clone());
         // Taken before the task starts: a teardown that is called after this was cancelled must find it locked.
         let alone = self.pod_lock(&request.id).lock_owned().await;
-        detached(async move {
+        let work = async move {
             let id = request.id.clone();
             let result = this.setup_alone(request).await;
             if result.is_err() {
@@ -163,8 +164,8 @@ impl Network {
             }
             drop(alone);
             result
-        })
-        .await
+        };
+        self.netlink.run(work).await?
     }
 
     /// Undoes the network of a pod, by those who made it and with the configuration of that time. Idempotent; an
@@ -175,15 +176,14 @@ impl Network {
     pub async fn teardown(self: &Arc<Self>, id: &PodSandboxId) -> Result<(), NetworkError> {
         let (this, id) = (self.clone(), id.clone());
         let alone = self.pod_lock(&id).lock_owned().await;
-        detached(async move {
+        let work = async move {
             let result = this.teardown_alone(&id).await;
-            if result.is_ok() {
-                this.forget(&id);
-            }
+            // Also after a failure: the pod is to go, so gc may go on where this stopped.
+            this.forget(&id);
             drop(alone);
             result
-        })
-        .await
+        };
+        self.netlink.run(work).await?
     }
 
     /// The network of a pod as it was set up, also by an earlier run of the daemon.
@@ -197,17 +197,25 @@ impl Network {
     /// Frees everything of pods that are neither in `valid` nor set up by this process: records, addresses, host
     /// ports, veths and pins. Never fails as a whole; what could not be freed is in the report.
     pub async fn gc(self: &Arc<Self>, valid: &HashSet<PodSandboxId>) -> GcReport {
+        let (this, valid) = (self.clone(), valid.clone());
+        match self.netlink.run(async move { this.gc_here(valid).await }).await {
+            Ok(report) => report,
+            Err(error) => GcReport { failures: vec![with_causes(&error)], ..GcReport::default() },
+        }
+    }
+
+    async fn gc_here(self: &Arc<Self>, valid: HashSet<PodSandboxId>) -> GcReport {
         let mut report = GcReport::default();
-        let live: HashSet<PodSandboxId> = valid.iter().chain(self.state().pods.keys()).cloned().collect();
+        let mut live = valid;
+        live.extend(self.state().pods.keys().cloned());
         self.gc_records(&live, &mut report).await;
 
-        let ids: HashSet<String> = live.iter().map(|id| id.as_str().to_owned()).collect();
-        match self.embedded.free_addresses(move |owner| !ids.contains(owner)).await {
+        let is_live = |owner: &str| owner.parse().is_ok_and(|id: PodSandboxId| live.contains(&id));
+        match self.embedded.free_addresses(|owner| !is_live(owner)) {
             Ok(freed) => report.addresses = freed.into_iter().map(|reservation| reservation.ip).collect(),
             Err(error) => report.failures.push(with_causes(&error)),
         }
-        let ids: Vec<PodSandboxId> = live.iter().cloned().collect();
-        match self.embedded.delete_links(&ids).await {
+        match self.embedded.delete_links(&live).await {
             Ok(deleted) => report.links = deleted,
             Err(error) => report.failures.push(with_causes(&error)),
         }
@@ -224,7 +232,8 @@ impl Network {
     /// # Errors
     /// What the kernel or nft said.
     pub async fn dismantle(&self) -> Result<(), NetworkError> {
-        self.embedded.dismantle().await
+        let embedded = self.embedded.clone();
+        self.netlink.run(async move { embedded.dismantle().await }).await?
     }
 
     /// Ends the background work and drops the pool. Pods keep their network.
@@ -260,8 +269,7 @@ impl Network {
             return Ok(());
         }
         // No record: a crash may have come between reservation and record.
-        let owner = id.as_str().to_owned();
-        self.embedded.free_addresses(move |found| found == owner).await?;
+        self.embedded.free_addresses(|owner| owner == id.as_str())?;
         Ok(())
     }
 
@@ -340,7 +348,8 @@ impl Network {
                 this.pool.set_flavor(flavor(&choice, &this.embedded));
                 if let cni::Choice::Embedded = choice {
                     // Its trouble, if any, is kept for the status.
-                    let _ = this.embedded.ensure_ready().await;
+                    let embedded = this.embedded.clone();
+                    let _ = this.netlink.run(async move { embedded.ensure_ready().await }).await;
                 }
             }
         });
@@ -375,11 +384,4 @@ fn flavor(choice: &cni::Choice, embedded: &Embedded) -> Flavor {
         cni::Choice::Embedded => Flavor::Embedded { ipv6: embedded.ipv6() },
         cni::Choice::Cni(_) | cni::Choice::Broken(_) => Flavor::Plain,
     }
-}
-
-/// Runs to the end even when the caller is cancelled.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
-) -> Result<T, NetworkError> {
-    tokio::spawn(work).await.map_err(|error| NetworkError::TaskLost(io::Error::other(error)))?
 }

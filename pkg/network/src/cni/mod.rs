@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     NetworkConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
-    embedded::{INTERFACE, blocking, with_causes},
+    embedded::{INTERFACE, with_causes},
     record::{Attachment, Record, Records},
 };
 
@@ -140,12 +140,12 @@ impl Cni {
         let attachment = CniAttachment { list: (*list).clone(), result: None };
         let mut record = Record { request, network: None, attachment: Attachment::Cni(attachment.clone()) };
         // Before the first plugin: after a crash DEL must know what to run.
-        write(records, &record).await?;
+        records.write(&record)?;
         match self.add(&list, &record.request).await {
             Ok((result, network)) => {
                 record.attachment = Attachment::Cni(CniAttachment { result: Some(result), ..attachment });
                 record.network = Some(network.clone());
-                write(records, &record).await?;
+                records.write(&record)?;
                 Ok(network)
             }
             Err(error) => {
@@ -181,8 +181,7 @@ impl Cni {
             let config = runtime::stdin(list, plugin, &capabilities, prev_result);
             self.runner.run(NetworkList::plugin_type(plugin), Verb::Del, &parameters, &config).await?;
         }
-        let (records, id) = (records.clone(), request.id.clone());
-        blocking(move || records.remove(&id)).await
+        records.remove(&request.id)
     }
 
     /// GC of the current network: plugins free what belongs to none of the recorded pods (since 1.1.0). All plugins
@@ -259,12 +258,11 @@ impl Cni {
 
     async fn reload(&self, dir: &Path) {
         let path = dir.to_owned();
-        let found = blocking(move || Ok(config::load_dir(&path))).await;
-        let choice = match found {
+        let choice = match tokio::task::spawn_blocking(move || config::load_dir(&path)).await {
             Ok(Found::Nothing) => Choice::Embedded,
             Ok(Found::Network(list)) => Choice::Cni(Arc::new(*list)),
             Ok(Found::Invalid(reason)) => Choice::Broken(reason),
-            Err(error) => Choice::Broken(with_causes(&error)),
+            Err(error) => Choice::Broken(error.to_string()),
         };
         self.choice.send_if_modified(|current| {
             if *current == choice {
@@ -328,9 +326,4 @@ fn parameters(request: &PodNetworkRequest, netns: OsString) -> Parameters {
         interface: Some(INTERFACE.to_owned()),
         args: Some(runtime::args(request)),
     }
-}
-
-async fn write(records: &Records, record: &Record) -> Result<(), NetworkError> {
-    let (records, record) = (records.clone(), record.clone());
-    blocking(move || records.write(&record)).await
 }

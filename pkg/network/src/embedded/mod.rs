@@ -1,6 +1,8 @@
 //! The embedded network: a bridge, veth pairs, reserved addresses, masquerade and host ports, all in-process over
 //! netlink (host ports: one nft transaction, for pods that have any).
 //!
+//! Everything here runs on the network thread (netlink.rs).
+//!
 //! Teardown never deletes a link on its way: RTM_DELLINK of a bridged veth holds RTNL for 16 ms. The pair dies with
 //! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
 
@@ -9,7 +11,7 @@ mod hostports;
 mod nft;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +19,6 @@ use std::{
 };
 
 use husk_model::PodSandboxId;
-use ipnet::IpNet;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -133,8 +134,7 @@ impl Embedded {
     }
 
     async fn make_ready(&self) -> Result<(Bridge, Option<String>), NetworkError> {
-        let made = bridge::ensure(self.netlink.host(), self.config.clone());
-        let bridge = self.netlink.run(made).await??;
+        let bridge = bridge::ensure(self.netlink.host(), self.config.clone()).await?;
         // Without nft pods still reach each other and the node; that is worth more than refusing them all.
         let table = self.host_ports.lock().await.load_table(&self.config).await;
         let trouble = match table {
@@ -144,21 +144,17 @@ impl Embedded {
                 with_causes(&error)
             )),
         };
-        let (name, ipv6, with_table) = (self.config.name.clone(), self.ipv6(), trouble.is_none());
-        blocking(move || {
-            sysctl::set("ipv4/ip_forward", "1")?;
-            // A pod must not become the node's router by sending advertisements (CVE-2020-13401).
-            sysctl::set_if_known(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-            if ipv6 {
-                sysctl::set("ipv6/conf/all/forwarding", "1")?;
-            }
-            if with_table {
-                // For 127.0.0.1:hostPort. Only with the table, whose `from_bridge` chain makes it safe.
-                sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-            }
-            Ok(())
-        })
-        .await?;
+        sysctl::set("ipv4/ip_forward", "1")?;
+        let name = &self.config.name;
+        // A pod must not become the node's router by sending advertisements (CVE-2020-13401).
+        sysctl::set_if_known(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+        if self.ipv6() {
+            sysctl::set("ipv6/conf/all/forwarding", "1")?;
+        }
+        if trouble.is_none() {
+            // For 127.0.0.1:hostPort. Only with the table, whose `from_bridge` chain makes it safe.
+            sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+        }
         Ok((bridge, trouble))
     }
 
@@ -170,18 +166,14 @@ impl Embedded {
     ) -> Result<PodNetwork, NetworkError> {
         self.ensure_ready().await?;
         if !prepared.hardened {
-            let (ns, ipv6) = (prepared.ns.clone(), self.ipv6());
-            let failed = NetworkError::netns("enter", request.netns.clone());
-            blocking(move || {
-                husk_sys::netns::with(ns.as_fd(), || sysctl::harden_pod(ipv6)).map_err(failed)?
-            })
-            .await?;
+            husk_sys::netns::with(prepared.ns.as_fd(), || sysctl::harden_pod(self.ipv6()))
+                .map_err(NetworkError::netns("enter", &request.netns))??;
         }
         let id = request.id.clone();
-        let attachment = match self.reserve(request.clone()).await {
+        let attachment = match self.reserve(request.clone()) {
             Err(NetworkError::Exhausted { .. }) if !self.state().draining.is_empty() => {
                 self.drain_now().await?;
-                self.reserve(request).await?
+                self.reserve(request)?
             }
             other => other?,
         };
@@ -209,12 +201,8 @@ impl Embedded {
         }
         let veth = veth_name(id);
         self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
-        let (this, owner, ips) = (self.clone(), id.clone(), attachment.ips.clone());
-        blocking(move || {
-            this.ipam.release(owner.as_str(), &ips)?;
-            this.records.remove(&owner)
-        })
-        .await?;
+        self.ipam.release(id.as_str(), &attachment.ips)?;
+        self.records.remove(id)?;
         let this = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(HOLD).await;
@@ -227,36 +215,34 @@ impl Embedded {
     }
 
     /// Frees reservations whose owner `stale` names.
-    pub(crate) async fn free_addresses(
-        self: &Arc<Self>,
-        stale: impl Fn(&str) -> bool + Send + 'static,
+    pub(crate) fn free_addresses(
+        &self,
+        stale: impl Fn(&str) -> bool,
     ) -> Result<Vec<Reservation>, NetworkError> {
-        let this = self.clone();
-        blocking(move || this.ipam.release_if(stale)).await
+        self.ipam.release_if(stale)
     }
 
     /// Deletes ports of the bridge that are ours by name and not those of `live` pods. Returns their names.
-    pub(crate) async fn delete_links(&self, live: &[PodSandboxId]) -> Result<Vec<String>, NetworkError> {
-        let live: Vec<String> = live.iter().map(veth_name).collect();
-        let (host, name) = (self.netlink.host(), self.config.name.clone());
-        let work = async move {
-            let links = netlink::links(&host).await?;
-            let Some(bridge) = links.iter().find(|link| link.name == name).map(|link| link.index) else {
-                return Ok(Vec::new());
-            };
-            let mut deleted = Vec::new();
-            for link in links {
-                if link.master == Some(bridge) && is_veth_name(&link.name) && !live.contains(&link.name) {
-                    netlink::delete(&host, link.index).await?;
-                    deleted.push(link.name);
-                }
-            }
-            Ok(deleted)
+    pub(crate) async fn delete_links(
+        &self,
+        live: &HashSet<PodSandboxId>,
+    ) -> Result<Vec<String>, NetworkError> {
+        let live: HashSet<String> = live.iter().map(veth_name).collect();
+        let host = self.netlink.host();
+        let failed = || NetworkError::netlink("delete stale ports of", &self.config.name);
+        let links = netlink::links(&host).await.map_err(failed())?;
+        let Some(bridge) = links.iter().find(|link| link.name == self.config.name) else {
+            return Ok(Vec::new());
         };
-        self.netlink
-            .run(work)
-            .await?
-            .map_err(NetworkError::netlink("delete stale ports of", &self.config.name))
+        let bridge = Some(bridge.index);
+        let mut deleted = Vec::new();
+        for link in links {
+            if link.master == bridge && is_veth_name(&link.name) && !live.contains(&link.name) {
+                netlink::delete(&host, link.index).await.map_err(failed())?;
+                deleted.push(link.name);
+            }
+        }
+        Ok(deleted)
     }
 
     /// Deletes the bridge and the table. For a daemon that leaves for good: pods lose their network.
@@ -279,18 +265,14 @@ impl Embedded {
     }
 
     /// Reserves the addresses and writes the record: the first traces a pod leaves.
-    async fn reserve(self: &Arc<Self>, request: PodNetworkRequest) -> Result<BridgeAttachment, NetworkError> {
-        let this = self.clone();
-        blocking(move || {
-            let id = request.id.clone();
-            let ips =
-                this.ipam.reserve(id.as_str(), INTERFACE, |ip| this.state().draining.contains_key(&ip))?;
-            this.record(request, &ips).inspect_err(|_| {
-                // The reservation carries the pod's id; if it cannot be given back now, gc will.
-                let _ = this.ipam.release(id.as_str(), &ips);
-            })
+    fn reserve(&self, request: PodNetworkRequest) -> Result<BridgeAttachment, NetworkError> {
+        let id = request.id.clone();
+        let held = |ip| self.state().draining.contains_key(&ip);
+        let ips = self.ipam.reserve(id.as_str(), INTERFACE, held)?;
+        self.record(request, &ips).inspect_err(|_| {
+            // The reservation carries the pod's id; if it cannot be given back now, gc will.
+            let _ = self.ipam.release(id.as_str(), &ips);
         })
-        .await
     }
 
     fn record(&self, request: PodNetworkRequest, ips: &[IpAddr]) -> Result<BridgeAttachment, NetworkError> {
@@ -313,23 +295,19 @@ impl Embedded {
     ) -> Result<(), NetworkError> {
         let veth = veth_name(id);
         self.plug(&veth, &attachment.ips, prepared.ns).await?;
-        let addresses: Vec<(IpNet, IpAddr)> = self
-            .config
-            .subnets()
-            .zip(&attachment.ips)
-            .map(|(subnet, ip)| (bridge::with_prefix(*ip, subnet), crate::ipam::gateway(subnet)))
-            .collect();
-        let inside = prepared.inside;
-        let configure = async move {
-            let index = netlink::link(&inside, INTERFACE).await?.ok_or(Errno::NODEV)?.index;
-            netlink::set_up(&inside, index).await?;
-            for (address, gateway) in addresses {
-                netlink::add_address(&inside, index, address).await?;
-                netlink::add_default_route(&inside, index, gateway).await?;
-            }
-            Ok(())
+        let inside = &prepared.inside;
+        let failed = || NetworkError::netlink("configure eth0 behind", &veth);
+        let index = match netlink::link(inside, INTERFACE).await.map_err(failed())? {
+            Some(link) => link.index,
+            None => return Err(failed()(Errno::NODEV.into())),
         };
-        self.netlink.run(configure).await?.map_err(NetworkError::netlink("configure eth0 behind", veth))?;
+        netlink::set_up(inside, index).await.map_err(failed())?;
+        for (subnet, ip) in self.config.subnets().zip(&attachment.ips) {
+            let address = bridge::with_prefix(*ip, subnet);
+            netlink::add_address(inside, index, address).await.map_err(failed())?;
+            let gateway = crate::ipam::gateway(subnet);
+            netlink::add_default_route(inside, index, gateway).await.map_err(failed())?;
+        }
         if !attachment.mappings.is_empty() {
             self.host_ports.lock().await.add(&self.config, id, &attachment.mappings).await?;
         }
@@ -354,9 +332,7 @@ impl Embedded {
                 peer_mac: ips.first().copied().map(mac).unwrap_or_default(),
                 mtu: bridge.mtu,
             };
-            let (host, ns) = (self.netlink.host(), ns.clone());
-            let added = self.netlink.run(async move { netlink::add_veth(&host, veth, ns).await }).await?;
-            let error = match added {
+            let error = match netlink::add_veth(&self.netlink.host(), veth, ns.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -371,14 +347,12 @@ impl Embedded {
     }
 
     async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
-        let (host, link) = (self.netlink.host(), name.to_owned());
-        let work = async move {
-            match netlink::link(&host, &link).await? {
-                Some(link) => netlink::delete(&host, link.index).await,
-                None => Ok(()),
-            }
-        };
-        self.netlink.run(work).await?.map_err(NetworkError::netlink("delete the veth", name))
+        let host = self.netlink.host();
+        let failed = || NetworkError::netlink("delete the link", name);
+        match netlink::link(&host, name).await.map_err(failed())? {
+            Some(link) => netlink::delete(&host, link.index).await.map_err(failed()),
+            None => Ok(()),
+        }
     }
 
     /// Ends the hold on a pod's addresses. Its veth is normally gone with its namespace by now.
@@ -390,7 +364,7 @@ impl Embedded {
 
     /// Ends all holds at once: the subnet is full but for them.
     async fn drain_now(&self) -> Result<(), NetworkError> {
-        let veths: std::collections::HashSet<String> = self.state().draining.values().cloned().collect();
+        let veths: HashSet<String> = self.state().draining.values().cloned().collect();
         for veth in veths {
             self.end_of_hold(&veth).await?;
         }
@@ -435,13 +409,4 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Runs file work where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
-) -> Result<T, NetworkError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| NetworkError::TaskLost(std::io::Error::other(error)))?
 }

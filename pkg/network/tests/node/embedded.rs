@@ -1,10 +1,8 @@
 //! The embedded network in a real kernel, on a node of its own.
 
-mod common;
-
 use std::{collections::HashSet, net::SocketAddr};
 
-use common::{Node, call, eventually, host_port, on_a_node, output, run};
+use crate::common::{Node, Pod, call, eventually, host_port, on_a_node, output, run};
 use husk_model::{Classify, Kind, PodSandboxId};
 use husk_network::{Network, NetworkError, Provider};
 
@@ -217,7 +215,7 @@ fn many_pods_at_once_all_get_their_own() {
             });
         }
         let pods = tasks.join_all().await;
-        let ips: HashSet<_> = pods.iter().map(common::Pod::ip).collect();
+        let ips: HashSet<_> = pods.iter().map(Pod::ip).collect();
         assert_eq!((ips.len(), node.elements(), node.veths()), (24, 6, 24));
         let mut tasks = tokio::task::JoinSet::new();
         for pod in pods {

@@ -1,0 +1,7 @@
+//! The network in a real kernel: each test has a node of its own (common.rs) and needs root.
+#![forbid(unsafe_code)]
+
+mod cni;
+mod common;
+mod embedded;
+mod reference_plugins;
