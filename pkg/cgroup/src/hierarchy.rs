@@ -103,7 +103,7 @@ impl Hierarchy {
         Self::from_mounts(mounts)
     }
 
-    fn from_mounts(found: Vec<CgroupMount>) -> Result<Self> {
+    pub(crate) fn from_mounts(found: Vec<CgroupMount>) -> Result<Self> {
         let mut inner = Inner {
             version: Version::V1,
             mounts: Vec::new(),

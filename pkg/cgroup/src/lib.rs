@@ -22,6 +22,8 @@ mod error;
 mod freeze;
 mod hierarchy;
 mod kill;
+#[cfg(test)]
+mod layouts;
 mod limits;
 mod mountinfo;
 mod path;

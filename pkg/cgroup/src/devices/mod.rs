@@ -11,6 +11,8 @@ use rustix::io::Errno;
 
 use crate::{Cgroup, Controller, Error, Result, dir};
 
+#[cfg(test)]
+pub(crate) use rules::parse;
 use rules::{ListState, Rule};
 
 impl Cgroup {
@@ -61,7 +63,7 @@ impl Cgroup {
     }
 
     /// v2: one program per group. The new one is in force before the old one goes.
-    fn device_program(&self, mount: usize, rules: &[Rule]) -> Result<()> {
+    pub(crate) fn device_program(&self, mount: usize, rules: &[Rule]) -> Result<()> {
         let member = self.member(mount).ok_or_else(|| Error::NotFound { path: self.path.to_string() })?;
         let fail =
             |source| Error::DeviceProgram { path: self.hierarchy.full_path(mount, &self.path), source };

@@ -1,0 +1,275 @@
+//! Tests of the layouts this node does not have: pure v1 without the v2 tree, and v2 on a tree of plain files.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::{
+    Cgroup, CgroupPath, Controller, Hierarchy, Version,
+    mountinfo::{self, CgroupMount, MountKind},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn resources(json: &str) -> LinuxResources {
+    serde_json::from_str(json).unwrap()
+}
+
+// === pure v1, in the kernel ===
+
+/// The node's v1 hierarchies alone, and a group in them.
+fn v1_only(name: &str) -> Option<(Hierarchy, Cgroup)> {
+    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
+    let v1: Vec<_> = mounts.into_iter().filter(|mount| mount.kind != MountKind::V2).collect();
+    if v1.is_empty() || !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root and v1 hierarchies");
+        return None;
+    }
+    let hierarchy = Hierarchy::from_mounts(v1).unwrap();
+    assert_eq!(hierarchy.version(), Version::V1);
+    let path = CgroupPath::parse(&format!("/husk-test-{name}-{}", std::process::id())).unwrap();
+    let group = hierarchy.create(&path).unwrap();
+    Some((hierarchy, group))
+}
+
+fn run_in(group: &Cgroup, script: &str) -> Child {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", &format!("read go; {script}")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for procs in group.join_fds().unwrap() {
+        fs::File::from(procs).write_all(child.id().to_string().as_bytes()).unwrap();
+    }
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    child
+}
+
+#[test]
+fn without_a_v2_tree_the_freezer_and_signals_kill_a_forking_group() {
+    let Some((hierarchy, group)) = v1_only("v1kill") else { return };
+    assert!(hierarchy.has(Controller::Freezer));
+    assert!(group.unified_dir().is_none());
+    group.apply(&resources(r#"{"pids":{"limit":50}}"#)).unwrap();
+    // Forks as fast as it can.
+    let mut child = run_in(&group, "f() { f | f & }; f 2>/dev/null; while :; do f 2>/dev/null; done");
+    let sub = group.sub("exec").unwrap();
+    let mut other = run_in(&sub, "exec sleep 1000");
+    sub.kill().unwrap();
+    other.wait().unwrap();
+    sub.wait_empty(PATIENCE).unwrap();
+    assert!(group.is_populated().unwrap());
+    group.kill().unwrap();
+    child.wait().unwrap();
+    group.wait_empty(PATIENCE).unwrap();
+    assert_eq!(group.pids().unwrap(), [0; 0]);
+    group.remove().unwrap();
+    assert!(hierarchy.open(group.path()).is_err());
+}
+
+#[test]
+fn without_a_v2_tree_freezing_uses_the_v1_freezer() {
+    let Some((_, group)) = v1_only("v1freeze") else { return };
+    let mut child = run_in(&group, "while :; do :; done");
+    group.freeze().unwrap();
+    assert_eq!(
+        group.read_opt(group.hierarchy.tracking(), "freezer.state").unwrap().unwrap().trim(),
+        "FROZEN"
+    );
+    group.thaw().unwrap();
+    group.kill().unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+}
+
+#[test]
+fn without_a_v2_tree_unified_keys_are_refused_and_swap_limits_hold() {
+    let Some((_, group)) = v1_only("v1unified") else { return };
+    assert!(group.apply(&resources(r#"{"unified":{"memory.high":"1"}}"#)).is_err());
+    group.apply(&resources(r#"{"memory":{"limit":1048576,"swap":2097152}}"#)).unwrap();
+    let memory = group.stats().unwrap().memory.unwrap();
+    assert_eq!((memory.limit, memory.swap_limit), (Some(1 << 20), Some(1 << 20)));
+    assert_eq!(group.stats().unwrap().pressure.cpu, None);
+    group.remove().unwrap();
+}
+
+// === device programs, in the kernel's v2 tree ===
+
+#[test]
+fn a_device_program_is_attached_replaced_and_enforced() {
+    let hierarchy = match Hierarchy::detect() {
+        Ok(hierarchy) if hierarchy.unified().is_some() && rustix::process::geteuid().is_root() => hierarchy,
+        _ => {
+            eprintln!("SKIPPED: needs root and a v2 tree");
+            return;
+        }
+    };
+    let mount = hierarchy.unified().unwrap();
+    let path = CgroupPath::parse(&format!("/husk-test-bpf-{}", std::process::id())).unwrap();
+    let group = hierarchy.create(&path).unwrap();
+    let apply = |json: &str| {
+        let rules = crate::devices::parse(resources(json).devices().as_ref().unwrap()).unwrap();
+        group.device_program(mount, &rules).unwrap();
+        husk_sys::bpf::cgroup_device_programs(group.unified_dir().unwrap()).unwrap().len()
+    };
+    let probe = || {
+        run_in(&group, "( : >/dev/null ) 2>&- || exit 11; ( : >/dev/zero ) 2>&- || exit 12; exit 13")
+            .wait()
+            .unwrap()
+            .code()
+    };
+    // Nothing to forbid, no program.
+    assert_eq!(apply(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#), 0);
+    let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}"#;
+    assert_eq!(apply(&format!(r#"{{"devices":[{{"allow":false,"access":"rwm"}},{null}]}}"#)), 1);
+    assert_eq!(probe(), Some(12));
+    let zero = r#"{"allow":true,"type":"c","major":1,"minor":5,"access":"rwm"}"#;
+    assert_eq!(apply(&format!(r#"{{"devices":[{{"allow":false,"access":"rwm"}},{null},{zero}]}}"#)), 1);
+    assert_eq!(probe(), Some(13));
+    assert_eq!(apply(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#), 1);
+    assert_eq!(probe(), Some(11));
+    group.remove().unwrap();
+}
+
+// === v2, on plain files ===
+
+/// A directory that looks like a v2 tree with a delegated group, and that group.
+fn v2_files(controllers: &str) -> (tempfile::TempDir, Cgroup) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    fs::write(root.join("cgroup.controllers"), controllers).unwrap();
+    fs::write(root.join("cgroup.subtree_control"), "").unwrap();
+    fs::create_dir(root.join("pod")).unwrap();
+    fs::write(root.join("pod/cgroup.subtree_control"), controllers).unwrap();
+    fs::create_dir(root.join("pod/c1")).unwrap();
+    for file in [
+        "cpu.weight",
+        "cpu.max",
+        "cpu.max.burst",
+        "memory.max",
+        "memory.low",
+        "memory.swap.max",
+        "memory.high",
+        "memory.events",
+        "pids.max",
+        "io.weight",
+        "io.max",
+        "cpuset.cpus",
+        "hugetlb.2MB.max",
+    ] {
+        fs::write(root.join("pod/c1").join(file), "").unwrap();
+    }
+    let mount = CgroupMount { point: root.to_owned(), root: "/".into(), kind: MountKind::V2 };
+    let hierarchy = Hierarchy::from_mounts(vec![mount]).unwrap();
+    assert_eq!(hierarchy.version(), Version::V2);
+    let group = hierarchy.create(&CgroupPath::parse("/pod/c1").unwrap()).unwrap();
+    (dir, group)
+}
+
+fn file(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join("pod/c1").join(name)).unwrap()
+}
+
+/// Plain files keep the tail of a longer former value, which kernel files do not.
+fn set(dir: &Path, name: &str, value: &str) {
+    fs::write(dir.join("pod/c1").join(name), value).unwrap();
+}
+
+const ALL: &str = "cpuset cpu io memory hugetlb pids rdma misc";
+
+#[test]
+fn v2_limits_are_converted_from_their_v1_form() {
+    let (dir, group) = v2_files(ALL);
+    let degraded = group
+        .apply(&resources(
+            r#"{"memory":{"limit":1000,"swap":1500,"reservation":500},"pids":{"limit":7},
+                "cpu":{"shares":1024,"quota":50000,"period":100000,"cpus":"0-1"},
+                "blockIO":{"weight":100,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":4096}]},
+                "hugepageLimits":[{"pageSize":"2MB","limit":4194304}],
+                "unified":{"memory.high":"900"}}"#,
+        ))
+        .unwrap();
+    assert!(degraded.is_empty(), "{degraded:?}");
+    for (name, want) in [
+        ("memory.max", "1000"),
+        ("memory.swap.max", "500"),
+        ("memory.low", "500"),
+        ("memory.high", "900"),
+        ("pids.max", "7"),
+        ("cpu.weight", "100"),
+        ("cpu.max", "50000 100000"),
+        ("cpuset.cpus", "0-1"),
+        ("io.weight", "910"),
+        ("io.max", "8:0 rbps=4096"),
+        ("hugetlb.2MB.max", "4194304"),
+    ] {
+        assert_eq!(file(dir.path(), name), want, "{name}");
+    }
+}
+
+#[test]
+fn on_v2_what_is_not_asked_for_stays() {
+    let (dir, group) = v2_files(ALL);
+    set(dir.path(), "cpu.max", "70000 90000\n");
+    group.apply(&resources(r#"{"cpu":{"quota":45000}}"#)).unwrap();
+    assert!(file(dir.path(), "cpu.max").starts_with("45000 90000"));
+    set(dir.path(), "cpu.max", "max 100000\n");
+    group.apply(&resources(r#"{"cpu":{"period":50000}}"#)).unwrap();
+    assert!(file(dir.path(), "cpu.max").starts_with("max 50000"));
+    // Swap alone counts from the limit in force, and below it is refused.
+    set(dir.path(), "memory.max", "1000\n");
+    group.apply(&resources(r#"{"memory":{"swap":1200}}"#)).unwrap();
+    assert_eq!(file(dir.path(), "memory.swap.max"), "200");
+    assert!(group.apply(&resources(r#"{"memory":{"swap":900}}"#)).is_err());
+    set(dir.path(), "memory.swap.max", "");
+    group.apply(&resources(r#"{"memory":{"limit":-1}}"#)).unwrap();
+    assert_eq!(file(dir.path(), "memory.swap.max"), "max");
+}
+
+#[test]
+fn on_v2_controllers_are_enabled_on_the_way_down_only() {
+    let (dir, group) = v2_files("cpu memory");
+    // The root had none on; the pod had them all.
+    let root = fs::read_to_string(dir.path().join("cgroup.subtree_control")).unwrap();
+    assert_eq!(root, "", "an existing child needs nothing enabled");
+    let c2 = CgroupPath::parse("/other/c2").unwrap();
+    let other = group.hierarchy().create(&c2);
+    assert_eq!(fs::read_to_string(dir.path().join("cgroup.subtree_control")).unwrap(), "+cpu +memory");
+    // A plain directory has no control files, so the next level fails as a whole, and what was made is removed.
+    assert!(other.is_err());
+    assert!(!dir.path().join("other").exists());
+}
+
+#[test]
+fn a_hard_limit_without_its_controller_is_an_error_and_a_soft_one_degrades() {
+    let (_dir, group) = v2_files("cpu");
+    for hard in [
+        r#"{"memory":{"limit":1000}}"#,
+        r#"{"pids":{"limit":5}}"#,
+        r#"{"cpu":{"cpus":"0"}}"#,
+        r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1}]}}"#,
+    ] {
+        assert!(group.apply(&resources(hard)).is_err(), "{hard}");
+    }
+    for soft in [
+        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
+        r#"{"blockIO":{"weight":100}}"#,
+        r#"{"memory":{"swappiness":10}}"#,
+        r#"{"network":{"classID":5}}"#,
+    ] {
+        assert_eq!(group.apply(&resources(soft)).unwrap().len(), 1, "{soft}");
+    }
+}
+
+#[test]
+fn v2_oom_kills_come_from_the_events_of_the_group() {
+    let (dir, group) = v2_files(ALL);
+    set(dir.path(), "memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n");
+    assert_eq!(group.oom_kills().unwrap(), 2);
+}
