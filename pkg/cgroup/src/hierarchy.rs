@@ -261,29 +261,25 @@ impl Hierarchy {
         made: &mut Vec<(usize, CgroupPath)>,
     ) -> Result<OwnedFd> {
         let mount = &self.mounts()[index];
-        let open_error =
-            |errno: Errno| Error::OpenDir { path: self.full_path(index, path), source: errno.into() };
-        match dir::open_dir(&mount.root, path.relative()) {
-            Ok(dir) => {
-                self.prepare(index, path, &dir)?;
-                return Ok(dir);
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(open_error(errno)),
-        }
+        let open_error = |errno: Errno| Error::OpenDir { path: self.full_path(index, path), source: errno.into() };
         let Some(parent) = path.parent() else {
-            return Err(open_error(Errno::NOENT));
+            return dir::open_dir(&mount.root, path.relative()).map_err(open_error);
         };
-        let above = self.make(index, &parent, made)?;
-        if let Err(source) = self.enable_below(index, &parent, &above) {
-            return Err(Error::Write {
-                path: self.full_path(index, &parent).join("cgroup.subtree_control"),
-                value: "+controllers".into(),
-                source,
-            });
-        }
+        // The usual case is a new group below one that exists, so its parent is looked for first.
+        let above = match dir::open_dir(&mount.root, parent.relative()) {
+            Ok(above) => above,
+            Err(Errno::NOENT) => self.make(index, &parent, made)?,
+            Err(errno) => return Err(open_error(errno)),
+        };
         match fs::mkdirat(&above, path.name(), Mode::from(0o755)) {
-            Ok(()) => made.push((index, path.clone())),
+            Ok(()) => {
+                made.push((index, path.clone()));
+                self.enable_below(index, &parent, &above).map_err(|source| Error::Write {
+                    path: self.full_path(index, &parent).join("cgroup.subtree_control"),
+                    value: "+controllers".into(),
+                    source,
+                })?;
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => {
                 return Err(Error::CreateDir { path: self.full_path(index, path), source: errno.into() });

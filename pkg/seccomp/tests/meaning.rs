@@ -142,7 +142,7 @@ fn default_with(capabilities: &[&str], family: Family) -> husk_seccomp::Program 
 fn the_default_profile_is_small() {
     for family in [Family::X86, Family::Arm] {
         let program = default_with(&["CHOWN"], family);
-        assert!(program.len() < 900, "{family:?}: {}", program.len());
+        assert!(program.len() < 300, "{family:?}: {}", program.len());
         assert_eq!(program.unknown(), [""; 0]);
     }
 }
@@ -160,13 +160,19 @@ fn a_denied_call_is_eperm_and_a_newer_one_enosys() {
         (467, ENOSYS), // open_tree_attr
         (9999, ENOSYS),
         (u32::MAX, EPERM),
-        (X32_BIT | 520, ALLOW), // execve of x32
-        (X32_BIT | 59, EPERM),
-        (X32_BIT | 9999, ENOSYS),
+        (X32_BIT | 520, KILL_PROCESS), // execve of x32
     ] {
         assert_eq!(decide(&program, &Call::new(X86_64, nr)), want, "{nr}");
     }
     assert_eq!(decide(&program, &Call::new(I386, 11)), ALLOW);
+    // A profile that lists x32 gets it.
+    let context = Context::of(Family::X86, ["CHOWN"], "6.1");
+    let mut with_x32 = runtime_default(&context).unwrap();
+    with_x32.set_architectures(Some(vec![Arch::ScmpArchX32]));
+    let program = compile_for(&with_x32, Family::X86).unwrap();
+    for (nr, want) in [(59, ALLOW), (X32_BIT | 520, ALLOW), (X32_BIT | 59, EPERM), (X32_BIT | 9999, ENOSYS)] {
+        assert_eq!(decide(&program, &Call::new(X86_64, nr)), want, "{nr:x}");
+    }
     assert_eq!(decide(&program, &Call::new(AARCH64, 63)), KILL_PROCESS);
     let arm = default_with(&["CHOWN"], Family::Arm);
     assert_eq!(decide(&arm, &Call::new(AARCH64, 63)), ALLOW);
@@ -250,4 +256,33 @@ fn a_profile_too_long_for_the_kernel_is_refused() {
     let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{}]}}"#, rules.join(","));
     let profile = parse(json.as_bytes(), &Context::of(Family::X86, [""; 0], "6.1")).unwrap();
     assert!(matches!(compile_for(&profile, Family::X86), Err(husk_seccomp::Error::TooLong(_))));
+}
+
+#[test]
+fn jumps_over_more_than_their_eight_bits_reach_their_targets() {
+    let rules: Vec<String> = CALLS
+        .iter()
+        .flat_map(|(name, ..)| {
+            (0..45).map(move |n| {
+                format!(
+                    r#"{{"names":["{name}"],"action":"SCMP_ACT_ERRNO","errnoRet":{n},"args":[
+                        {{"index":0,"value":{n},"op":"SCMP_CMP_EQ"}},{{"index":1,"value":{n},"op":"SCMP_CMP_GE"}}]}}"#
+                )
+            })
+        })
+        .collect();
+    let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{}]}}"#, rules.join(","));
+    let profile = parse(json.as_bytes(), &Context::of(Family::X86, [""; 0], "6.1")).unwrap();
+    let program = compile_for(&profile, Family::X86).unwrap();
+    assert!(program.len() > 2500, "{}", program.len());
+    for (name, nr, _) in CALLS {
+        for value in 0..50 {
+            for second in [0, value, 100] {
+                let call = Call { args: [value, second, 0, 0, 0, 0], ..Call::new(X86_64, nr) };
+                assert_eq!(decide(&program, &call), meaning(&profile, name, &call), "{call:x?}");
+            }
+        }
+    }
+    assert_eq!(decide(&program, &Call::new(X86_64, 59)), ALLOW);
+    assert_eq!(decide(&program, &Call::new(I386, 3)), KILL_PROCESS);
 }

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator};
 
-use super::insn::Insn;
+use super::insn::{Builder, Compare, Target};
 use crate::{Error, Result};
 
 /// `seccomp_data.args`; each is a little-endian u64 on the architectures husk knows.
@@ -51,53 +51,52 @@ impl Condition {
         Ok(Self { index, op })
     }
 
-    /// Code that falls through when the condition holds, and otherwise jumps over `rest` more instructions.
-    pub(super) fn emit(&self, is_64bit: bool, rest: u8) -> Vec<Insn> {
-        let low = Insn::load(ARGS + 8 * self.index);
-        let high = Insn::load(ARGS + 8 * self.index + 4);
-        let half = |value: u64| ((value >> 32) as u32, value as u32);
-        let mut code = Vec::with_capacity(6);
-        // What follows the high half until the condition ends; the last comparison of the low half has `rest` behind.
-        let (vh, vl) = match self.op {
-            Op::Ne(v) | Op::Lt(v) | Op::Le(v) | Op::Eq(v) | Op::Ge(v) | Op::Gt(v) => half(v),
-            Op::Masked { value, .. } => half(value),
+    /// Places code that goes to `yes` when the condition holds and to `no` otherwise.
+    pub(super) fn emit(&self, is_64bit: bool, builder: &mut Builder, yes: Target, no: Target) -> Target {
+        use Compare::{AtLeast, Equal, Greater};
+        let (high, low) = match self.op {
+            Op::Ne(v) | Op::Lt(v) | Op::Le(v) | Op::Eq(v) | Op::Ge(v) | Op::Gt(v) => halves(v),
+            Op::Masked { value, .. } => halves(value),
         };
-        if is_64bit {
-            match self.op {
-                Op::Eq(_) => code.extend([high, Insn::equal(vh, 0, rest + 2)]),
-                // Another high half is a match already: over the two of the low half.
-                Op::Ne(_) => code.extend([high, Insn::equal(vh, 0, 2)]),
-                Op::Gt(_) | Op::Ge(_) => {
-                    code.extend([high, Insn::greater(vh, 3, 0), Insn::equal(vh, 0, rest + 2)]);
-                }
-                Op::Lt(_) | Op::Le(_) => {
-                    code.extend([high, Insn::greater(vh, rest + 3, 0), Insn::equal(vh, 0, 2)]);
-                }
-                Op::Masked { mask, .. } => {
-                    let (mask_high, mask_low) = half(mask);
-                    let low_len = if mask_low == u32::MAX { 2 } else { 3 };
-                    if mask_high != 0 {
-                        code.extend([high, Insn::and(mask_high), Insn::equal(vh, 0, rest + low_len)]);
-                    }
-                }
-            }
-        }
-        code.push(low);
+        let (mask_high, mask_low) = match self.op {
+            Op::Masked { mask, .. } => halves(mask),
+            _ => (u32::MAX, u32::MAX),
+        };
+        // Built backwards: the low half is compared last.
         match self.op {
-            Op::Eq(_) => code.push(Insn::equal(vl, 0, rest)),
-            Op::Ne(_) => code.push(Insn::equal(vl, rest, 0)),
-            Op::Gt(_) => code.push(Insn::greater(vl, 0, rest)),
-            Op::Ge(_) => code.push(Insn::at_least(vl, 0, rest)),
-            Op::Lt(_) => code.push(Insn::at_least(vl, rest, 0)),
-            Op::Le(_) => code.push(Insn::greater(vl, rest, 0)),
-            Op::Masked { mask, .. } => {
-                let (_, mask_low) = half(mask);
-                if mask_low != u32::MAX {
-                    code.push(Insn::and(mask_low));
-                }
-                code.push(Insn::equal(vl, 0, rest));
-            }
+            Op::Eq(_) | Op::Masked { .. } => builder.branch(Equal, low, yes, no),
+            Op::Ne(_) => builder.branch(Equal, low, no, yes),
+            Op::Gt(_) => builder.branch(Greater, low, yes, no),
+            Op::Ge(_) => builder.branch(AtLeast, low, yes, no),
+            Op::Lt(_) => builder.branch(AtLeast, low, no, yes),
+            Op::Le(_) => builder.branch(Greater, low, no, yes),
+        };
+        if mask_low != u32::MAX {
+            builder.and(mask_low);
         }
-        code
+        let low_half = builder.load(ARGS + 8 * self.index);
+        if !is_64bit || mask_high == 0 {
+            return low_half;
+        }
+        match self.op {
+            Op::Eq(_) | Op::Masked { .. } => builder.branch(Equal, high, low_half, no),
+            Op::Ne(_) => builder.branch(Equal, high, low_half, yes),
+            Op::Gt(_) | Op::Ge(_) => {
+                let not_greater = builder.branch(Equal, high, low_half, no);
+                builder.branch(Greater, high, yes, not_greater)
+            }
+            Op::Lt(_) | Op::Le(_) => {
+                let not_greater = builder.branch(Equal, high, low_half, yes);
+                builder.branch(Greater, high, no, not_greater)
+            }
+        };
+        if mask_high != u32::MAX {
+            builder.and(mask_high);
+        }
+        builder.load(ARGS + 8 * self.index + 4)
     }
+}
+
+fn halves(value: u64) -> (u32, u32) {
+    ((value >> 32) as u32, value as u32)
 }

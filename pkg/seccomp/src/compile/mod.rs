@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load arch
-//! native?  load nr, tree over all numbers (x32's are those with bit 30)  ->  leaves: RET, or argument checks and RETs
+//! native?  load nr, tree over all numbers (x32's are those with bit 30)  ->  leaves: RET, or argument checks
 //! 32 bit?  load nr, tree
 //! RET KILL_PROCESS                                                          (an ABI the profile does not list)
 //! ```
@@ -25,7 +25,7 @@ use crate::{
     program,
 };
 
-use insn::{Insn, MAX_INSNS};
+use insn::{Builder, Compare, Target};
 use rules::{Outcome, Rules};
 use tree::Range;
 
@@ -64,9 +64,11 @@ pub fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program> {
     archs.sort_unstable();
     archs.dedup();
 
-    let mut program = vec![Insn::load(insn::ARCH)];
-    // The native one sorts first. x32 has no block of its own.
-    for arch in archs.iter().copied().filter(|arch| *arch != Arch::X32) {
+    // From the end: the last architecture is built first, and the native one, which sorts first, comes out in front.
+    let mut builder = Builder::default();
+    let mut other = Target::Return(BAD_ARCH);
+    // x32 has no AUDIT_ARCH of its own.
+    for arch in archs.iter().rev().copied().filter(|arch| *arch != Arch::X32) {
         let mut ranges = ranges(&rules, arch, 0);
         if arch == Arch::X86_64 {
             if archs.contains(&Arch::X32) {
@@ -77,17 +79,15 @@ pub fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program> {
             // What a tracer sets to skip a call; not an x32 number.
             ranges.push(Range { start: u32::MAX, outcome: Outcome::Return(rules.default) });
         }
-        let mut block = vec![Insn::load(insn::NR)];
-        block.extend(tree::emit(ranges));
-        program.extend(Insn::unless_equal_skip(arch.audit(), block.len()));
-        program.extend(block);
+        let tree = tree::emit(ranges, &mut builder);
+        builder.continue_at(tree);
+        let block = builder.load(insn::NR);
+        other = builder.branch(Compare::Equal, arch.audit(), block, other);
     }
-    program.push(Insn::ret(BAD_ARCH));
-    if program.len() > MAX_INSNS {
-        return Err(Error::TooLong(program.len()));
-    }
+    builder.continue_at(other);
+    builder.load(insn::ARCH);
     Ok(Program {
-        bytes: program.iter().flat_map(|insn| insn.to_bytes()).collect(),
+        bytes: builder.finish().map_err(Error::TooLong)?,
         flags: program::flags(profile.flags().as_deref()),
         unknown: rules.unknown,
     })

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
 
-use super::{args::Condition, insn::Insn};
+use super::{
+    args::Condition,
+    insn::{Builder, Target},
+};
 use crate::{Error, Result, arch::Arch, table};
 
 /// What becomes of a call with one number.
@@ -90,29 +93,26 @@ impl Rules {
 }
 
 impl Outcome {
-    pub(super) fn emit(&self) -> Vec<Insn> {
+    /// Places the code for it, if it needs any.
+    pub(super) fn emit(&self, builder: &mut Builder) -> Target {
         match self {
-            Outcome::Return(action) => vec![Insn::ret(*action)],
+            Outcome::Return(action) => Target::Return(*action),
             Outcome::Depends { alternatives, otherwise, is_64bit } => {
-                let mut code: Vec<Insn> = alternatives.iter().flat_map(|rule| rule.emit(*is_64bit)).collect();
-                code.push(Insn::ret(*otherwise));
-                code
+                let otherwise = Target::Return(*otherwise);
+                alternatives.iter().rev().fold(otherwise, |next, rule| rule.emit(*is_64bit, builder, next))
             }
         }
     }
 }
 
 impl Alternative {
-    /// Each failing condition jumps behind the RET. Six conditions of six instructions keep every jump in 8 bits.
-    fn emit(&self, is_64bit: bool) -> Vec<Insn> {
-        let mut parts = vec![vec![Insn::ret(self.action)]];
-        let mut behind: u8 = 1;
-        for condition in self.conditions.iter().rev() {
-            let code = condition.emit(is_64bit, behind);
-            behind += code.len() as u8;
-            parts.push(code);
-        }
-        parts.into_iter().rev().flatten().collect()
+    /// All conditions in order; the first that fails goes to `next`.
+    fn emit(&self, is_64bit: bool, builder: &mut Builder, next: Target) -> Target {
+        let matched = Target::Return(self.action);
+        self.conditions
+            .iter()
+            .rev()
+            .fold(matched, |yes, condition| condition.emit(is_64bit, builder, yes, next))
     }
 }
 

@@ -1,6 +1,9 @@
 //! A balanced tree of comparisons over ranges of syscall numbers.
 
-use super::{insn::Insn, rules::Outcome};
+use super::{
+    insn::{Builder, Compare, Target},
+    rules::Outcome,
+};
 
 /// The numbers from `start` up to the next range's start.
 #[derive(Debug, Clone)]
@@ -9,8 +12,8 @@ pub(super) struct Range {
     pub(super) outcome: Outcome,
 }
 
-/// Code that returns the outcome for the number in the accumulator. `ranges` is sorted and starts at 0.
-pub(super) fn emit(ranges: Vec<Range>) -> Vec<Insn> {
+/// Places code that returns the outcome for the number in the accumulator. `ranges` is sorted and starts at 0.
+pub(super) fn emit(ranges: Vec<Range>, builder: &mut Builder) -> Target {
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match merged.last() {
@@ -18,18 +21,17 @@ pub(super) fn emit(ranges: Vec<Range>) -> Vec<Insn> {
             _ => merged.push(range),
         }
     }
-    subtree(&merged)
+    subtree(&merged, builder)
 }
 
-/// `nr >= middle ? right : left`, left directly behind the comparison.
-fn subtree(ranges: &[Range]) -> Vec<Insn> {
+/// `nr >= middle ? right : left`
+fn subtree(ranges: &[Range], builder: &mut Builder) -> Target {
     if let [only] = ranges {
-        return only.outcome.emit();
+        return only.outcome.emit(builder);
     }
     let (left, right) = ranges.split_at(ranges.len() / 2);
-    let (left, right, middle) = (subtree(left), subtree(right), right[0].start);
-    let mut code = Insn::if_at_least_skip(middle, left.len());
-    code.extend(left);
-    code.extend(right);
-    code
+    let middle = right[0].start;
+    let right = subtree(right, builder);
+    let left = subtree(left, builder);
+    builder.branch(Compare::AtLeast, middle, right, left)
 }

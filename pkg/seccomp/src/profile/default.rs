@@ -1,7 +1,7 @@
 //! husk's default profile (`RuntimeDefault`): the calls that containerd's default allows, by the same conditions.
 //!
 //! Everything else fails with EPERM, and calls newer than the list with ENOSYS, so that libc falls back. Changes from
-//! containerd's: the address families of socket(2) are compared as the kernel does, in 32 bits.
+//! containerd's: the address families of socket(2) are compared as the kernel does, in 32 bits, and x32 is not allowed.
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
@@ -121,7 +121,7 @@ pub fn runtime_default(context: &Context) -> Result<LinuxSeccomp> {
     }
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
-        .architectures(context.family.all())
+        .architectures(context.family.usual())
         .syscalls(syscalls)
         .build()
         .map_err(|err| Error::Invalid(err.to_string()))
