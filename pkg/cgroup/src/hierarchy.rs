@@ -261,7 +261,8 @@ impl Hierarchy {
         made: &mut Vec<(usize, CgroupPath)>,
     ) -> Result<OwnedFd> {
         let mount = &self.mounts()[index];
-        let open_error = |errno: Errno| Error::OpenDir { path: self.full_path(index, path), source: errno.into() };
+        let open_error =
+            |errno: Errno| Error::OpenDir { path: self.full_path(index, path), source: errno.into() };
         let Some(parent) = path.parent() else {
             return dir::open_dir(&mount.root, path.relative()).map_err(open_error);
         };
