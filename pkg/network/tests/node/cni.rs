@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 const PLUGIN: &str = r#"#!/bin/sh
 dir=$(dirname "$(dirname "$0")")
 name=$(basename "$0")
-number=$(ls "$dir/calls" | wc -l)
-{ echo "$name"; env | grep ^CNI_; echo "stdin=$(cat)"; } > "$dir/calls/$(printf %03d "$number")"
+# Plugins may run at the same time (STATUS does): names that sort by time, and whole or not there.
+call=$(date +%s%N)-$$
+{ echo "$name"; env | grep ^CNI_; echo "stdin=$(cat)"; } > "$dir/$call"
+mv "$dir/$call" "$dir/calls/$call"
 do=$name-$CNI_COMMAND
 if [ -e "$dir/hang-$do" ]; then sleep 1000 & echo $! > "$dir/hung"; wait; fi
 if [ -e "$dir/print-$do" ]; then cat "$dir/print-$do"; exit 0; fi
