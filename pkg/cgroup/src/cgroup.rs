@@ -146,10 +146,6 @@ impl Cgroup {
         self.members.get(mount)?.as_ref()
     }
 
-    pub(crate) fn members(&self) -> &[Option<Member>] {
-        &self.members
-    }
-
     /// The directory in which `controller` keeps its files.
     pub(crate) fn dir_of(&self, controller: Controller) -> Option<(usize, BorrowedFd<'_>)> {
         let index = self.hierarchy.home(controller)?;

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use husk_model::{Classify, Kind};
+use rustix::io::Errno;
 
 use crate::{Controller, InvalidPath};
 
@@ -148,10 +149,11 @@ impl Classify for Error {
             Error::NoController { .. } => Kind::Unimplemented,
             Error::MemoryBelowUsage { .. } => Kind::FailedPrecondition,
             Error::Timeout { .. } => Kind::DeadlineExceeded,
-            // The kernel says EINVAL, ERANGE or EBUSY of a value, for example a cpuset outside its parent's.
-            Error::Write { source, .. } => match rustix::io::Errno::from_io_error(source) {
-                Some(rustix::io::Errno::INVAL | rustix::io::Errno::RANGE) => Kind::InvalidArgument,
-                Some(rustix::io::Errno::BUSY) => Kind::FailedPrecondition,
+            // What the kernel says of a value: EINVAL and ERANGE of its form, EACCES of a cpuset outside its parent's,
+            // EBUSY and ENOSPC of one that the processes in the group do not allow.
+            Error::Write { source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::INVAL | Errno::RANGE | Errno::ACCESS) => Kind::InvalidArgument,
+                Some(Errno::BUSY | Errno::NOSPC) => Kind::FailedPrecondition,
                 _ => Kind::Internal,
             },
             Error::Discover { .. }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -25,32 +25,83 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Timeout`] while processes live in it, [`Error::RemoveDir`] otherwise.
     pub fn remove(&self) -> Result<()> {
-        let owned = (0..self.hierarchy.mounts().len()).filter(|index| {
-            self.members().get(*index).is_none_or(|member| member.as_ref().is_none_or(|m| m.own))
-        });
-        // The v2 tree last: it is the one that can tell when the group is empty.
-        let unified = self.hierarchy.unified();
-        let mut order: Vec<usize> = owned.collect();
-        order.sort_by_key(|index| Some(*index) == unified);
-        for index in order {
+        for index in self.owned() {
             self.remove_from(index)?;
         }
         Ok(())
     }
 
-    fn remove_from(&self, index: usize) -> Result<()> {
-        let fail = |errno: Errno| Error::RemoveDir {
-            path: self.hierarchy.full_path(index, &self.path),
-            source: errno.into(),
+    /// As [`Self::remove`], in one attempt that never waits: `false` if something still holds a directory. What could
+    /// be removed is, so that a later call goes on from there. For a caller with an event loop, which waits on
+    /// [`Self::events_fd`].
+    ///
+    /// # Errors
+    /// [`Error::RemoveDir`] for any reason but that the group is in use.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        if self.is_populated()? {
+            return Ok(false);
+        }
+        for index in self.owned() {
+            let Some(above) = self.above(index)? else { continue };
+            match remove_tree(above.as_fd(), OsStr::new(self.path.name()), 0) {
+                Ok(()) => {}
+                Err(Errno::BUSY) => return Ok(false),
+                Err(errno) => return Err(self.remove_error(index, errno)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// `cgroup.events` of the v2 tree: readable content and a POLLPRI whenever `populated` or `frozen` changes. `None`
+    /// on pure v1, which has no such event.
+    ///
+    /// # Errors
+    /// The file can't be opened.
+    pub fn events_fd(&self) -> Result<Option<OwnedFd>> {
+        let Some(index) = self.hierarchy.unified() else {
+            return Ok(None);
         };
+        let Some(member) = self.member(index) else {
+            return Ok(None);
+        };
+        match dir::open_read(&member.dir, "cgroup.events") {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(self.read_error(index, "cgroup.events", errno)),
+        }
+    }
+
+    /// The hierarchies with a directory of this very group. The v2 tree comes last: it is the one that can tell when
+    /// the group is empty.
+    fn owned(&self) -> Vec<usize> {
+        let mut owned: Vec<usize> = (0..self.hierarchy.mounts().len())
+            .filter(|index| self.member(*index).is_none_or(|member| member.own))
+            .collect();
+        owned.sort_by_key(|index| Some(*index) == self.hierarchy.unified());
+        owned
+    }
+
+    /// The directory that holds the group's; `None` if it is gone.
+    fn above(&self, index: usize) -> Result<Option<OwnedFd>> {
         let Some(parent) = self.path.parent() else {
-            return Err(fail(Errno::BUSY));
+            return Err(self.remove_error(index, Errno::BUSY));
         };
-        let above = match dir::open_dir(&self.hierarchy.mounts()[index], parent.relative()) {
-            Ok(above) => above,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(fail(errno)),
+        match dir::open_dir(&self.hierarchy.mounts()[index], parent.relative()) {
+            Ok(above) => Ok(Some(above)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.remove_error(index, errno)),
+        }
+    }
+
+    fn remove_error(&self, index: usize, errno: Errno) -> Error {
+        Error::RemoveDir { path: self.hierarchy.full_path(index, &self.path), source: errno.into() }
+    }
+
+    fn remove_from(&self, index: usize) -> Result<()> {
+        let Some(above) = self.above(index)? else {
+            return Ok(());
         };
+        let fail = |errno| self.remove_error(index, errno);
         let name = OsStr::new(self.path.name());
         match remove_tree(above.as_fd(), name, 0) {
             Ok(()) => return Ok(()),

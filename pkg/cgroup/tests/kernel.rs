@@ -268,8 +268,14 @@ fn a_populated_group_is_not_removed() {
     let mut child = run_in(&group, "exec sleep 1000");
     assert!(matches!(group.wait_empty(Duration::from_millis(20)), Err(Error::Timeout { .. })));
     assert!(group.is_populated().unwrap());
+    assert!(!group.remove_if_empty().unwrap());
     group.kill().unwrap();
     child.wait().unwrap();
+    group.wait_empty(PATIENCE).unwrap();
+    while !group.remove_if_empty().unwrap() {
+        std::thread::yield_now();
+    }
+    assert!(group.remove_if_empty().unwrap(), "a group that is gone is removed");
 }
 
 #[test]
