@@ -19,6 +19,7 @@ var (
 	bursts   = flag.Int("bursts", 3, "times that each runtime starts 40 pods, 8 at once")
 	jsonPath = flag.String("json", "", "write samples and summary to this file")
 	work     = flag.String("work", os.TempDir(), "directory for container logs")
+	parent   = flag.String("cgroup-parent", "/husk-bench", "the pods' cgroups are below this one")
 	check    = flag.Bool("check", false, "fail unless the second runtime reaches the project's targets")
 )
 

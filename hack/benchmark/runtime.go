@@ -99,7 +99,7 @@ func (s *subject) start() (pod, error) {
 		DnsConfig:    &cri.DNSConfig{Servers: []string{"10.96.0.10"}, Searches: []string{"bench.svc.cluster.local"}, Options: []string{"ndots:5"}},
 		Labels:       map[string]string{"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "bench", "io.kubernetes.pod.uid": name},
 		Linux: &cri.LinuxPodSandboxConfig{
-			CgroupParent: "/husk-bench-" + s.name,
+			CgroupParent: *parent + "/" + s.name,
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
 				NamespaceOptions: namespaces(),
 				Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault},
