@@ -21,7 +21,7 @@ use rustix::{
     },
 };
 
-use crate::{Failure, ResolvedUser, Step};
+use crate::{Failure, ResolvedUser, Step, user::MAX_GROUPS};
 
 const READY: u8 = 1;
 const FAILED: u8 = 2;
@@ -61,27 +61,40 @@ pub(crate) fn send(
 
 /// `Ok(None)` at EOF; `WOULDBLOCK` when there is nothing yet.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Message, Option<OwnedFd>)>> {
-    let mut bytes = vec![0; MAX_MESSAGE];
+    let Some(length) = next_length(socket)? else { return Ok(None) };
+    let mut bytes = vec![0; length];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let length = loop {
         match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
             Err(Errno::INTR) => {}
-            // The child's end was closed with our own message unread: it is gone all the same.
-            Err(Errno::CONNRESET) => return Ok(None),
             other => break other?.bytes,
         }
     };
-    if length == 0 {
-        return Ok(None);
-    }
     let fd = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
     let message = decode(&bytes[..length]).ok_or(Errno::PROTO)?;
     Ok(Some((message, fd)))
+}
+
+/// Length of the message to come, or `None` at EOF. Most have 40 bytes: the monitor's memory is what counts.
+fn next_length(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<usize>> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
+    loop {
+        // With MSG_TRUNC the second number is the real length of the message.
+        match rustix::net::recv(socket, &mut [0; 1], flags) {
+            Err(Errno::INTR) => {}
+            // The child's end was closed with our own message unread: it is gone all the same.
+            Err(Errno::CONNRESET) => return Ok(None),
+            Err(errno) => return Err(errno),
+            Ok((_, 0)) => return Ok(None),
+            Ok((_, length)) if length <= MAX_MESSAGE => return Ok(Some(length)),
+            Ok(_) => return Err(Errno::MSGSIZE),
+        }
+    }
 }
 
 pub(crate) fn send_go(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
@@ -106,11 +119,10 @@ fn encode(message: &Message) -> Vec<u8> {
     match message {
         Message::Ready { user, warnings } => {
             out.push(READY);
-            for number in [user.uid, user.gid, user.groups.len() as u32] {
+            for number in [user.uid, user.gid, user.groups.len().min(MAX_GROUPS) as u32] {
                 put_u32(&mut out, number);
             }
-            // As many as fit: the list is for display, the child has set them all.
-            for &group in user.groups.iter().take(8192) {
+            for &group in user.groups.iter().take(MAX_GROUPS) {
                 put_u32(&mut out, group);
             }
             put_text(&mut out, &user.home);
@@ -134,7 +146,7 @@ fn decode(mut bytes: &[u8]) -> Option<Message> {
     match take_u8(input)? {
         READY => {
             let (uid, gid, count) = (take_u32(input)?, take_u32(input)?, take_u32(input)?);
-            let groups = (0..count.min(8192)).map(|_| take_u32(input)).collect::<Option<_>>()?;
+            let groups = (0..count).map(|_| take_u32(input)).collect::<Option<_>>()?;
             let home = take_text(input)?;
             let count = take_u32(input)?;
             let warnings = (0..count.min(4)).map(|_| take_text(input)).collect::<Option<_>>()?;

@@ -50,9 +50,12 @@ impl fmt::Display for Failure {
             write!(f, ": {}", self.detail)?;
         }
         if self.errno != 0 {
+            // "No such file or directory (os error 2)"
             let text = io::Error::from_raw_os_error(self.errno).to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
-            write!(f, ": {}{}", text[..1].to_lowercase(), &text[1..])?;
+            let mut letters = text.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+            write!(f, ": {}{}", first.into_iter().collect::<String>(), letters.as_str())?;
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ const MAX_FILE: u64 = 10 << 20;
 const MAX_LINE: usize = 64 << 10;
 /// Highest id, as in Kubernetes: ids are `int32` there.
 const MAX_ID: u32 = i32::MAX as u32;
-/// Most supplementary groups of a process (NGROUPS_MAX).
-const MAX_GROUPS: usize = 65536;
+/// Most supplementary groups. The kernel's limit (NGROUPS_MAX) is 65536, more than a report can carry.
+pub(crate) const MAX_GROUPS: usize = 8192;
 
 /// The requested user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -97,6 +97,7 @@ struct DeviceNode {
 fn create(root: &Root, path: &Path, device: DeviceNode) -> Result<(), Failure> {
     let object = path.display();
     let (parent, name) = root.ensure_parent(path).at(Step::Device, &object)?;
+    // Exact, because the child's umask is 0 until it is set up.
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
     match fs::mknodat(&parent, name, device.kind, mode, device.number) {
         Ok(()) => {}
@@ -108,7 +109,6 @@ fn create(root: &Root, path: &Path, device: DeviceNode) -> Result<(), Failure> {
         let (uid, gid) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
         fs::chownat(&parent, name, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
             .at(Step::Device, &object)?;
-        fs::chmodat(&parent, name, mode, fs::AtFlags::empty()).at(Step::Device, &object)?;
     }
     Ok(())
 }

@@ -96,6 +96,38 @@ mod tests {
     }
 
     #[test]
+    fn kernels_without_appended_layers_get_one_option_string() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: root is needed");
+            return;
+        }
+        let dir = std::env::temp_dir().join(format!("husk-overlay-{}", std::process::id()));
+        for name in ["layers/a", "layers/b", "upper", "work"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        std::fs::write(dir.join("layers/a/file"), "a").unwrap();
+        std::fs::write(dir.join("layers/b/file"), "b").unwrap();
+        let mut rootfs = rootfs(vec!["a".to_owned(), "b".to_owned()]);
+        (rootfs.base, rootfs.upper, rootfs.work) = (dir.join("layers"), dir.join("upper"), dir.join("work"));
+        // A thread of its own: what it does to its mount namespace and working directory ends with it.
+        let (shown, long) = std::thread::spawn(move || {
+            namespace::unshare(UnshareFlags::NEWNS).unwrap();
+            chdir(&rootfs.base).unwrap();
+            let mount = classic(&rootfs).unwrap();
+            let file =
+                rustix::fs::openat(&mount, "file", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
+            let shown = std::io::read_to_string(std::fs::File::from(file.unwrap())).unwrap();
+            rootfs.lowers = vec!["x".repeat(100); 50];
+            (shown, classic(&rootfs).unwrap_err())
+        })
+        .join()
+        .unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(shown, "a");
+        assert!(long.detail.contains("the 50 layers need"), "{long}");
+    }
+
+    #[test]
     fn layer_names_cannot_smuggle_options() {
         for name in ["a:b", "a,upperdir=/etc", "a\\:b"] {
             let failure = mount(&rootfs(vec![name.to_owned()])).unwrap_err();

@@ -98,6 +98,7 @@ fn inside_and_outside(world: &World, source: Propagation, option: &str) -> (bool
     let running = world
         .container(&pod, &["sleep", "1000"])
         .mount("bind", &volume, "/mnt", &["rbind", option])
+        .set(&["linux", "rootfsPropagation"], json!(if option == "rshared" { "rshared" } else { "rslave" }))
         .set(&["process", "capabilities", "bounding"], json!(["CAP_SYS_ADMIN"]))
         .set(&["process", "capabilities", "permitted"], json!(["CAP_SYS_ADMIN"]))
         .set(&["process", "capabilities", "effective"], json!(["CAP_SYS_ADMIN"]))
