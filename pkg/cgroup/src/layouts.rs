@@ -21,10 +21,28 @@ fn resources(json: &str) -> LinuxResources {
     serde_json::from_str(json).unwrap()
 }
 
+/// Takes the group away at the end, also after a failed assertion.
+struct Guard(Cgroup);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.remove();
+    }
+}
+
+impl std::ops::Deref for Guard {
+    type Target = Cgroup;
+
+    fn deref(&self) -> &Cgroup {
+        &self.0
+    }
+}
+
 // === pure v1, in the kernel ===
 
 /// The node's v1 hierarchies alone, and a group in them.
-fn v1_only(name: &str) -> Option<(Hierarchy, Cgroup)> {
+fn v1_only(name: &str) -> Option<(Hierarchy, Guard)> {
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
     let v1: Vec<_> = mounts.into_iter().filter(|mount| mount.kind != MountKind::V2).collect();
     if v1.is_empty() || !rustix::process::geteuid().is_root() {
@@ -35,7 +53,7 @@ fn v1_only(name: &str) -> Option<(Hierarchy, Cgroup)> {
     assert_eq!(hierarchy.version(), Version::V1);
     let path = CgroupPath::parse(&format!("/husk-test-{name}-{}", std::process::id())).unwrap();
     let group = hierarchy.create(&path).unwrap();
-    Some((hierarchy, group))
+    Some((hierarchy, Guard(group)))
 }
 
 fn run_in(group: &Cgroup, script: &str) -> Child {
@@ -112,7 +130,7 @@ fn a_device_program_is_attached_replaced_and_enforced() {
     };
     let mount = hierarchy.unified().unwrap();
     let path = CgroupPath::parse(&format!("/husk-test-bpf-{}", std::process::id())).unwrap();
-    let group = hierarchy.create(&path).unwrap();
+    let group = Guard(hierarchy.create(&path).unwrap());
     let apply = |json: &str| {
         let rules = crate::devices::parse(resources(json).devices().as_ref().unwrap()).unwrap();
         group.device_program(mount, &rules).unwrap();
