@@ -53,6 +53,11 @@ impl Ipam {
         Ok(Self { dir, ranges: subnets.map(Range::new).collect() })
     }
 
+    /// The same for another network of the data directory: the bridge may have had another name when a pod came.
+    pub(crate) fn of_network(&self, network: &str) -> Self {
+        Self { dir: self.dir.with_file_name(network), ranges: self.ranges.clone() }
+    }
+
     /// Reserves one address of each family. Addresses that `held` names are passed over. A failure leaves none.
     ///
     /// # Errors
@@ -85,6 +90,9 @@ impl Ipam {
     /// # Errors
     /// Those of the files.
     pub(crate) fn release(&self, id: &str, ips: &[IpAddr]) -> Result<(), NetworkError> {
+        if !self.dir.is_dir() {
+            return Ok(());
+        }
         let _lock = self.lock()?;
         for ip in ips {
             self.release_one(*ip, |owner| owner == id)?;

@@ -16,12 +16,15 @@ use std::{
 
 use futures_util::StreamExt;
 use ipnet::IpNet;
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteType},
 };
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkUnspec, RouteMessageBuilder, proto::ConnectionHandle,
+};
 use tokio::{runtime, sync::oneshot};
 
 /// The thread, and its socket in the node's namespace.
@@ -69,6 +72,17 @@ impl Netlink {
         F::Output: Send + 'static,
     {
         self.runtime.spawn(work).await.map_err(|error| crate::NetworkError::TaskLost(io::Error::other(error)))
+    }
+}
+
+impl Netlink {
+    /// A conntrack socket in the node's namespace, for one use.
+    pub(crate) fn conntrack(&self) -> io::Result<ConnectionHandle<NetfilterMessage>> {
+        let _context = self.runtime.enter();
+        let (connection, handle, _multicast) =
+            rtnetlink::proto::new_connection(rtnetlink::sys::protocols::NETLINK_NETFILTER)?;
+        self.runtime.spawn(connection);
+        Ok(handle)
     }
 }
 
@@ -242,6 +256,11 @@ pub(crate) async fn add_default_route(handle: &Handle, index: u32, gateway: IpAd
         }
     };
     handle.route().add(message).execute().await.map_err(kernel)
+}
+
+/// The node's own addresses, that is, those a packet for the node may carry.
+pub(crate) async fn own_ips(handle: &Handle) -> io::Result<Vec<IpAddr>> {
+    Ok(addresses(handle).await?.into_iter().map(|(_, net)| net.addr()).collect())
 }
 
 /// Every address of the node with the index of its link.

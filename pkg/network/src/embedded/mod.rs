@@ -7,6 +7,7 @@
 //! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
 
 mod bridge;
+mod conntrack;
 mod hostports;
 mod nft;
 
@@ -15,14 +16,14 @@ use std::{
     net::IpAddr,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use husk_model::PodSandboxId;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::{bridge::Bridge, hostports::HostPorts, hostports::Mapping};
+use self::{bridge::Bridge, conntrack::Stale, hostports::HostPorts, hostports::Mapping};
 use crate::{
     BridgeConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
     ipam::{Ipam, Reservation},
@@ -38,6 +39,9 @@ pub(crate) const INTERFACE: &str = "eth0";
 /// How long the addresses of a pod that is gone stay reserved in memory, and how long its veth may take to vanish by
 /// itself before it is deleted.
 const HOLD: Duration = Duration::from_secs(1);
+
+/// A network that lacks its nftables table is tried to be made whole by a pod that comes this much later.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// What undoing a pod's network takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +73,18 @@ struct State {
     bridge: Option<Bridge>,
     /// Why the network is not ready, or what of it does not work.
     trouble: Option<String>,
+    /// When it was last tried to make it whole.
+    tried: Option<Instant>,
     /// Addresses of pods that are gone, with the link that may still have them.
     draining: HashMap<IpAddr, String>,
+}
+
+impl State {
+    /// The bridge, if there is one and nothing more is to be made now.
+    fn good_bridge(&self) -> Option<Bridge> {
+        let enough = self.trouble.is_none() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY);
+        self.bridge.filter(|_| enough)
+    }
 }
 
 impl Embedded {
@@ -111,15 +125,16 @@ impl Embedded {
 
     /// Makes the bridge, forwarding and the nftables table, unless that was done.
     pub(crate) async fn ensure_ready(&self) -> Result<Bridge, NetworkError> {
-        if let Some(bridge) = self.state().bridge {
+        if let Some(bridge) = self.state().good_bridge() {
             return Ok(bridge);
         }
         let _making = self.making.lock().await;
-        if let Some(bridge) = self.state().bridge {
+        if let Some(bridge) = self.state().good_bridge() {
             return Ok(bridge);
         }
         let result = self.make_ready().await;
         let mut state = self.state();
+        state.tried = Some(Instant::now());
         match result {
             Ok((bridge, trouble)) => {
                 state.bridge = Some(bridge);
@@ -198,10 +213,11 @@ impl Embedded {
     ) -> Result<(), NetworkError> {
         if !attachment.mappings.is_empty() {
             self.host_ports.lock().await.remove(&self.config, id, &attachment.mappings).await?;
+            self.forget_flows(Stale::Led(&attachment.mappings)).await;
         }
         let veth = veth_name(id);
         self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
-        self.ipam.release(id.as_str(), &attachment.ips)?;
+        self.ipam.of_network(&attachment.bridge).release(id.as_str(), &attachment.ips)?;
         self.records.remove(id)?;
         let this = self.clone();
         tokio::spawn(async move {
@@ -310,8 +326,29 @@ impl Embedded {
         }
         if !attachment.mappings.is_empty() {
             self.host_ports.lock().await.add(&self.config, id, &attachment.mappings).await?;
+            // A node that cannot list its own addresses has worse trouble than flows that time out.
+            let own = netlink::own_ips(&self.netlink.host()).await.unwrap_or_default();
+            self.forget_flows(Stale::Unled(&attachment.mappings, &own)).await;
         }
         Ok(())
+    }
+
+    /// What cannot be forgotten times out; no pod fails for it.
+    async fn forget_flows(&self, stale: Stale<'_>) {
+        if !stale.is_possible() {
+            return;
+        }
+        let forgotten = match self.netlink.conntrack() {
+            Ok(connection) => conntrack::forget(connection, stale).await,
+            Err(error) => Err(error),
+        };
+        match forgotten {
+            Ok(count) => tracing::debug!(count, "forgot stale UDP flows"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "forget stale UDP flows of host ports");
+            }
+        }
     }
 
     /// Makes the veth pair. A bridge that somebody deleted meanwhile is made again, and the leftover of an earlier

@@ -31,6 +31,7 @@ where
         return;
     }
     let (_ns, ()) = husk_sys::netns::create(|| {
+        private_mounts();
         run("ip", &["link", "set", "lo", "up"]);
         // Threads of the runtime are made from this one and so live in its namespace.
         let runtime =
@@ -39,6 +40,7 @@ where
         let node = Node { dir: dir.path().to_owned() };
         runtime.block_on(test(node));
         runtime.shutdown_timeout(Duration::from_secs(5));
+        // A pin that a failed test left is busy until this mount namespace ends.
         unpin_all(&dir.path().join("state/netns"));
     })
     .unwrap();
@@ -48,6 +50,19 @@ fn unpin_all(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten() {
         let _ = husk_sys::netns::unpin(&entry.unwrap().path());
     }
+}
+
+fn private_mounts() {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    // Deprecated for what CLONE_FILES would do; this is CLONE_NEWNS.
+    #[allow(deprecated)]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+}
+
+/// Hides a program of the real machine from this node.
+pub fn hide(program: &str) {
+    rustix::mount::mount_bind("/dev/null", program).unwrap();
 }
 
 /// The directories of the node under test.

@@ -2,8 +2,8 @@
 
 use std::{collections::HashSet, net::SocketAddr};
 
-use crate::common::{Node, Pod, call, eventually, host_port, on_a_node, output, run};
-use husk_model::{Classify, Kind, PodSandboxId};
+use crate::common::{Node, Pod, call, eventually, hide, host_port, on_a_node, output, run};
+use husk_model::{Classify, HostPort, Kind, PodSandboxId, Protocol};
 use husk_network::{Network, NetworkError, Provider};
 
 fn at(ip: impl ToString, port: u16) -> SocketAddr {
@@ -381,5 +381,72 @@ fn a_cancelled_setup_is_ended_by_teardown() {
         }
         assert_eq!((node.reservations().len(), node.records().len(), node.elements()), (0, 0, 0));
         eventually("the veths are gone", || node.veths() == 0).await;
+    });
+}
+
+#[test]
+fn without_nft_pods_have_a_network_but_no_host_ports_and_the_status_says_so() {
+    on_a_node(|node| async move {
+        for program in
+            ["/usr/sbin/nft", "/sbin/nft"].iter().filter(|path| std::path::Path::new(path).exists())
+        {
+            hide(program);
+        }
+        let network = node.network().await;
+        let status = network.status();
+        assert_eq!((status.ready, status.reason.as_str()), (true, "NetworkDegraded"));
+        assert!(status.message.contains("nft command"), "{status:?}");
+        let (a, b) = (node.pod(&network, &[]).await, node.pod(&network, &[]).await);
+        let server = b.serve("0.0.0.0:80");
+        a.call(at(b.ip(), 80)).unwrap();
+        server.join().unwrap();
+        let ported = node.request(&[host_port(12000, 80)]);
+        network.create_netns(&ported.netns).await.unwrap();
+        let error = network.setup(&ported).await.unwrap_err();
+        assert!(matches!(error, NetworkError::NftMissing), "{error:?}");
+        assert_eq!((node.reservations().len(), node.records().len()), (2, 2));
+        a.remove(&network).await;
+    });
+}
+
+#[test]
+fn a_udp_client_that_never_stops_reaches_the_pod_that_is_there_now() {
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let port = HostPort { protocol: Protocol::Udp, ..host_port(12000, 53) };
+        let client = std::net::UdpSocket::bind("10.77.0.1:0").unwrap();
+        client.connect("10.77.0.1:12000").unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+        // Nobody there: the flow exists and leads nowhere.
+        client.send(b"?").unwrap();
+        assert!(client.recv(&mut [0; 64]).is_err());
+        for _ in 0..2 {
+            let pod = node.pod(&network, std::slice::from_ref(&port)).await;
+            let server = pod.inside(|| std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
+            let server = std::thread::spawn(move || {
+                let (_, from) = server.recv_from(&mut [0; 64]).unwrap();
+                server.send_to(b"!", from).unwrap();
+            });
+            client.send(b"?").unwrap();
+            assert_eq!(client.recv(&mut [0; 64]).unwrap(), 1);
+            server.join().unwrap();
+            pod.remove(&network).await;
+        }
+    });
+}
+
+#[test]
+fn a_pod_from_before_a_change_of_the_bridges_name_gives_its_address_back() {
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let pod = node.pod(&network, &[]).await;
+        drop(network);
+        let mut config = node.config();
+        config.bridge.name = "huskt1".into();
+        config.bridge.subnet = "10.78.0.0/24".parse().unwrap();
+        let network = Network::start(config).await.unwrap();
+        pod.remove(&network).await;
+        assert_eq!(node.reservations(), Vec::<String>::new());
+        assert_eq!(node.records(), Vec::<String>::new());
     });
 }
