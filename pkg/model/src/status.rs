@@ -104,6 +104,13 @@ pub enum ContainerState {
     },
 }
 
+impl ContainerState {
+    /// Whether it has processes.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, ContainerState::Created | ContainerState::Running { .. })
+    }
+}
+
 /// The user a container runs as, after its passwd and group files were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedUser {

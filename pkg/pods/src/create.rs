@@ -5,15 +5,15 @@
 //!                → container.json (complete) → CREATED
 //! ```
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc};
+use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 
-use husk_images::{Image, ImageLease};
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode, Signal,
-    UserSpec,
+    AppArmor, ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode,
+    Signal,
 };
 use husk_monitor::{Created, proto};
-use husk_spec::{ImageDefaults, SpecInput, container_spec};
+use husk_seccomp::Program;
+use husk_spec::{DeviceNode, SpecInput, container_spec};
 use tracing::warn;
 
 use crate::{
@@ -21,10 +21,15 @@ use crate::{
     claims::Claim,
     devices,
     engine::{check_created, now, shown},
+    facilities::{ImageFacts, Lease},
     files,
     life::Fact,
     pod::{Container, Phase, Pod, Snapshot},
+    seccomp, signal,
+    stop::discard_container,
     store::ContainerFile,
+    user::user_request,
+    watch,
 };
 
 pub(crate) async fn create(
@@ -37,7 +42,14 @@ pub(crate) async fn create(
     let shown = shown(&pod.name(), Some(&config.metadata));
     let name = (pod.id.clone(), config.metadata.clone());
     let attempt = match engine.container_names.claim("container", &name, &shown, &config, &id)? {
-        Claim::Joined(wait) => return wait.outcome().await,
+        Claim::Joined(wait) => {
+            let id = wait.outcome().await?;
+            // A retry means the container that it asked for, not one that has run since.
+            return match engine.container(id.as_str()) {
+                Ok(container) if container.status.get().state == ContainerState::Created => Ok(id),
+                _ => Err(PodsError::NameTaken { what: "container", name: shown, id: id.to_string() }),
+            };
+        }
         Claim::Mine(attempt) => attempt,
     };
     let wait = attempt.wait();
@@ -59,20 +71,68 @@ async fn build(
     if *phase != Phase::Open || !pod.is_ready() {
         return Err(PodsError::PodNotReady { id: pod.id.clone() });
     }
-    check_sources(config)?;
+    check_supported(config)?;
     let no_image = || PodsError::NoSuchImage { reference: config.image.clone() };
-    let image = engine.images.resolve(&config.image).ok_or_else(no_image)?;
-    let lease = engine.images.acquire(&image.id)?;
-    let plan = Plan::new(engine, pod, id, config, &image)?;
-    let result = build_recorded(engine, pod, &plan).await;
-    match result {
+    let image = engine.images.find(&config.image).ok_or_else(no_image)?;
+    let lease = engine.images.lease(&image.id)?;
+    let facts = NodeFacts::gather(engine, config).await?;
+    let plan = Plan::new(engine, pod, id, config, &image, &lease, facts)?;
+    match build_recorded(engine, pod, &plan).await {
         Ok(created) => {
             publish(engine, pod, plan.file, created, lease);
             Ok(())
         }
         Err(error) => {
-            undo(engine, pod, id);
+            if let Err(left) = discard_container(engine, pod, id) {
+                warn!(container = %id, error = &left as &dyn std::error::Error, "cannot remove the files of a container that failed to be created");
+            }
             Err(error)
+        }
+    }
+}
+
+/// What the request may ask for and husk does not do yet. Doing less than was asked for in silence would be worse.
+fn check_supported(config: &ContainerConfig) -> Result<()> {
+    let unsupported = |field, what: String| Err(PodsError::Unsupported { field, what });
+    let image_volume = config.mounts.iter().find_map(|mount| match &mount.source {
+        MountSource::Image { reference, .. } => Some(reference),
+        MountSource::HostPath(_) => None,
+    });
+    if let Some(reference) = image_volume {
+        return unsupported("config.mounts.image", format!("image volumes are not supported ({reference})"));
+    }
+    if let Some(device) = config.cdi_devices.first() {
+        return unsupported("config.CDI_devices", format!("CDI devices are not supported ({device})"));
+    }
+    if let AppArmor::Localhost(profile) = &config.security.apparmor {
+        let what = format!("AppArmor profiles are not supported ({profile})");
+        return unsupported("config.linux.security_context.apparmor", what);
+    }
+    Ok(())
+}
+
+/// How long looking at the node's files may take. A dead NFS server must not hold a pod's gate for ever.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// What is looked up on the node: it may block, so it is done on a thread that can be left behind.
+struct NodeFacts {
+    devices: Vec<DeviceNode>,
+    filter: Option<Arc<Program>>,
+}
+
+impl NodeFacts {
+    async fn gather(engine: &Engine, config: &Arc<ContainerConfig>) -> Result<Self> {
+        let (config, cache) = (Arc::clone(config), engine.filters.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            check_sources(&config)?;
+            let filter = seccomp::filter(&cache, &config.security)?;
+            Ok(Self { devices: devices::collect(&config)?, filter })
+        });
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
+            Err(_) => {
+                Err(PodsError::Stuck { step: "look up mount sources and devices", seconds: LOOK.as_secs() })
+            }
         }
     }
 }
@@ -89,23 +149,19 @@ impl Plan {
         pod: &Pod,
         id: &ContainerId,
         config: &Arc<ContainerConfig>,
-        image: &Image,
+        image: &ImageFacts,
+        lease: &Lease,
+        facts: NodeFacts,
     ) -> Result<Self> {
         let pod_config = Arc::clone(&pod.status.get().config);
         let cgroup_path = format!("{}/{id}", pod.cgroup_path);
-        let defaults = ImageDefaults {
-            entrypoint: image.config.entrypoint.clone(),
-            cmd: image.config.cmd.clone(),
-            env: image.config.env.clone(),
-            working_dir: image.config.working_dir.clone(),
-        };
         let spec = container_spec(&SpecInput {
             container: config,
             pod: &pod_config,
-            image: &defaults,
+            image: &image.defaults,
             image_name: &config.image,
             files: &files::paths(&engine.store.pod(&pod.id)),
-            devices: &devices::collect(config)?,
+            devices: &facts.devices,
             image_volumes: &HashMap::new(),
             node_hostname: &files::node_hostname(),
             cgroup_v2: engine.hierarchy.version() == husk_cgroup::Version::V2,
@@ -113,13 +169,11 @@ impl Plan {
         })?;
         let spec_json = serde_json::to_vec(&spec)
             .map_err(|error| PodsError::files("encode the spec of", id.as_str())(error.into()))?;
-        let filter = engine.filters.of(&config.security)?;
-        let stack = engine.images.rootfs(&image.id)?;
         let layer = engine.store.layer(id);
         let text = |path: &Path| path.display().to_string();
         let stop_signal = config
             .stop_signal
-            .or_else(|| image.config.stop_signal.as_deref().and_then(parse_signal))
+            .or_else(|| image.stop_signal.as_deref().and_then(signal::parse_signal))
             .unwrap_or(Signal::TERM);
         let log_path = match (pod_config.log_directory.as_str(), config.log_path.as_str()) {
             ("", _) | (_, "") => String::new(),
@@ -130,15 +184,15 @@ impl Plan {
             container_id: id.to_string(),
             spec_json,
             rootfs: Some(proto::Rootfs {
-                base: text(&stack.base),
-                lowers: stack.lowers,
+                base: text(&lease.base),
+                lowers: lease.lowers.clone(),
                 upper: text(&layer.join("upper")),
                 work: text(&layer.join("work")),
                 readonly: config.security.readonly_rootfs,
             }),
-            user: Some(user_request(config, image)?),
-            seccomp: filter.as_ref().map(|filter| filter.bytes().to_vec()).unwrap_or_default(),
-            seccomp_flags: filter.as_ref().map(|filter| filter.flags()).unwrap_or_default(),
+            user: Some(user_request(config, &image.user)?),
+            seccomp: facts.filter.as_ref().map(|filter| filter.bytes().to_vec()).unwrap_or_default(),
+            seccomp_flags: facts.filter.as_ref().map(|filter| filter.flags()).unwrap_or_default(),
             cgroup_path: cgroup_path.clone(),
             log_path: if log_path.is_empty() { String::new() } else { config.log_path.clone() },
             tty: config.tty,
@@ -157,7 +211,7 @@ impl Plan {
             id: id.clone(),
             config: Arc::clone(config),
             image_id: image.id.clone(),
-            image_ref: image.repo_digests.first().map_or_else(|| image.id.to_string(), ToString::to_string),
+            image_ref: image.reference.clone(),
             created_at: now(),
             log_path,
             resources: config.resources.clone(),
@@ -211,94 +265,14 @@ fn pid_target(engine: &Engine, pod: &Pod, config: &ContainerConfig) -> Result<St
     Ok(target.id.to_string())
 }
 
-/// The request's user beats the image's. `USER` may be `user`, `user:group`, or numbers (OCI image-spec, config.User).
-fn user_request(config: &ContainerConfig, image: &Image) -> Result<proto::UserRequest> {
-    use proto::user_request::{Group, User};
-    let security = &config.security;
-    let mut request = proto::UserRequest {
-        supplemental_groups: security.supplemental_groups.clone(),
-        strict_groups: security.groups_policy == husk_model::GroupsPolicy::Strict,
-        ..Default::default()
-    };
-    match &security.run_as_user {
-        Some(UserSpec::Root) => request.user = Some(User::Uid(0)),
-        Some(UserSpec::Uid(uid)) => request.user = Some(User::Uid(*uid)),
-        Some(UserSpec::Name(name)) => request.user = Some(User::UserName(name.clone())),
-        None => {
-            let (user, group) = match image.config.user.split_once(':') {
-                Some((user, group)) => (user, Some(group)),
-                None => (image.config.user.as_str(), None),
-            };
-            if !user.is_empty() {
-                // Digits are always a number: one that does not fit must not become a name (CVE-2026-46680).
-                request.user = Some(match numeric(user)? {
-                    Some(uid) => User::Uid(uid),
-                    None => User::UserName(user.to_owned()),
-                });
-            }
-            if let Some(group) = group.filter(|group| !group.is_empty()) {
-                request.group = Some(match numeric(group)? {
-                    Some(gid) => Group::Gid(gid),
-                    None => Group::GroupName(group.to_owned()),
-                });
-            }
-        }
-    }
-    if let Some(gid) = security.run_as_group {
-        request.group = Some(Group::Gid(gid));
-    }
-    Ok(request)
-}
-
-fn numeric(text: &str) -> Result<Option<u32>> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(None);
-    }
-    match text.parse() {
-        Ok(number) if number < u32::MAX => Ok(Some(number)),
-        _ => Err(PodsError::ImageUser { user: text.to_owned() }),
-    }
-}
-
-/// A stop signal of an image: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` (OCI image-spec, config.StopSignal). One that is not
-/// understood counts as absent, as in the peers.
-pub(crate) fn parse_signal(text: &str) -> Option<Signal> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    const RTMIN: u8 = 34;
-    const RTMAX: u8 = 64;
-    let upper = text.trim().to_ascii_uppercase();
-    if let Ok(number) = upper.parse::<u8>() {
-        return (1..=RTMAX).contains(&number).then_some(Signal(number));
-    }
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some(index) = NAMES.iter().position(|known| *known == name) {
-        return u8::try_from(index + 1).ok().map(Signal);
-    }
-    let number = if let Some(offset) = name.strip_prefix("RTMIN") {
-        RTMIN.checked_add(offset.strip_prefix('+').unwrap_or("0").parse().ok()?)
-    } else {
-        RTMAX.checked_sub(name.strip_prefix("RTMAX")?.strip_prefix('-').unwrap_or("0").parse().ok()?)
-    };
-    number.filter(|number| (RTMIN..=RTMAX).contains(number)).map(Signal)
-}
-
 async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Created> {
     let id = &plan.file.id;
-    let dir = engine.store.container(&pod.id, id);
-    fs::create_dir_all(&dir).map_err(PodsError::files("create", &dir))?;
+    engine.store.create_container(&pod.id, id)?;
     engine.store.write_container(&pod.id, &plan.file)?;
-    for name in ["upper", "work"] {
-        let path = engine.store.layer(id).join(name);
-        fs::create_dir_all(&path).map_err(PodsError::files("create", &path))?;
-    }
-    if let Some(parent) =
-        Path::new(&plan.file.log_path).parent().filter(|parent| !parent.as_os_str().is_empty())
-    {
-        fs::create_dir_all(parent).map_err(PodsError::files("create the log directory", parent))?;
+    engine.store.create_layer(id)?;
+    let log_dir = Path::new(&plan.file.log_path).parent();
+    if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
+        fs::create_dir_all(dir).map_err(PodsError::files("create the log directory", dir))?;
     }
     let created = pod.monitor()?.create_container(plan.request.clone()).await?;
     let complete = ContainerFile { complete: true, ..plan.file.clone() };
@@ -311,7 +285,7 @@ async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Creat
     Ok(created)
 }
 
-fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Created, lease: ImageLease) {
+fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Created, lease: Lease) {
     file.complete = true;
     for limit in &created.degraded {
         warn!(container = %file.id, limit, "the node cannot set a limit");
@@ -325,11 +299,12 @@ fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Cr
         status: Snapshot::new(status),
         upper: engine.store.layer(&file.id).join("upper"),
         file: std::sync::Mutex::new(Some(file)),
-        lease: Some(lease),
+        _lease: Some(lease),
         removal: tokio::sync::Mutex::new(()),
     });
     engine.add_container(Arc::clone(&container));
     engine.announce(Lifecycle::Created(pod.id.clone(), container.id.clone()));
+    watch::learn_early_exit(engine, &container);
 }
 
 /// The snapshot of a container from its file.
@@ -353,16 +328,6 @@ pub(crate) fn status(pod: &Pod, file: &ContainerFile, state: ContainerState) -> 
     }
 }
 
-/// Takes back the files of a container whose creation failed; the monitor left nothing of it.
-fn undo(engine: &Engine, pod: &Pod, id: &ContainerId) {
-    for dir in [engine.store.container(&pod.id, id), engine.store.layer(id)] {
-        if let Err(error) = engine.store.discard(&dir) {
-            warn!(container = %id, %error, "cannot remove the files of a container that failed to be created");
-        }
-    }
-    engine.take_out_trash();
-}
-
 /// Opens the gate.
 pub(crate) async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     check_created(container)?;
@@ -371,36 +336,4 @@ pub(crate) async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> R
         engine.announce(Lifecycle::Started(container.pod.id.clone(), container.id.clone()));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stop_signals_are_understood_in_every_spelling() {
-        for (text, number) in [
-            ("SIGTERM", 15),
-            ("term", 15),
-            ("15", 15),
-            ("SIGRTMIN+3", 37),
-            ("SIGRTMAX-1", 63),
-            ("RTMIN", 34),
-            ("SIGSYS", 31),
-        ] {
-            assert_eq!(parse_signal(text), Some(Signal(number)), "{text}");
-        }
-        for text in ["", "0", "65", "SIGNO", "SIGRTMIN+31", "RTMAX-99", "-1"] {
-            assert_eq!(parse_signal(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn digits_that_are_no_uid_are_an_error_and_never_a_name() {
-        assert_eq!(numeric("1000").unwrap(), Some(1000));
-        assert_eq!(numeric("www-data").unwrap(), None);
-        for text in ["4294967295", "4294967296", "99999999999999999999"] {
-            assert!(numeric(text).is_err(), "{text}");
-        }
-    }
 }

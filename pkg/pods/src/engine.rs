@@ -2,30 +2,30 @@
 //! its own, and waits: a caller that goes away changes nothing.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use husk_cgroup::Hierarchy;
-use husk_images::ImageStore;
+use husk_cgroup::{CgroupPath, Hierarchy};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
-    PodSandboxId, PodStatus, Resources, UnixNanos,
+    PodSandboxId, PodStatus, ResourceStats, Resources, UnixNanos,
 };
 use husk_monitor::{ExecOutput, MonitorConfig};
 use husk_network::Network;
-use husk_stats::Stats;
-use tokio::sync::{Notify, broadcast};
+use husk_stats::{Stats, Target};
+use tokio::sync::broadcast;
 
 use crate::{
     PodsError, Result,
     claims::Claims,
+    facilities::{Images, Monitors, PodNetworks},
     life,
     pod::{Container, ContainerName, Pod},
-    seccomp::Filters,
     store::Store,
+    trash::Trash,
 };
 
 /// How the engine works on this node.
@@ -71,17 +71,18 @@ const LIFECYCLE_BACKLOG: usize = 4096;
 pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) store: Arc<Store>,
-    pub(crate) images: Arc<ImageStore>,
-    pub(crate) network: Arc<Network>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) network: Box<dyn PodNetworks>,
+    pub(crate) monitors: Box<dyn Monitors>,
     pub(crate) hierarchy: Hierarchy,
-    pub(crate) stats: Arc<Stats>,
-    pub(crate) filters: Filters,
+    pub(crate) stats: Stats,
+    pub(crate) filters: husk_seccomp::Cache,
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
-    pods: RwLock<HashMap<PodSandboxId, Arc<Pod>>>,
-    containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
+    pub(crate) trash: Trash,
+    pods: RwLock<BTreeMap<PodSandboxId, Arc<Pod>>>,
+    containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
     lifecycle: broadcast::Sender<Lifecycle>,
-    trash: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -103,28 +104,43 @@ impl Engine {
     /// reported and can be removed.
     pub async fn start(
         config: EngineConfig,
-        images: Arc<ImageStore>,
+        images: Arc<dyn Images>,
         network: Arc<Network>,
+    ) -> Result<Arc<Self>> {
+        let monitors = Box::new(config.monitor.clone());
+        Self::start_with(config, images, Box::new(network), monitors).await
+    }
+
+    /// As [`Engine::start`], on facilities of the caller's.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_with(
+        config: EngineConfig,
+        images: Arc<dyn Images>,
+        network: Box<dyn PodNetworks>,
+        monitors: Box<dyn Monitors>,
     ) -> Result<Arc<Self>> {
         let store = Arc::new(Store::open(&config.root, &config.state)?);
         let hierarchy = Hierarchy::detect().map_err(PodsError::Cgroup)?;
         let (lifecycle, _) = broadcast::channel(LIFECYCLE_BACKLOG);
+        let mountpoint = config.root.display().to_string();
         let engine = Arc::new(Self {
-            stats: Arc::new(Stats::new(hierarchy.clone())),
+            stats: Stats::new(hierarchy.clone(), mountpoint).map_err(PodsError::Stats)?,
+            trash: Trash::start([store.state_trash(), store.root_trash()]),
             config,
             store,
             images,
             network,
+            monitors,
             hierarchy,
-            filters: Filters::default(),
+            filters: husk_seccomp::Cache::default(),
             pod_names: Claims::new(),
             container_names: Claims::new(),
             pods: RwLock::default(),
             containers: RwLock::default(),
             lifecycle,
-            trash: Arc::default(),
         });
-        engine.empty_trash_in_background();
         crate::recovery::recover(&engine).await?;
         Ok(engine)
     }
@@ -142,7 +158,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on where it stopped.
     pub async fn stop_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(pod) = self.find_pod(id) else { return Ok(()) };
+        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::stop_pod(&engine, &pod).await }).await
     }
@@ -152,7 +168,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::stop_pod_sandbox`].
     pub async fn remove_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(pod) = self.find_pod(id) else { return Ok(()) };
+        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::remove_pod(&engine, &pod).await }).await
     }
@@ -165,7 +181,7 @@ impl Engine {
         Ok(self.pod(id)?.status.get())
     }
 
-    /// Snapshots of all sandboxes, in no order.
+    /// Snapshots of all sandboxes, in the order of their ids.
     pub fn list_pods(&self) -> Vec<Arc<PodStatus>> {
         self.pods
             .read()
@@ -203,7 +219,7 @@ impl Engine {
     /// # Errors
     /// When the monitor cannot be asked.
     pub async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> Result<()> {
-        let Some(container) = self.find_container(id) else { return Ok(()) };
+        let Some(container) = self.find_container(id)? else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::stop_container(&engine, &container, grace).await }).await
     }
@@ -213,7 +229,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on.
     pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(container) = self.find_container(id) else { return Ok(()) };
+        let Some(container) = self.find_container(id)? else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::remove_container(&engine, &container).await }).await
     }
@@ -226,10 +242,9 @@ impl Engine {
         Ok(self.container(id)?.status.get())
     }
 
-    /// Snapshots of all containers, in no order.
+    /// Snapshots of all containers, in the order of their ids.
     pub fn list_containers(&self) -> Vec<Arc<ContainerStatus>> {
-        let containers = self.containers.read().unwrap_or_else(PoisonError::into_inner);
-        containers.values().map(|container| container.status.get()).collect()
+        self.all_containers().iter().map(|container| container.status.get()).collect()
     }
 
     /// Runs a command in a running container; without `timeout` it may take as long as it likes.
@@ -273,6 +288,51 @@ impl Engine {
         detached(async move { crate::update::update(&engine, &container, change).await }).await
     }
 
+    /// Measures a container that is created or running.
+    ///
+    /// # Errors
+    /// When it has ended or its cgroup cannot be read.
+    pub fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
+        let container = self.container(id)?;
+        let status = container.status.get();
+        if !status.state.is_alive() {
+            return Err(PodsError::ContainerState {
+                id: container.id.clone(),
+                state: life::name(&status.state),
+                operation: "measuring it",
+                wanted: "created or running",
+            });
+        }
+        let stats = self.stats.sample(&target(&container)?).map_err(PodsError::Stats)?;
+        Ok((status, stats))
+    }
+
+    /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
+    pub async fn list_container_stats(
+        &self,
+        wanted: impl Fn(&ContainerStatus) -> bool,
+    ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
+        let mut chosen = Vec::new();
+        for container in self.all_containers() {
+            let status = container.status.get();
+            if status.state.is_alive()
+                && wanted(&status)
+                && let Ok(target) = target(&container)
+            {
+                chosen.push((status, target));
+            }
+        }
+        let stats = self.stats.clone();
+        let measured = tokio::task::spawn_blocking(move || {
+            let measure = |(status, target): (Arc<ContainerStatus>, Target)| {
+                let measured = stats.sample_all([&target]).pop()?.1;
+                Some((status, measured))
+            };
+            chosen.into_iter().filter_map(measure).collect()
+        });
+        measured.await.unwrap_or_default()
+    }
+
     /// Follows the node. Events come after the snapshots that they announce.
     pub fn lifecycle(&self) -> broadcast::Receiver<Lifecycle> {
         self.lifecycle.subscribe()
@@ -289,21 +349,23 @@ impl Engine {
     }
 
     pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
-        self.find_pod(id).ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
+        self.find_pod(id)?.ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
     }
 
-    fn find_pod(&self, id: &str) -> Option<Arc<Pod>> {
-        let id: PodSandboxId = id.parse().ok()?;
-        self.pods.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    fn find_pod(&self, id: &str) -> Result<Option<Arc<Pod>>> {
+        by_prefix(&self.pods.read().unwrap_or_else(PoisonError::into_inner), id)
     }
 
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
-        self.find_container(id).ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
+        self.find_container(id)?.ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
     }
 
-    fn find_container(&self, id: &str) -> Option<Arc<Container>> {
-        let id: ContainerId = id.parse().ok()?;
-        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    fn find_container(&self, id: &str) -> Result<Option<Arc<Container>>> {
+        by_prefix(&self.containers.read().unwrap_or_else(PoisonError::into_inner), id)
+    }
+
+    fn all_containers(&self) -> Vec<Arc<Container>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     pub(crate) fn add_pod(&self, pod: Arc<Pod>) {
@@ -338,25 +400,40 @@ impl Engine {
         format!("{}/husk-{id}", parent.trim_end_matches('/'))
     }
 
-    /// Starts deleting what was discarded.
-    pub(crate) fn take_out_trash(&self) {
-        self.trash.notify_one();
+    /// Takes a directory out of sight; it is deleted in the background.
+    pub(crate) fn discard(&self, dir: &Path) -> Result<()> {
+        self.store.discard(dir)?;
+        self.trash.take_out();
+        Ok(())
     }
+}
 
-    fn empty_trash_in_background(&self) {
-        let (store, notify) = (Arc::clone(&self.store), Arc::clone(&self.trash));
-        notify.notify_one();
-        tokio::spawn(async move {
-            loop {
-                notify.notified().await;
-                let store = Arc::clone(&store);
-                let emptied = tokio::task::spawn_blocking(move || store.empty_trash()).await;
-                if emptied.is_err() {
-                    tracing::error!("deleting discarded files panicked");
-                }
-            }
-        });
+/// Looks up an object by its id or, as a convenience for people at a terminal, by a prefix that only it has.
+fn by_prefix<Id: Ord + AsRef<str>, T: Clone>(all: &BTreeMap<Id, T>, id: &str) -> Result<Option<T>> {
+    if id.is_empty() {
+        return Ok(None);
     }
+    // Ids are not `Borrow<str>`, so a range cannot start at a prefix; a node has hundreds of objects at most.
+    let mut found = all.iter().filter(|(key, _)| key.as_ref().starts_with(id));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(PodsError::AmbiguousId { id: id.to_owned() }),
+        (only, _) => Ok(only.map(|(_, object)| object.clone())),
+    }
+}
+
+fn target(container: &Container) -> Result<Target> {
+    let status = container.status.get();
+    Ok(Target {
+        id: container.id.to_string(),
+        cgroup: cgroup_path(&status.cgroup_path)?,
+        upper: Some(container.upper.clone()),
+    })
+}
+
+/// A recorded cgroup path, checked.
+pub(crate) fn cgroup_path(path: &str) -> Result<CgroupPath> {
+    CgroupPath::parse(path)
+        .map_err(|error| PodsError::CgroupPath { path: path.to_owned(), reason: error.to_string() })
 }
 
 /// Runs work to its end even when the caller goes away.

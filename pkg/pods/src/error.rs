@@ -2,11 +2,12 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use husk_images::ImageError;
 use husk_model::{Classify, ContainerId, Kind, PodSandboxId};
 use husk_monitor::MonitorError;
 use husk_network::NetworkError;
 use husk_spec::SpecError;
+
+use crate::facilities::ImageFault;
 
 /// Why an operation on a pod or container failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,28 @@ pub enum PodsError {
     NoSuchPod {
         /// As in the request.
         id: String,
+    },
+    /// A prefix of several ids.
+    #[error("{id:?} is the beginning of more than one id")]
+    AmbiguousId {
+        /// As in the request.
+        id: String,
+    },
+    /// Something that this version of husk does not do, or this node cannot.
+    #[error("{field}: {what}")]
+    Unsupported {
+        /// Field of the request.
+        field: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+    /// A step on the node's files did not end; a filesystem hangs, most likely.
+    #[error("{step} did not end within {seconds} s")]
+    Stuck {
+        /// What was attempted.
+        step: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// No container with this id.
     #[error("no container {id:?}")]
@@ -133,9 +156,12 @@ pub enum PodsError {
     /// Cgroups.
     #[error(transparent)]
     Cgroup(husk_cgroup::Error),
+    /// Statistics.
+    #[error(transparent)]
+    Stats(husk_stats::Error),
     /// Images.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(#[from] ImageFault),
     /// Network.
     #[error("set up the network of the pod")]
     Network(#[source] NetworkError),
@@ -173,9 +199,12 @@ impl Classify for PodsError {
             | PodsError::Seccomp { .. }
             | PodsError::PidTarget { .. }
             | PodsError::ImageUser { .. }
+            | PodsError::AmbiguousId { .. }
             | PodsError::CgroupPath { .. } => Kind::InvalidArgument,
             PodsError::Update { .. } => Kind::FailedPrecondition,
-            PodsError::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
+            PodsError::Unsupported { .. } => Kind::Unimplemented,
+            PodsError::Stats(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,
             PodsError::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted
@@ -192,3 +221,11 @@ impl Classify for PodsError {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, PodsError>;
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

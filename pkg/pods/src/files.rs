@@ -25,15 +25,13 @@ pub(crate) fn node_hostname() -> String {
 pub(crate) fn write(pod_dir: &Path, config: &PodConfig, ips: &[IpAddr]) -> Result<()> {
     let paths = paths(pod_dir);
     let own_network = config.namespaces().network != NamespaceMode::Node;
-    let hostname =
-        if config.hostname.is_empty() && !own_network { node_hostname() } else { config.hostname.clone() };
+    // A new UTS namespace starts with the node's name, so that is what an unnamed pod is called.
+    let hostname = if config.hostname.is_empty() { node_hostname() } else { config.hostname.clone() };
     write_file(&paths.hostname, format!("{hostname}\n").as_bytes())?;
     let hosts = if own_network { hosts(&hostname, ips) } else { read_node("/etc/hosts")? };
     write_file(&paths.hosts, hosts.as_bytes())?;
-    let resolv = match config.dns.as_ref().filter(|dns| !dns.is_empty()) {
-        Some(dns) => husk_network::resolv_conf(dns),
-        None => read_node("/etc/resolv.conf")?,
-    };
+    let resolv = husk_network::resolv::render(config.dns.as_ref(), &read_node("/etc/resolv.conf")?)
+        .map_err(PodsError::Network)?;
     write_file(&paths.resolv_conf, resolv.as_bytes())
 }
 

@@ -13,7 +13,9 @@
 //! | `watch` | events of the monitors |
 //! | `recovery` | start-up |
 //! | `store` | files of huskd |
+//! | `trash` | deleting in the background |
 //! | `life` | a container's states, pure |
+//! | [`facilities`] | what the engine needs of the crates below it |
 #![forbid(unsafe_code)]
 
 mod claims;
@@ -21,15 +23,19 @@ mod create;
 mod devices;
 mod engine;
 mod error;
+pub mod facilities;
 mod files;
 mod life;
 mod pod;
 mod recovery;
 mod run;
 mod seccomp;
+mod signal;
 mod stop;
 mod store;
+mod trash;
 mod update;
+mod user;
 mod watch;
 
 pub use engine::{Engine, EngineConfig, Lifecycle};

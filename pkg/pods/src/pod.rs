@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use husk_images::ImageLease;
 use husk_model::{
-    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodMetadata, PodSandboxId, PodState,
-    PodStatus,
+    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Exit, PodMetadata, PodSandboxId,
+    PodState, PodStatus,
 };
 use husk_monitor::Monitor;
 
 use crate::{
     PodsError, Result,
+    facilities::Lease,
     life::{self, Fact},
     store::{ContainerFile, PodFile},
 };
@@ -23,7 +23,8 @@ use crate::{
 pub(crate) type ContainerName = (PodSandboxId, ContainerMetadata);
 
 /// How far the teardown of a pod has come. Creating a container holds the gate for reading, stopping and removing the
-/// pod for writing: a stop waits for creates that have begun, and none begins after it.
+/// pod for writing: a stop waits for creates that have begun, and none begins after it. The gate only orders those; whoever
+/// reads (status, lists, statistics) or works on one container never takes it, and all that is done behind it has deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Containers can be created.
@@ -33,6 +34,9 @@ pub(crate) enum Phase {
     /// Nothing is left.
     Removed,
 }
+
+/// Far more than a pod creates at once.
+const MAX_EARLY_EXITS: usize = 256;
 
 /// A value that is replaced whole and read without waiting for work.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(crate) struct Pod {
     pub(crate) monitor: Option<Monitor>,
     pub(crate) gate: tokio::sync::RwLock<Phase>,
     pub(crate) containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
+    /// Exits of containers that are not in `containers` yet: an init killed at its gate while its creation is recorded.
+    pub(crate) early_exits: Mutex<BTreeMap<ContainerId, Exit>>,
     /// Relative to the hierarchy's root.
     pub(crate) cgroup_path: String,
 }
@@ -84,12 +90,30 @@ impl Pod {
         self.status.get().state == PodState::Ready
     }
 
-    /// Marks the sandbox as not ready; its addresses are kept until the network is torn down.
-    pub(crate) fn mark_not_ready(&self) {
+    /// Marks the sandbox as not ready; its addresses are kept until the network is torn down. Returns whether it was ready.
+    pub(crate) fn mark_not_ready(&self) -> bool {
+        let mut was_ready = false;
         self.status.update(|status| {
+            was_ready = status.state == PodState::Ready;
             status.state = PodState::NotReady;
             status.pid = None;
         });
+        was_ready
+    }
+
+    /// Keeps the exit of a container that is not known yet, for [`Pod::take_early_exit`].
+    pub(crate) fn keep_early_exit(&self, id: ContainerId, exit: Exit) {
+        let mut exits = self.early_exits.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only those of containers that were removed at once stay here; nobody asks for them.
+        if exits.len() >= MAX_EARLY_EXITS {
+            exits.clear();
+        }
+        exits.insert(id, exit);
+    }
+
+    /// The exit of a container that came before the container was known.
+    pub(crate) fn take_early_exit(&self, id: &ContainerId) -> Option<Exit> {
+        self.early_exits.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
 
     pub(crate) fn containers(&self) -> Vec<Arc<Container>> {
@@ -110,7 +134,7 @@ pub(crate) struct Container {
     /// `None` when its record cannot be read.
     pub(crate) file: Mutex<Option<ContainerFile>>,
     /// Keeps the image's layers; `None` when the image could not be found again at start-up.
-    pub(crate) lease: Option<ImageLease>,
+    pub(crate) _lease: Option<Lease>,
     /// Writable layer.
     pub(crate) upper: PathBuf,
     /// Orders removals: the second waits for the first.

@@ -29,8 +29,10 @@ use tracing::{info, warn};
 
 use crate::{
     Engine, PodsError, Result, create,
+    error::chain,
     pod::{Container, Phase, Pod, Snapshot},
     run,
+    stop::discard_container,
     store::PodFile,
     watch,
 };
@@ -79,6 +81,7 @@ async fn recover_pod(engine: &Arc<Engine>, id: PodSandboxId) {
             if let Ok(monitor) = pod.monitor()
                 && let Ok(snapshot) = monitor.state().await
             {
+                complete_removals(engine, &pod, &snapshot);
                 let pid = snapshot.sandbox.as_ref().map(|sandbox| sandbox.process.pid);
                 pod.status.update(|status| status.pid = pid);
                 watch::learn(engine, &pod, snapshot);
@@ -88,20 +91,30 @@ async fn recover_pod(engine: &Arc<Engine>, id: PodSandboxId) {
         Err(error) => {
             warn!(pod = %id, %error, "a pod lost its monitor while the daemon was down");
             let pod = add(engine, file, None, error.to_string());
-            watch::abandon(engine, &pod);
+            watch::abandon(engine, &pod).await;
+        }
+    }
+}
+
+/// A container with a complete record that its monitor does not know was being removed when the daemon was killed.
+fn complete_removals(engine: &Engine, pod: &Pod, snapshot: &husk_monitor::Snapshot) {
+    for container in pod.containers() {
+        let known = snapshot.containers.iter().any(|record| record.id == container.id);
+        if known || container.status.get().state != ContainerState::Created {
+            continue;
+        }
+        info!(container = %container.id, "completing the interrupted removal of a container");
+        match discard_container(engine, pod, &container.id) {
+            Ok(()) => engine.forget_container(&container),
+            Err(error) => {
+                warn!(container = %container.id, %error, "cannot complete the removal of a container")
+            }
         }
     }
 }
 
 fn is_missing(error: &PodsError) -> bool {
     matches!(error, PodsError::Files { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Puts a pod and its containers into the registry.
@@ -115,6 +128,7 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
         gate: tokio::sync::RwLock::new(if file.stopped { Phase::Stopped } else { Phase::Open }),
         monitor,
         containers: Default::default(),
+        early_exits: Default::default(),
         file: Mutex::new(file),
     });
     let config = Arc::clone(&pod.status.get().config);
@@ -140,7 +154,7 @@ fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
             (None, unknown(pod, &id, chain(&error)))
         }
     };
-    let lease = file.as_ref().and_then(|file| match engine.images.acquire(&file.image_id) {
+    let lease = file.as_ref().and_then(|file| match engine.images.lease(&file.image_id) {
         Ok(lease) => Some(lease),
         Err(error) => {
             warn!(container = %id, %error, "the image of a container is not in the store any more");
@@ -152,7 +166,7 @@ fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
         pod: Arc::clone(pod),
         status: Snapshot::new(status),
         file: Mutex::new(file),
-        lease,
+        _lease: lease,
         removal: tokio::sync::Mutex::new(()),
         id,
     });
@@ -171,12 +185,9 @@ fn undo_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: &ContainerId) {
         {
             warn!(container = %id, %error, "cannot take back a half-created container");
         }
-        for dir in [engine.store.container(&pod.id, &id), engine.store.layer(&id)] {
-            if let Err(error) = engine.store.discard(&dir) {
-                warn!(container = %id, %error, "cannot remove the files of a half-created container");
-            }
+        if let Err(error) = discard_container(&engine, &pod, &id) {
+            warn!(container = %id, %error, "cannot remove the files of a half-created container");
         }
-        engine.take_out_trash();
     });
 }
 
@@ -252,18 +263,14 @@ fn unknown(pod: &Pod, id: &ContainerId, reason: String) -> ContainerStatus {
 /// Frees networks and writable layers that belong to no pod.
 async fn collect_garbage(engine: &Arc<Engine>) -> Result<()> {
     let pods: HashSet<PodSandboxId> = engine.list_pods().iter().map(|pod| pod.id.clone()).collect();
-    let report = engine.network.gc(&pods).await.map_err(PodsError::Network)?;
-    if !report.is_empty() {
-        info!(?report, "freed networks that belonged to no pod");
-    }
+    engine.network.collect_garbage(&pods).await;
     let containers: HashSet<ContainerId> =
         engine.list_containers().iter().map(|container| container.id.clone()).collect();
     for id in directories::<ContainerId>(&engine.store.layers())? {
         if !containers.contains(&id) {
             info!(container = %id, "discarding a writable layer that belongs to no container");
-            engine.store.discard(&engine.store.layer(&id))?;
+            engine.discard(&engine.store.layer(&id))?;
         }
     }
-    engine.take_out_trash();
     Ok(())
 }

@@ -6,19 +6,20 @@
 //! The network and the monitor do not need each other, so they are made at the same time. A failure undoes what was made,
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus};
-use husk_monitor::{Monitor, proto};
-use husk_network::{Network, PodNetworkRequest};
+use husk_monitor::{Monitor, MonitorError, proto};
 use tracing::warn;
 
 use crate::{
     Engine, Lifecycle, PodsError, Result,
     claims::Claim,
     engine::{now, shown},
+    error::chain,
     files,
     pod::{Phase, Pod, Snapshot},
+    stop::kill_cgroup,
     store::PodFile,
     watch,
 };
@@ -27,6 +28,7 @@ use crate::{
 const PAUSE_OOM_SCORE: i32 = -998;
 
 pub(crate) async fn run(engine: &Arc<Engine>, config: PodConfig) -> Result<PodSandboxId> {
+    check_supported(&config)?;
     let config = Arc::new(config);
     let id = PodSandboxId::generate();
     let name = shown(&config.metadata, None);
@@ -52,10 +54,8 @@ pub(crate) async fn run(engine: &Arc<Engine>, config: PodConfig) -> Result<PodSa
 
 async fn build(engine: &Arc<Engine>, id: &PodSandboxId, config: &Arc<PodConfig>) -> Result<()> {
     let mut file = engine.store.new_pod(id, config, now());
-    let dir = engine.store.pod(id);
-    fs::create_dir_all(dir.join("containers")).map_err(PodsError::files("create", &dir))?;
-    let result = build_recorded(engine, &mut file).await;
-    match result {
+    engine.store.create_pod(id)?;
+    match build_recorded(engine, &mut file).await {
         Ok(pod) => {
             engine.add_pod(Arc::clone(&pod));
             watch::follow(engine, &pod);
@@ -76,8 +76,7 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<
         fs::create_dir_all(&file.config.log_directory)
             .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
     }
-    let (network, monitor) =
-        tokio::join!(set_up_network(engine, file), Monitor::spawn(&engine.config.monitor, &dir));
+    let (network, monitor) = tokio::join!(set_up_network(engine, file), engine.monitors.spawn(&dir));
     // Both have run to their end, so that the undoing finds all there is.
     let (ips, monitor) = (network?, monitor?);
     files::write(&dir, &file.config, &ips)?;
@@ -93,6 +92,7 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<
         monitor: Some(monitor),
         gate: tokio::sync::RwLock::new(Phase::Open),
         containers: Default::default(),
+        early_exits: Default::default(),
         cgroup_path,
     }))
 }
@@ -111,19 +111,12 @@ pub(crate) fn status(file: &PodFile, state: PodState, pid: Option<u32>, message:
     }
 }
 
-/// The network's request for a pod.
-pub(crate) fn network_request(engine: &Engine, id: &PodSandboxId, config: &PodConfig) -> PodNetworkRequest {
-    PodNetworkRequest::new(id.clone(), engine.store.netns(id), config)
-}
-
 async fn set_up_network(engine: &Engine, file: &PodFile) -> Result<Vec<std::net::IpAddr>> {
     if file.config.namespaces().network == NamespaceMode::Node {
         return Ok(Vec::new());
     }
-    let request = network_request(engine, &file.id, &file.config);
-    engine.network.create_netns(&request.netns).await.map_err(PodsError::Network)?;
-    let network = engine.network.setup(&request).await.map_err(PodsError::Network)?;
-    Ok(network.ips)
+    let netns = engine.store.netns(&file.id);
+    engine.network.set_up(&file.id, &netns, &file.config).await.map_err(PodsError::Network)
 }
 
 fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto::RunSandbox {
@@ -157,30 +150,91 @@ fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto:
     }
 }
 
+/// What the request may ask for and husk does not do yet. Doing less than was asked for in silence would be worse.
+fn check_supported(config: &PodConfig) -> Result<()> {
+    if config.namespaces().user.is_some() {
+        return Err(PodsError::Unsupported {
+            field: "config.linux.security_context.namespace_options.userns_options",
+            what: "user namespaces are not supported".to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Takes back everything that an attempt may have made. Each step is tried whatever the others do; what fails is logged
 /// and found again by the next start.
 pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
     let dir = engine.store.pod(&file.id);
-    match Monitor::connect(&dir).await {
-        Ok(monitor) => {
-            for (step, result) in
-                [("stop", monitor.stop_sandbox().await), ("shut down", monitor.shutdown().await)]
-            {
-                if let Err(error) = result {
-                    warn!(pod = %file.id, %error, "cannot {step} the monitor of a pod that failed to start");
-                }
+    match find_monitor(&dir).await {
+        Ok(Some(monitor)) => {
+            if let Err(error) = monitor.stop_sandbox().await {
+                warn!(pod = %file.id, %error, "cannot stop a pod that failed to start");
             }
+            end_monitor(&file.id, &monitor).await;
         }
-        Err(error) if error.is_gone() => {}
+        Ok(None) => {}
         Err(error) => warn!(pod = %file.id, %error, "cannot reach the monitor of a pod that failed to start"),
     }
-    if let Err(error) = tear_down_network(engine, &file.id, &file.config).await {
-        warn!(pod = %file.id, error = &error as &dyn std::error::Error, "cannot take back the network of a pod that failed to start");
+    let steps = [
+        ("remove its cgroup", kill_cgroup(engine, engine.pod_cgroup(&file.id, &file.config)).await),
+        ("take back its network", tear_down_network(engine, &file.id, &file.config).await),
+        ("remove its directory", engine.discard(&dir)),
+    ];
+    for (step, result) in steps {
+        if let Err(error) = result {
+            warn!(pod = %file.id, error = chain(&error), "undoing a pod that failed to start: cannot {step}");
+        }
     }
-    if let Err(error) = engine.store.discard(&dir) {
-        warn!(pod = %file.id, %error, "cannot remove the directory of a pod that failed to start");
+}
+
+/// How long a monitor may take from its start to its record.
+const MONITOR_START: Duration = Duration::from_secs(5);
+
+/// The monitor of a pod that may have been started a moment ago, by us or by a daemon that was killed: then it has a
+/// socket already, and its record is about to come.
+async fn find_monitor(dir: &std::path::Path) -> std::result::Result<Option<Monitor>, MonitorError> {
+    let deadline = tokio::time::Instant::now() + MONITOR_START;
+    loop {
+        match Monitor::connect(dir).await {
+            Ok(monitor) => return Ok(Some(monitor)),
+            Err(error) if !error.is_gone() => return Err(error),
+            Err(_) => {}
+        }
+        let recorded = dir.join("monitor.json").exists();
+        let address = dir.join("monitor.sock");
+        // Nobody holds the socket any more: it will not come. There is no event for a process that writes a file, so what
+        // remains is to look again.
+        if recorded || std::os::unix::net::UnixStream::connect(&address).is_err() {
+            return Ok(None);
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    engine.take_out_trash();
+}
+
+/// Ends a monitor whose sandbox is gone; one that refuses is killed, since nothing would ever end it.
+pub(crate) async fn end_monitor(pod: &PodSandboxId, monitor: &Monitor) {
+    let error = match monitor.shutdown().await {
+        // It may close the connection before its answer is read.
+        Ok(()) | Err(MonitorError::Disconnected { .. } | MonitorError::Gone { .. }) => return,
+        Err(error) => error,
+    };
+    warn!(%pod, %error, "a monitor does not end; it is killed");
+    let process = monitor.process();
+    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let Some(Ok(pidfd)) =
+        pid.map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
+    else {
+        return;
+    };
+    // Checked after the pidfd was opened, so it is this process that the signal goes to.
+    if husk_monitor::is_alive(process)
+        && let Err(error) = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL)
+    {
+        warn!(%pod, %error, "cannot kill a monitor");
+    }
 }
 
 /// Undoes the network; nothing to do is fine.
@@ -188,8 +242,5 @@ pub(crate) async fn tear_down_network(engine: &Engine, id: &PodSandboxId, config
     if config.namespaces().network == NamespaceMode::Node {
         return Ok(());
     }
-    let network: &Network = &engine.network;
-    let request = network_request(engine, id, config);
-    network.teardown(&request).await.map_err(PodsError::Network)?;
-    network.remove_netns(&request.netns).await.map_err(PodsError::Network)
+    engine.network.tear_down(id, &engine.store.netns(id)).await.map_err(PodsError::Network)
 }

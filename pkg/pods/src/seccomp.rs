@@ -1,77 +1,73 @@
-//! Choosing and compiling seccomp filters, once per profile.
+//! Choosing seccomp filters; they are compiled once per profile and capabilities.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs::File, io::Read, sync::Arc};
 
 use husk_model::{SeccompProfile, SecurityContext};
-use husk_seccomp::{Profile, Program, compile};
+use husk_seccomp::{Cache, Context, Program};
 use husk_spec::effective_capabilities;
+use rustix::fs::OFlags;
 
-use crate::{PodsError, Result};
+use crate::{PodsError, Result, error::chain};
 
-/// Localhost profiles larger than this are refused unread; Docker's default has 12 KiB.
+/// Localhost profiles larger than this are refused; Docker's default has 12 KiB.
 const MAX_PROFILE: u64 = 1 << 20;
 
-/// Compiled filters. Profiles depend on capabilities, so those are part of the key.
-#[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashMap<(Source, BTreeSet<String>), Arc<Program>>>);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Source {
-    Default,
-    Text(String),
-}
-
-/// Distinct filters kept; a node has a handful of profiles, so reaching this means somebody generates them.
-const MAX_CACHED: usize = 256;
-
-impl Filters {
-    /// The filter of a container; `None` for none.
-    pub(crate) fn of(&self, security: &SecurityContext) -> Result<Option<Arc<Program>>> {
-        if security.privileged {
-            return Ok(None);
-        }
-        let source = match &security.seccomp {
-            SeccompProfile::Unconfined => return Ok(None),
-            SeccompProfile::RuntimeDefault => Source::Default,
-            SeccompProfile::Localhost(path) => Source::Text(read_profile(path)?),
-        };
-        let capabilities: BTreeSet<String> =
-            effective_capabilities(security).into_iter().map(|name| format!("CAP_{name}")).collect();
-        let key = (source, capabilities);
-        if let Some(program) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Some(Arc::clone(program)));
-        }
-        let wrong = |reason: String| PodsError::Seccomp {
-            profile: match &security.seccomp {
-                SeccompProfile::Localhost(path) => path.clone(),
-                _ => "runtime/default".to_owned(),
-            },
-            reason,
-        };
-        let names: Vec<&str> = key.1.iter().map(String::as_str).collect();
-        let profile = match &key.0 {
-            Source::Default => Profile::runtime_default(&names),
-            Source::Text(text) => Profile::parse(text, &names).map_err(|error| wrong(error.to_string()))?,
-        };
-        let program = Arc::new(compile(&profile).map_err(|error| wrong(error.to_string()))?);
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= MAX_CACHED {
-            cache.clear();
-        }
-        cache.insert(key, Arc::clone(&program));
-        Ok(Some(program))
+/// The filter of a container; `None` for none.
+pub(crate) fn filter(cache: &Cache, security: &SecurityContext) -> Result<Option<Arc<Program>>> {
+    if security.privileged {
+        return Ok(None);
     }
+    let context = Context::new(effective_capabilities(security));
+    let (profile, program) = match &security.seccomp {
+        SeccompProfile::Unconfined => return Ok(None),
+        SeccompProfile::RuntimeDefault => ("runtime/default", cache.runtime_default(&context)),
+        SeccompProfile::Localhost(path) => (path.as_str(), cache.localhost(&read_profile(path)?, &context)),
+    };
+    program
+        .map(Some)
+        .map_err(|error| PodsError::Seccomp { profile: profile.to_owned(), reason: chain(&error) })
 }
 
-fn read_profile(path: &str) -> Result<String> {
+/// Reads a profile, but no FIFO, device or endless file.
+fn read_profile(path: &str) -> Result<Vec<u8>> {
     let wrong = |reason: String| PodsError::Seccomp { profile: path.to_owned(), reason };
-    let status = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .map(File::from)
+        .map_err(|errno| wrong(errno.to_string()))?;
+    let status = file.metadata().map_err(|error| wrong(error.to_string()))?;
     if !status.is_file() || status.len() > MAX_PROFILE {
         return Err(wrong(format!("is not a file of at most {MAX_PROFILE} bytes")));
     }
-    fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
+    let mut text = Vec::new();
+    file.take(MAX_PROFILE).read_to_end(&mut text).map_err(|error| wrong(error.to_string()))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn security(seccomp: SeccompProfile) -> SecurityContext {
+        SecurityContext { seccomp, ..Default::default() }
+    }
+
+    #[test]
+    fn privileged_and_unconfined_containers_have_no_filter() {
+        let cache = Cache::default();
+        assert!(filter(&cache, &security(SeccompProfile::Unconfined)).unwrap().is_none());
+        let privileged =
+            SecurityContext { privileged: true, ..security(SeccompProfile::Localhost("/nowhere".into())) };
+        assert!(filter(&cache, &privileged).unwrap().is_none());
+        assert!(filter(&cache, &security(SeccompProfile::RuntimeDefault)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_profile_that_is_no_file_or_no_profile_is_named() {
+        let cache = Cache::default();
+        for path in ["/nowhere/profile.json", "/dev/zero", "/dev", "/etc/hostname"] {
+            let error = filter(&cache, &security(SeccompProfile::Localhost(path.into()))).unwrap_err();
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
 }

@@ -5,16 +5,15 @@ use std::{
     time::Duration,
 };
 
-use husk_cgroup::CgroupPath;
-use husk_model::{ContainerState, Exit, ExitReason};
-use tracing::warn;
+use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind};
+use husk_monitor::MonitorError;
 
 use crate::{
     Engine, Lifecycle, PodsError, Result,
-    engine::now,
+    engine::{cgroup_path, now},
     life::Fact,
     pod::{Container, Phase, Pod},
-    run::tear_down_network,
+    run::{end_monitor, tear_down_network},
 };
 
 /// Ends a container; returns when EXITED is visible.
@@ -23,20 +22,23 @@ pub(crate) async fn stop_container(
     container: &Arc<Container>,
     grace: Duration,
 ) -> Result<()> {
-    if matches!(container.status.get().state, ContainerState::Exited { .. } | ContainerState::Unknown { .. })
-    {
+    if !container.status.get().state.is_alive() {
         return Ok(());
     }
-    match container.pod.monitor() {
-        Ok(monitor) => {
-            let exit = monitor.stop_container(&container.id, None, grace).await?;
-            learn_exit(engine, container, exit);
-        }
-        Err(_) => {
-            kill_cgroup(engine, &container.status.get().cgroup_path)?;
-            learn_exit(engine, container, lost_exit());
+    if let Ok(monitor) = container.pod.monitor() {
+        match monitor.stop_container(&container.id, None, grace).await {
+            Ok(exit) => {
+                learn_exit(engine, container, exit);
+                return Ok(());
+            }
+            // A removal was faster.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Err(MonitorError::Disconnected { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    kill_cgroup(engine, container.status.get().cgroup_path.clone()).await?;
+    learn_exit(engine, container, lost_exit());
     Ok(())
 }
 
@@ -57,17 +59,21 @@ pub(crate) fn lost_exit() -> Exit {
     }
 }
 
-/// Kills what is left in a cgroup nobody monitors any more, and removes it.
-pub(crate) fn kill_cgroup(engine: &Engine, path: &str) -> Result<()> {
-    let path = path
-        .parse::<CgroupPath>()
-        .map_err(|error| PodsError::CgroupPath { path: path.to_owned(), reason: error.to_string() })?;
-    if !engine.hierarchy.exists(&path) {
-        return Ok(());
-    }
-    let cgroup = engine.hierarchy.open(&path).map_err(PodsError::Cgroup)?;
-    cgroup.kill().map_err(PodsError::Cgroup)?;
-    cgroup.remove().map_err(PodsError::Cgroup)
+/// Kills what is left in a cgroup nobody monitors any more, and removes it. One that does not exist is fine.
+pub(crate) async fn kill_cgroup(engine: &Engine, path: String) -> Result<()> {
+    let path = cgroup_path(&path)?;
+    let hierarchy = engine.hierarchy.clone();
+    // Waits for the processes to be gone.
+    let killed = tokio::task::spawn_blocking(move || {
+        let cgroup = match hierarchy.open(&path) {
+            Ok(cgroup) => cgroup,
+            Err(husk_cgroup::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        cgroup.kill()?;
+        cgroup.remove()
+    });
+    killed.await.map_err(|_| PodsError::Lost)?.map_err(PodsError::Cgroup)
 }
 
 /// Removes a container, killing it if it runs.
@@ -76,26 +82,33 @@ pub(crate) async fn remove_container(engine: &Arc<Engine>, container: &Arc<Conta
     if container.pod.container(&container.id).is_none() {
         return Ok(());
     }
-    let unknown = matches!(container.status.get().state, ContainerState::Unknown { .. });
-    match container.pod.monitor() {
-        Ok(monitor) => monitor.remove_container(&container.id).await?,
-        Err(_) => kill_cgroup(engine, &container.status.get().cgroup_path)?,
+    let asked = match container.pod.monitor() {
+        Ok(monitor) => monitor.remove_container(&container.id).await,
+        Err(_) => Err(MonitorError::Disconnected { call: "remove container" }),
+    };
+    match asked {
+        Ok(()) => {}
+        Err(MonitorError::Disconnected { .. }) => {
+            kill_cgroup(engine, container.status.get().cgroup_path.clone()).await?;
+        }
+        Err(error) => return Err(error.into()),
     }
-    if !unknown && !matches!(container.status.get().state, ContainerState::Exited { .. }) {
+    if container.status.get().state.is_alive() {
         // Killed by the removal: those who follow see the end before the deletion.
-        learn_exit(
-            engine,
-            container,
-            Exit { code: 137, finished_at: now(), reason: ExitReason::Error, message: String::new() },
-        );
+        let exit = Exit { code: 137, finished_at: now(), reason: ExitReason::Error, message: String::new() };
+        learn_exit(engine, container, exit);
     }
-    engine.store.discard(&engine.store.container(&container.pod.id, &container.id))?;
-    engine.store.discard(&engine.store.layer(&container.id))?;
-    engine.stats.forget(&container.id);
+    discard_container(engine, &container.pod, &container.id)?;
+    engine.stats.forget(container.id.as_str());
     engine.forget_container(container);
     engine.announce(Lifecycle::Deleted(container.pod.id.clone(), container.id.clone()));
-    engine.take_out_trash();
     Ok(())
+}
+
+/// Takes away the files of a container. Its record goes last: by it start-up completes a removal that was interrupted.
+pub(crate) fn discard_container(engine: &Engine, pod: &Pod, id: &ContainerId) -> Result<()> {
+    engine.discard(&engine.store.layer(id))?;
+    engine.discard(&engine.store.container(&pod.id, id))
 }
 
 /// Stops a pod: containers, network, pause. The containers stay, as EXITED.
@@ -110,8 +123,9 @@ pub(crate) async fn stop_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()>
 }
 
 async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
-    let was_ready = pod.is_ready();
-    pod.mark_not_ready();
+    if pod.mark_not_ready() {
+        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+    }
     // Containers and network do not need each other.
     let containers = async {
         let mut stops = tokio::task::JoinSet::new();
@@ -125,9 +139,14 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     let (stopped, network) = tokio::join!(containers, tear_down_network(engine, &pod.id, &config));
     stopped?;
     network?;
-    match pod.monitor() {
-        Ok(monitor) => monitor.stop_sandbox().await?,
-        Err(_) => kill_cgroup(engine, &pod.cgroup_path)?,
+    let asked = match pod.monitor() {
+        Ok(monitor) => monitor.stop_sandbox().await,
+        Err(_) => Err(MonitorError::Disconnected { call: "stop sandbox" }),
+    };
+    match asked {
+        Ok(()) => {}
+        Err(MonitorError::Disconnected { .. }) => kill_cgroup(engine, pod.cgroup_path.clone()).await?,
+        Err(error) => return Err(error.into()),
     }
     let file = {
         let mut file = pod.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,9 +156,6 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     };
     engine.store.write_pod(&file)?;
     pod.status.update(|status| status.ips.clear());
-    if was_ready {
-        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
-    }
     Ok(())
 }
 
@@ -156,15 +172,12 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
     for container in pod.containers() {
         remove_container(engine, &container).await?;
     }
-    if let Ok(monitor) = pod.monitor()
-        && let Err(error) = monitor.shutdown().await
-    {
-        warn!(pod = %pod.id, %error, "cannot end the monitor of a removed pod");
+    if let Ok(monitor) = pod.monitor() {
+        end_monitor(&pod.id, monitor).await;
     }
-    engine.store.discard(&engine.store.pod(&pod.id))?;
+    engine.discard(&engine.store.pod(&pod.id))?;
     *phase = Phase::Removed;
     engine.forget_pod(pod);
     engine.announce(Lifecycle::PodDeleted(pod.id.clone()));
-    engine.take_out_trash();
     Ok(())
 }

@@ -11,10 +11,12 @@
 //!
 //! A file says `complete: false` until its object works; start-up undoes what it finds incomplete. Files are written
 //! whole and renamed, without a sync: they die with the boot that they describe. Directories leave by one rename into
-//! the trash, which is emptied in the background and at start-up, so no removal is ever seen half done.
+//! the trash (`trash`).
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,13 +24,11 @@ use std::{
     },
 };
 
+use crate::{PodsError, Result};
 use husk_model::{
     ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, Resources, Signal, UnixNanos,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tracing::warn;
-
-use crate::{PodsError, Result};
 
 /// Version of the files below; raised when an older huskd could misread a newer one's.
 const FORMAT: u32 = 1;
@@ -80,14 +80,22 @@ impl Store {
         let boot_id = fs::read_to_string(path).map_err(PodsError::files("read", path))?.trim().to_owned();
         let store =
             Self { state: state.to_owned(), root: root.to_owned(), boot_id, counter: AtomicU64::new(0) };
-        for dir in [store.pods(), store.state.join("trash"), store.layers(), store.root.join("trash")] {
-            fs::create_dir_all(&dir).map_err(PodsError::files("create", &dir))?;
+        for dir in [store.pods(), store.state_trash(), store.layers(), store.root_trash()] {
+            private_dir(&dir)?;
         }
         Ok(store)
     }
 
     pub(crate) fn boot_id(&self) -> &str {
         &self.boot_id
+    }
+
+    pub(crate) fn state_trash(&self) -> PathBuf {
+        self.state.join("trash")
+    }
+
+    pub(crate) fn root_trash(&self) -> PathBuf {
+        self.root.join("trash")
     }
 
     pub(crate) fn pods(&self) -> PathBuf {
@@ -157,12 +165,31 @@ impl Store {
         Ok(container)
     }
 
-    /// Moves a directory out of sight; [`Store::empty_trash`] deletes it. One that does not exist is fine.
+    /// Makes the directory of a new pod.
+    pub(crate) fn create_pod(&self, id: &PodSandboxId) -> Result<()> {
+        private_dir(&self.pod(id).join("containers"))
+    }
+
+    /// Makes the directory of a new container.
+    pub(crate) fn create_container(&self, pod: &PodSandboxId, id: &ContainerId) -> Result<()> {
+        private_dir(&self.container(pod, id))
+    }
+
+    /// Makes an empty writable layer. The upper directory becomes the container's `/`, so everybody may enter it.
+    pub(crate) fn create_layer(&self, id: &ContainerId) -> Result<()> {
+        let (upper, work) = (self.layer(id).join("upper"), self.layer(id).join("work"));
+        private_dir(&upper)?;
+        private_dir(&work)?;
+        fs::set_permissions(&upper, Permissions::from_mode(0o755))
+            .map_err(PodsError::files("set the mode of", upper))
+    }
+
+    /// Moves a directory into the trash. One that does not exist is fine.
     pub(crate) fn discard(&self, dir: &Path) -> Result<()> {
-        let trash =
-            if dir.starts_with(&self.state) { self.state.join("trash") } else { self.root.join("trash") };
+        let trash = if dir.starts_with(self.pods()) { self.state_trash() } else { self.root_trash() };
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}", std::process::id());
+        // The time keeps it apart from what an earlier daemon with our pid left.
+        let name = format!("{}-{number}-{}", std::process::id(), crate::engine::now());
         match fs::rename(dir, trash.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(PodsError::files("remove", dir)(error))
@@ -170,20 +197,11 @@ impl Store {
             _ => Ok(()),
         }
     }
+}
 
-    /// Deletes what was discarded. Blocking: call it on a blocking thread.
-    pub(crate) fn empty_trash(&self) {
-        for trash in [self.state.join("trash"), self.root.join("trash")] {
-            for entry in fs::read_dir(&trash).into_iter().flatten().flatten() {
-                // Another thread may be at the same entry; what stays is met again by the next call.
-                if let Err(error) = fs::remove_dir_all(entry.path())
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    warn!(path = %entry.path().display(), %error, "cannot delete discarded files; the next removal tries again");
-                }
-            }
-        }
-    }
+/// Makes a directory and those above it; what is new is nobody else's business.
+fn private_dir(dir: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(PodsError::files("create", dir))
 }
 
 fn check_format(format: u32, path: &Path) -> Result<()> {

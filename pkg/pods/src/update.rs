@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use husk_model::{ContainerState, Resources};
+use husk_model::Resources;
 use husk_spec::linux_resources;
 
 use crate::{Engine, PodsError, Result, life, pod::Container};
@@ -36,7 +36,7 @@ pub(crate) async fn update(
     change: Resources,
 ) -> Result<()> {
     let status = container.status.get();
-    if !matches!(status.state, ContainerState::Created | ContainerState::Running { .. }) {
+    if !status.state.is_alive() {
         return Err(PodsError::ContainerState {
             id: container.id.clone(),
             state: life::name(&status.state),
@@ -45,7 +45,11 @@ pub(crate) async fn update(
         });
     }
     let merged = merge(&status.resources, &change);
-    let limits = linux_resources(&merged)?;
+    let mut limits = linux_resources(&merged)?;
+    if let Some(memory) = limits.memory_mut() {
+        // A limit below what is in use is refused, not enforced by killing.
+        memory.set_check_before_update(Some(true));
+    }
     let json = serde_json::to_vec(&limits)
         .map_err(|error| PodsError::Update { id: container.id.clone(), reason: error.to_string() })?;
     container.pod.monitor()?.update_resources(Some(&container.id), json).await?;

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use husk_model::ContainerState;
 use husk_monitor::{Event, Events, Monitor, Snapshot};
 use tracing::{info, warn};
 
 use crate::{
     Engine, Lifecycle,
     life::Fact,
-    pod::{Phase, Pod},
+    pod::{Container, Phase, Pod},
     stop::{kill_cgroup, learn_exit, lost_exit},
 };
 
@@ -33,17 +32,18 @@ async fn watch(engine: Arc<Engine>, pod: Arc<Pod>, monitor: Monitor, mut events:
                 }
             }
             Event::ContainerExited { id, exit } => {
+                // Kept first and taken by whoever finds the container: its creation may be just ending.
+                pod.keep_early_exit(id.clone(), exit);
                 if let Some(container) = pod.container(&id) {
-                    learn_exit(&engine, &container, exit);
+                    learn_early_exit(&engine, &container);
                 }
             }
             Event::ContainerOom { id } => {
                 info!(pod = %pod.id, container = %id, "the kernel killed a process for memory")
             }
             Event::SandboxExited { exit } => {
-                if pod.is_ready() {
+                if pod.mark_not_ready() {
                     warn!(pod = %pod.id, code = exit.code, "the pause process ended; the pod is not ready any more");
-                    pod.mark_not_ready();
                     engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
                 }
             }
@@ -78,8 +78,17 @@ pub(crate) fn learn(engine: &Engine, pod: &Pod, snapshot: Snapshot) {
             }),
         }
     }
-    if snapshot.sandbox.is_some_and(|sandbox| sandbox.exit.is_some() || sandbox.stopped) && pod.is_ready() {
-        pod.mark_not_ready();
+    if snapshot.sandbox.is_some_and(|sandbox| sandbox.exit.is_some() || sandbox.stopped)
+        && pod.mark_not_ready()
+    {
+        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+    }
+}
+
+/// Takes in the exit of a container that came before the container was known.
+pub(crate) fn learn_early_exit(engine: &Engine, container: &Container) {
+    if let Some(exit) = container.pod.take_early_exit(&container.id) {
+        learn_exit(engine, container, exit);
     }
 }
 
@@ -91,23 +100,24 @@ async fn lost(engine: &Arc<Engine>, pod: &Arc<Pod>) {
         return;
     }
     warn!(pod = %pod.id, "the pod's monitor died; its containers are killed");
-    abandon(engine, pod);
-    engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+    abandon(engine, pod).await;
 }
 
 /// Ends what a dead monitor left: recorded exits count, everything else is killed and has an unknown exit.
-pub(crate) fn abandon(engine: &Engine, pod: &Pod) {
+pub(crate) async fn abandon(engine: &Engine, pod: &Pod) {
     match husk_monitor::read_records(&engine.store.pod(&pod.id)) {
         Ok(snapshot) => learn(engine, pod, snapshot),
         Err(error) => warn!(pod = %pod.id, %error, "cannot read what the monitor recorded"),
     }
-    if let Err(error) = kill_cgroup(engine, &pod.cgroup_path) {
+    if let Err(error) = kill_cgroup(engine, pod.cgroup_path.clone()).await {
         warn!(pod = %pod.id, %error, "cannot kill what the pod left; its removal tries again");
     }
     for container in pod.containers() {
-        if matches!(container.status.get().state, ContainerState::Created | ContainerState::Running { .. }) {
+        if container.status.get().state.is_alive() {
             learn_exit(engine, &container, lost_exit());
         }
     }
-    pod.mark_not_ready();
+    if pod.mark_not_ready() {
+        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+    }
 }

@@ -1,0 +1,154 @@
+//! What the engine needs of the crates below it, as small traits: the lifecycle is tested with fakes behind them, and the
+//! real things are plugged in here and nowhere else.
+
+use std::{
+    any::Any,
+    collections::HashSet,
+    error::Error,
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use husk_model::{Classify, ImageId, Kind, PodConfig, PodSandboxId};
+use husk_monitor::{Monitor, MonitorConfig, MonitorError};
+use husk_network::{Network, NetworkError, PodNetworkRequest};
+
+/// The images of this node.
+pub trait Images: Send + Sync + 'static {
+    /// Finds an image by id, tag or digest; `None` when it is not here.
+    fn find(&self, name: &str) -> Option<ImageFacts>;
+
+    /// Keeps the layers of an image, even if it is removed, until the lease is dropped.
+    ///
+    /// # Errors
+    /// When the image or one of its layers is not here any more.
+    fn lease(&self, id: &ImageId) -> Result<Lease, ImageFault>;
+}
+
+/// What the engine wants to know of an image.
+#[derive(Debug, Clone)]
+pub struct ImageFacts {
+    /// Its id.
+    pub id: ImageId,
+    /// A reference by which it can be found again: a repo digest, else the id.
+    pub reference: String,
+    /// USER: `user`, `user:group`, or numbers; may be empty.
+    pub user: String,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
+    /// What to run.
+    pub defaults: husk_spec::ImageDefaults,
+}
+
+/// An image's layers, kept while this lives.
+pub struct Lease {
+    /// Directory of the layers.
+    pub base: PathBuf,
+    /// Layers relative to `base`, topmost first.
+    pub lowers: Vec<String>,
+    /// Keeps them.
+    pub guard: Box<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("base", &self.base)
+            .field("lowers", &self.lowers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failure of the image store, in its own words.
+#[derive(Debug)]
+pub struct ImageFault {
+    kind: Kind,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl ImageFault {
+    /// Takes over an error of the store.
+    pub fn new(error: impl Error + Classify + Send + Sync + 'static) -> Self {
+        Self { kind: error.kind(), error: Box::new(error) }
+    }
+}
+
+impl fmt::Display for ImageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for ImageFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl Classify for ImageFault {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// The pod network.
+#[async_trait]
+pub trait PodNetworks: Send + Sync + 'static {
+    /// Makes and pins a network namespace at `netns` and gives the pod its network. Returns its addresses. What a failure
+    /// leaves is taken back by [`PodNetworks::tear_down`].
+    async fn set_up(
+        &self,
+        id: &PodSandboxId,
+        netns: &Path,
+        config: &PodConfig,
+    ) -> Result<Vec<IpAddr>, NetworkError>;
+
+    /// Takes the network and the namespace back. Idempotent; nothing to do is fine.
+    async fn tear_down(&self, id: &PodSandboxId, netns: &Path) -> Result<(), NetworkError>;
+
+    /// Frees what belongs to none of these pods; what cannot be freed is logged.
+    async fn collect_garbage(&self, valid: &HashSet<PodSandboxId>);
+}
+
+#[async_trait]
+impl PodNetworks for Arc<Network> {
+    async fn set_up(
+        &self,
+        id: &PodSandboxId,
+        netns: &Path,
+        config: &PodConfig,
+    ) -> Result<Vec<IpAddr>, NetworkError> {
+        self.create_netns(netns).await?;
+        let request = PodNetworkRequest::new(id.clone(), netns.to_owned(), config);
+        Ok(self.setup(&request).await?.ips)
+    }
+
+    async fn tear_down(&self, id: &PodSandboxId, netns: &Path) -> Result<(), NetworkError> {
+        self.teardown(id).await?;
+        self.remove_netns(netns).await
+    }
+
+    async fn collect_garbage(&self, valid: &HashSet<PodSandboxId>) {
+        let report = self.gc(valid).await;
+        if !report.is_empty() {
+            tracing::info!(?report, "freed networks that belonged to no pod");
+        }
+    }
+}
+
+/// Where monitors come from.
+#[async_trait]
+pub trait Monitors: Send + Sync + 'static {
+    /// Starts one for an existing pod directory.
+    async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError>;
+}
+
+#[async_trait]
+impl Monitors for MonitorConfig {
+    async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError> {
+        Monitor::spawn(self, pod_dir).await
+    }
+}
