@@ -1,2 +1,22 @@
 //! The CRI v1 services: conversion, validation and one tower stack.
+//!
+//! Messages become domain types in `convert`, errors become statuses in `status`, and [`Observe`] gives every RPC its span,
+//! metric and deadline. What is between is thin: one file a group of RPCs, each a few lines around a call of the engine
+//! or the image store. Protocol types go no further than this crate.
 #![forbid(unsafe_code)]
+
+mod convert;
+mod image;
+mod layer;
+mod runtime;
+mod status;
+
+pub use image::ImageApi;
+pub use layer::{Observe, Observed};
+pub use runtime::RuntimeApi;
+
+/// The version of the API that is served.
+pub const API_VERSION: &str = "v1";
+
+/// Largest message either way: the kubelet's own limit.
+pub const MAX_MESSAGE: usize = 16 << 20;

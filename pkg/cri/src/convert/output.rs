@@ -1,0 +1,278 @@
+//! From the domain to answers.
+
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use husk_images::Image;
+use husk_model::{
+    ContainerState, ContainerStatus, FilesystemStats, Mount, MountSource, NamespaceMode, Namespaces, PodState, PodStatus,
+    Pressure, PressureStats, Propagation, ResourceStats,
+};
+use husk_proto::cri::v1;
+
+use super::{resources, signal};
+
+/// Nanoseconds since the epoch.
+pub(crate) fn timestamp_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// An unsigned value that is there.
+pub(crate) fn unsigned(value: u64) -> Option<v1::UInt64Value> {
+    Some(v1::UInt64Value { value })
+}
+
+fn map(map: &std::collections::BTreeMap<String, String>) -> HashMap<String, String> {
+    map.clone().into_iter().collect()
+}
+
+fn pod_metadata(pod: &PodStatus) -> v1::PodSandboxMetadata {
+    let metadata = &pod.config.metadata;
+    v1::PodSandboxMetadata {
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        namespace: metadata.namespace.clone(),
+        attempt: metadata.attempt,
+    }
+}
+
+fn pod_state(pod: &PodStatus) -> v1::PodSandboxState {
+    match pod.state {
+        PodState::Ready => v1::PodSandboxState::SandboxReady,
+        PodState::NotReady => v1::PodSandboxState::SandboxNotready,
+    }
+}
+
+/// An entry of ListPodSandbox.
+pub(crate) fn pod_item(pod: &PodStatus) -> v1::PodSandbox {
+    v1::PodSandbox {
+        id: pod.id.to_string(),
+        metadata: Some(pod_metadata(pod)),
+        state: pod_state(pod).into(),
+        created_at: pod.created_at,
+        labels: map(&pod.config.labels),
+        annotations: map(&pod.config.annotations),
+        runtime_handler: pod.config.runtime_handler.clone(),
+    }
+}
+
+fn namespace_mode(mode: NamespaceMode) -> i32 {
+    match mode {
+        NamespaceMode::Pod => v1::NamespaceMode::Pod,
+        NamespaceMode::Container => v1::NamespaceMode::Container,
+        NamespaceMode::Node => v1::NamespaceMode::Node,
+        NamespaceMode::Target => v1::NamespaceMode::Target,
+    }
+    .into()
+}
+
+fn namespaces(namespaces: &Namespaces) -> v1::NamespaceOption {
+    v1::NamespaceOption {
+        network: namespace_mode(namespaces.network),
+        pid: namespace_mode(namespaces.pid),
+        ipc: namespace_mode(namespaces.ipc),
+        target_id: namespaces.target_id.clone(),
+        userns_options: None,
+    }
+}
+
+/// Status of a sandbox.
+pub(crate) fn pod_status(pod: &PodStatus) -> v1::PodSandboxStatus {
+    let mut ips = pod.ips.iter().map(ToString::to_string);
+    v1::PodSandboxStatus {
+        id: pod.id.to_string(),
+        metadata: Some(pod_metadata(pod)),
+        state: pod_state(pod).into(),
+        created_at: pod.created_at,
+        network: Some(v1::PodSandboxNetworkStatus {
+            ip: ips.next().unwrap_or_default(),
+            additional_ips: ips.map(|ip| v1::PodIp { ip }).collect(),
+        }),
+        linux: Some(v1::LinuxPodSandboxStatus {
+            namespaces: Some(v1::Namespace { options: Some(namespaces(pod.config.namespaces())) }),
+        }),
+        labels: map(&pod.config.labels),
+        annotations: map(&pod.config.annotations),
+        runtime_handler: pod.config.runtime_handler.clone(),
+    }
+}
+
+fn container_metadata(container: &ContainerStatus) -> v1::ContainerMetadata {
+    let metadata = &container.config.metadata;
+    v1::ContainerMetadata { name: metadata.name.clone(), attempt: metadata.attempt }
+}
+
+/// State of a container for lists and filters.
+pub(crate) fn container_state(state: &ContainerState) -> v1::ContainerState {
+    match state {
+        ContainerState::Created => v1::ContainerState::ContainerCreated,
+        ContainerState::Running { .. } => v1::ContainerState::ContainerRunning,
+        ContainerState::Exited { .. } => v1::ContainerState::ContainerExited,
+        ContainerState::Unknown { .. } => v1::ContainerState::ContainerUnknown,
+    }
+}
+
+fn image_spec(container: &ContainerStatus) -> v1::ImageSpec {
+    v1::ImageSpec {
+        image: container.config.image.clone(),
+        user_specified_image: container.config.user_specified_image.clone(),
+        ..Default::default()
+    }
+}
+
+/// An entry of ListContainers.
+pub(crate) fn container_item(container: &ContainerStatus) -> v1::Container {
+    v1::Container {
+        id: container.id.to_string(),
+        pod_sandbox_id: container.pod_id.to_string(),
+        metadata: Some(container_metadata(container)),
+        image: Some(image_spec(container)),
+        image_ref: container.image_ref.clone(),
+        state: container_state(&container.state).into(),
+        created_at: container.created_at,
+        labels: map(&container.config.labels),
+        annotations: map(&container.config.annotations),
+        image_id: container.image_id.to_string(),
+    }
+}
+
+fn mount(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
+    let (host_path, image, image_sub_path) = match &mount.source {
+        MountSource::HostPath(path) => (path.clone(), None, String::new()),
+        MountSource::Image { reference, sub_path } => {
+            let image_ref = container.image_volumes.get(&mount.container_path).cloned().unwrap_or_default();
+            let image = v1::ImageSpec { image: reference.clone(), image_ref, ..Default::default() };
+            (String::new(), Some(image), sub_path.clone())
+        }
+    };
+    v1::Mount {
+        container_path: mount.container_path.clone(),
+        host_path,
+        readonly: mount.readonly,
+        selinux_relabel: mount.selinux_relabel,
+        propagation: match mount.propagation {
+            Propagation::Private => v1::MountPropagation::PropagationPrivate,
+            Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
+            Propagation::Bidirectional => v1::MountPropagation::PropagationBidirectional,
+        }
+        .into(),
+        recursive_read_only: mount.recursive_readonly,
+        image,
+        image_sub_path,
+        mount_options: mount.options.clone(),
+        ..Default::default()
+    }
+}
+
+/// Status of a container.
+pub(crate) fn container_status(container: &ContainerStatus) -> v1::ContainerStatus {
+    let mut status = v1::ContainerStatus {
+        id: container.id.to_string(),
+        metadata: Some(container_metadata(container)),
+        state: container_state(&container.state).into(),
+        created_at: container.created_at,
+        image: Some(image_spec(container)),
+        image_ref: container.image_ref.clone(),
+        labels: map(&container.config.labels),
+        annotations: map(&container.config.annotations),
+        mounts: container.config.mounts.iter().map(|request| mount(container, request)).collect(),
+        log_path: container.log_path.clone(),
+        resources: Some(v1::ContainerResources { linux: Some(resources::to_proto(&container.resources)), windows: None }),
+        image_id: container.image_id.to_string(),
+        user: container.user.as_ref().map(|user| v1::ContainerUser {
+            linux: Some(v1::LinuxContainerUser {
+                uid: user.uid.into(),
+                gid: user.gid.into(),
+                supplemental_groups: user.groups.iter().map(|gid| i64::from(*gid)).collect(),
+            }),
+        }),
+        stop_signal: signal::to_proto(container.stop_signal).into(),
+        ..Default::default()
+    };
+    match &container.state {
+        ContainerState::Created => {}
+        ContainerState::Running { started_at } => status.started_at = *started_at,
+        ContainerState::Exited { started_at, exit } => {
+            status.started_at = *started_at;
+            status.finished_at = exit.finished_at;
+            status.exit_code = exit.code;
+            status.reason = exit.reason.as_str().to_owned();
+            status.message = exit.message.clone();
+        }
+        ContainerState::Unknown { reason } => {
+            status.reason = "Unreadable".to_owned();
+            status.message = reason.clone();
+        }
+    }
+    status
+}
+
+/// An image. The user's group is not part of the answer (CRI, Image.username).
+pub(crate) fn image(image: &Image) -> v1::Image {
+    let user = image.config.user.split(':').next().unwrap_or_default();
+    let uid = user.parse::<u32>().ok();
+    v1::Image {
+        id: image.id.to_string(),
+        repo_tags: image.repo_tags.iter().map(ToString::to_string).collect(),
+        repo_digests: image.repo_digests.iter().map(ToString::to_string).collect(),
+        size: image.size,
+        uid: uid.map(|uid| v1::Int64Value { value: uid.into() }),
+        username: if uid.is_some() { String::new() } else { user.to_owned() },
+        spec: None,
+        pinned: false,
+    }
+}
+
+fn pressure(pressure: Option<PressureStats>) -> Option<v1::PsiStats> {
+    let line = |line: Pressure| v1::PsiData { total: line.total, avg10: line.avg10, avg60: line.avg60, avg300: line.avg300 };
+    pressure.map(|pressure| v1::PsiStats { full: Some(line(pressure.full)), some: Some(line(pressure.some)) })
+}
+
+/// Use of a filesystem.
+pub(crate) fn filesystem(usage: &FilesystemStats) -> v1::FilesystemUsage {
+    v1::FilesystemUsage {
+        timestamp: usage.timestamp,
+        fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.mountpoint.clone() }),
+        used_bytes: unsigned(usage.used_bytes),
+        inodes_used: unsigned(usage.inodes_used),
+    }
+}
+
+/// Statistics of a container.
+pub(crate) fn container_stats(container: &ContainerStatus, stats: &ResourceStats) -> v1::ContainerStats {
+    let (cpu, memory) = (&stats.cpu, &stats.memory);
+    v1::ContainerStats {
+        attributes: Some(v1::ContainerAttributes {
+            id: container.id.to_string(),
+            metadata: Some(container_metadata(container)),
+            labels: map(&container.config.labels),
+            annotations: map(&container.config.annotations),
+        }),
+        cpu: Some(v1::CpuUsage {
+            timestamp: cpu.timestamp,
+            usage_core_nano_seconds: unsigned(cpu.usage_core_nanos),
+            usage_nano_cores: cpu.usage_nano_cores.and_then(unsigned),
+            psi: pressure(cpu.pressure),
+        }),
+        memory: Some(v1::MemoryUsage {
+            timestamp: memory.timestamp,
+            working_set_bytes: unsigned(memory.working_set),
+            available_bytes: memory.available.and_then(unsigned),
+            usage_bytes: unsigned(memory.usage),
+            rss_bytes: unsigned(memory.rss),
+            page_faults: unsigned(memory.page_faults),
+            major_page_faults: unsigned(memory.major_page_faults),
+            psi: pressure(memory.pressure),
+        }),
+        writable_layer: stats.writable_layer.as_ref().map(filesystem),
+        swap: stats.swap.as_ref().map(|swap| v1::SwapUsage {
+            timestamp: swap.timestamp,
+            swap_available_bytes: swap.available.and_then(unsigned),
+            swap_usage_bytes: unsigned(swap.usage),
+        }),
+        io: Some(v1::IoUsage { timestamp: stats.io.timestamp, psi: pressure(stats.io.pressure) }),
+    }
+}

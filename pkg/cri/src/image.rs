@@ -1,0 +1,146 @@
+//! ImageService.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use futures_util::stream;
+use husk_images::{ImageStore, PullRequest, RegistryAuth};
+use husk_model::FilesystemStats;
+use husk_proto::cri::v1::{self, image_service_server::ImageService};
+use husk_telemetry::Metrics;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    convert::{self, invalid, timestamp_now, unsigned},
+    runtime::{BoxStream, batches},
+    status::status,
+};
+
+/// Serves ImageService from the store.
+#[derive(Clone)]
+pub struct ImageApi {
+    store: Arc<ImageStore>,
+    metrics: Arc<Metrics>,
+    /// Where writable layers are.
+    containers: PathBuf,
+}
+
+impl std::fmt::Debug for ImageApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageApi").field("containers", &self.containers).finish_non_exhaustive()
+    }
+}
+
+impl ImageApi {
+    /// Serves `store`; `containers` is the directory of the writable layers.
+    pub fn new(store: Arc<ImageStore>, metrics: Arc<Metrics>, containers: PathBuf) -> Self {
+        Self { store, metrics, containers }
+    }
+
+    fn list(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
+        let name = filter.and_then(|filter| filter.image).map(|image| image.image).unwrap_or_default();
+        if name.is_empty() {
+            return self.store.list().iter().map(|image| convert::image(image)).collect();
+        }
+        self.store.resolve(&name).iter().map(|image| convert::image(image)).collect()
+    }
+}
+
+fn named(image: Option<v1::ImageSpec>) -> Result<String, Status> {
+    match image.map(|image| image.image) {
+        Some(name) if !name.is_empty() => Ok(name),
+        _ => Err(invalid("image.image", "is empty").into()),
+    }
+}
+
+fn auth(auth: v1::AuthConfig) -> RegistryAuth {
+    RegistryAuth {
+        username: auth.username,
+        password: auth.password,
+        auth: auth.auth,
+        server_address: auth.server_address,
+        identity_token: auth.identity_token,
+        registry_token: auth.registry_token,
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for ImageApi {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        Ok(Response::new(v1::ListImagesResponse { images: self.list(request.into_inner().filter) }))
+    }
+
+    type StreamImagesStream = BoxStream<v1::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        let images = self.list(request.into_inner().filter);
+        let answers = batches(images).map(|images| Ok(v1::StreamImagesResponse { images }));
+        Ok(Response::new(Box::pin(stream::iter(answers))))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Result<Response<v1::ImageStatusResponse>, Status> {
+        let request = request.into_inner();
+        let Some(image) = self.store.resolve(&named(request.image)?) else {
+            return Ok(Response::new(v1::ImageStatusResponse::default()));
+        };
+        let mut info = HashMap::new();
+        if request.verbose {
+            let text = serde_json::json!({
+                "config": &image.config,
+                "layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            });
+            info.insert("info".to_owned(), text.to_string());
+        }
+        Ok(Response::new(v1::ImageStatusResponse { image: Some(convert::image(&image)), info }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        let request = request.into_inner();
+        let pull = PullRequest { reference: named(request.image)?, auth: request.auth.map(auth) };
+        self.metrics.pulls.inc();
+        let id = self.store.pull(pull).await.map_err(status)?;
+        Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        self.store.remove(&named(request.into_inner().image)?).await.map_err(status)?;
+        Ok(Response::new(v1::RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(
+        &self,
+        _request: Request<v1::ImageFsInfoRequest>,
+    ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
+        // Clients probe connections with this call, so nothing is measured here.
+        let usage = self.store.usage();
+        let images = v1::FilesystemUsage {
+            timestamp: timestamp_now(),
+            fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.path.display().to_string() }),
+            used_bytes: unsigned(usage.bytes),
+            inodes_used: unsigned(usage.inodes),
+        };
+        let containers = FilesystemStats {
+            timestamp: timestamp_now(),
+            mountpoint: self.containers.display().to_string(),
+            ..FilesystemStats::default()
+        };
+        Ok(Response::new(v1::ImageFsInfoResponse {
+            image_filesystems: vec![images],
+            container_filesystems: vec![convert::filesystem(&containers)],
+        }))
+    }
+}

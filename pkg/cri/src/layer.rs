@@ -1,0 +1,170 @@
+//! The one layer around every RPC: span, metric, deadline, log line.
+//!
+//! The deadline is the caller's own (`grpc-timeout`). tonic would enforce it with CANCELLED; clients expect
+//! DEADLINE_EXCEEDED, so it is enforced here, a moment earlier. Work that changes state runs in tasks of its own, so a
+//! deadline ends the waiting and not the work.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use husk_telemetry::{Metrics, Rpc};
+use tonic::{
+    Code, Status,
+    codegen::http::{HeaderMap, Request, Response},
+};
+use tower::{Layer, Service};
+use tracing::{Instrument, debug, info_span, warn};
+
+/// How much earlier than tonic the deadline is enforced.
+const HEAD_START: Duration = Duration::from_millis(2);
+
+/// Wraps services with [`Observed`].
+#[derive(Debug, Clone)]
+pub struct Observe {
+    metrics: Arc<Metrics>,
+}
+
+impl Observe {
+    /// Counts into `metrics`.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+}
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+    fn layer(&self, inner: S) -> Self::Service {
+        Observed { inner, metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+/// A service whose calls are observed.
+#[derive(Debug, Clone)]
+pub struct Observed<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+type Answer<Body, Error> = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+impl<S, RequestBody, Body> Service<Request<RequestBody>> for Observed<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    Body: Default + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Answer<Body, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let deadline = timeout(request.headers());
+        let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let span = info_span!("rpc", method, trace);
+        let mut running = Running { metrics: Arc::clone(&self.metrics), method, began: Instant::now(), code: None };
+        self.metrics.rpc_began();
+        let answer = self.inner.call(request);
+        let observed = async move {
+            let response = match deadline {
+                Some(limit) => match tokio::time::timeout(limit.saturating_sub(HEAD_START), answer).await {
+                    Ok(response) => response?,
+                    Err(_) => late(limit),
+                },
+                None => answer.await?,
+            };
+            running.ended(&response);
+            Ok(response)
+        };
+        Box::pin(observed.instrument(span))
+    }
+}
+
+fn late<Body: Default>(limit: Duration) -> Response<Body> {
+    Status::deadline_exceeded(format!("no result within the {limit:?} that the caller gave")).into_http()
+}
+
+/// The status of an answer that ended without a stream: tonic puts errors into the headers.
+fn code(headers: &HeaderMap) -> Code {
+    headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
+}
+
+/// An RPC in progress. Dropped without an answer, its caller went away.
+struct Running {
+    metrics: Arc<Metrics>,
+    method: String,
+    began: Instant,
+    code: Option<Code>,
+}
+
+impl Running {
+    fn ended<Body>(&mut self, response: &Response<Body>) {
+        let code = code(response.headers());
+        self.code = Some(code);
+        let took = self.began.elapsed();
+        let message = Status::from_header_map(response.headers()).map(|status| status.message().to_owned()).unwrap_or_default();
+        match code {
+            Code::Ok => debug!(?took, "done"),
+            // Whose fault it is decides the level: a caller's mistake is the caller's to log.
+            Code::NotFound | Code::InvalidArgument | Code::Unimplemented | Code::AlreadyExists => {
+                debug!(?took, ?code, message, "refused");
+            }
+            _ => warn!(?took, ?code, message, "failed"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let code = self.code.unwrap_or(Code::Cancelled);
+        let rpc = Rpc { method: std::mem::take(&mut self.method), code: format!("{code:?}") };
+        self.metrics.rpc_ended(&rpc, self.began.elapsed());
+    }
+}
+
+/// The caller's deadline (gRPC over HTTP/2, `Timeout`): at most eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let unit = text.chars().last()?;
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(number.checked_mul(3600)?),
+        'M' => Duration::from_secs(number.checked_mul(60)?),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_deadline_is_read_in_every_unit() {
+        for (text, expected) in [
+            ("5S", Some(Duration::from_secs(5))),
+            ("1m", Some(Duration::from_millis(1))),
+            ("7M", Some(Duration::from_secs(420))),
+            ("9u", Some(Duration::from_micros(9))),
+            ("", None),
+            ("S", None),
+            ("5x", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            assert_eq!(timeout(&headers), expected, "{text:?}");
+        }
+    }
+}

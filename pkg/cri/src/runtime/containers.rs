@@ -1,0 +1,132 @@
+//! Containers.
+
+use std::{collections::HashMap, time::Duration};
+
+use husk_proto::cri::v1;
+use serde_json::json;
+use tonic::Status;
+
+use super::{RuntimeApi, labelled};
+use crate::{
+    convert::{self, invalid},
+    status::status,
+};
+
+/// A grace of more seconds than this is meant as "for ever" and would overflow a clock.
+const MAX_SECONDS: i64 = 10 * 365 * 24 * 3600;
+
+fn seconds(field: &str, value: i64) -> Result<Duration, Status> {
+    let clamped = u64::try_from(value.min(MAX_SECONDS)).map_err(|_| invalid(field, format!("{value} is negative")))?;
+    Ok(Duration::from_secs(clamped))
+}
+
+pub(super) async fn create_container(
+    api: &RuntimeApi,
+    request: v1::CreateContainerRequest,
+) -> Result<v1::CreateContainerResponse, Status> {
+    let config = convert::container_config(request.config)?;
+    let id = api.engine.create_container(&request.pod_sandbox_id, config).await.map_err(status)?;
+    Ok(v1::CreateContainerResponse { container_id: id.to_string() })
+}
+
+pub(super) async fn start_container(
+    api: &RuntimeApi,
+    request: v1::StartContainerRequest,
+) -> Result<v1::StartContainerResponse, Status> {
+    api.engine.start_container(&request.container_id).await.map_err(status)?;
+    Ok(v1::StartContainerResponse {})
+}
+
+pub(super) async fn stop_container(
+    api: &RuntimeApi,
+    request: v1::StopContainerRequest,
+) -> Result<v1::StopContainerResponse, Status> {
+    // A negative grace has been seen from clients that mean "now".
+    let grace = seconds("timeout", request.timeout.max(0))?;
+    api.engine.stop_container(&request.container_id, grace).await.map_err(status)?;
+    Ok(v1::StopContainerResponse {})
+}
+
+pub(super) async fn remove_container(
+    api: &RuntimeApi,
+    request: v1::RemoveContainerRequest,
+) -> Result<v1::RemoveContainerResponse, Status> {
+    api.engine.remove_container(&request.container_id).await.map_err(status)?;
+    Ok(v1::RemoveContainerResponse {})
+}
+
+pub(super) async fn list_containers(
+    api: &RuntimeApi,
+    request: v1::ListContainersRequest,
+) -> Result<v1::ListContainersResponse, Status> {
+    Ok(v1::ListContainersResponse { containers: items(api, request.filter).await? })
+}
+
+/// Containers that match, newest first as the peers list them.
+pub(super) async fn items(api: &RuntimeApi, filter: Option<v1::ContainerFilter>) -> Result<Vec<v1::Container>, Status> {
+    let filter = filter.unwrap_or_default();
+    let mut containers = api.engine.list_containers();
+    containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    Ok(containers
+        .iter()
+        .filter(|container| {
+            container.id.as_str().starts_with(&filter.id)
+                && container.pod_id.as_str().starts_with(&filter.pod_sandbox_id)
+                && filter.state.is_none_or(|wanted| wanted.state() == convert::container_state(&container.state))
+                && labelled(&filter.label_selector, &container.config.labels)
+        })
+        .map(|container| convert::container_item(container))
+        .collect())
+}
+
+pub(super) async fn container_status(
+    api: &RuntimeApi,
+    request: v1::ContainerStatusRequest,
+) -> Result<v1::ContainerStatusResponse, Status> {
+    let container = api.engine.container_status(&request.container_id).map_err(status)?;
+    let mut info = HashMap::new();
+    if request.verbose {
+        let facts = json!({
+            "pid": container.pid,
+            "sandboxID": container.pod_id.as_str(),
+            "cgroupPath": container.cgroup_path,
+            "config": &*container.config,
+        });
+        info.insert("info".to_owned(), facts.to_string());
+    }
+    Ok(v1::ContainerStatusResponse { status: Some(convert::container_status(&container)), info })
+}
+
+pub(super) async fn update_container_resources(
+    api: &RuntimeApi,
+    request: v1::UpdateContainerResourcesRequest,
+) -> Result<v1::UpdateContainerResourcesResponse, Status> {
+    let Some(linux) = request.linux else { return Err(invalid("linux", "is missing").into()) };
+    let change = convert::resources("linux", linux)?;
+    api.engine.update_resources(&request.container_id, change).await.map_err(status)?;
+    Ok(v1::UpdateContainerResourcesResponse {})
+}
+
+pub(super) async fn reopen_container_log(
+    api: &RuntimeApi,
+    request: v1::ReopenContainerLogRequest,
+) -> Result<v1::ReopenContainerLogResponse, Status> {
+    api.engine.reopen_log(&request.container_id).await.map_err(status)?;
+    Ok(v1::ReopenContainerLogResponse {})
+}
+
+pub(super) async fn exec_sync(api: &RuntimeApi, request: v1::ExecSyncRequest) -> Result<v1::ExecSyncResponse, Status> {
+    if request.cmd.is_empty() {
+        return Err(invalid("cmd", "is empty").into());
+    }
+    if let Some(index) = request.cmd.iter().position(|argument| argument.contains('\0')) {
+        return Err(invalid(format!("cmd[{index}]"), "contains a NUL byte").into());
+    }
+    let timeout = Some(seconds("timeout", request.timeout)?).filter(|timeout| !timeout.is_zero());
+    let output = api.engine.exec_sync(&request.container_id, request.cmd, timeout).await.map_err(status)?;
+    Ok(v1::ExecSyncResponse {
+        stdout: output.stdout.into(),
+        stderr: output.stderr.into(),
+        exit_code: output.exit_code,
+    })
+}

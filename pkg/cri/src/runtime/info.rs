@@ -1,0 +1,81 @@
+//! Version, health and what the kubelet must match.
+
+use std::collections::HashMap;
+
+use husk_proto::cri::v1;
+use serde_json::json;
+use tonic::Status;
+
+use super::RuntimeApi;
+use crate::API_VERSION;
+
+/// mount_setattr(2), which makes mounts read-only with everything below them, came with Linux 5.12.
+const RECURSIVE_READ_ONLY_SINCE: (u32, u32) = (5, 12);
+
+fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+pub(super) async fn version(_api: &RuntimeApi, _request: v1::VersionRequest) -> Result<v1::VersionResponse, Status> {
+    Ok(v1::VersionResponse {
+        version: "0.1.0".to_owned(),
+        runtime_name: "husk".to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: API_VERSION.to_owned(),
+    })
+}
+
+fn condition(kind: &str, ready: bool, reason: &str, message: &str) -> v1::RuntimeCondition {
+    v1::RuntimeCondition {
+        r#type: kind.to_owned(),
+        status: ready,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+pub(super) async fn status(api: &RuntimeApi, request: v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
+    let network = api.network.status();
+    let features = v1::RuntimeHandlerFeatures {
+        recursive_read_only_mounts: kernel() >= RECURSIVE_READ_ONLY_SINCE,
+        user_namespaces: false,
+    };
+    let mut info = HashMap::new();
+    if request.verbose {
+        let facts = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "cgroup": api.engine.hierarchy().version().as_str(),
+            "network": format!("{:?}", network.provider),
+            "pods": api.engine.list_pods().len(),
+            "containers": api.engine.list_containers().len(),
+            "images": api.images.list().len(),
+        });
+        info.insert("config".to_owned(), facts.to_string());
+    }
+    Ok(v1::StatusResponse {
+        status: Some(v1::RuntimeStatus {
+            conditions: vec![
+                condition("RuntimeReady", true, "", ""),
+                condition("NetworkReady", network.ready, &network.reason, &network.message),
+            ],
+        }),
+        info,
+        runtime_handlers: vec![v1::RuntimeHandler { name: String::new(), features: Some(features) }],
+        features: Some(v1::RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: true,
+        }),
+    })
+}
+
+pub(super) async fn runtime_config(
+    _api: &RuntimeApi,
+    _request: v1::RuntimeConfigRequest,
+) -> Result<v1::RuntimeConfigResponse, Status> {
+    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+    Ok(v1::RuntimeConfigResponse { linux: Some(linux) })
+}

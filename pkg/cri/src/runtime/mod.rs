@@ -1,0 +1,167 @@
+//! RuntimeService: which RPC is served where.
+
+mod containers;
+mod info;
+mod pods;
+mod stats;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use husk_images::ImageStore;
+use husk_network::Network;
+use husk_pods::Engine;
+use husk_proto::cri::v1::{self, runtime_service_server::RuntimeService};
+use tonic::{Request, Response, Status};
+
+pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Objects in one message of a streamed list: far below the message limit, even with large annotations.
+const BATCH: usize = 256;
+
+/// Cuts a list for a streamed answer (KEP-5825): no batch is empty, nothing comes twice.
+pub(crate) fn batches<T>(mut items: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let rest = if items.len() > BATCH { items.split_off(BATCH) } else { Vec::new() };
+        let batch = std::mem::replace(&mut items, rest);
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// Serves RuntimeService from the engine.
+#[derive(Clone)]
+pub struct RuntimeApi {
+    engine: Arc<Engine>,
+    images: Arc<ImageStore>,
+    network: Arc<Network>,
+}
+
+impl std::fmt::Debug for RuntimeApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuntimeApi").finish_non_exhaustive()
+    }
+}
+
+impl RuntimeApi {
+    /// Serves `engine`.
+    pub fn new(engine: Arc<Engine>, images: Arc<ImageStore>, network: Arc<Network>) -> Self {
+        Self { engine, images, network }
+    }
+}
+
+fn missing<T>(rpc: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("{rpc} is not part of this version of husk")))
+}
+
+/// The label selector and id rules of every filter: labels must match exactly, an id may be a prefix.
+fn labelled(
+    wanted: &std::collections::HashMap<String, String>,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+macro_rules! serve {
+    ($( $group:ident :: $name:ident ( $request:ident ) -> $response:ident ; )*
+     missing: $( $absent:ident ( $absent_request:ident ) -> $absent_response:ident as $shown:literal ; )*
+     lists: $( $list:ident ( $list_request:ident ) -> $stream:ident of $list_response:ident . $field:ident from $source:ident :: $items:ident ; )*
+     streams: $( $flow:ident ( $flow_request:ident ) -> $flow_stream:ident of $flow_response:ident as $flow_shown:literal ; )*
+    ) => {
+        #[tonic::async_trait]
+        impl RuntimeService for RuntimeApi {
+            $(
+                async fn $name(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                    $group::$name(self, request.into_inner()).await.map(Response::new)
+                }
+            )*
+            $(
+                async fn $absent(
+                    &self,
+                    _request: Request<v1::$absent_request>,
+                ) -> Result<Response<v1::$absent_response>, Status> {
+                    missing($shown)
+                }
+            )*
+            $(
+                type $stream = BoxStream<v1::$list_response>;
+                async fn $list(&self, request: Request<v1::$list_request>) -> Result<Response<Self::$stream>, Status> {
+                    let items = $source::$items(self, request.into_inner().filter).await?;
+                    let answers = batches(items).map(|$field| Ok(v1::$list_response { $field }));
+                    Ok(Response::new(Box::pin(stream::iter(answers))))
+                }
+            )*
+            $(
+                type $flow_stream = BoxStream<v1::$flow_response>;
+                async fn $flow(
+                    &self,
+                    _request: Request<v1::$flow_request>,
+                ) -> Result<Response<Self::$flow_stream>, Status> {
+                    missing($flow_shown)
+                }
+            )*
+        }
+    };
+}
+
+serve! {
+    info::version(VersionRequest) -> VersionResponse;
+    info::status(StatusRequest) -> StatusResponse;
+    info::runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
+    pods::run_pod_sandbox(RunPodSandboxRequest) -> RunPodSandboxResponse;
+    pods::stop_pod_sandbox(StopPodSandboxRequest) -> StopPodSandboxResponse;
+    pods::remove_pod_sandbox(RemovePodSandboxRequest) -> RemovePodSandboxResponse;
+    pods::pod_sandbox_status(PodSandboxStatusRequest) -> PodSandboxStatusResponse;
+    pods::list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
+    containers::create_container(CreateContainerRequest) -> CreateContainerResponse;
+    containers::start_container(StartContainerRequest) -> StartContainerResponse;
+    containers::stop_container(StopContainerRequest) -> StopContainerResponse;
+    containers::remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
+    containers::list_containers(ListContainersRequest) -> ListContainersResponse;
+    containers::container_status(ContainerStatusRequest) -> ContainerStatusResponse;
+    containers::update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
+    containers::reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
+    containers::exec_sync(ExecSyncRequest) -> ExecSyncResponse;
+    stats::container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
+    stats::list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+    missing:
+    exec(ExecRequest) -> ExecResponse as "Exec";
+    attach(AttachRequest) -> AttachResponse as "Attach";
+    port_forward(PortForwardRequest) -> PortForwardResponse as "PortForward";
+    pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse as "PodSandboxStats";
+    list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse as "ListPodSandboxStats";
+    update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse as "UpdateRuntimeConfig";
+    checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse as "CheckpointContainer";
+    checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse as "CheckpointPod";
+    restore_pod(RestorePodRequest) -> RestorePodResponse as "RestorePod";
+    list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse as "ListMetricDescriptors";
+    list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse as "ListPodSandboxMetrics";
+    update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse
+        as "UpdatePodSandboxResources";
+    lists:
+    stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesStream
+        of StreamPodSandboxesResponse.pod_sandboxes from pods::items;
+    stream_containers(StreamContainersRequest) -> StreamContainersStream
+        of StreamContainersResponse.containers from containers::items;
+    stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsStream
+        of StreamContainerStatsResponse.container_stats from stats::items;
+    streams:
+    stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream
+        of StreamPodSandboxStatsResponse as "StreamPodSandboxStats";
+    stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsStream
+        of StreamPodSandboxMetricsResponse as "StreamPodSandboxMetrics";
+    get_container_events(GetEventsRequest) -> GetContainerEventsStream of ContainerEventResponse as "GetContainerEvents";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streamed_list_loses_and_repeats_nothing() {
+        for length in [0, 1, BATCH, BATCH + 1, 3 * BATCH] {
+            let parts: Vec<Vec<usize>> = batches((0..length).collect()).collect();
+            assert!(parts.iter().all(|part| !part.is_empty() && part.len() <= BATCH));
+            assert!(parts.concat().into_iter().eq(0..length), "{length}");
+        }
+    }
+}

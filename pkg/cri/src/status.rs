@@ -1,0 +1,80 @@
+//! From an error's kind to a gRPC status: the only place where that is decided.
+
+use std::{error::Error, iter};
+
+use husk_model::{Classify, Kind};
+use tonic::{Code, Status};
+
+use crate::convert::Invalid;
+
+fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::PermissionDenied => Code::PermissionDenied,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Aborted => Code::Aborted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Unimplemented => Code::Unimplemented,
+        Kind::DataLoss => Code::DataLoss,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// gRPC puts the message into a header, and a client refuses headers that are too large.
+const MAX_MESSAGE: usize = 4096;
+
+/// The status of an error: its kind's code, and its chain of causes as the message.
+pub(crate) fn status<E: Error + Classify + 'static>(error: E) -> Status {
+    let code = code(error.kind());
+    let first: &(dyn Error + 'static) = &error;
+    let mut message = String::new();
+    for cause in iter::successors(Some(first), |cause| cause.source()) {
+        let text = cause.to_string();
+        // Transparent wrappers say the same twice.
+        if message.ends_with(&text) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&text);
+    }
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    Status::new(code, message)
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Self {
+        Status::invalid_argument(invalid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("mount /data")]
+    struct Outer(#[source] std::io::Error);
+
+    impl Classify for Outer {
+        fn kind(&self) -> Kind {
+            Kind::NotFound
+        }
+    }
+
+    #[test]
+    fn the_message_is_the_chain_of_causes() {
+        let status = status(Outer(std::io::Error::other("no such thing")));
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "mount /data: no such thing"));
+    }
+}
