@@ -1,4 +1,37 @@
 //! The husk daemon: serves the Kubernetes CRI.
+//!
+//! Start-up is a chain: configuration → log → directories → socket → images → network → pods of a former daemon → serving.
+//! Each step needs the one before it, and nothing is answered before all pods are known again.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod daemon;
+mod directories;
+mod serve;
+mod socket;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Some(Command::Config { command: ConfigCommand::Default }) => {
+            print!("{}", husk_config::DEFAULT_TOML);
+            Ok(())
+        }
+        Some(Command::Config { command: ConfigCommand::Check }) => cli.load().map(|config| println!("{config:#?}")),
+        None => cli.load().and_then(|config| daemon::run(&cli, config)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not exist yet, so this goes to standard error as it is.
+            eprintln!("huskd: {}", daemon::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The daemon's life: start-up in order, serving, a stop that leaves the pods running.
+
+use std::{error::Error, sync::Arc};
+
+use husk_config::{Config, LogFormat};
+use husk_images::ImageStore;
+use husk_network::Network;
+use husk_pods::{Engine, EngineConfig, MonitorConfig};
+use husk_telemetry::{LogHandle, LogShape, Metrics};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::{cli::Cli, directories, serve, socket};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// RPCs are short and I/O goes to blocking threads: two workers serve a full node.
+const WORKERS: usize = 2;
+/// A blocking thread that has had nothing to do for this long ends, and gives back its stack.
+const THREAD_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// An error with all its causes, on one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(cli: &Cli, config: Config) -> Result<()> {
+    let shape = match config.log.format {
+        LogFormat::Text => LogShape::Text,
+        LogFormat::Json => LogShape::Json,
+    };
+    let log = husk_telemetry::init(&config.log.level, shape)?;
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .enable_all()
+        .build()?;
+    threads.block_on(serve(cli, config, log))?;
+    // Tasks in progress are cut off: what they had not finished, the next start finishes or undoes.
+    threads.shutdown_background();
+    Ok(())
+}
+
+async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
+    let _lock = directories::prepare(&config)?;
+    let listener = socket::listen(&config.address)?;
+    for program in [&config.runtime.podmon, &config.runtime.pause] {
+        std::fs::metadata(program).map_err(|error| format!("{}: {error}", program.display()))?;
+    }
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let images = ImageStore::open(&config.root.join("images"), images_config(&config))?;
+    let network = Network::start(network_config(&config)).await?;
+    let engine = Engine::start(engine_config(&config)?, Arc::clone(&images), Arc::clone(&network)).await?;
+    if let Some(address) = config.metrics_address {
+        let engine = Arc::clone(&engine);
+        let refresh = move |metrics: &Metrics| {
+            metrics.pods.set(engine.ready_pods());
+            metrics.containers.set(engine.running_containers());
+        };
+        husk_telemetry::serve(address, Arc::clone(&metrics), refresh)
+            .await
+            .map_err(|error| format!("metrics.address {address}: {error}"))?;
+    }
+    let stop = stop_signal(cli, log)?;
+    notify(sd_notify::NotifyState::Ready);
+    info!(address = %config.address.display(), version = env!("CARGO_PKG_VERSION"), "husk serves");
+    serve::serve(listener, &config, serve::Parts { engine, images, network: Arc::clone(&network), metrics }, stop).await?;
+    notify(sd_notify::NotifyState::Stopping);
+    network.shutdown();
+    info!("huskd ends; pods keep running");
+    Ok(())
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    // Without systemd there is no socket, which is no error; with it, a failure is worth a line.
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell systemd");
+    }
+}
+
+fn images_config(config: &Config) -> husk_images::ImagesConfig {
+    husk_images::ImagesConfig {
+        registry_config_dir: config.images.registry_config_dir.clone(),
+        max_parallel_layers: config.images.max_parallel_layers,
+        pull_progress_timeout: config.images.pull_progress_timeout,
+    }
+}
+
+fn network_config(config: &Config) -> husk_network::NetworkConfig {
+    let wanted = &config.network;
+    let mut network = husk_network::NetworkConfig::new(&config.root, &config.state);
+    network.bridge = husk_network::BridgeConfig {
+        name: wanted.bridge.clone(),
+        subnet: wanted.subnet,
+        subnet6: wanted.subnet6,
+        mtu: wanted.mtu,
+        table: wanted.nft_table.clone(),
+    };
+    network.cni_conf_dir.clone_from(&wanted.cni_conf_dir);
+    network.cni_bin_dirs = vec![wanted.cni_bin_dir.clone()];
+    network.netns_pool = wanted.netns_pool;
+    network
+}
+
+fn engine_config(config: &Config) -> Result<EngineConfig> {
+    Ok(EngineConfig {
+        root: config.root.clone(),
+        state: config.state.clone(),
+        monitor: MonitorConfig {
+            podmon_path: config.runtime.podmon.clone(),
+            pause_path: config.runtime.pause.clone(),
+            // huskd never raises its own limit, so containers inherit what systemd gave.
+            nofile_soft: None,
+        },
+        cgroup_parent: config.cgroup_parent.clone(),
+        unprivileged_ports: config.runtime.unprivileged_ports,
+        unprivileged_icmp: config.runtime.unprivileged_icmp,
+    })
+}
+
+/// Resolves at SIGTERM or SIGINT; SIGHUP reads the log level again and never ends the daemon.
+fn stop_signal(cli: &Cli, log: LogHandle) -> Result<impl Future<Output = ()> + use<>> {
+    let (mut terminate, mut interrupt, mut hang_up) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let reload = cli.reloader();
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => match reload() {
+                    Ok(config) => match log.set(&config.log.level) {
+                        Ok(()) => info!(level = config.log.level, "the log level was read again; other keys need a restart"),
+                        Err(error) => error!(error = chain(&error), "the log level was not changed"),
+                    },
+                    Err(error) => error!(error = chain(error.as_ref()), "the configuration was not read again"),
+                },
+            }
+        }
+    })
+}

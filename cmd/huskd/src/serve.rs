@@ -1,0 +1,60 @@
+//! Serving gRPC on the socket.
+
+use std::{error::Error, sync::Arc};
+
+use husk_config::Config;
+use husk_cri::{ImageApi, MAX_MESSAGE, Observe, RuntimeApi};
+use husk_images::ImageStore;
+use husk_network::Network;
+use husk_pods::Engine;
+use husk_proto::cri::v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer};
+use husk_telemetry::Metrics;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+/// What the services are made of.
+pub(crate) struct Parts {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A client that keeps its connection open must not hold up the end.
+const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Serves until `stop`, then lets the calls in progress end for a moment.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    config: &Config,
+    parts: Parts,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error>> {
+    let Parts { engine, images, network, metrics } = parts;
+    let runtime = RuntimeApi::new(engine, Arc::clone(&images), network);
+    let image = ImageApi::new(images, Arc::clone(&metrics), config.root.join("containers"));
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::builder()
+        .layer(Observe::new(metrics))
+        .add_service(
+            RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ImageServiceServer::new(image).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+        )
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            // An error is the sender's end, which means the same.
+            let _ = stopped.await;
+        });
+    tokio::pin!(server);
+    tokio::select! {
+        ended = &mut server => return Ok(ended?),
+        () = stop => {}
+    }
+    drop(stopping);
+    if tokio::time::timeout(LAST_CALLS, server).await.is_err() {
+        tracing::info!("calls were still in progress at the end");
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The CRI socket: inherited from systemd, or made here.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::{UnixListener as StdListener, UnixStream},
+    },
+    path::Path,
+};
+
+use tokio::net::UnixListener;
+
+/// Owner and group may connect; whoever can is root on the node.
+const MODE: u32 = 0o660;
+
+/// The inherited socket if there is one (systemd socket activation, sd_listen_fds(3)), else a new one at `address`.
+pub(crate) fn listen(address: &Path) -> io::Result<UnixListener> {
+    let wrap = |error: io::Error| io::Error::new(error.kind(), format!("socket {}: {error}", address.display()));
+    let inherited = listenfd::ListenFd::from_env().take_unix_listener(0)?;
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => bind(address).map_err(wrap)?,
+    };
+    listener.set_nonblocking(true).map_err(wrap)?;
+    UnixListener::from_std(listener).map_err(wrap)
+}
+
+fn bind(address: &Path) -> io::Result<StdListener> {
+    if let Some(parent) = address.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    remove_stale(address)?;
+    // Bound under another name and renamed, so that nobody connects before the mode is set.
+    let mut hidden = address.as_os_str().to_owned();
+    hidden.push(".new");
+    match fs::remove_file(&hidden) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = StdListener::bind(&hidden)?;
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(MODE))?;
+    fs::rename(&hidden, address)?;
+    Ok(listener)
+}
+
+/// A socket nobody listens on was left by a daemon that was killed; anything else is not ours to remove.
+fn remove_stale(address: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(address) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is not a socket"));
+    }
+    match UnixStream::connect(address) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(address),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_nobody_listens_on_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = dir.path().join("s");
+        drop(StdListener::bind(&address).unwrap());
+        let listener = bind(&address).unwrap();
+        assert_eq!(fs::metadata(&address).unwrap().permissions().mode() & 0o777, MODE);
+        UnixStream::connect(&address).unwrap();
+        drop(listener);
+    }
+
+    #[test]
+    fn a_living_socket_and_a_plain_file_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = dir.path().join("s");
+        let _listener = StdListener::bind(&address).unwrap();
+        assert_eq!(bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let file = dir.path().join("f");
+        fs::write(&file, "precious").unwrap();
+        assert_eq!(bind(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    }
+}
