@@ -21,7 +21,13 @@ const THREAD_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5)
 
 /// An error with all its causes, on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 /// Runs until SIGTERM or SIGINT.

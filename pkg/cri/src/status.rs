@@ -1,6 +1,6 @@
 //! From an error's kind to a gRPC status: the only place where that is decided.
 
-use std::{error::Error, iter};
+use std::error::Error;
 
 use husk_model::{Classify, Kind};
 use tonic::{Code, Status};
@@ -31,9 +31,10 @@ const MAX_MESSAGE: usize = 4096;
 /// The status of an error: its kind's code, and its chain of causes as the message.
 pub(crate) fn status<E: Error + Classify + 'static>(error: E) -> Status {
     let code = code(error.kind());
-    let first: &(dyn Error + 'static) = &error;
     let mut message = String::new();
-    for cause in iter::successors(Some(first), |cause| cause.source()) {
+    let mut next: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(cause) = next {
+        next = cause.source();
         let text = cause.to_string();
         // Transparent wrappers say the same twice.
         if message.ends_with(&text) {

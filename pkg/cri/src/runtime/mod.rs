@@ -62,10 +62,10 @@ fn labelled(
 }
 
 macro_rules! serve {
-    ($( $group:ident :: $name:ident ( $request:ident ) -> $response:ident ; )*
-     missing: $( $absent:ident ( $absent_request:ident ) -> $absent_response:ident as $shown:literal ; )*
-     lists: $( $list:ident ( $list_request:ident ) -> $stream:ident of $list_response:ident . $field:ident from $source:ident :: $items:ident ; )*
-     streams: $( $flow:ident ( $flow_request:ident ) -> $flow_stream:ident of $flow_response:ident as $flow_shown:literal ; )*
+    (served { $( $group:ident :: $name:ident ( $request:ident ) -> $response:ident ; )* }
+     missing { $( $absent:ident ( $absent_request:ident ) -> $absent_response:ident as $shown:literal ; )* }
+     lists { $( $list:ident ( $list_request:ident ) -> $stream:ident of $list_response:ident . $field:ident from $source:ident :: $items:ident ; )* }
+     streams { $( $flow:ident ( $flow_request:ident ) -> $flow_stream:ident of $flow_response:ident as $flow_shown:literal ; )* }
     ) => {
         #[tonic::async_trait]
         impl RuntimeService for RuntimeApi {
@@ -104,6 +104,7 @@ macro_rules! serve {
 }
 
 serve! {
+    served {
     info::version(VersionRequest) -> VersionResponse;
     info::status(StatusRequest) -> StatusResponse;
     info::runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
@@ -123,7 +124,8 @@ serve! {
     containers::exec_sync(ExecSyncRequest) -> ExecSyncResponse;
     stats::container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     stats::list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
-    missing:
+    }
+    missing {
     exec(ExecRequest) -> ExecResponse as "Exec";
     attach(AttachRequest) -> AttachResponse as "Attach";
     port_forward(PortForwardRequest) -> PortForwardResponse as "PortForward";
@@ -137,19 +139,22 @@ serve! {
     list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse as "ListPodSandboxMetrics";
     update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse
         as "UpdatePodSandboxResources";
-    lists:
+    }
+    lists {
     stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesStream
         of StreamPodSandboxesResponse.pod_sandboxes from pods::items;
     stream_containers(StreamContainersRequest) -> StreamContainersStream
         of StreamContainersResponse.containers from containers::items;
     stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsStream
         of StreamContainerStatsResponse.container_stats from stats::items;
-    streams:
+    }
+    streams {
     stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream
         of StreamPodSandboxStatsResponse as "StreamPodSandboxStats";
     stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsStream
         of StreamPodSandboxMetricsResponse as "StreamPodSandboxMetrics";
     get_container_events(GetEventsRequest) -> GetContainerEventsStream of ContainerEventResponse as "GetContainerEvents";
+    }
 }
 
 #[cfg(test)]
