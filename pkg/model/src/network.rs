@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Contents of the pod's resolv.conf (CRI `DNSConfig`). An empty one means: the node's own resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
-    /// `nameserver` lines, in order.
-    pub servers: Vec<IpAddr>,
+    /// `nameserver` lines, in order: IP addresses, those of IPv6 possibly with a zone.
+    pub servers: Vec<String>,
     /// Domains of the `search` line.
     pub searches: Vec<String>,
     /// Entries of the `options` line.

@@ -60,6 +60,14 @@ pub(crate) fn absolute(field: &str, value: String) -> Checked<String> {
     line(field, value)
 }
 
+/// An absolute path without `..`, which could not be compared with others.
+pub(crate) fn plain_absolute(field: &str, value: String) -> Checked<String> {
+    if value.split('/').any(|part| part == "..") {
+        return Err(invalid(field, format!("{value:?} contains \"..\"")));
+    }
+    absolute(field, value)
+}
+
 /// A relative path that stays below where it starts; it may be empty.
 pub(crate) fn below(field: &str, value: String) -> Checked<String> {
     if value.starts_with('/') || value.split('/').any(|part| part == "..") {

@@ -1,6 +1,8 @@
 //! Container requests.
 
-use husk_model::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Resources};
+use husk_model::{
+    ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Resources,
+};
 use husk_proto::cri::v1;
 
 use super::{
@@ -8,6 +10,9 @@ use super::{
     resources::resources,
     security, signal,
 };
+
+/// Device plugins name CDI devices by annotations with this prefix too (CDI specification, "Kubernetes").
+const CDI_ANNOTATION: &str = "cdi.k8s.io/";
 
 /// Checks a container request.
 pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<ContainerConfig> {
@@ -17,7 +22,16 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
     let linux = message.linux.unwrap_or_default();
     let stop_signal = known::<v1::Signal>("config.stop_signal", message.stop_signal)?;
     if !message.cdi_devices.is_empty() {
-        return Err(invalid("config.CDI_devices", "the Container Device Interface is not supported by this version of husk"));
+        return Err(invalid(
+            "config.CDI_devices",
+            "the Container Device Interface is not supported by this version of husk",
+        ));
+    }
+    if let Some(key) = message.annotations.keys().find(|key| key.starts_with(CDI_ANNOTATION)) {
+        return Err(invalid(
+            format!("config.annotations[{key:?}]"),
+            "the Container Device Interface is not supported by this version of husk",
+        ));
     }
     let reference = filled("config.image.image", image.image)?;
     Ok(ContainerConfig {
@@ -37,8 +51,18 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
             _ => absolute("config.working_dir", message.working_dir)?,
         },
         envs: environment(message.envs)?,
-        mounts: message.mounts.into_iter().enumerate().map(|(index, mount)| self::mount(index, mount)).collect::<Checked<_>>()?,
-        devices: message.devices.into_iter().enumerate().map(|(index, device)| self::device(index, device)).collect::<Checked<_>>()?,
+        mounts: message
+            .mounts
+            .into_iter()
+            .enumerate()
+            .map(|(index, mount)| self::mount(index, mount))
+            .collect::<Checked<_>>()?,
+        devices: message
+            .devices
+            .into_iter()
+            .enumerate()
+            .map(|(index, device)| self::device(index, device))
+            .collect::<Checked<_>>()?,
         cdi_devices: Vec::new(),
         labels: tags("config.labels", message.labels)?,
         annotations: tags("config.annotations", message.annotations)?,
@@ -65,7 +89,10 @@ fn environment(list: Vec<v1::KeyValue>) -> Checked<Vec<EnvVar>> {
         .map(|(index, variable)| {
             let field = |name: &str| format!("config.envs[{index}].{name}");
             if variable.key.is_empty() || variable.key.contains(['=', '\0']) {
-                return Err(invalid(field("key"), format!("{:?} is not the name of a variable", variable.key)));
+                return Err(invalid(
+                    field("key"),
+                    format!("{:?} is not the name of a variable", variable.key),
+                ));
             }
             let value = String::from_utf8(variable.value.into())
                 .map_err(|_| invalid(field("value"), "is not UTF-8"))?;
@@ -91,15 +118,25 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
         return Err(invalid(field("image_sub_path"), "is set without image"));
     }
     if !message.uid_mappings.is_empty() || !message.gid_mappings.is_empty() {
-        return Err(invalid(field("uidMappings"), "user namespaces are not supported by this version of husk"));
+        return Err(invalid(
+            field("uidMappings"),
+            "user namespaces are not supported by this version of husk",
+        ));
     }
     for (number, option) in message.mount_options.iter().enumerate() {
         if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
-            return Err(invalid(field(&format!("mount_options[{number}]")), format!("{option:?} is not noexec, nodev or nosuid")));
+            return Err(invalid(
+                field(&format!("mount_options[{number}]")),
+                format!("{option:?} is not noexec, nodev or nosuid"),
+            ));
         }
     }
+    let container_path = absolute(&field("container_path"), message.container_path)?;
+    if container_path.split('/').all(|part| part.is_empty() || part == ".") {
+        return Err(invalid(field("container_path"), "is the root, which comes from the image"));
+    }
     Ok(Mount {
-        container_path: absolute(&field("container_path"), message.container_path)?,
+        container_path,
         source: MountSource::HostPath(absolute(&field("host_path"), message.host_path)?),
         readonly: message.readonly,
         recursive_readonly: message.recursive_read_only,
@@ -112,7 +149,10 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
 fn device(index: usize, message: v1::Device) -> Checked<Device> {
     let field = |name: &str| format!("config.devices[{index}].{name}");
     if message.permissions.is_empty() || !message.permissions.chars().all(|letter| "rwm".contains(letter)) {
-        return Err(invalid(field("permissions"), format!("{:?} is not made of r, w and m", message.permissions)));
+        return Err(invalid(
+            field("permissions"),
+            format!("{:?} is not made of r, w and m", message.permissions),
+        ));
     }
     let host_path = absolute(&field("host_path"), message.host_path)?;
     Ok(Device {

@@ -1,12 +1,15 @@
 //! Sandbox requests.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use husk_model::{DnsConfig, HostPort, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol};
 use husk_proto::cri::v1;
 
 use super::{
-    check::{Checked, absolute, filled, invalid, known, line, present, tags},
+    check::{Checked, filled, invalid, known, line, plain_absolute, present, tags},
     resources::resources,
     security,
 };
@@ -15,7 +18,10 @@ use super::{
 const MAX_HOSTNAME: usize = 64;
 
 /// Checks a sandbox request.
-pub(crate) fn pod_config(message: Option<v1::PodSandboxConfig>, runtime_handler: String) -> Checked<PodConfig> {
+pub(crate) fn pod_config(
+    message: Option<v1::PodSandboxConfig>,
+    runtime_handler: String,
+) -> Checked<PodConfig> {
     let message = present("config", message)?;
     let metadata = present("config.metadata", message.metadata)?;
     let linux = message.linux.unwrap_or_default();
@@ -33,7 +39,7 @@ pub(crate) fn pod_config(message: Option<v1::PodSandboxConfig>, runtime_handler:
         hostname: hostname(message.hostname)?,
         log_directory: match message.log_directory.as_str() {
             "" => String::new(),
-            _ => absolute("config.log_directory", message.log_directory)?,
+            _ => plain_absolute("config.log_directory", message.log_directory)?,
         },
         dns: message.dns_config.map(dns).transpose()?,
         host_ports: host_ports(message.port_mappings, &security.namespaces)?,
@@ -65,6 +71,18 @@ fn word(field: &str, value: String) -> Checked<String> {
     line(field, value)
 }
 
+/// An address as resolv.conf(5) takes it. The kubelet hands down the node's own servers, and a link-local one has a zone:
+/// `fe80::1%eth0`.
+fn nameserver(text: &str) -> bool {
+    match text.split_once('%') {
+        Some((address, zone)) => {
+            let interface = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'/';
+            address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(interface)
+        }
+        None => text.parse::<IpAddr>().is_ok(),
+    }
+}
+
 fn dns(message: v1::DnsConfig) -> Checked<DnsConfig> {
     let field = "config.dns_config";
     let words = |name: &str, list: Vec<String>| {
@@ -74,7 +92,9 @@ fn dns(message: v1::DnsConfig) -> Checked<DnsConfig> {
             .collect::<Checked<Vec<_>>>()
     };
     let servers = message.servers.into_iter().enumerate().map(|(index, text)| {
-        text.parse::<IpAddr>().map_err(|_| invalid(format!("{field}.servers[{index}]"), format!("{text:?} is not an IP address")))
+        nameserver(&text).then_some(text.clone()).ok_or_else(|| {
+            invalid(format!("{field}.servers[{index}]"), format!("{text:?} is not an IP address"))
+        })
     });
     Ok(DnsConfig {
         servers: servers.collect::<Checked<Vec<_>>>()?,
@@ -89,14 +109,16 @@ fn host_ports(list: Vec<v1::PortMapping>, namespaces: &Namespaces) -> Checked<Ve
     for (index, mapping) in list.into_iter().enumerate() {
         let field = |name: &str| format!("config.port_mappings[{index}].{name}");
         let port = |name: &str, value: i32| {
-            u16::try_from(value).map_err(|_| invalid(field(name), format!("{value} is not between 0 and 65535")))
+            u16::try_from(value)
+                .map_err(|_| invalid(field(name), format!("{value} is not between 0 and 65535")))
         };
         let protocol = match known::<v1::Protocol>(&field("protocol"), mapping.protocol)? {
             v1::Protocol::Tcp => Protocol::Tcp,
             v1::Protocol::Udp => Protocol::Udp,
             v1::Protocol::Sctp => Protocol::Sctp,
         };
-        let (container_port, host_port) = (port("container_port", mapping.container_port)?, port("host_port", mapping.host_port)?);
+        let (container_port, host_port) =
+            (port("container_port", mapping.container_port)?, port("host_port", mapping.host_port)?);
         if host_port == 0 || namespaces.network == NamespaceMode::Node {
             continue;
         }
@@ -105,11 +127,24 @@ fn host_ports(list: Vec<v1::PortMapping>, namespaces: &Namespaces) -> Checked<Ve
         }
         let host_ip = match mapping.host_ip.as_str() {
             "" => None,
-            text => Some(text.parse::<IpAddr>().map_err(|_| invalid(field("host_ip"), format!("{text:?} is not an IP address")))?),
+            text => Some(
+                text.parse::<IpAddr>()
+                    .map_err(|_| invalid(field("host_ip"), format!("{text:?} is not an IP address")))?,
+            ),
         };
         // An unspecified address says the same as none.
         let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
-        ports.push(HostPort { protocol, container_port, host_port, host_ip });
+        let port = HostPort { protocol, container_port, host_port, host_ip };
+        let same = |other: &HostPort| {
+            (other.protocol, other.host_port) == (protocol, host_port)
+                && (other.host_ip == host_ip || other.host_ip.is_none() || host_ip.is_none())
+        };
+        match ports.iter().find(|other| same(other)) {
+            None => ports.push(port),
+            // Two containers of a pod may document the same port.
+            Some(other) if *other == port => {}
+            Some(_) => return Err(invalid(field("host_port"), format!("{host_port} is mapped twice"))),
+        }
     }
     Ok(ports)
 }
@@ -127,7 +162,38 @@ fn cgroup_parent(value: String) -> Checked<String> {
     line(field, value)
 }
 
-/// The namespaces that make a kernel parameter the pod's own (Kubernetes' list of namespaced sysctls).
+/// Kernel parameters of an IPC namespace (ipc_namespaces(7)); `fs/mqueue` is one as a whole.
+const IPC_SYSCTLS: [&str; 8] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
+
+/// The path below /proc/sys. As sysctl(8): if the first separator is a dot, dots separate and slashes stand for dots; if it
+/// is a slash, both stand for themselves, so that an interface's name can contain a dot.
+fn sysctl_path(name: &str) -> Option<String> {
+    let path = match name.find(['.', '/']).map(|at| name.as_bytes()[at])? {
+        b'/' => name.to_owned(),
+        _ => name
+            .chars()
+            .map(|letter| match letter {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+    };
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+    (path.split('/').all(plain) && path.bytes().all(letters)).then_some(path)
+}
+
+/// Only parameters of namespaces that the pod has for itself.
 fn sysctls(
     map: std::collections::HashMap<String, String>,
     namespaces: &Namespaces,
@@ -135,20 +201,16 @@ fn sysctls(
     let mut checked = BTreeMap::new();
     for (name, value) in map {
         let field = format!("config.linux.sysctls[{name:?}]");
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte)) || name.contains("..") {
-            return Err(invalid(field, "is not the name of a kernel parameter"));
-        }
-        // Both spellings exist; a slash keeps dots inside interface names.
-        let dotted = if name.contains('/') && !name.contains('.') { name.replace('/', ".") } else { name.clone() };
-        let ipc = dotted.starts_with("kernel.shm")
-            || dotted.starts_with("kernel.msg")
-            || dotted == "kernel.sem"
-            || dotted.starts_with("fs.mqueue.");
-        let net = dotted.starts_with("net.");
-        let owner = match (ipc, net) {
-            (true, _) => namespaces.ipc,
-            (_, true) => namespaces.network,
-            _ => return Err(invalid(field, "is not a parameter of the pod's namespaces; setting it would change the node")),
+        let path =
+            sysctl_path(&name).ok_or_else(|| invalid(&*field, "is not the name of a kernel parameter"))?;
+        let owner = if path.starts_with("fs/mqueue/") || IPC_SYSCTLS.contains(&path.as_str()) {
+            namespaces.ipc
+        } else if path.starts_with("net/") || path == "kernel/domainname" {
+            // A pod in the node's network has its host name too (UTS).
+            namespaces.network
+        } else {
+            let reason = "is not a parameter of the pod's namespaces; setting it would change the node";
+            return Err(invalid(field, reason));
         };
         if owner == NamespaceMode::Node {
             return Err(invalid(field, "cannot be set because the pod shares that namespace with the node"));

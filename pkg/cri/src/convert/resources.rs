@@ -8,8 +8,16 @@ use super::check::{Checked, invalid, line};
 /// A container whose limit is lower cannot even be set up: its init is charged while it mounts the root.
 pub(crate) const MEMORY_FLOOR: i64 = 512 << 10;
 
+/// The kernel's list format (cpuset(7)); empty is not set.
 fn list(field: &str, value: String) -> Checked<String> {
-    if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-') {
+    let number = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let range = |part: &str| match part.split_once('-') {
+        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
+        None => number(part).is_some(),
+    };
+    if value.is_empty() || value.split(',').all(range) {
         Ok(value)
     } else {
         Err(invalid(field, format!("{value:?} is not a list such as 0-3,7")))
@@ -20,9 +28,10 @@ fn memory(field: &str, value: i64) -> Checked<Option<i64>> {
     match value {
         0 => Ok(None),
         ..0 => Ok(Some(-1)),
-        bytes if bytes < MEMORY_FLOOR => {
-            Err(invalid(field, format!("{bytes} is below the {MEMORY_FLOOR} bytes that starting a container takes")))
-        }
+        bytes if bytes < MEMORY_FLOOR => Err(invalid(
+            field,
+            format!("{bytes} is below the {MEMORY_FLOOR} bytes that starting a container takes"),
+        )),
         bytes => Ok(Some(bytes)),
     }
 }
@@ -45,20 +54,29 @@ pub(crate) fn resources(field: &str, message: v1::LinuxContainerResources) -> Ch
     let oom_score_adj = i32::try_from(message.oom_score_adj)
         .ok()
         .filter(|score| (-1000..=1000).contains(score))
-        .ok_or_else(|| invalid(at("oom_score_adj"), format!("{} is not between -1000 and 1000", message.oom_score_adj)))?;
+        .ok_or_else(|| {
+            invalid(at("oom_score_adj"), format!("{} is not between -1000 and 1000", message.oom_score_adj))
+        })?;
     let memory_limit = memory(&at("memory_limit_in_bytes"), message.memory_limit_in_bytes)?;
     let memory_swap_limit = memory(&at("memory_swap_limit_in_bytes"), message.memory_swap_limit_in_bytes)?;
     if let (Some(limit), Some(swap)) = (memory_limit, memory_swap_limit)
         && swap > 0
         && swap < limit
     {
-        return Err(invalid(at("memory_swap_limit_in_bytes"), "counts memory plus swap, so it cannot be below memory_limit_in_bytes"));
+        return Err(invalid(
+            at("memory_swap_limit_in_bytes"),
+            "counts memory plus swap, so it cannot be below memory_limit_in_bytes",
+        ));
     }
     let mut unified = std::collections::BTreeMap::new();
     for (file, value) in message.unified {
         let name = at(&format!("unified[{file:?}]"));
         if file.contains('/') || !file.contains('.') {
             return Err(invalid(name, "is not the name of a cgroup v2 file"));
+        }
+        // The files of the group itself: writing a pid to cgroup.procs would move a process of the node.
+        if file.starts_with("cgroup.") {
+            return Err(invalid(name, "is not a limit"));
         }
         unified.insert(line(&name, file.clone())?, super::check::text(&name, value)?);
     }
@@ -86,7 +104,8 @@ fn hugepages(field: &str, limits: Vec<v1::HugepageLimit>) -> Checked<Vec<Hugepag
         .enumerate()
         .map(|(index, limit)| {
             // The name becomes part of a file's.
-            if limit.page_size.is_empty() || !limit.page_size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            if limit.page_size.is_empty() || !limit.page_size.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            {
                 let name = format!("{field}[{index}].page_size");
                 return Err(invalid(name, format!("{:?} is not a size such as 2MB", limit.page_size)));
             }

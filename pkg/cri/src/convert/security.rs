@@ -1,7 +1,8 @@
 //! Security contexts.
 
 use husk_model::{
-    AppArmor, Capabilities, GroupsPolicy, NamespaceMode, Namespaces, SeccompProfile, SeLinuxLabel, SecurityContext, UserSpec,
+    AppArmor, Capabilities, GroupsPolicy, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
+    SecurityContext, UserSpec,
 };
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 use husk_spec::is_known_capability;
@@ -15,7 +16,11 @@ fn mode(field: &str, value: i32, allowed: &[NamespaceMode]) -> Checked<Namespace
         v1::NamespaceMode::Node => NamespaceMode::Node,
         v1::NamespaceMode::Target => NamespaceMode::Target,
     };
-    if allowed.contains(&mode) { Ok(mode) } else { Err(invalid(field, format!("{mode:?} is not possible here"))) }
+    if allowed.contains(&mode) {
+        Ok(mode)
+    } else {
+        Err(invalid(field, format!("{mode:?} is not possible here")))
+    }
 }
 
 /// Whether the namespaces are those of a sandbox, which has no target.
@@ -31,7 +36,9 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
     let shared = [NamespaceMode::Pod, NamespaceMode::Node];
     let pid = match of {
         Of::Sandbox => &[NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node][..],
-        Of::Container => &[NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node, NamespaceMode::Target][..],
+        Of::Container => {
+            &[NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node, NamespaceMode::Target][..]
+        }
     };
     let pid = mode(&at("pid"), message.pid, pid)?;
     if pid == NamespaceMode::Target && message.target_id.is_empty() {
@@ -57,7 +64,10 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
 fn check_user_namespace(field: &str, user: &v1::UserNamespace) -> Checked<()> {
     for (name, mappings) in [("uids", &user.uids), ("gids", &user.gids)] {
         if mappings.len() != 1 {
-            return Err(invalid(format!("{field}.{name}"), format!("has {} mappings, not exactly one", mappings.len())));
+            return Err(invalid(
+                format!("{field}.{name}"),
+                format!("has {} mappings, not exactly one", mappings.len()),
+            ));
         }
         if mappings[0].container_id != 0 || mappings[0].length == 0 {
             return Err(invalid(format!("{field}.{name}[0]"), "does not map id 0 of the container"));
@@ -74,7 +84,10 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
             ProfileType::RuntimeDefault => Ok(SeccompProfile::RuntimeDefault),
             ProfileType::Unconfined => Ok(SeccompProfile::Unconfined),
             ProfileType::Localhost => {
-                absolute(&format!("{name}.localhost_ref"), profile.localhost_ref).map(SeccompProfile::Localhost)
+                let path = profile.localhost_ref;
+                // Callers that still spell it as the deprecated field did.
+                let path = path.strip_prefix("localhost/").map(str::to_owned).unwrap_or(path);
+                absolute(&format!("{name}.localhost_ref"), path).map(SeccompProfile::Localhost)
             }
         };
     }
@@ -82,8 +95,11 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
         "" | "unconfined" => Ok(SeccompProfile::Unconfined),
         "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
         other => match other.strip_prefix("localhost/") {
-            Some(path) => absolute(&format!("{field}.seccomp_profile_path"), path.to_owned()).map(SeccompProfile::Localhost),
-            None => Err(invalid(format!("{field}.seccomp_profile_path"), format!("{other:?} is not a profile"))),
+            Some(path) => absolute(&format!("{field}.seccomp_profile_path"), path.to_owned())
+                .map(SeccompProfile::Localhost),
+            None => {
+                Err(invalid(format!("{field}.seccomp_profile_path"), format!("{other:?} is not a profile")))
+            }
         },
     }
 }
@@ -142,7 +158,10 @@ fn capabilities(field: &str, message: Option<v1::Capability>) -> Checked<Capabil
                 if is_known_capability(&short) {
                     Ok(short)
                 } else {
-                    Err(invalid(format!("{field}.capabilities.{name}[{index}]"), format!("{text:?} is not a capability of Linux")))
+                    Err(invalid(
+                        format!("{field}.capabilities.{name}[{index}]"),
+                        format!("{text:?} is not a capability of Linux"),
+                    ))
                 }
             })
             .collect::<Checked<Vec<_>>>()
@@ -155,7 +174,10 @@ fn capabilities(field: &str, message: Option<v1::Capability>) -> Checked<Capabil
 }
 
 fn groups(field: &str, list: Vec<i64>) -> Checked<Vec<u32>> {
-    list.into_iter().enumerate().map(|(index, gid)| id(&format!("{field}.supplemental_groups[{index}]"), gid)).collect()
+    list.into_iter()
+        .enumerate()
+        .map(|(index, gid)| id(&format!("{field}.supplemental_groups[{index}]"), gid))
+        .collect()
 }
 
 fn policy(field: &str, value: i32) -> Checked<GroupsPolicy> {
@@ -170,18 +192,26 @@ fn paths(field: &str, list: Vec<String>) -> Checked<Vec<String>> {
 }
 
 /// Of a sandbox.
-pub(crate) fn sandbox(field: &str, message: Option<v1::LinuxSandboxSecurityContext>) -> Checked<SecurityContext> {
+pub(crate) fn sandbox(
+    field: &str,
+    message: Option<v1::LinuxSandboxSecurityContext>,
+) -> Checked<SecurityContext> {
     let message = message.unwrap_or_default();
-    let run_as_user =
-        message.run_as_user.map(|user| id(&format!("{field}.run_as_user"), user.value).map(UserSpec::Uid)).transpose()?;
-    let run_as_group = message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
-    if run_as_group.is_some() && run_as_user.is_none() {
-        return Err(invalid(format!("{field}.run_as_group"), "is set without run_as_user"));
-    }
+    let run_as_user = message
+        .run_as_user
+        .map(|user| id(&format!("{field}.run_as_user"), user.value).map(UserSpec::Uid))
+        .transpose()?;
+    // A group without a user is fine here: a pod may set only runAsGroup, and the sandbox process is husk's own.
+    let run_as_group =
+        message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
     #[allow(deprecated)]
     let old_seccomp = message.seccomp_profile_path;
     Ok(SecurityContext {
-        namespaces: namespaces(&format!("{field}.namespace_options"), message.namespace_options, Of::Sandbox)?,
+        namespaces: namespaces(
+            &format!("{field}.namespace_options"),
+            message.namespace_options,
+            Of::Sandbox,
+        )?,
         privileged: message.privileged,
         run_as_user,
         run_as_group,
@@ -196,21 +226,35 @@ pub(crate) fn sandbox(field: &str, message: Option<v1::LinuxSandboxSecurityConte
 }
 
 /// Of a container.
-pub(crate) fn container(field: &str, message: Option<v1::LinuxContainerSecurityContext>) -> Checked<SecurityContext> {
+pub(crate) fn container(
+    field: &str,
+    message: Option<v1::LinuxContainerSecurityContext>,
+) -> Checked<SecurityContext> {
     let message = message.unwrap_or_default();
     let run_as_user = match (message.run_as_user, message.run_as_username.as_str()) {
+        (Some(_), name) if !name.is_empty() => {
+            return Err(invalid(format!("{field}.run_as_username"), "is set together with run_as_user"));
+        }
         (Some(user), _) => Some(UserSpec::Uid(id(&format!("{field}.run_as_user"), user.value)?)),
         (None, "") => None,
         (None, name) => Some(user_name(&format!("{field}.run_as_username"), name)?),
     };
-    let run_as_group = message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
+    let run_as_group =
+        message.run_as_group.map(|group| id(&format!("{field}.run_as_group"), group.value)).transpose()?;
     if run_as_group.is_some() && run_as_user.is_none() {
-        return Err(invalid(format!("{field}.run_as_group"), "is set without run_as_user or run_as_username"));
+        return Err(invalid(
+            format!("{field}.run_as_group"),
+            "is set without run_as_user or run_as_username",
+        ));
     }
     #[allow(deprecated)]
     let (old_seccomp, old_apparmor) = (message.seccomp_profile_path, message.apparmor_profile);
     Ok(SecurityContext {
-        namespaces: namespaces(&format!("{field}.namespace_options"), message.namespace_options, Of::Container)?,
+        namespaces: namespaces(
+            &format!("{field}.namespace_options"),
+            message.namespace_options,
+            Of::Container,
+        )?,
         capabilities: capabilities(field, message.capabilities)?,
         privileged: message.privileged,
         run_as_user,
@@ -222,7 +266,11 @@ pub(crate) fn container(field: &str, message: Option<v1::LinuxContainerSecurityC
         masked_paths: paths(&format!("{field}.masked_paths"), message.masked_paths)?,
         readonly_paths: paths(&format!("{field}.readonly_paths"), message.readonly_paths)?,
         seccomp: seccomp(field, message.seccomp, old_seccomp)?,
-        apparmor: if message.privileged { AppArmor::Unconfined } else { apparmor(field, message.apparmor, old_apparmor)? },
+        apparmor: if message.privileged {
+            AppArmor::Unconfined
+        } else {
+            apparmor(field, message.apparmor, old_apparmor)?
+        },
         selinux: selinux(field, message.selinux_options)?,
     })
 }
@@ -230,7 +278,8 @@ pub(crate) fn container(field: &str, message: Option<v1::LinuxContainerSecurityC
 /// Digits are an id, whatever their size: one that does not fit must not be looked up as a name (CVE-2026-46680).
 fn user_name(field: &str, name: &str) -> Checked<UserSpec> {
     if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') && name != "-" {
-        let number = name.parse().map_err(|_| invalid(field, format!("{name} is not between 0 and 4294967294")))?;
+        let number =
+            name.parse().map_err(|_| invalid(field, format!("{name} is not between 0 and 4294967294")))?;
         return id(field, number).map(UserSpec::Uid);
     }
     if name.contains(':') {

@@ -5,8 +5,8 @@ use husk_proto::cri::v1;
 
 /// Linux numbers of CRI signals 1 to 34, in the order of the enum (signal(7), x86 and ARM).
 const NUMBERS: [u8; 34] = [
-    6, 14, 7, 17, 17, 18, 8, 1, 4, 2, 29, 6, 9, 13, 29, 27, 30, 3, 11, 16, 19, 31, 15, 5, 20, 21, 22, 23, 10, 12, 26, 28, 24,
-    25,
+    6, 14, 7, 17, 17, 18, 8, 1, 4, 2, 29, 6, 9, 13, 29, 27, 30, 3, 11, 16, 19, 31, 15, 5, 20, 21, 22, 23, 10,
+    12, 26, 28, 24, 25,
 ];
 /// CRI number of SIGRTMIN, and of the first signal that is counted down from SIGRTMAX.
 const CRI_RTMIN: i32 = 35;
