@@ -114,11 +114,7 @@ pub fn cgroup_target(cgroup: &Cgroup) -> Outcome<CgroupTarget> {
 
 /// Removes a group unless a process still lives in it; true when it is gone. Never waits for a process.
 pub fn try_remove(cgroup: &Cgroup) -> bool {
-    // A group whose events cannot be read is one that is gone.
-    if cgroup.is_populated().unwrap_or(false) {
-        return false;
-    }
-    cgroup.remove().is_ok()
+    cgroup.remove_if_empty().unwrap_or(false)
 }
 
 /// A second descriptor of the same thing.

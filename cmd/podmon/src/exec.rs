@@ -27,7 +27,7 @@ const DRAIN: Duration = Duration::from_millis(250);
 /// How long the answer to a timed-out exec waits for its killed processes to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// How soon that is looked at again.
-const KILL_RETRY: Duration = Duration::from_millis(1);
+const KILL_RETRY: Duration = Duration::from_micros(200);
 
 /// A command in flight.
 #[derive(Debug)]

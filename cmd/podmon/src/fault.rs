@@ -80,7 +80,11 @@ pub fn describe(fault: &Fault) -> String {
     text
 }
 
+/// 0, for errors that are not the kernel's, is allowed.
 fn code_of(errno: i32) -> Code {
+    if errno == 0 {
+        return Code::Internal;
+    }
     match Errno::from_raw_os_error(errno) {
         Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::AGAIN | Errno::DQUOT => {
             Code::ResourceExhausted
@@ -101,6 +105,7 @@ mod tests {
         assert_eq!(fault_of_failure(failure(Step::Source, 2)).code(), Code::FailedPrecondition);
         assert_eq!(fault_of_failure(failure(Step::Mount, 2)).code(), Code::Internal);
         assert_eq!(fault_of_failure(failure(Step::Execute, 12)).code(), Code::ResourceExhausted);
+        assert_eq!(fault_of_failure(failure(Step::Died, 0)).code(), Code::Internal);
     }
 
     #[test]

@@ -79,6 +79,8 @@ sources! {
     AttachInput = 17,
     /// An attached client can take output again.
     AttachOutput = 18,
+    /// Deadline: cgroups of a container's execs may be empty now.
+    ExecCgroups = 19,
 }
 
 /// What to wait for on a descriptor.
@@ -177,9 +179,10 @@ impl Poller {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    // A kernel without epoll_pwait2 takes milliseconds in an int.
-    let duration = duration.min(Duration::from_secs(3600));
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
 }
 
 #[cfg(test)]

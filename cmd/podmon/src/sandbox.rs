@@ -108,7 +108,8 @@ impl Sandbox {
 
     /// Pause said something.
     pub fn on_report(&mut self, core: &mut Core) {
-        let Phase::Starting { child, failure, .. } = &mut self.phase else { return };
+        // Its first word is the reason; after that comes only its end.
+        let Phase::Starting { child, failure: failure @ None, .. } = &mut self.phase else { return };
         match child.read_report() {
             Ok(Some(Report::Failed(reported))) => {
                 *failure = Some(fault_of_failure(reported));

@@ -91,6 +91,7 @@ impl Server {
             Source::InitGrace(key) => self.with_container(key, |c, _| c.on_grace_deadline()),
             Source::InitDrain(key) => self.with_container(key, Container::on_drain_deadline),
             Source::InitCgroup(key) => self.with_container(key, Container::advance),
+            Source::ExecCgroups(key) => self.with_container(key, Container::sweep_exec_cgroups),
             Source::ExecReport(key) => self.with_exec(key, false, Exec::on_report),
             Source::ExecStdout(key) => {
                 self.with_exec(key, false, |e, core| e.on_output(core, Stream::Stdout))
@@ -196,10 +197,8 @@ impl Server {
     fn finish_exec(&mut self, key: Key) {
         let Some(exec) = self.execs.remove(&key) else { return };
         let container = self.containers.get_mut(&exec.container);
-        let lingering = exec.into_lingering();
-        if let Some(container) = container {
-            container.lingering.retain(|cgroup| !crate::core::try_remove(cgroup));
-            container.lingering.extend(lingering);
+        if let (Some(cgroup), Some(container)) = (exec.into_lingering(), container) {
+            container.keep_exec_cgroup(&mut self.core, cgroup);
         }
         self.trim = true;
     }

@@ -1,6 +1,6 @@
 //! Building a container: cgroup, streams, clone.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Instant};
 
 use husk_cgroup::{Cgroup, Version};
 use husk_model::ContainerId;
@@ -98,6 +98,7 @@ impl Container {
             seccomp,
             user: ResolvedUser::default(),
             lingering: Vec::new(),
+            lingering_since: Instant::now(),
             log,
             outputs: [None, None],
             stdin: ends.stdin,

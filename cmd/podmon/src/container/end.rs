@@ -21,12 +21,15 @@ use crate::{
 
 /// How long the output of an ended container is waited for when something outside of it holds the pipe.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How soon a cgroup that was still populated is looked at again: a process that was killed is gone in less.
-const CGROUP_RETRY: Duration = Duration::from_millis(1);
-/// The same, once the exit was made known without it.
-const CGROUP_SLOW_RETRY: Duration = Duration::from_secs(1);
+/// How soon a cgroup that was still populated is first looked at again. A process may leave its cgroup a
+/// moment after it can be reaped (seen on Linux 6.18); each further look waits longer, up to a second.
+const CGROUP_RETRY: Duration = Duration::from_micros(100);
+const CGROUP_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long an exit is held back for its cgroup. A process in uninterruptible sleep may stay far longer.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How seldom the cgroups of background processes that execs left are looked at.
+const SWEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Exit code of a container whose command could not be executed (as in containerd).
 const START_ERROR: i32 = 128;
@@ -79,6 +82,7 @@ impl Container {
     pub fn advance(&mut self, core: &mut Core) {
         if self.phase == Phase::Draining && self.outputs.iter().all(Option::is_none) {
             core.poller.clear_deadline(Source::InitDrain(self.key));
+            self.log.end();
             self.write_record(core);
             self.phase = Phase::Removing;
         }
@@ -108,17 +112,34 @@ impl Container {
         }
     }
 
+    /// Takes over the cgroup of an exec that left something running, to remove it once that has ended.
+    pub fn keep_exec_cgroup(&mut self, core: &mut Core, cgroup: Cgroup) {
+        self.lingering.push(cgroup);
+        core.poller.set_deadline(Source::ExecCgroups(self.key), Instant::now() + CGROUP_RETRY);
+        self.lingering_since = Instant::now();
+    }
+
+    /// Looks at them again, ever more seldom: nothing but a directory waits for it.
+    pub fn sweep_exec_cgroups(&mut self, core: &mut Core) {
+        self.lingering.retain(|cgroup| !try_remove(cgroup));
+        if !self.lingering.is_empty() {
+            let retry = self.lingering_since.elapsed().clamp(CGROUP_RETRY, SWEEP_MAX);
+            core.poller.set_deadline(Source::ExecCgroups(self.key), Instant::now() + retry);
+        }
+    }
+
     fn remove_cgroup(&mut self, core: &mut Core) {
         let removed = self.cgroup.as_ref().is_none_or(try_remove);
         let started = *self.cgroup_patience.get_or_insert_with(Instant::now);
         let impatient = started.elapsed() > CGROUP_PATIENCE;
         if removed {
             self.cgroup = None;
-            self.lingering = Vec::new();
+            self.lingering.clear();
+            core.poller.clear_deadline(Source::ExecCgroups(self.key));
         } else {
             // Again, for what it forked meanwhile.
             let _ = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
-            let retry = if impatient { CGROUP_SLOW_RETRY } else { CGROUP_RETRY };
+            let retry = started.elapsed().clamp(CGROUP_RETRY, CGROUP_RETRY_MAX);
             core.poller.set_deadline(Source::InitCgroup(self.key), Instant::now() + retry);
         }
         if removed || impatient {

@@ -65,7 +65,8 @@ pub struct Container {
     pub seccomp: Option<SeccompFilter>,
     pub user: ResolvedUser,
     /// Sub-cgroups of execs that left background processes.
-    pub lingering: Vec<Cgroup>,
+    lingering: Vec<Cgroup>,
+    lingering_since: Instant,
     log: Log,
     outputs: [Option<Output>; 2],
     /// Write end of its stdin, or its terminal.

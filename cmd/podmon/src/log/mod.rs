@@ -43,6 +43,19 @@ pub struct Log<W = std::fs::File> {
     stamp: Stamp,
 }
 
+/// What a log is written to.
+pub trait LogFile: io::Write {
+    /// Removes the last `count` bytes.
+    fn cut(&mut self, count: u64) -> io::Result<()>;
+}
+
+impl LogFile for std::fs::File {
+    fn cut(&mut self, count: u64) -> io::Result<()> {
+        let length = self.metadata()?.len();
+        self.set_len(length.saturating_sub(count))
+    }
+}
+
 /// The file with what could not be written.
 #[derive(Debug)]
 struct Sink<W> {
@@ -50,6 +63,8 @@ struct Sink<W> {
     /// The rest of a line of which a part is in the file already. It must come before anything else, or the file would
     /// hold a line that no reader understands.
     torn: Vec<u8>,
+    /// How much of that line is in the file.
+    torn_written: u64,
     dropped: u64,
 }
 
@@ -75,7 +90,7 @@ impl Log {
     }
 }
 
-impl<W: io::Write> Log<W> {
+impl<W: LogFile> Log<W> {
     /// Takes bytes of a stream and writes the lines they complete. Never fails: what the disk does not take is counted
     /// and dropped, whole lines at a time.
     pub fn feed(&mut self, stream: Stream, bytes: &[u8], batch: &mut Vec<u8>) {
@@ -101,22 +116,38 @@ impl<W: io::Write> Log<W> {
         self.sink.write(batch);
     }
 
+    /// Nothing more will come. The file ends with a whole line.
+    pub fn end(&mut self) {
+        self.sink.settle();
+        self.sink.file = None;
+    }
+
     /// Bytes that could not be written.
     pub fn dropped(&self) -> u64 {
         self.sink.dropped
     }
 }
 
-impl<W: io::Write> Sink<W> {
+impl<W: LogFile> Sink<W> {
     fn new(file: Option<W>) -> Self {
-        Self { file, torn: Vec::new(), dropped: 0 }
+        Self { file, torn: Vec::new(), torn_written: 0, dropped: 0 }
     }
 
     fn replace(&mut self, file: W) {
-        self.write(&mut Vec::new());
-        self.dropped += self.torn.len() as u64;
-        self.torn = Vec::new();
+        self.settle();
         self.file = Some(file);
+    }
+
+    /// Leaves the file with whole lines: the torn one is completed, or else taken away.
+    fn settle(&mut self) {
+        self.write(&mut Vec::new());
+        if !self.torn.is_empty()
+            && let Some(file) = &mut self.file
+            && file.cut(self.torn_written).is_ok()
+        {
+            self.dropped += self.torn_written + self.torn.len() as u64;
+        }
+        self.torn = Vec::new();
     }
 
     /// Writes a batch of whole lines and empties it.
@@ -124,27 +155,28 @@ impl<W: io::Write> Sink<W> {
         if let Some(file) = &mut self.file {
             let torn = push(file, &self.torn);
             self.torn.drain(..torn);
+            self.torn_written += torn as u64;
             if self.torn.is_empty() {
                 let written = push(file, batch);
                 if written < batch.len() {
-                    // The line that was cut is kept, the ones after it are lost.
-                    let starts_line = written == 0 || batch[written - 1] == b'\n';
-                    let end = batch[written..]
-                        .iter()
-                        .position(|byte| *byte == b'\n')
-                        .map_or(batch.len(), |at| written + at + 1);
-                    if starts_line {
-                        self.dropped += (batch.len() - written) as u64;
-                    } else {
-                        self.torn = batch[written..end].to_vec();
-                        self.dropped += (batch.len() - end) as u64;
-                    }
+                    self.tear(batch, written);
                 }
             } else {
                 self.dropped += batch.len() as u64;
             }
         }
         batch.clear();
+    }
+
+    /// Of a batch only `written` bytes could be written: a line that was cut is kept, the ones after it are lost.
+    fn tear(&mut self, batch: &[u8], written: usize) {
+        let newline = |byte: &u8| *byte == b'\n';
+        let begin = batch[..written].iter().rposition(newline).map_or(0, |at| at + 1);
+        let end = batch[written..].iter().position(newline).map_or(batch.len(), |at| written + at + 1);
+        let cut = if begin == written { written } else { end };
+        self.torn = batch[written..cut].to_vec();
+        self.torn_written = (written - begin) as u64;
+        self.dropped += (batch.len() - cut) as u64;
     }
 }
 
@@ -197,6 +229,13 @@ mod tests {
             Ok(count)
         }
         fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl LogFile for Disk {
+        fn cut(&mut self, count: u64) -> io::Result<()> {
+            self.data.truncate(self.data.len() - count as usize);
             Ok(())
         }
     }
@@ -264,6 +303,17 @@ mod tests {
         assert_eq!(contents(&log), expected);
         let lost = |content: &str| 30 + " stdout F ".len() + content.len() + 1;
         assert_eq!(log.dropped(), (lost("third") + lost("fourth")) as u64);
+    }
+
+    #[test]
+    fn a_line_that_could_never_be_completed_is_taken_away_at_the_end() {
+        let mut log = log(60);
+        let batch = &mut Vec::new();
+        log.feed(Stream::Stdout, b"first\nsecond\n", batch);
+        assert!(!log.sink.torn.is_empty());
+        log.sink.settle();
+        assert_eq!(contents(&log), [line("stdout", "F", "first")]);
+        assert_eq!(log.dropped(), (30 + " stdout F ".len() + "second".len() + 1) as u64);
     }
 
     #[test]

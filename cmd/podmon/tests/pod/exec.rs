@@ -1,0 +1,166 @@
+//! Commands in running containers.
+
+use std::{
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    time::Duration,
+};
+
+use husk_model::{Classify, Kind};
+use husk_monitor::{ExecIo, ExecOutput, proto};
+
+use crate::world::{self, Pod, processes, wait_until};
+
+fn argv(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(String::from).to_vec()
+}
+
+async fn sleeper() -> Option<(Pod, husk_model::ContainerId)> {
+    let pod = world::pod().await?;
+    pod.run().await;
+    let id = pod.shell("sleep 100000").await;
+    Some((pod, id))
+}
+
+#[tokio::test]
+async fn streams_and_exit_code_come_back_exactly() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let output = pod.monitor.exec_sync(&id, argv("printf out; printf err >&2; exit 5"), None).await.unwrap();
+    let expected =
+        ExecOutput { exit_code: 5, stdout: b"out".into(), stderr: b"err".into(), ..Default::default() };
+    assert_eq!(output, expected);
+    let error = pod.monitor.exec_sync(&id, vec!["/absent".into()], None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert!(error.to_string().contains("/absent"), "{error}");
+    let killed = pod.monitor.exec_sync(&id, argv("kill -9 $$"), None).await.unwrap();
+    assert_eq!(killed.exit_code, 137);
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_timeout_kills_the_command_with_all_its_children_before_it_is_told() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let script = "sleep 654321 & (sleep 654321 &) ; echo x; sleep 654321";
+    let output = pod.monitor.exec_sync(&id, argv(script), Some(Duration::from_millis(300))).await.unwrap();
+    assert!(output.timed_out);
+    assert_eq!(processes("654321"), [0u32; 0]);
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_background_child_neither_holds_up_the_answer_nor_is_killed() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let output = pod.monitor.exec_sync(&id, argv("sleep 543210 & echo done"), None).await.unwrap();
+    assert_eq!((output.exit_code, output.stdout.as_slice()), (0, &b"done\n"[..]));
+    assert_eq!(processes("543210").len(), 1);
+    pod.finish().await;
+    assert_eq!(processes("543210"), [0u32; 0]);
+}
+
+#[tokio::test]
+async fn output_beyond_16_mib_is_cut_and_the_command_is_not_held_up() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let output = pod.monitor.exec_sync(&id, argv("yes | head -c 20000000; exit 4"), None).await.unwrap();
+    assert_eq!((output.exit_code, output.stdout.len(), output.truncated), (4, 16 << 20, true));
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_hundred_commands_at_once_all_answer_and_leave_no_cgroup() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let mut set = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let (monitor, id) = (pod.monitor.clone(), id.clone());
+        set.spawn(async move {
+            let output = monitor.exec_sync(&id, argv(&format!("echo {number}")), None).await.unwrap();
+            assert_eq!(output.stdout, format!("{number}\n").into_bytes());
+        });
+    }
+    while let Some(result) = set.join_next().await {
+        result.unwrap();
+    }
+    let hierarchy = husk_cgroup::Hierarchy::detect().unwrap();
+    let container = husk_cgroup::CgroupPath::parse(&format!("{}/{id}", pod.cgroup)).unwrap();
+    let exists = |n: u32| hierarchy.open(&container.join(&format!("exec-{n}")).unwrap()).is_ok();
+    wait_until(|| !(0..400).any(exists)).await;
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_caller_goes_away_is_killed() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let exec = pod.monitor.exec_sync(&id, argv("sleep 432109"), None);
+    assert!(tokio::time::timeout(Duration::from_millis(200), exec).await.is_err());
+    wait_until(|| processes("432109").is_empty()).await;
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_stopped_container_takes_no_command() {
+    let Some((pod, id)) = sleeper().await else { return };
+    pod.monitor.stop_container(&id, None, Duration::ZERO).await.unwrap();
+    let error = pod.monitor.exec_sync(&id, argv("true"), None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
+    pod.finish().await;
+}
+
+fn pair() -> (UnixStream, Option<OwnedFd>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (ours, Some(theirs.into()))
+}
+
+#[tokio::test]
+async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
+    let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
+    let request = proto::Exec {
+        container_id: id.to_string(),
+        exec_id: "one".into(),
+        argv: argv("cat; exit 6"),
+        ..Default::default()
+    };
+    stdin.write_all(b"through").unwrap();
+    drop(stdin);
+    assert_eq!(pod.monitor.exec(request, io).await.unwrap(), 6);
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "through");
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut wish = pod.wish(&["sh", "-c", "cat; echo end"]);
+    (wish.request.stdin, wish.request.stdin_once) = (true, true);
+    let id = pod.start_container(wish).await;
+    let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
+    let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
+    let (monitor, container) = (pod.monitor.clone(), id.clone());
+    let attach = tokio::spawn(async move { monitor.attach(&container, io).await });
+    stdin.write_all(b"typed\n").unwrap();
+    drop(stdin);
+    attach.await.unwrap().unwrap();
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "typed\nend\n");
+    assert_eq!(pod.log(&id).len(), 2, "attached output is logged too");
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_terminal_is_logged_as_stdout_and_can_be_resized() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut wish = pod.wish(&["sh", "-c", "tty; echo err >&2; sleep 100"]);
+    wish.request.tty = true;
+    let id = pod.start_container(wish).await;
+    wait_until(|| pod.log(&id).len() == 2).await;
+    let log = pod.log(&id);
+    assert!(log[0].1.starts_with("/dev/pts/"), "{log:?}");
+    assert!(log.iter().all(|(stream, _)| stream == "stdout"), "{log:?}");
+    pod.monitor.resize_terminal(&id, "", 40, 120).await.unwrap();
+    pod.finish().await;
+}
