@@ -13,7 +13,8 @@ use husk_model::PodSandboxId;
 use crate::{
     GcReport, NetworkConfig, NetworkError, NetworkStatus, PodNetwork, PodNetworkRequest, Provider,
     cni::{self, Cni},
-    embedded::{Embedded, with_causes},
+    embedded::Embedded,
+    error::with_causes,
     ipam::Ipam,
     netlink::Netlink,
     netns_pool::{Flavor, Pool, Prepared},

@@ -30,7 +30,8 @@ use self::{
 };
 use crate::{
     NetworkConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
-    embedded::{INTERFACE, with_causes},
+    embedded::INTERFACE,
+    error::with_causes,
     record::{Attachment, Record, Records},
 };
 

@@ -68,7 +68,7 @@ async fn make(handle: &Handle, config: &BridgeConfig, links: &[Link]) -> Result<
         Some(mtu) => mtu,
         None => default_mtu(handle, links).await,
     };
-    let mac = super::mac(ipam::gateway(config.subnet.trunc().into()));
+    let mac = super::pod::mac(ipam::gateway(config.subnet.trunc().into()));
     netlink::add_bridge(handle, &config.name, mac, mtu)
         .await
         .map_err(NetworkError::netlink("make the bridge", &config.name))?;

@@ -10,6 +10,7 @@ mod bridge;
 mod conntrack;
 mod hostports;
 mod nft;
+mod pod;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,14 +21,19 @@ use std::{
 };
 
 use husk_model::PodSandboxId;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::{bridge::Bridge, conntrack::Stale, hostports::HostPorts, hostports::Mapping};
+use self::{
+    bridge::Bridge,
+    conntrack::Stale,
+    hostports::{HostPorts, Mapping},
+    pod::{is_veth_name, veth_name},
+};
 use crate::{
     BridgeConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
+    error::with_causes,
     ipam::{Ipam, Reservation},
-    netlink::{self, Netlink, Veth},
+    netlink::{self, Netlink},
     netns_pool::Prepared,
     record::{Attachment, Record, Records},
     sysctl,
@@ -303,86 +309,6 @@ impl Embedded {
         Ok(attachment)
     }
 
-    async fn build(
-        &self,
-        id: &PodSandboxId,
-        attachment: &BridgeAttachment,
-        prepared: Prepared,
-    ) -> Result<(), NetworkError> {
-        let veth = veth_name(id);
-        self.plug(&veth, &attachment.ips, prepared.ns).await?;
-        let inside = &prepared.inside;
-        let failed = || NetworkError::netlink("configure eth0 behind", &veth);
-        let index = match netlink::link(inside, INTERFACE).await.map_err(failed())? {
-            Some(link) => link.index,
-            None => return Err(failed()(Errno::NODEV.into())),
-        };
-        netlink::set_up(inside, index).await.map_err(failed())?;
-        for (subnet, ip) in self.config.subnets().zip(&attachment.ips) {
-            let address = bridge::with_prefix(*ip, subnet);
-            netlink::add_address(inside, index, address).await.map_err(failed())?;
-            let gateway = crate::ipam::gateway(subnet);
-            netlink::add_default_route(inside, index, gateway).await.map_err(failed())?;
-        }
-        if !attachment.mappings.is_empty() {
-            self.host_ports.lock().await.add(&self.config, id, &attachment.mappings).await?;
-            // A node that cannot list its own addresses has worse trouble than flows that time out.
-            let own = netlink::own_ips(&self.netlink.host()).await.unwrap_or_default();
-            self.forget_flows(Stale::Unled(&attachment.mappings, &own)).await;
-        }
-        Ok(())
-    }
-
-    /// What cannot be forgotten times out; no pod fails for it.
-    async fn forget_flows(&self, stale: Stale<'_>) {
-        if !stale.is_possible() {
-            return;
-        }
-        let forgotten = match self.netlink.conntrack() {
-            Ok(connection) => conntrack::forget(connection, stale).await,
-            Err(error) => Err(error),
-        };
-        match forgotten {
-            Ok(count) => tracing::debug!(count, "forgot stale UDP flows"),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "forget stale UDP flows of host ports");
-            }
-        }
-    }
-
-    /// Makes the veth pair. A bridge that somebody deleted meanwhile is made again, and the leftover of an earlier
-    /// attempt for the same pod replaced, once each.
-    async fn plug(
-        &self,
-        name: &str,
-        ips: &[IpAddr],
-        ns: Arc<std::os::fd::OwnedFd>,
-    ) -> Result<(), NetworkError> {
-        let mut tries = 0;
-        loop {
-            let bridge = self.ensure_ready().await?;
-            let veth = Veth {
-                host: name.to_owned(),
-                bridge: bridge.index,
-                peer: INTERFACE,
-                peer_mac: ips.first().copied().map(mac).unwrap_or_default(),
-                mtu: bridge.mtu,
-            };
-            let error = match netlink::add_veth(&self.netlink.host(), veth, ns.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            tries += 1;
-            match error.raw_os_error().map(Errno::from_raw_os_error) {
-                // An unknown master is EINVAL.
-                Some(Errno::INVAL | Errno::NODEV) if tries == 1 => self.state().bridge = None,
-                Some(Errno::EXIST) if tries == 1 => self.delete_link(name).await?,
-                _ => return Err(NetworkError::netlink("make the veth pair", name)(error)),
-            }
-        }
-    }
-
     async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
         let host = self.netlink.host();
         let failed = || NetworkError::netlink("delete the link", name);
@@ -393,7 +319,11 @@ impl Embedded {
     }
 
     /// Ends the hold on a pod's addresses. Its veth is normally gone with its namespace by now.
+    /// A pod that has come again under the same id meanwhile has taken it off hold.
     async fn end_of_hold(&self, veth: &str) -> Result<(), NetworkError> {
+        if !self.state().draining.values().any(|link| link == veth) {
+            return Ok(());
+        }
         let deleted = self.delete_link(veth).await;
         self.state().draining.retain(|_, link| link != veth);
         deleted
@@ -411,39 +341,4 @@ impl Embedded {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Name of the node's end: `husk` and as much of the id as fits into 15 bytes, 44 random bits.
-fn veth_name(id: &PodSandboxId) -> String {
-    format!("husk{}", &id.as_str()[..11])
-}
-
-fn is_veth_name(name: &str) -> bool {
-    name.len() == 15
-        && name.strip_prefix("husk").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// A locally administered address made from the IP. A pod that gets an address again later gets its MAC as well, so
-/// no neighbour entry of the predecessor can be wrong.
-fn mac(ip: IpAddr) -> [u8; 6] {
-    let bytes = match ip {
-        IpAddr::V4(ip) => ip.octets(),
-        IpAddr::V6(ip) => {
-            let octets = ip.octets();
-            [octets[12], octets[13], octets[14], octets[15]]
-        }
-    };
-    [0x0a, 0x58, bytes[0], bytes[1], bytes[2], bytes[3]]
-}
-
-/// An error with its causes in one line, for a status message.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

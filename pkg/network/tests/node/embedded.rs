@@ -281,6 +281,9 @@ fn setup_replaces_what_a_died_attempt_for_the_same_pod_left() {
         network.create_netns(&pod.request.netns).await.unwrap();
         network.setup(&pod.request).await.unwrap();
         assert_eq!((node.reservations().len(), node.elements(), node.veths()), (1, 1, 1));
+        // The hold on what was replaced ends after a second, and must not end the new one.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        assert_eq!(node.veths(), 1);
     });
 }
 

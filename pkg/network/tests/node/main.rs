@@ -3,5 +3,6 @@
 
 mod cni;
 mod common;
+mod crash;
 mod embedded;
 mod reference_plugins;
