@@ -69,9 +69,11 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let deadline = timeout(request.headers());
-        let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let trace =
+            request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let span = info_span!("rpc", method, trace);
-        let mut running = Running { metrics: Arc::clone(&self.metrics), method, began: Instant::now(), code: None };
+        let mut running =
+            Running { metrics: Arc::clone(&self.metrics), method, began: Instant::now(), code: None };
         self.metrics.rpc_began();
         let answer = self.inner.call(request);
         let observed = async move {
@@ -111,7 +113,9 @@ impl Running {
         let code = code(response.headers());
         self.code = Some(code);
         let took = self.began.elapsed();
-        let message = Status::from_header_map(response.headers()).map(|status| status.message().to_owned()).unwrap_or_default();
+        let message = Status::from_header_map(response.headers())
+            .map(|status| status.message().to_owned())
+            .unwrap_or_default();
         match code {
             Code::Ok => debug!(?took, "done"),
             // Whose fault it is decides the level: a caller's mistake is the caller's to log.

@@ -11,8 +11,12 @@ mod signal;
 pub(crate) use check::{Invalid, invalid};
 pub(crate) use container::container_config;
 pub(crate) use output::{
-    container_item, container_state, container_stats, container_status, filesystem, image, pod_item, pod_status, timestamp_now,
-    unsigned,
+    container_item, container_state, container_stats, container_status, filesystem, image, pod_item,
+    pod_status, timestamp_now, unsigned,
 };
 pub(crate) use pod::pod_config;
 pub(crate) use resources::resources;
+pub(crate) use security::check_shared_namespaces;
+
+#[cfg(test)]
+mod tests;

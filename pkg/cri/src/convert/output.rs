@@ -7,8 +7,8 @@ use std::{
 
 use husk_images::Image;
 use husk_model::{
-    ContainerState, ContainerStatus, FilesystemStats, Mount, MountSource, NamespaceMode, Namespaces, PodState, PodStatus,
-    Pressure, PressureStats, Propagation, ResourceStats,
+    ContainerState, ContainerStatus, FilesystemStats, Mount, MountSource, NamespaceMode, Namespaces,
+    PodState, PodStatus, Pressure, PressureStats, Propagation, ResourceStats,
 };
 use husk_proto::cri::v1;
 
@@ -180,7 +180,10 @@ pub(crate) fn container_status(container: &ContainerStatus) -> v1::ContainerStat
         annotations: map(&container.config.annotations),
         mounts: container.config.mounts.iter().map(|request| mount(container, request)).collect(),
         log_path: container.log_path.clone(),
-        resources: Some(v1::ContainerResources { linux: Some(resources::to_proto(&container.resources)), windows: None }),
+        resources: Some(v1::ContainerResources {
+            linux: Some(resources::to_proto(&container.resources)),
+            windows: None,
+        }),
         image_id: container.image_id.to_string(),
         user: container.user.as_ref().map(|user| v1::ContainerUser {
             linux: Some(v1::LinuxContainerUser {
@@ -227,7 +230,12 @@ pub(crate) fn image(image: &Image) -> v1::Image {
 }
 
 fn pressure(pressure: Option<PressureStats>) -> Option<v1::PsiStats> {
-    let line = |line: Pressure| v1::PsiData { total: line.total, avg10: line.avg10, avg60: line.avg60, avg300: line.avg300 };
+    let line = |line: Pressure| v1::PsiData {
+        total: line.total,
+        avg10: line.avg10,
+        avg60: line.avg60,
+        avg300: line.avg300,
+    };
     pressure.map(|pressure| v1::PsiStats { full: Some(line(pressure.full)), some: Some(line(pressure.some)) })
 }
 

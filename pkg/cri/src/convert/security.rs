@@ -60,6 +60,20 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
     })
 }
 
+/// Network and IPC are the pod's. Callers that leave a container's to the default get the pod's, whatever it is; one that
+/// asks for the node's in a pod of its own must not be told that it has them.
+pub(crate) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) -> Checked<()> {
+    let field = "config.linux.security_context.namespace_options";
+    for (name, of_pod, wanted) in
+        [("network", pod.network, container.network), ("ipc", pod.ipc, container.ipc)]
+    {
+        if wanted == NamespaceMode::Node && of_pod != NamespaceMode::Node {
+            return Err(invalid(format!("{field}.{name}"), "is NODE although the pod has its own"));
+        }
+    }
+    Ok(())
+}
+
 /// The rules hold already, so that a wrong mapping is told from one that this version cannot make.
 fn check_user_namespace(field: &str, user: &v1::UserNamespace) -> Checked<()> {
     for (name, mappings) in [("uids", &user.uids), ("gids", &user.gids)] {

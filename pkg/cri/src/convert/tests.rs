@@ -632,3 +632,16 @@ fn signals_of_the_cri_become_those_of_linux_and_come_back() {
     }
     refused(".stop_signal", with(|message| message.stop_signal = 66));
 }
+
+#[test]
+fn a_container_shares_network_and_ipc_with_its_pod() {
+    let with = |network, ipc| husk_model::Namespaces { network, ipc, ..Default::default() };
+    let (pod, node) = (NamespaceMode::Pod, NamespaceMode::Node);
+    let check = super::check_shared_namespaces;
+    check(&with(node, node), &with(pod, pod)).unwrap();
+    check(&with(node, node), &with(node, node)).unwrap();
+    check(&with(pod, pod), &with(pod, pod)).unwrap();
+    let at = ".linux.security_context.namespace_options";
+    refused(&format!("{at}.network"), check(&with(pod, node), &with(node, node)));
+    refused(&format!("{at}.ipc"), check(&with(node, pod), &with(node, node)));
+}

@@ -6,8 +6,9 @@ use husk_proto::cri::v1;
 use serde_json::json;
 use tonic::Status;
 
-use super::{RuntimeApi, labelled};
+use super::{RuntimeApi, ids, labelled};
 use crate::{
+    MAX_MESSAGE,
     convert::{self, invalid},
     status::status,
 };
@@ -16,7 +17,8 @@ use crate::{
 const MAX_SECONDS: i64 = 10 * 365 * 24 * 3600;
 
 fn seconds(field: &str, value: i64) -> Result<Duration, Status> {
-    let clamped = u64::try_from(value.min(MAX_SECONDS)).map_err(|_| invalid(field, format!("{value} is negative")))?;
+    let clamped =
+        u64::try_from(value.min(MAX_SECONDS)).map_err(|_| invalid(field, format!("{value} is negative")))?;
     Ok(Duration::from_secs(clamped))
 }
 
@@ -25,7 +27,10 @@ pub(super) async fn create_container(
     request: v1::CreateContainerRequest,
 ) -> Result<v1::CreateContainerResponse, Status> {
     let config = convert::container_config(request.config)?;
-    let id = api.engine.create_container(&request.pod_sandbox_id, config).await.map_err(status)?;
+    let pod_id = ids::pod(api, &request.pod_sandbox_id)?;
+    let pod = api.engine.pod_status(&pod_id).map_err(status)?;
+    convert::check_shared_namespaces(pod.config.namespaces(), &config.security.namespaces)?;
+    let id = api.engine.create_container(&pod_id, config).await.map_err(status)?;
     Ok(v1::CreateContainerResponse { container_id: id.to_string() })
 }
 
@@ -33,7 +38,7 @@ pub(super) async fn start_container(
     api: &RuntimeApi,
     request: v1::StartContainerRequest,
 ) -> Result<v1::StartContainerResponse, Status> {
-    api.engine.start_container(&request.container_id).await.map_err(status)?;
+    api.engine.start_container(&ids::container(api, &request.container_id)?).await.map_err(status)?;
     Ok(v1::StartContainerResponse {})
 }
 
@@ -43,7 +48,7 @@ pub(super) async fn stop_container(
 ) -> Result<v1::StopContainerResponse, Status> {
     // A negative grace has been seen from clients that mean "now".
     let grace = seconds("timeout", request.timeout.max(0))?;
-    api.engine.stop_container(&request.container_id, grace).await.map_err(status)?;
+    api.engine.stop_container(&ids::container(api, &request.container_id)?, grace).await.map_err(status)?;
     Ok(v1::StopContainerResponse {})
 }
 
@@ -51,7 +56,7 @@ pub(super) async fn remove_container(
     api: &RuntimeApi,
     request: v1::RemoveContainerRequest,
 ) -> Result<v1::RemoveContainerResponse, Status> {
-    api.engine.remove_container(&request.container_id).await.map_err(status)?;
+    api.engine.remove_container(&ids::container(api, &request.container_id)?).await.map_err(status)?;
     Ok(v1::RemoveContainerResponse {})
 }
 
@@ -63,7 +68,10 @@ pub(super) async fn list_containers(
 }
 
 /// Containers that match, newest first as the peers list them.
-pub(super) async fn items(api: &RuntimeApi, filter: Option<v1::ContainerFilter>) -> Result<Vec<v1::Container>, Status> {
+pub(super) async fn items(
+    api: &RuntimeApi,
+    filter: Option<v1::ContainerFilter>,
+) -> Result<Vec<v1::Container>, Status> {
     let filter = filter.unwrap_or_default();
     let mut containers = api.engine.list_containers();
     containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
@@ -72,7 +80,9 @@ pub(super) async fn items(api: &RuntimeApi, filter: Option<v1::ContainerFilter>)
         .filter(|container| {
             container.id.as_str().starts_with(&filter.id)
                 && container.pod_id.as_str().starts_with(&filter.pod_sandbox_id)
-                && filter.state.is_none_or(|wanted| wanted.state() == convert::container_state(&container.state))
+                && filter
+                    .state
+                    .is_none_or(|wanted| wanted.state() == convert::container_state(&container.state))
                 && labelled(&filter.label_selector, &container.config.labels)
         })
         .map(|container| convert::container_item(container))
@@ -83,7 +93,8 @@ pub(super) async fn container_status(
     api: &RuntimeApi,
     request: v1::ContainerStatusRequest,
 ) -> Result<v1::ContainerStatusResponse, Status> {
-    let container = api.engine.container_status(&request.container_id).map_err(status)?;
+    let container =
+        api.engine.container_status(&ids::container(api, &request.container_id)?).map_err(status)?;
     let mut info = HashMap::new();
     if request.verbose {
         let facts = json!({
@@ -103,7 +114,10 @@ pub(super) async fn update_container_resources(
 ) -> Result<v1::UpdateContainerResourcesResponse, Status> {
     let Some(linux) = request.linux else { return Err(invalid("linux", "is missing").into()) };
     let change = convert::resources("linux", linux)?;
-    api.engine.update_resources(&request.container_id, change).await.map_err(status)?;
+    api.engine
+        .update_resources(&ids::container(api, &request.container_id)?, change)
+        .await
+        .map_err(status)?;
     Ok(v1::UpdateContainerResourcesResponse {})
 }
 
@@ -111,11 +125,14 @@ pub(super) async fn reopen_container_log(
     api: &RuntimeApi,
     request: v1::ReopenContainerLogRequest,
 ) -> Result<v1::ReopenContainerLogResponse, Status> {
-    api.engine.reopen_log(&request.container_id).await.map_err(status)?;
+    api.engine.reopen_log(&ids::container(api, &request.container_id)?).await.map_err(status)?;
     Ok(v1::ReopenContainerLogResponse {})
 }
 
-pub(super) async fn exec_sync(api: &RuntimeApi, request: v1::ExecSyncRequest) -> Result<v1::ExecSyncResponse, Status> {
+pub(super) async fn exec_sync(
+    api: &RuntimeApi,
+    request: v1::ExecSyncRequest,
+) -> Result<v1::ExecSyncResponse, Status> {
     if request.cmd.is_empty() {
         return Err(invalid("cmd", "is empty").into());
     }
@@ -123,10 +140,54 @@ pub(super) async fn exec_sync(api: &RuntimeApi, request: v1::ExecSyncRequest) ->
         return Err(invalid(format!("cmd[{index}]"), "contains a NUL byte").into());
     }
     let timeout = Some(seconds("timeout", request.timeout)?).filter(|timeout| !timeout.is_zero());
-    let output = api.engine.exec_sync(&request.container_id, request.cmd, timeout).await.map_err(status)?;
+    let mut output = api
+        .engine
+        .exec_sync(&ids::container(api, &request.container_id)?, request.cmd, timeout)
+        .await
+        .map_err(status)?;
+    fit(&mut output.stdout, &mut output.stderr);
     Ok(v1::ExecSyncResponse {
         stdout: output.stdout.into(),
         stderr: output.stderr.into(),
         exit_code: output.exit_code,
     })
+}
+
+/// What an answer needs besides the output: tags, lengths, the exit code.
+const ANSWER_OVERHEAD: usize = 64;
+
+/// Cuts output so that clients accept the answer: they, too, limit a message to 16 MiB, for both streams together.
+fn fit(stdout: &mut Vec<u8>, stderr: &mut Vec<u8>) {
+    let room = MAX_MESSAGE - ANSWER_OVERHEAD;
+    // A flood on one stream must not hide the other.
+    let least = room / 2;
+    let out = stdout.len().min(room.saturating_sub(stderr.len()).max(least));
+    stdout.truncate(out);
+    stderr.truncate(room - out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_cut_to_what_a_message_can_hold() {
+        const FULL: usize = MAX_MESSAGE;
+        for (out, err) in [(0, 0), (5, 7), (FULL, 0), (0, FULL), (FULL, FULL), (FULL, 100)] {
+            let (mut stdout, mut stderr) = (vec![1; out], vec![2; err]);
+            fit(&mut stdout, &mut stderr);
+            let message =
+                v1::ExecSyncResponse { stdout: stdout.into(), stderr: stderr.into(), exit_code: -1 };
+            assert!(prost::Message::encoded_len(&message) <= MAX_MESSAGE, "{out} and {err}");
+            let kept = (message.stdout.len(), message.stderr.len());
+            assert!(kept.0 >= out.min(FULL / 2 - 64) && kept.1 >= err.min(FULL / 2 - 64), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn times_that_mean_for_ever_do_not_overflow_a_clock() {
+        assert_eq!(seconds("timeout", 30).unwrap(), Duration::from_secs(30));
+        assert!(std::time::Instant::now().checked_add(seconds("timeout", i64::MAX).unwrap()).is_some());
+        assert_eq!(seconds("timeout", -1).unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
 }

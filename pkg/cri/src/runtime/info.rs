@@ -19,7 +19,10 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-pub(super) async fn version(_api: &RuntimeApi, _request: v1::VersionRequest) -> Result<v1::VersionResponse, Status> {
+pub(super) async fn version(
+    _api: &RuntimeApi,
+    _request: v1::VersionRequest,
+) -> Result<v1::VersionResponse, Status> {
     Ok(v1::VersionResponse {
         version: "0.1.0".to_owned(),
         runtime_name: "husk".to_owned(),
@@ -37,7 +40,10 @@ fn condition(kind: &str, ready: bool, reason: &str, message: &str) -> v1::Runtim
     }
 }
 
-pub(super) async fn status(api: &RuntimeApi, request: v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
+pub(super) async fn status(
+    api: &RuntimeApi,
+    request: v1::StatusRequest,
+) -> Result<v1::StatusResponse, Status> {
     let network = api.network.status();
     let features = v1::RuntimeHandlerFeatures {
         recursive_read_only_mounts: kernel() >= RECURSIVE_READ_ONLY_SINCE,

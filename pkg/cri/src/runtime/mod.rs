@@ -1,6 +1,7 @@
 //! RuntimeService: which RPC is served where.
 
 mod containers;
+mod ids;
 mod info;
 mod pods;
 mod stats;

@@ -6,7 +6,7 @@ use husk_proto::cri::v1;
 use serde_json::json;
 use tonic::Status;
 
-use super::{RuntimeApi, labelled};
+use super::{RuntimeApi, ids, labelled};
 use crate::{
     convert::{self, invalid},
     status::status,
@@ -29,7 +29,7 @@ pub(super) async fn stop_pod_sandbox(
     api: &RuntimeApi,
     request: v1::StopPodSandboxRequest,
 ) -> Result<v1::StopPodSandboxResponse, Status> {
-    api.engine.stop_pod_sandbox(&request.pod_sandbox_id).await.map_err(status)?;
+    api.engine.stop_pod_sandbox(&ids::pod(api, &request.pod_sandbox_id)?).await.map_err(status)?;
     Ok(v1::StopPodSandboxResponse {})
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn remove_pod_sandbox(
     api: &RuntimeApi,
     request: v1::RemovePodSandboxRequest,
 ) -> Result<v1::RemovePodSandboxResponse, Status> {
-    api.engine.remove_pod_sandbox(&request.pod_sandbox_id).await.map_err(status)?;
+    api.engine.remove_pod_sandbox(&ids::pod(api, &request.pod_sandbox_id)?).await.map_err(status)?;
     Ok(v1::RemovePodSandboxResponse {})
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn pod_sandbox_status(
     api: &RuntimeApi,
     request: v1::PodSandboxStatusRequest,
 ) -> Result<v1::PodSandboxStatusResponse, Status> {
-    let pod = api.engine.pod_status(&request.pod_sandbox_id).map_err(status)?;
+    let pod = api.engine.pod_status(&ids::pod(api, &request.pod_sandbox_id)?).map_err(status)?;
     let mut info = HashMap::new();
     if request.verbose {
         let facts = json!({ "pid": pod.pid, "message": pod.message, "config": &*pod.config });
@@ -57,7 +57,10 @@ pub(super) async fn pod_sandbox_status(
     Ok(v1::PodSandboxStatusResponse {
         status: Some(convert::pod_status(&pod)),
         info,
-        containers_statuses: containers.iter().map(|container| convert::container_status(container)).collect(),
+        containers_statuses: containers
+            .iter()
+            .map(|container| convert::container_status(container))
+            .collect(),
         timestamp: convert::timestamp_now(),
     })
 }
@@ -79,7 +82,9 @@ pub(super) async fn items(
     pods.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     Ok(pods
         .iter()
-        .filter(|pod| pod.id.as_str().starts_with(&filter.id) && labelled(&filter.label_selector, &pod.config.labels))
+        .filter(|pod| {
+            pod.id.as_str().starts_with(&filter.id) && labelled(&filter.label_selector, &pod.config.labels)
+        })
         .map(|pod| convert::pod_item(pod))
         .filter(|item| filter.state.is_none_or(|wanted| wanted.state == item.state))
         .collect())

@@ -1,17 +1,17 @@
 //! Container statistics.
 
-use husk_model::ContainerState;
 use husk_proto::cri::v1;
 use tonic::Status;
 
-use super::{RuntimeApi, labelled};
+use super::{RuntimeApi, ids, labelled};
 use crate::{convert, status::status};
 
 pub(super) async fn container_stats(
     api: &RuntimeApi,
     request: v1::ContainerStatsRequest,
 ) -> Result<v1::ContainerStatsResponse, Status> {
-    let (container, stats) = api.engine.container_stats(&request.container_id).await.map_err(status)?;
+    let (container, stats) =
+        api.engine.container_stats(&ids::container(api, &request.container_id)?).map_err(status)?;
     Ok(v1::ContainerStatsResponse { stats: Some(convert::container_stats(&container, &stats)) })
 }
 
@@ -31,9 +31,8 @@ pub(super) async fn items(
     let wanted = move |container: &husk_model::ContainerStatus| {
         container.id.as_str().starts_with(&filter.id)
             && container.pod_id.as_str().starts_with(&filter.pod_sandbox_id)
-            && matches!(container.state, ContainerState::Created | ContainerState::Running { .. })
             && labelled(&filter.label_selector, &container.config.labels)
     };
-    let all = api.engine.list_container_stats(wanted).await.map_err(status)?;
+    let all = api.engine.list_container_stats(wanted).await;
     Ok(all.iter().map(|(container, stats)| convert::container_stats(container, stats)).collect())
 }
