@@ -22,7 +22,7 @@ use crate::{
     child::{self, Launch, Link},
     failure::At,
     process::Program,
-    rootfs::{attach, dev, mask, overlay, pivot, pod, sources},
+    rootfs::{attach, cgroupfs, dev, mask, overlay, pivot, pod, sources},
     stdio, terminal, user,
 };
 
@@ -40,6 +40,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     {
         return Err(Error::InvalidPlan("user namespaces are not supported".to_owned()));
     }
+    cgroupfs::prepare();
     let namespaces = &plan.namespaces;
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(namespaces.sandbox.as_raw_fd());

@@ -7,7 +7,7 @@
 //! v1 and hybrid: a tmpfs with one directory per hierarchy, each a copy of the container's own directory there, so that
 //! it sees its own limits with or without a namespace.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{os::fd::OwnedFd, path::Path, sync::OnceLock};
 
 use husk_sys::{
     mount,
@@ -35,68 +35,108 @@ pub(crate) struct Controllers {
     pub links: Vec<(String, String)>,
 }
 
+/// How the node mounts its hierarchies. Read once per monitor, because reading the mount table of a node with thousands
+/// of mounts takes milliseconds.
+#[derive(Debug, PartialEq, Eq)]
+enum Layout {
+    /// cgroup2 alone.
+    V2,
+    /// Hierarchies by directory, some of which may be v2.
+    V1(Vec<Hierarchy>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    /// Name of its directory in [`ROOT`].
+    directory: String,
+    /// Super options of its mount, its controllers among them; none for v2.
+    options: Option<Vec<String>>,
+}
+
+static LAYOUT: OnceLock<Layout> = OnceLock::new();
+
+/// Reads the layout, so that children find it read. A failure shows again, and is reported, in the child.
+pub(crate) fn prepare() {
+    let _ = layout();
+}
+
+fn layout() -> Result<&'static Layout, Failure> {
+    if let Some(layout) = LAYOUT.get() {
+        return Ok(layout);
+    }
+    let statfs = fs::statfs(ROOT).at(Step::Source, ROOT)?;
+    let layout = if statfs.f_type as u64 == CGROUP2_MAGIC {
+        Layout::V2
+    } else {
+        let table =
+            Procfs::host().and_then(|proc| proc.read_self("mountinfo")).at(Step::Source, "mountinfo")?;
+        Layout::V1(hierarchies(&table))
+    };
+    Ok(LAYOUT.get_or_init(|| layout))
+}
+
 /// What to mount. The caller has joined its cgroup but still has the node's cgroup namespace.
 pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Failure> {
-    let statfs = fs::statfs(ROOT).at(Step::Source, ROOT)?;
-    if statfs.f_type as u64 == CGROUP2_MAGIC {
-        if own_namespace {
+    let hierarchies = match layout()? {
+        Layout::V2 if own_namespace => {
             return Ok(Source::New { kind: "cgroup2".to_owned(), name: "cgroup".to_owned(), options });
         }
-        return sources::bind(Path::new(ROOT), false, &options);
-    }
-    let proc = Procfs::host().at(Step::Source, "/proc")?;
-    let memberships = proc.read_self("cgroup").at(Step::Source, "/proc/self/cgroup")?;
-    let table = proc.read_self("mountinfo").at(Step::Source, "/proc/self/mountinfo")?;
+        Layout::V2 => return sources::bind(Path::new(ROOT), false, &options),
+        Layout::V1(hierarchies) => hierarchies,
+    };
+    let memberships =
+        Procfs::host().and_then(|proc| proc.read_self("cgroup")).at(Step::Source, "/proc/self/cgroup")?;
     let mut controllers = Controllers { trees: Vec::new(), links: Vec::new() };
-    for (directory, path) in hierarchies(&table, &memberships) {
+    let attributes = sources::attributes(&options)
+        | if options.readonly() { Attr::MOUNT_ATTR_RDONLY } else { Attr::empty() };
+    let change = Change { propagation: Some(Propagation::Private), ..Change::set(attributes) };
+    for hierarchy in hierarchies {
+        let directory = &hierarchy.directory;
+        let Some(path) = hierarchy.path(&memberships) else { continue };
         let source = format!("{ROOT}/{directory}{path}");
         let tree = mount::clone_path(source.as_str(), false).at(Step::Source, &source)?;
-        let attributes = sources::attributes(&options)
-            | if options.readonly() { Attr::MOUNT_ATTR_RDONLY } else { Attr::empty() };
-        mount::change(&tree, false, Change::propagation(Propagation::Private)).at(Step::Source, &source)?;
-        mount::change(&tree, false, Change::set(attributes)).at(Step::Source, &source)?;
+        mount::change(&tree, false, change).at(Step::Source, &source)?;
         if directory.contains(',') {
-            let links = directory.split(',').map(|name| (name.to_owned(), directory.to_owned()));
+            let links = directory.split(',').map(|name| (name.to_owned(), directory.clone()));
             controllers.links.extend(links);
         }
-        controllers.trees.push((directory.to_owned(), tree));
+        controllers.trees.push((directory.clone(), tree));
     }
     Ok(Source::Controllers { controllers, options })
 }
 
-/// Directory below [`ROOT`] and our path in it, for each hierarchy mounted there.
-fn hierarchies<'text>(table: &'text str, memberships: &'text str) -> Vec<(&'text str, &'text str)> {
-    table
-        .lines()
-        .filter_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let directory = left.split(' ').nth(4)?.strip_prefix(ROOT)?.strip_prefix('/')?;
-            let mut right = right.split(' ');
-            let path = match right.next()? {
-                "cgroup2" => membership(memberships, |controllers| controllers.is_empty())?,
-                "cgroup" => {
-                    let options = right.nth(1)?;
-                    membership(memberships, |controllers| {
-                        !controllers.is_empty()
-                            && controllers
-                                .split(',')
-                                .all(|name| options.split(',').any(|option| option == name))
-                    })?
-                }
-                _ => return None,
-            };
-            (!directory.contains('/')).then_some((directory, path))
-        })
-        .collect()
+/// The hierarchies mounted right below [`ROOT`], from the text of /proc/self/mountinfo.
+fn hierarchies(table: &str) -> Vec<Hierarchy> {
+    let hierarchy = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let directory = left.split(' ').nth(4)?.strip_prefix(ROOT)?.strip_prefix('/')?;
+        let mut right = right.split(' ');
+        let options = match right.next()? {
+            "cgroup2" => None,
+            "cgroup" => Some(right.nth(1)?.split(',').map(str::to_owned).collect()),
+            _ => return None,
+        };
+        (!directory.contains('/')).then(|| Hierarchy { directory: directory.to_owned(), options })
+    };
+    table.lines().filter_map(hierarchy).collect()
 }
 
-/// Our path in the hierarchy whose controllers `is_it` knows: a line is `id:controllers:path` (cgroups(7)).
-fn membership(memberships: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
-    memberships.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        is_it(controllers).then_some(path)
-    })
+impl Hierarchy {
+    /// Our path in it. A line of /proc/self/cgroup is `id:controllers:path`, with no controllers for v2 (cgroups(7)).
+    fn path<'text>(&self, memberships: &'text str) -> Option<&'text str> {
+        memberships.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let ours = match &self.options {
+                None => controllers.is_empty(),
+                Some(options) => {
+                    !controllers.is_empty()
+                        && controllers.split(',').all(|name| options.iter().any(|option| option == name))
+                }
+            };
+            ours.then_some(path)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -110,9 +150,13 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let memberships = "3:cpu,cpuacct:/pod/a\n2:name=systemd:/b\n0::/pod/c\n";
+        let found: Vec<_> = hierarchies(table)
+            .iter()
+            .map(|hierarchy| format!("{} {:?}", hierarchy.directory, hierarchy.path(memberships)))
+            .collect();
         assert_eq!(
-            hierarchies(table, memberships),
-            [("cpu,cpuacct", "/pod/a"), ("systemd", "/b"), ("unified", "/pod/c")]
+            found,
+            ["cpu,cpuacct Some(\"/pod/a\")", "systemd Some(\"/b\")", "unified Some(\"/pod/c\")"]
         );
     }
 }
