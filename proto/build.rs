@@ -10,6 +10,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_CRI").is_some() {
         cri()?;
     }
+    if env::var_os("CARGO_FEATURE_ADMIN").is_some() {
+        admin()?;
+    }
     Ok(())
 }
 
@@ -27,6 +30,14 @@ fn cri() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["cri/v1/api.proto"], ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("cri.v1.descriptors"), prost::Message::encode_to_vec(&files))?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}
+
+/// husk's own service for operators.
+fn admin() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=husk");
+    let files = protox::compile(["husk/v1/images.proto"], ["."])?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

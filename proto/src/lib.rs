@@ -29,3 +29,10 @@ pub mod cri {
         pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.v1.descriptors"));
     }
 }
+
+/// husk's own service for operators; `proto/husk/v1/images.proto` describes each message.
+#[cfg(feature = "admin")]
+#[allow(missing_docs, rust_2018_idioms, clippy::all)]
+pub mod admin {
+    tonic::include_proto!("husk.v1");
+}

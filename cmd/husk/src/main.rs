@@ -1,4 +1,88 @@
-//! The operator's command line for husk.
+//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod image;
+mod table;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Work with a running husk.
+#[derive(Debug, Parser)]
+#[command(name = "husk", version, about)]
+struct Cli {
+    /// Socket of huskd, with or without unix://
+    #[arg(
+        long,
+        value_name = "PATH",
+        global = true,
+        default_value = "/run/husk/husk.sock",
+        env = "HUSK_ADDRESS"
+    )]
+    address: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Images: import, export, list, remove
+    Image {
+        #[command(subcommand)]
+        command: image::Command,
+    },
+}
+
+async fn connect(address: &str) -> Result<Channel> {
+    let path = PathBuf::from(address.strip_prefix("unix://").unwrap_or(address));
+    let target = path.clone();
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(service_fn(move |_: Uri| {
+            let target = target.clone();
+            async move { UnixStream::connect(target).await.map(TokioIo::new) }
+        }))
+        .await
+        .map_err(|error| format!("{}: {}; is huskd running?", path.display(), chain(&error)))?;
+    Ok(channel)
+}
+
+/// An error with all its causes, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// What a person should read of an error: of a status its message, not its wire form.
+fn shown(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) => format!("{} ({:?})", status.message(), status.code()),
+        None => chain(error),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Image { command } => image::run(&cli.address, command).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("husk: {}", shown(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

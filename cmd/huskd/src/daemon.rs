@@ -4,13 +4,14 @@ use std::{error::Error, sync::Arc};
 
 use husk_config::{Config, LogFormat};
 use husk_images::ImageStore;
+use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::{cli::Cli, directories, serve, socket};
+use crate::{cli::Cli, directories, images::StoreImages, serve, socket};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -57,12 +58,20 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let images = ImageStore::open(&config.root.join("images"), images_config(&config))?;
     let network = Network::start(network_config(&config)).await?;
-    let engine = Engine::start(engine_config(&config)?, Arc::clone(&images), Arc::clone(&network)).await?;
+    let engine = Engine::start(
+        engine_config(&config)?,
+        Arc::new(StoreImages(Arc::clone(&images))),
+        Arc::clone(&network),
+    )
+    .await?;
     if let Some(address) = config.metrics_address {
         let engine = Arc::clone(&engine);
         let refresh = move |metrics: &Metrics| {
-            metrics.pods.set(engine.ready_pods());
-            metrics.containers.set(engine.running_containers());
+            let ready = |pod: &&Arc<PodStatus>| pod.state == PodState::Ready;
+            metrics.pods.set(engine.list_pods().iter().filter(ready).count() as u64);
+            let running =
+                |container: &&Arc<ContainerStatus>| matches!(container.state, ContainerState::Running { .. });
+            metrics.containers.set(engine.list_containers().iter().filter(running).count() as u64);
         };
         husk_telemetry::serve(address, Arc::clone(&metrics), refresh)
             .await
@@ -71,7 +80,13 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     let stop = stop_signal(cli, log)?;
     notify(sd_notify::NotifyState::Ready);
     info!(address = %config.address.display(), version = env!("CARGO_PKG_VERSION"), "husk serves");
-    serve::serve(listener, &config, serve::Parts { engine, images, network: Arc::clone(&network), metrics }, stop).await?;
+    serve::serve(
+        listener,
+        &config,
+        serve::Parts { engine, images, network: Arc::clone(&network), metrics },
+        stop,
+    )
+    .await?;
     notify(sd_notify::NotifyState::Stopping);
     network.shutdown();
     info!("huskd ends; pods keep running");

@@ -31,7 +31,10 @@ fn claim(dir: &Path) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("{} is used by another huskd; give this one its own --root and --state", dir.display()),
+                format!(
+                    "{} is used by another huskd; give this one its own --root and --state",
+                    dir.display()
+                ),
             ));
         }
         Err(TryLockError::Error(error)) => return Err(wrap(error)),

@@ -4,9 +4,11 @@
 //! Each step needs the one before it, and nothing is answered before all pods are known again.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod daemon;
 mod directories;
+mod images;
 mod serve;
 mod socket;
 
@@ -23,7 +25,9 @@ fn main() -> ExitCode {
             print!("{}", husk_config::DEFAULT_TOML);
             Ok(())
         }
-        Some(Command::Config { command: ConfigCommand::Check }) => cli.load().map(|config| println!("{config:#?}")),
+        Some(Command::Config { command: ConfigCommand::Check }) => {
+            cli.load().map(|config| println!("{config:#?}"))
+        }
         None => cli.load().and_then(|config| daemon::run(&cli, config)),
     };
     match result {

@@ -7,11 +7,16 @@ use husk_cri::{ImageApi, MAX_MESSAGE, Observe, RuntimeApi};
 use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
-use husk_proto::cri::v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer};
+use husk_proto::admin::images_server::ImagesServer;
+use husk_proto::cri::v1::{
+    image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
+};
 use husk_telemetry::Metrics;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+
+use crate::admin::ImageArchives;
 
 /// What the services are made of.
 pub(crate) struct Parts {
@@ -33,16 +38,23 @@ pub(crate) async fn serve(
 ) -> Result<(), Box<dyn Error>> {
     let Parts { engine, images, network, metrics } = parts;
     let runtime = RuntimeApi::new(engine, Arc::clone(&images), network);
+    let parts_store = Arc::clone(&images);
     let image = ImageApi::new(images, Arc::clone(&metrics), config.root.join("containers"));
+    let archives = ImageArchives { store: parts_store, root: config.root.clone() };
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .layer(Observe::new(metrics))
         .add_service(
-            RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+            RuntimeServiceServer::new(runtime)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
-            ImageServiceServer::new(image).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+            ImageServiceServer::new(image)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
         )
+        .add_service(ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
             // An error is the sender's end, which means the same.
             let _ = stopped.await;

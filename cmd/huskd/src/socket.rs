@@ -16,7 +16,8 @@ const MODE: u32 = 0o660;
 
 /// The inherited socket if there is one (systemd socket activation, sd_listen_fds(3)), else a new one at `address`.
 pub(crate) fn listen(address: &Path) -> io::Result<UnixListener> {
-    let wrap = |error: io::Error| io::Error::new(error.kind(), format!("socket {}: {error}", address.display()));
+    let wrap =
+        |error: io::Error| io::Error::new(error.kind(), format!("socket {}: {error}", address.display()));
     let inherited = listenfd::ListenFd::from_env().take_unix_listener(0)?;
     let listener = match inherited {
         Some(listener) => listener,

@@ -1,0 +1,173 @@
+//! `husk image`.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use futures_util::stream;
+use husk_proto::{
+    admin::{ExportRequest, ImportRequest, images_client::ImagesClient},
+    cri::v1::{ImageSpec, ListImagesRequest, RemoveImageRequest, image_service_client::ImageServiceClient},
+};
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+};
+
+use crate::{Result, connect, table};
+
+/// What can be done with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take an archive as `docker save` or an OCI layout (tar) makes it
+    Import {
+        /// The archive; - reads standard input
+        archive: PathBuf,
+    },
+    /// Write images as one archive
+    Export {
+        /// References or ids
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// The archive to write; - writes standard output
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// List images
+    #[command(alias = "list")]
+    Ls,
+    /// Remove images with all their names
+    #[command(alias = "remove")]
+    Rm {
+        /// References or ids
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+}
+
+/// Bytes sent at once.
+const CHUNK: usize = 256 << 10;
+/// Largest message either way.
+const MAX_MESSAGE: usize = 16 << 20;
+
+pub(crate) async fn run(address: &str, command: Command) -> Result<()> {
+    match command {
+        Command::Import { archive } => import(address, &archive).await,
+        Command::Export { images, output } => export(address, images, &output).await,
+        Command::Ls => list(address).await,
+        Command::Rm { images } => remove(address, images).await,
+    }
+}
+
+/// A line about the progress, replaced by the next one on a terminal.
+struct Progress {
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&self, text: &str) {
+        if self.terminal {
+            eprint!("\r\x1b[2K{text}");
+        }
+    }
+
+    fn end(&self) {
+        self.show("");
+    }
+}
+
+async fn open(archive: &Path) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    if archive == Path::new("-") {
+        return Ok(Box::new(tokio::io::stdin()));
+    }
+    let file = File::open(archive).await.map_err(|error| format!("{}: {error}", archive.display()))?;
+    Ok(Box::new(file))
+}
+
+async fn import(address: &str, archive: &Path) -> Result<()> {
+    let reader = open(archive).await?;
+    let channel = connect(address).await?;
+    // A read error ends the stream early; huskd then says that the archive is truncated.
+    let chunks = stream::unfold((reader, 0u64), |(mut reader, sent)| async move {
+        let mut chunk = vec![0; CHUNK];
+        let length = reader.read(&mut chunk).await.ok().filter(|length| *length > 0)?;
+        chunk.truncate(length);
+        Some((ImportRequest { chunk }, (reader, sent + length as u64)))
+    });
+    let mut client = ImagesClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut answers = client.import(chunks).await?.into_inner();
+    let progress = Progress::new();
+    while let Some(answer) = answers.message().await? {
+        progress.show(&answer.progress);
+        for image in answer.images {
+            progress.end();
+            println!("{} {}", image.id, image.names.join(" "));
+        }
+    }
+    progress.end();
+    Ok(())
+}
+
+async fn export(address: &str, images: Vec<String>, output: &Path) -> Result<()> {
+    let channel = connect(address).await?;
+    let mut client = ImagesClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut chunks = client.export(ExportRequest { images }).await?.into_inner();
+    if output == Path::new("-") {
+        let mut writer = tokio::io::stdout();
+        while let Some(answer) = chunks.message().await? {
+            writer.write_all(&answer.chunk).await?;
+        }
+        return Ok(writer.flush().await?);
+    }
+    // Written beside its place and renamed, so that a failure leaves no half archive.
+    let mut hidden = output.as_os_str().to_owned();
+    hidden.push(".part");
+    let wrap = |error: std::io::Error| format!("{}: {error}", output.display());
+    let mut writer = File::create(&hidden).await.map_err(wrap)?;
+    let (progress, mut written) = (Progress::new(), 0u64);
+    let result = async {
+        while let Some(answer) = chunks.message().await? {
+            writer.write_all(&answer.chunk).await.map_err(wrap)?;
+            written += answer.chunk.len() as u64;
+            progress.show(&format!("{} written", table::size(written)));
+        }
+        writer.sync_all().await.map_err(wrap)?;
+        Ok(tokio::fs::rename(&hidden, output).await.map_err(wrap)?)
+    }
+    .await;
+    progress.end();
+    if result.is_err() {
+        // The failure itself is what the user must read.
+        let _ = tokio::fs::remove_file(&hidden).await;
+    }
+    result
+}
+
+async fn list(address: &str) -> Result<()> {
+    let mut client = ImageServiceClient::new(connect(address).await?).max_decoding_message_size(MAX_MESSAGE);
+    let images = client.list_images(ListImagesRequest::default()).await?.into_inner().images;
+    let mut rows = vec![["IMAGE".to_owned(), "ID".to_owned(), "SIZE".to_owned()]];
+    for image in images {
+        let id: String = image.id.trim_start_matches("sha256:").chars().take(13).collect();
+        let names = if image.repo_tags.is_empty() { image.repo_digests } else { image.repo_tags };
+        let names = if names.is_empty() { vec!["<none>".to_owned()] } else { names };
+        rows.extend(names.into_iter().map(|name| [name, id.clone(), table::size(image.size)]));
+    }
+    table::print(&rows);
+    Ok(())
+}
+
+async fn remove(address: &str, images: Vec<String>) -> Result<()> {
+    let mut client = ImageServiceClient::new(connect(address).await?);
+    for name in images {
+        let image = Some(ImageSpec { image: name, ..Default::default() });
+        client.remove_image(RemoveImageRequest { image }).await?;
+    }
+    Ok(())
+}

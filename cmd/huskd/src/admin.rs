@@ -1,0 +1,153 @@
+//! husk's own image service: archives in and out.
+//!
+//! Archives need random access (the manifest may come last), so an upload is spooled into an unnamed file first, and an
+//! export is written to one before it is sent. The kernel frees them however the call ends.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+};
+
+use futures_util::Stream;
+use husk_images::{ImageError, ImageStore};
+use husk_model::{Classify, Kind};
+use husk_proto::admin::{
+    ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, images_server::Images,
+};
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Bytes sent at once.
+const CHUNK: usize = 256 << 10;
+/// Answers that may wait for a slow client.
+const BACKLOG: usize = 8;
+
+/// Serves archives from the store.
+#[derive(Clone)]
+pub(crate) struct ImageArchives {
+    pub(crate) store: Arc<ImageStore>,
+    /// Where spool files are made.
+    pub(crate) root: PathBuf,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn failed(step: &str) -> impl FnOnce(io::Error) -> Status {
+    let step = step.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull => Status::resource_exhausted(format!("{step}: {error}")),
+        _ => Status::internal(format!("{step}: {error}")),
+    }
+}
+
+fn refused(error: &ImageError) -> Status {
+    let message = crate::daemon::chain(error);
+    match error.kind() {
+        Kind::NotFound => Status::not_found(message),
+        Kind::InvalidArgument => Status::invalid_argument(message),
+        Kind::DataLoss => Status::data_loss(message),
+        Kind::ResourceExhausted => Status::resource_exhausted(message),
+        Kind::FailedPrecondition => Status::failed_precondition(message),
+        _ => Status::internal(message),
+    }
+}
+
+/// A file without a name on the filesystem of the store.
+fn spool(root: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(root, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+async fn receive(root: &Path, mut chunks: Streaming<ImportRequest>) -> Result<File, Status> {
+    let mut file = spool(root).map_err(failed("spool the archive"))?;
+    while let Some(request) = chunks.message().await? {
+        file = tokio::task::spawn_blocking(move || file.write_all(&request.chunk).map(|()| file))
+            .await
+            .map_err(|_| Status::internal("writing the archive panicked"))?
+            .map_err(failed("spool the archive"))?;
+    }
+    Ok(file)
+}
+
+#[tonic::async_trait]
+impl Images for ImageArchives {
+    type ImportStream = Answers<ImportResponse>;
+
+    async fn import(
+        &self,
+        request: Request<Streaming<ImportRequest>>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
+        let file = receive(&self.root, request.into_inner()).await?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let progress = {
+                let sender = sender.clone();
+                // A line that a slow client misses is replaced by the next one anyway.
+                move |text: String| {
+                    drop(sender.try_send(Ok(ImportResponse { progress: text, images: Vec::new() })))
+                }
+            };
+            let answer = match store.import(&path_of(&file), progress).await {
+                Ok(images) => Ok(ImportResponse {
+                    progress: String::new(),
+                    images: images
+                        .iter()
+                        .map(|image| ImportedImage {
+                            id: image.id.to_string(),
+                            names: image.repo_tags.iter().map(ToString::to_string).collect(),
+                        })
+                        .collect(),
+                }),
+                Err(error) => Err(refused(&error)),
+            };
+            // A client that went away does not hear of it; the images are there.
+            let _ = sender.send(answer).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type ExportStream = Answers<ExportResponse>;
+
+    async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        let names = request.into_inner().images;
+        let file = spool(&self.root).map_err(failed("spool the archive"))?;
+        self.store.export(&names, &path_of(&file)).await.map_err(|error| refused(&error))?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        tokio::task::spawn_blocking(move || send(file, &sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Sends a file in chunks until its end, or until the client goes away.
+fn send(mut file: File, sender: &mpsc::Sender<Result<ExportResponse, Status>>) {
+    if let Err(error) = file.rewind() {
+        let _ = sender.blocking_send(Err(failed("read the archive")(error)));
+        return;
+    }
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let answer = match file.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(length) => {
+                chunk.truncate(length);
+                Ok(ExportResponse { chunk })
+            }
+            Err(error) => Err(failed("read the archive")(error)),
+        };
+        let last = answer.is_err();
+        if sender.blocking_send(answer).is_err() || last {
+            return;
+        }
+    }
+}
