@@ -20,28 +20,31 @@ fn containers_do_not_notice_that_huskd_was_killed() {
         &config,
         &with_command("ticking", "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done"),
     );
-    let fading = husk.cri().run(
-        &pod_id,
-        &config,
-        &with_command("fading", "while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 42"),
-    );
+    let volume = husk.path("volume");
+    fs::create_dir(&volume).unwrap();
+    let mut fading = with_command("fading", "while [ ! -e /volume/go ]; do sleep 0.02; done; exit 42");
+    fading.mounts.push(v1::Mount {
+        container_path: "/volume".into(),
+        host_path: volume.display().to_string(),
+        ..Default::default()
+    });
+    let fading = husk.cri().run(&pod_id, &config, &fading);
     let (_, pid, _) =
         husk.cri().exec(&ticking, &["sh", "-c", "cat /proc/*/comm | sort | head -1; echo $PPID"]).unwrap();
     let log = husk.cri().container(&ticking).unwrap().log_path;
     let started_at = husk.cri().container(&ticking).unwrap().started_at;
-    // The other container ends while nobody listens: through its writable layer, which is a directory of the node.
-    let go = husk.path(&format!("root/containers/{fading}/upper/tmp"));
+    // The other container ends while nobody listens.
     husk.kill();
 
     let before = fs::read_to_string(&log).unwrap().lines().count();
     eventually("the log goes on without huskd", Duration::from_secs(10), || {
         (fs::read_to_string(&log).unwrap().lines().count() > before + 10).then_some(())
     });
-    fs::create_dir_all(&go).unwrap();
-    fs::write(go.join("go"), "").unwrap();
+    fs::write(volume.join("go"), "").unwrap();
     let record = husk.path(&format!("state/pods/{pod_id}/containers/{fading}/state.json"));
     eventually("the exit is recorded without huskd", Duration::from_secs(10), || {
-        fs::read_to_string(&record).ok().filter(|text| text.contains("42")).map(drop)
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&record).ok()?).ok()?;
+        (record["exit"]["code"] == 42).then_some(())
     });
 
     husk.spawn();
