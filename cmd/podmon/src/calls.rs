@@ -21,7 +21,7 @@ use crate::{
 type Now = Outcome<Option<Answer>>;
 
 fn done() -> Now {
-    Ok(Some(Answer::Done(podmon::Done {})))
+    Ok(Some(Answer::Done(podmon::Done::default())))
 }
 
 impl Server {
@@ -174,8 +174,8 @@ impl Server {
             self.find(&request.container_id)?.1.container.cgroup.as_ref()
         };
         let cgroup = cgroup.ok_or_else(|| fault(Code::FailedPrecondition, "its cgroup is gone"))?;
-        apply_json(cgroup, &request.resources_json)?;
-        done()
+        let degraded = apply_json(cgroup, &request.resources_json)?;
+        Ok(Some(Answer::Done(podmon::Done { degraded })))
     }
 
     fn find(&mut self, id: &str) -> Outcome<(Key, Found<'_>)> {

@@ -208,7 +208,7 @@ impl Sandbox {
             self.cgroup = None;
         }
         for caller in self.waiting.drain(..) {
-            core.reply(caller, Ok(Answer::Done(podmon::Done {})));
+            core.reply(caller, Ok(Answer::Done(podmon::Done::default())));
         }
     }
 

@@ -182,3 +182,104 @@ fn deliver(table: &Mutex<Table>, frame: podmon::ServerFrame) {
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn hello() -> Call {
+        Call::Hello(podmon::Hello::default())
+    }
+
+    fn link() -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Link::new(ours), theirs)
+    }
+
+    async fn next_request(monitor: &mut UnixStream) -> podmon::Request {
+        let length = monitor.read_u32_le().await.unwrap();
+        let mut bytes = vec![0; length as usize];
+        monitor.read_exact(&mut bytes).await.unwrap();
+        podmon::Request::decode(bytes.as_slice()).unwrap()
+    }
+
+    async fn answer(monitor: &mut UnixStream, id: u64, version: &str) {
+        let reply = podmon::HelloReply { version: version.into(), ..Default::default() };
+        let response = podmon::Response { id, result: Some(Answer::Hello(reply)) };
+        let frame = podmon::ServerFrame { frame: Some(podmon::server_frame::Frame::Response(response)) };
+        let body = frame.encode_to_vec();
+        monitor.write_u32_le(body.len() as u32).await.unwrap();
+        monitor.write_all(&body).await.unwrap();
+    }
+
+    fn version(answer: Result<Answer>) -> String {
+        match answer.unwrap() {
+            Answer::Hello(reply) => reply.version,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_reach_their_callers_in_whatever_order_they_come() {
+        let (link, mut monitor) = link();
+        let calls = async {
+            tokio::join!(link.call("a", hello(), vec![], None), link.call("b", hello(), vec![], None))
+        };
+        let serve = async {
+            let (first, second) = (next_request(&mut monitor).await, next_request(&mut monitor).await);
+            answer(&mut monitor, second.id, "second").await;
+            answer(&mut monitor, first.id, "first").await;
+        };
+        let ((first, second), ()) = tokio::join!(calls, serve);
+        assert_eq!((version(first), version(second)), ("first".into(), "second".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_is_dropped_and_the_next_call_works() {
+        let (link, mut monitor) = link();
+        let late = link.call("late", hello(), vec![], Some(Duration::from_secs(1))).await;
+        assert!(matches!(late, Err(MonitorError::Deadline { call: "late", .. })));
+        let serve = async {
+            let late = next_request(&mut monitor).await;
+            answer(&mut monitor, late.id, "late").await;
+            let next = next_request(&mut monitor).await;
+            answer(&mut monitor, next.id, "next").await;
+        };
+        let (next, ()) = tokio::join!(link.call("next", hello(), vec![], None), serve);
+        assert_eq!(version(next), "next");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_exec_is_cancelled_and_other_dropped_calls_are_not() {
+        let (link, mut monitor) = link();
+        let exec = Call::ExecSync(podmon::ExecSync::default());
+        let stop = Call::StopContainer(podmon::StopContainer::default());
+        for call in [stop, exec] {
+            let call = link.call("x", call, vec![], None);
+            assert!(tokio::time::timeout(Duration::from_millis(10), call).await.is_err());
+        }
+        next_request(&mut monitor).await;
+        let exec = next_request(&mut monitor).await;
+        let cancel = next_request(&mut monitor).await;
+        assert_eq!(cancel.call, Some(Call::Cancel(podmon::Cancel { call_id: exec.id })));
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_fails_callers_ends_events_and_refuses_new_calls() {
+        let (link, mut monitor) = link();
+        let mut events = link.events();
+        let (pending, ()) = tokio::join!(link.call("a", hello(), vec![], None), async {
+            next_request(&mut monitor).await;
+            drop(monitor);
+        });
+        assert!(matches!(pending, Err(MonitorError::Disconnected { call: "a" })));
+        assert_eq!(events.next().await, Some(Event::Disconnected));
+        assert_eq!(events.next().await, None);
+        assert!(!link.is_connected());
+        assert_eq!(link.events().next().await, None);
+        assert!(link.call("b", hello(), vec![], None).await.is_err());
+    }
+}

@@ -4,12 +4,13 @@ use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, UnixNanos};
 use husk_proto::podmon::{self, request::Call};
+use tokio::net::UnixStream;
 
 use crate::{
     Events, MonitorConfig, MonitorError, Result, Snapshot,
     convert::{self, Answer},
     link::Link,
-    spawn,
+    spawn, wire,
 };
 
 /// Calls that only touch the monitor's memory or send a signal.
@@ -232,6 +233,39 @@ impl Monitor {
         }
     }
 
+    /// Runs a command on a terminal of its own until it ends; returns its exit code. `on_master` gets the terminal's
+    /// master, once: reading, writing, resizing and closing it (which hangs the command up) are the caller's. Dropping
+    /// this future kills the command.
+    pub async fn exec_terminal(
+        &self,
+        request: podmon::Exec,
+        on_master: impl FnOnce(OwnedFd) + Send,
+    ) -> Result<i32> {
+        const CALL: &str = "exec in container";
+        let local = |source| MonitorError::Local { step: "make socket for", path: "terminal".into(), source };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(local)?;
+        ours.set_nonblocking(true).map_err(local)?;
+        let ours = UnixStream::from_std(ours).map_err(local)?;
+        let request = podmon::Exec { terminal: true, ..request };
+        let id = request.container_id.clone();
+        let call = self.link.call(CALL, Call::Exec(request), vec![theirs.into()], None);
+        tokio::pin!(call);
+        let answer = tokio::select! {
+            // Cancel-safe: the descriptor is taken in one readiness callback or not at all.
+            master = wire::receive_fd(&ours) => {
+                if let Ok(master) = master {
+                    on_master(master);
+                }
+                call.await
+            }
+            answer = &mut call => answer,
+        };
+        match convert::success(CALL, &id, answer?)? {
+            Answer::ExecExited(exited) => Ok(exited.exit_code),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
     /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
     pub async fn exec(&self, request: podmon::Exec, io: ExecIo) -> Result<i32> {
         const CALL: &str = "exec in container";
@@ -262,20 +296,10 @@ impl Monitor {
         convert::success(CALL, id.as_str(), answer).map(drop)
     }
 
-    /// Sets the window size of a terminal: that of an exec, or of the container itself when `exec_id` is empty.
-    pub async fn resize_terminal(
-        &self,
-        id: &ContainerId,
-        exec_id: &str,
-        rows: u32,
-        columns: u32,
-    ) -> Result<()> {
-        let call = podmon::ResizeTerminal {
-            container_id: id.to_string(),
-            exec_id: exec_id.to_owned(),
-            rows,
-            columns,
-        };
+    /// Sets the window size of the container's own terminal. (An exec's is set on its master.)
+    pub async fn resize_terminal(&self, id: &ContainerId, rows: u32, columns: u32) -> Result<()> {
+        let (container_id, exec_id) = (id.to_string(), String::new());
+        let call = podmon::ResizeTerminal { container_id, exec_id, rows, columns };
         self.done("resize terminal of container", id.as_str(), Call::ResizeTerminal(call), QUICK).await
     }
 
@@ -286,10 +310,19 @@ impl Monitor {
     }
 
     /// Applies limits (JSON of an OCI `LinuxResources`) to a container, or to the pod's cgroup when `id` is `None`.
-    pub async fn update_resources(&self, id: Option<&ContainerId>, resources_json: Vec<u8>) -> Result<()> {
+    /// Returns those that the node could not set, one sentence each.
+    pub async fn update_resources(
+        &self,
+        id: Option<&ContainerId>,
+        resources_json: Vec<u8>,
+    ) -> Result<Vec<String>> {
+        const CALL: &str = "update resources of container";
         let id = id.map(ContainerId::as_str).unwrap_or_default();
         let call = podmon::UpdateResources { container_id: id.to_owned(), resources_json };
-        self.done("update resources of container", id, Call::UpdateResources(call), BUILD).await
+        match self.call(CALL, id, Call::UpdateResources(call), BUILD).await? {
+            Answer::Done(done) => Ok(done.degraded),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
     }
 
     /// Kills all containers and pause and removes the pod's cgroup. May be repeated.

@@ -1,14 +1,17 @@
 //! Frames on the socket: u32 little-endian length, then the message; descriptors ride with the first byte.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use husk_proto::podmon;
 use prost::Message;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use tokio::{
     io::{AsyncReadExt, Interest},
     net::{UnixStream, unix::OwnedReadHalf},
@@ -50,6 +53,23 @@ fn send(socket: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize>
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one request"));
     }
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives the one descriptor that a monitor sends over a socket of its own (an exec's terminal).
+pub(crate) async fn receive_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
+    socket
+        .async_io(Interest::READABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0; 1];
+            recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+            let fd = ancillary.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                _ => None,
+            });
+            fd.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        })
+        .await
 }
 
 /// Reads the next frame; `None` at the end of the stream. Not cancel-safe: only the link's reader task calls it.

@@ -197,7 +197,7 @@ impl Container {
             journal!("remove {}: {error}", record.display());
         }
         for caller in std::mem::take(&mut self.removing) {
-            core.reply(caller, Ok(Answer::Done(podmon::Done {})));
+            core.reply(caller, Ok(Answer::Done(podmon::Done::default())));
         }
     }
 }

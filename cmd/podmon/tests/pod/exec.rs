@@ -130,6 +130,37 @@ async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
 }
 
 #[tokio::test]
+async fn an_exec_on_a_terminal_hands_the_master_to_the_caller() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let request = proto::Exec {
+        container_id: id.to_string(),
+        argv: argv("tty; read line; echo got $line; exit 8"),
+        rows: 33,
+        columns: 99,
+        ..Default::default()
+    };
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let exec = pod.monitor.exec_terminal(request, |master| sender.send(master).unwrap());
+    let talk = async {
+        let mut master = std::fs::File::from(receiver.await.unwrap());
+        assert_eq!(rustix::termios::tcgetwinsize(&master).unwrap().ws_col, 99);
+        master.write_all(b"hello\n").unwrap();
+        tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            // The end of a terminal is EIO.
+            let _ = master.read_to_end(&mut text);
+            String::from_utf8(text).unwrap()
+        })
+        .await
+        .unwrap()
+    };
+    let (code, text) = tokio::join!(exec, talk);
+    assert_eq!(code.unwrap(), 8);
+    assert!(text.contains("/dev/pts/") && text.contains("got hello"), "{text:?}");
+    pod.finish().await;
+}
+
+#[tokio::test]
 async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     let Some(pod) = world::pod().await else { return };
     pod.run().await;
@@ -161,6 +192,6 @@ async fn a_terminal_is_logged_as_stdout_and_can_be_resized() {
     let log = pod.log(&id);
     assert!(log[0].1.starts_with("/dev/pts/"), "{log:?}");
     assert!(log.iter().all(|(stream, _)| stream == "stdout"), "{log:?}");
-    pod.monitor.resize_terminal(&id, "", 40, 120).await.unwrap();
+    pod.monitor.resize_terminal(&id, 40, 120).await.unwrap();
     pod.finish().await;
 }

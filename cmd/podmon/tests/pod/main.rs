@@ -1,6 +1,7 @@
 //! The real monitor with real containers, driven through the daemon's handle on it. Needs root and busybox-static.
 #![forbid(unsafe_code)]
 
+mod cost;
 mod ends;
 mod exec;
 mod life;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use husk_model::{Classify, Kind};
-use husk_monitor::{Event, Monitor};
+use husk_monitor::{Event, Monitor, proto};
 
 use crate::world::{self, exit_of, wait_until};
 
@@ -51,6 +51,24 @@ async fn garbage_closes_its_own_connection_only() {
     half.write_all(&[200, 0, 0, 0, 1]).unwrap();
     drop(half);
     pod.monitor.state().await.unwrap();
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_of_a_newer_daemon_is_answered_with_unimplemented() {
+    let Some(pod) = world::pod().await else { return };
+    let mut newer = UnixStream::connect(pod.dir.join("monitor.sock")).unwrap();
+    // Request { id: 7, <field 999>: {} }
+    let body = [0x08, 7, 0xba, 0x3e, 0];
+    newer.write_all(&[&5u32.to_le_bytes()[..], &body].concat()).unwrap();
+    let mut header = [0; 4];
+    newer.read_exact(&mut header).unwrap();
+    let mut frame = vec![0; u32::from_le_bytes(header) as usize];
+    newer.read_exact(&mut frame).unwrap();
+    let frame: proto::ServerFrame = prost::Message::decode(frame.as_slice()).unwrap();
+    let Some(proto::server_frame::Frame::Response(response)) = frame.frame else { panic!("{frame:?}") };
+    let Some(proto::response::Result::Error(error)) = &response.result else { panic!("{response:?}") };
+    assert_eq!((response.id, error.code()), (7, proto::error::Code::Unimplemented));
     pod.finish().await;
 }
 

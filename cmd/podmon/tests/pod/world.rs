@@ -44,6 +44,12 @@ pub async fn pod() -> Option<Pod> {
     }
 }
 
+/// The binary under test: the one that ships can be named by HUSK_TEST_PODMON.
+fn podmon() -> PathBuf {
+    std::env::var_os("HUSK_TEST_PODMON")
+        .map_or_else(|| env!("CARGO_BIN_EXE_husk-podmon").into(), PathBuf::from)
+}
+
 fn shared() -> Result<&'static Shared, String> {
     static SHARED: OnceLock<Result<Shared, String>> = OnceLock::new();
     SHARED.get_or_init(Shared::build).as_ref().map_err(Clone::clone)
@@ -102,7 +108,7 @@ impl Pod {
         fs::create_dir(&dir).unwrap();
         fs::create_dir(&logs).unwrap();
         let config = MonitorConfig {
-            podmon_path: env!("CARGO_BIN_EXE_husk-podmon").into(),
+            podmon_path: podmon(),
             pause_path: shared.dir.join("pause"),
             nofile_soft: Some(1024),
         };
