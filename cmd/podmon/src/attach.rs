@@ -60,6 +60,20 @@ impl Attachment {
         }
     }
 
+    /// Sends what the client can still take and closes its descriptors.
+    fn end(mut self, poller: &Poller) {
+        let source = Source::AttachOutput(self.key);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(sink) = self.sink(stream) {
+                sink.flush(poller, source);
+            }
+            self.close(poller, stream);
+        }
+        if let Some(fd) = self.stdin.take() {
+            poller.remove(fd.as_fd());
+        }
+    }
+
     fn close(&mut self, poller: &Poller, stream: Stream) {
         if let Some(sink) = self.sink(stream).take() {
             poller.remove(&sink.fd);
@@ -172,21 +186,19 @@ impl Attachments {
         }
     }
 
+    /// Lets one client go, whose call nobody waits for any longer.
+    pub fn detach(&mut self, poller: &Poller, caller: Caller) {
+        while let Some(at) = self.0.iter().position(|attachment| attachment.caller == caller) {
+            self.0.swap_remove(at).end(poller);
+        }
+    }
+
     /// Lets everybody go, with what they can take of what is still waiting; returns the callers to answer.
     pub fn finish(&mut self, poller: &Poller) -> Vec<Caller> {
         let mut callers = Vec::new();
-        for mut attachment in self.0.drain(..) {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let source = Source::AttachOutput(attachment.key);
-                if let Some(sink) = attachment.sink(stream) {
-                    sink.flush(poller, source);
-                }
-                attachment.close(poller, stream);
-            }
-            if let Some(fd) = attachment.stdin.take() {
-                poller.remove(fd.as_fd());
-            }
+        for attachment in self.0.drain(..) {
             callers.push(attachment.caller);
+            attachment.end(poller);
         }
         callers
     }

@@ -108,6 +108,7 @@ impl Server {
             return Err(fault(Code::AlreadyExists, "the sandbox was made already"));
         }
         self.sandbox = Some(Sandbox::run(&mut self.core, &self.pause, caller, request)?);
+        self.trim = true;
         Ok(None)
     }
 
@@ -163,6 +164,9 @@ impl Server {
     fn cancel(&mut self, call: Caller) -> Now {
         if let Some(exec) = self.execs.values_mut().find(|exec| exec.caller == call) {
             exec.kill(&mut self.core, false);
+        }
+        for container in self.containers.values_mut() {
+            container.attachments.detach(&self.core.poller, call);
         }
         done()
     }

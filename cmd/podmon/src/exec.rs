@@ -26,6 +26,9 @@ const OUTPUT_LIMIT: u64 = 16 << 20;
 const DRAIN: Duration = Duration::from_millis(250);
 /// How long the answer to a timed-out exec waits for its killed processes to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// Reads per event, and at the end of a command: what its pipe can hold at most (pipe-max-size, 1 MiB). A background
+/// process may fill it for ever.
+const BURST: usize = 64;
 /// How soon that is looked at again.
 const KILL_RETRY: Duration = Duration::from_micros(200);
 
@@ -231,16 +234,13 @@ impl Exec {
     /// Reads a stream; what exceeds the limit is read and dropped, so that the command is not held up.
     pub fn on_output(&mut self, core: &mut Core, stream: Stream) {
         let captured = &mut self.outputs[stream as usize];
-        while let Some(fd) = &captured.fd {
+        for _ in 0..BURST {
+            let Some(fd) = &captured.fd else { return };
             match rustix::io::read(fd, &mut core.scratch[..]) {
                 Ok(count) if count > 0 => {
                     let room = captured.limit - captured.bytes.len();
                     captured.bytes.extend_from_slice(&core.scratch[..count.min(room)]);
                     captured.truncated |= count > room;
-                    if captured.truncated && self.status.is_none() {
-                        // An endless stream: let the others have their turn.
-                        return;
-                    }
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}

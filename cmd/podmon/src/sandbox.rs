@@ -76,6 +76,7 @@ impl Sandbox {
         let child = match cloned {
             Ok(child) => child,
             Err(fault) => {
+                let _ = cgroup.kill();
                 try_remove(&cgroup);
                 return Err(fault);
             }

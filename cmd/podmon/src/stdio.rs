@@ -20,6 +20,9 @@ pub struct Output {
 
 /// Reads per event. A flood must not keep the other descriptors waiting.
 const BURST: usize = 8;
+/// Reads at the end of a container: what its largest pipe can hold (pipe-max-size, 1 MiB). Whoever holds the other end
+/// besides it may go on writing for ever.
+const LAST_BURST: usize = 64;
 
 impl Output {
     /// Starts reading a stream.
@@ -29,11 +32,9 @@ impl Output {
         Ok(Self { fd, stream })
     }
 
-    /// Copies what is there; false at the end of the stream. `all` reads on until nothing is there.
-    pub fn pump(&self, core: &mut Core, log: &mut Log, attachments: &mut Attachments, all: bool) -> bool {
-        let mut reads = 0;
-        while all || reads < BURST {
-            reads += 1;
+    /// Copies what is there; false at the end of the stream. `last`: all that an ended container can have left.
+    pub fn pump(&self, core: &mut Core, log: &mut Log, attachments: &mut Attachments, last: bool) -> bool {
+        for _ in 0..if last { LAST_BURST } else { BURST } {
             match rustix::io::read(&self.fd, &mut core.scratch[..]) {
                 Ok(0) => return false,
                 Ok(count) => {

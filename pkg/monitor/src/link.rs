@@ -86,7 +86,7 @@ impl Link {
         fds: Vec<OwnedFd>,
         deadline: Option<Duration>,
     ) -> Result<Answer> {
-        let cancel = matches!(call, Call::ExecSync(_) | Call::Exec(_));
+        let cancel = matches!(call, Call::ExecSync(_) | Call::Exec(_) | Call::Attach(_));
         let (id, answer) = self.register(name)?;
         let mut in_flight = InFlight { link: self, id, cancel };
         let frame = wire::encode(&podmon::Request { id, call: Some(call) }, fds);

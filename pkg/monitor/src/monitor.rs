@@ -69,9 +69,10 @@ pub struct ExecIo {
 impl Monitor {
     /// Starts a monitor for an existing, empty pod directory and connects to it.
     pub async fn spawn(config: &MonitorConfig, pod_dir: &Path) -> Result<Self> {
-        let (socket, child) = spawn::start(config, pod_dir).await?;
-        spawn::reap(child);
-        Self::greet(Link::new(socket)).await
+        let (socket, newborn) = spawn::start(config, pod_dir).await?;
+        let monitor = Self::greet(Link::new(socket)).await?;
+        newborn.keep();
+        Ok(monitor)
     }
 
     /// Connects to the monitor that was started for this pod directory, by whichever daemon. An error for which
@@ -283,7 +284,8 @@ impl Monitor {
         }
     }
 
-    /// Copies between the container's own streams and the given ones until either side ends.
+    /// Copies between the container's own streams and the given ones until the container ends. Dropping this future
+    /// lets go.
     pub async fn attach(&self, id: &ContainerId, io: ExecIo) -> Result<()> {
         const CALL: &str = "attach to container";
         let request = podmon::Attach {

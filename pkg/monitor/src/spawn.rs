@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
+    runtime::Handle,
 };
 use tracing::warn;
 
@@ -34,7 +35,7 @@ pub struct MonitorConfig {
 }
 
 /// Starts a monitor on a socket that is bound here, so that it can be connected to at once.
-pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(UnixStream, Child)> {
+pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(UnixStream, Newborn)> {
     let path = socket_path(pod_dir);
     let at = |step, path: &Path| {
         let path = path.to_owned();
@@ -57,13 +58,38 @@ pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(Uni
     // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory.
     command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::null()).stderr(log);
     let child = command.spawn().map_err(at("start", &config.podmon_path))?;
+    let newborn = Newborn(Some(child));
     let socket = UnixStream::connect(&address.path).await.map_err(at("connect to", &path))?;
-    Ok((socket, child))
+    Ok((socket, newborn))
+}
+
+/// A monitor that nobody has spoken to yet. Dropped, it is killed: no pod depends on it, and nobody would find it.
+pub(crate) struct Newborn(Option<Child>);
+
+impl Newborn {
+    /// From here on it lives until it is told to end, whatever becomes of this process.
+    pub(crate) fn keep(mut self) {
+        if let Some(child) = self.0.take() {
+            reap(child);
+        }
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // Fails only for one that has ended.
+            let _ = child.start_kill();
+            reap(child);
+        }
+    }
 }
 
 /// Collects the exit status of a monitor whenever it ends, so that no zombie stays.
-pub(crate) fn reap(mut child: Child) {
-    tokio::spawn(async move {
+fn reap(mut child: Child) {
+    // Without a runtime this process is about to end, and then the node's init reaps.
+    let Ok(runtime) = Handle::try_current() else { return };
+    runtime.spawn(async move {
         if let Err(error) = child.wait().await {
             warn!(%error, "cannot wait for a monitor");
         }

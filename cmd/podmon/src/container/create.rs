@@ -51,6 +51,7 @@ impl Container {
         let sandbox_pidfd = dup(sandbox.pidfd()?)?;
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
+            let _ = cgroup.kill();
             try_remove(cgroup);
             fault
         };
@@ -72,9 +73,10 @@ impl Container {
             let parts = plan::Parts { spec, sandbox: sandbox_pidfd, target, cgroup, cgroup_namespace, stdio };
             let child =
                 spawn_container(plan::container(request, parts)?).map_err(|error| fault_of(&error))?;
-            Ok((child, ends))
+            let pidfd = dup(&child.pidfd)?;
+            Ok((child, pidfd, ends))
         });
-        let (child, ends) = cloned.map_err(|fault| undo(&cgroup, fault))?;
+        let (child, pidfd, ends) = cloned.map_err(|fault| undo(&cgroup, fault))?;
         let key = core.new_key();
         // From here the child must be in the table: it is ours to reap.
         let process = core.adopt(child.pid, Owner::Container(key));
@@ -86,7 +88,7 @@ impl Container {
             created_at: now(),
             started_at: 0,
             exit: None,
-            pidfd: dup(&child.pidfd)?,
+            pidfd,
             child: Some(child),
             failure: None,
             pending: Some(caller),

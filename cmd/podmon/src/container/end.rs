@@ -48,8 +48,8 @@ impl Container {
                 journal!("kill {}: {error}", self.id);
             }
         }
-        if self.phase == Phase::Building && self.failure.is_none() {
-            self.failure = Some(fault(Code::Aborted, "it was killed while it was set up"));
+        if self.phase == Phase::Building {
+            self.explain_death();
         }
         self.exit = Some(self.describe_exit(status, finished_at));
         self.phase = if self.phase == Phase::Building { Phase::Discarded } else { Phase::Draining };
@@ -60,6 +60,15 @@ impl Container {
             }
         }
         self.advance(core);
+    }
+
+    /// Why it died before it was built, where it could not say so itself.
+    fn explain_death(&mut self) {
+        if self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills().unwrap_or(0) > 0) {
+            self.failure =
+                Some(fault(Code::InvalidArgument, "the memory limit is too low to set the container up"));
+        }
+        self.failure.get_or_insert_with(|| fault(Code::Aborted, "it was killed while it was set up"));
     }
 
     fn describe_exit(&self, status: WaitStatus, finished_at: i64) -> Exit {

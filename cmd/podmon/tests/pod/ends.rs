@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use husk_model::{ExitReason, Signal};
+use husk_model::{Classify, ExitReason, Kind, Signal};
 
 use crate::world::{self, exit_of, processes, spec};
 
@@ -104,6 +104,25 @@ async fn a_container_killed_for_memory_says_so() {
     pod.start_container(wish).await;
     let exit = exit_of(&mut events, &id).await;
     assert_eq!((exit.code, exit.reason), (137, ExitReason::OomKilled));
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_memory_limit_below_what_the_setup_needs_is_told_and_leaves_nothing() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut wish = pod.wish(&["true"]);
+    wish.request.spec_json = spec(&["true"], r#"{"memory":{"limit":4096}}"#).into_bytes();
+    let id = wish.id.clone();
+    match pod.monitor.create_container(wish.request).await {
+        Err(error) => {
+            println!("{error}");
+            assert_eq!(error.kind(), Kind::InvalidArgument);
+            assert!(!pod.has_cgroup(id.as_str()));
+        }
+        // The setup got by on memory charged elsewhere; then the command cannot.
+        Ok(_) => assert!(pod.monitor.start_container(&id).await.is_err()),
+    }
     pod.finish().await;
 }
 

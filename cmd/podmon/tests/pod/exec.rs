@@ -58,6 +58,15 @@ async fn a_background_child_neither_holds_up_the_answer_nor_is_killed() {
 }
 
 #[tokio::test]
+async fn an_endless_writer_in_the_background_does_not_occupy_the_monitor() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let output = pod.monitor.exec_sync(&id, argv("yes & exit 3"), None).await.unwrap();
+    assert_eq!(output.exit_code, 3);
+    pod.monitor.state().await.unwrap();
+    pod.finish().await;
+}
+
+#[tokio::test]
 async fn output_beyond_16_mib_is_cut_and_the_command_is_not_held_up() {
     let Some((pod, id)) = sleeper().await else { return };
     let output = pod.monitor.exec_sync(&id, argv("yes | head -c 20000000; exit 4"), None).await.unwrap();
