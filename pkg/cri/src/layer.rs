@@ -155,6 +155,56 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// An inner service that answers after `takes`, behind the layer.
+    async fn call(takes: Duration, grpc_timeout: &str) -> (Status, String) {
+        let metrics = Arc::new(Metrics::new("test"));
+        let slow = tower::service_fn(move |_: Request<()>| async move {
+            tokio::time::sleep(takes).await;
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        });
+        let mut service = Observe::new(Arc::clone(&metrics)).layer(slow);
+        let request = Request::builder()
+            .uri("/runtime.v1.ImageService/PullImage")
+            .header("grpc-timeout", grpc_timeout)
+            .body(())
+            .unwrap();
+        let response = service.call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(""));
+        (status, metrics.text().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_too_late_is_deadline_exceeded() {
+        for limit in ["1m", "2S"] {
+            let (status, metrics) = call(Duration::from_secs(60), limit).await;
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{limit}: {status}");
+            let line = "rpc_duration_seconds_count{method=\"PullImage\",code=\"DeadlineExceeded\"} 1";
+            assert!(metrics.contains(line), "{metrics}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_time_is_passed_on() {
+        let (status, metrics) = call(Duration::from_secs(1), "2S").await;
+        assert_eq!(status.code(), Code::Ok);
+        assert!(metrics.contains("method=\"PullImage\",code=\"Ok\"} 1"), "{metrics}");
+        assert!(metrics.contains("rpcs_running 0"), "{metrics}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_is_counted_as_cancelled() {
+        let metrics = Arc::new(Metrics::new("test"));
+        let stuck = tower::service_fn(|_: Request<()>| {
+            std::future::pending::<Result<Response<String>, std::convert::Infallible>>()
+        });
+        let mut service = Observe::new(Arc::clone(&metrics)).layer(stuck);
+        let answer = service.call(Request::builder().uri("/x/StopContainer").body(()).unwrap());
+        drop(answer);
+        let text = metrics.text().unwrap();
+        assert!(text.contains("method=\"StopContainer\",code=\"Cancelled\"} 1"), "{text}");
+        assert!(text.contains("rpcs_running 0"), "{text}");
+    }
+
     #[test]
     fn the_callers_deadline_is_read_in_every_unit() {
         for (text, expected) in [

@@ -19,7 +19,7 @@ pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use kubelet::{Kubelet, NODE};
 pub use node::Node;
 pub use requests::{container, pod, with_command};
-pub use tools::{Output, root, run, tool};
+pub use tools::{Output, dist, root, run, tool};
 pub use web::FakeRegistry;
 
 /// The CRI's generated types.
