@@ -110,6 +110,11 @@ impl Daemon {
         &self.names.cgroup
     }
 
+    /// The parent of a kubelet's cgroups on this daemon; removed with the daemon.
+    pub fn kubelet_cgroup(&self) -> String {
+        format!("{}-kubelet", self.names.cgroup)
+    }
+
     /// What the daemon wrote to its standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("huskd.log")).unwrap_or_default()
@@ -223,6 +228,9 @@ impl Daemon {
         self.before.assert_unchanged(self.dir.path(), &self.names.cgroup);
         self.stop();
         node::remove_network(&self.names.bridge, &self.names.table);
+        for cgroup in [self.names.cgroup.clone(), self.kubelet_cgroup()] {
+            assert!(node::remove_cgroup(&cgroup), "something is left in cgroup {cgroup}");
+        }
     }
 
     /// The daemon's directory.
@@ -252,7 +260,10 @@ impl Daemon {
         }
         node::kill_processes_of(self.dir.path());
         node::unmount_below(self.dir.path());
-        node::remove_cgroup(&self.names.cgroup);
+        for cgroup in [self.names.cgroup.clone(), self.kubelet_cgroup()] {
+            node::kill_cgroup(&cgroup);
+            node::remove_cgroup(&cgroup);
+        }
         node::remove_network(&self.names.bridge, &self.names.table);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Daemon, eventually, run, tool};
+use crate::{Daemon, eventually, node, run, tool};
 
 /// A running kubelet with its directory inside the daemon's.
 #[derive(Debug)]
@@ -34,13 +34,15 @@ impl Kubelet {
         let dir = husk.path("kubelet");
         fs::create_dir_all(dir.join("manifests")).expect("create the manifest directory");
         let (port, read_only_port) = (free_port(), free_port());
+        let cgroup_root = husk.kubelet_cgroup();
+        node::make_cgroup(&cgroup_root);
         let config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "staticPodPath": dir.join("manifests"),
             "containerRuntimeEndpoint": format!("unix://{}", husk.address().display()),
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": husk.cgroup_parent(),
+            "cgroupRoot": cgroup_root,
             "failCgroupV1": false,
             "failSwapOn": false,
             "registerNode": false,
@@ -83,7 +85,11 @@ impl Kubelet {
             .spawn()
             .expect("start the kubelet");
         self.child = Some(child);
-        eventually("the kubelet answers", Duration::from_secs(60), || self.get("/pods"));
+        eventually("the kubelet answers", Duration::from_secs(60), || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the kubelet ended: {ended:?}");
+            self.get("/pods")
+        });
     }
 
     /// Ends the process; its pods stay.
@@ -167,6 +173,8 @@ impl Kubelet {
 impl Drop for Kubelet {
     fn drop(&mut self) {
         self.stop();
+        // The kubelet mounts its root on itself to share mounts with pods, and leaves that behind.
+        node::unmount_below(&self.dir.join("root"));
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();

@@ -19,6 +19,19 @@ pub struct Node {
     links: BTreeSet<String>,
 }
 
+/// Waits until `look` finds nothing and fails with what it found last.
+fn wait_for_none<T: std::fmt::Debug>(what: &str, limit: Duration, look: impl Fn() -> Vec<T>) {
+    let deadline = std::time::Instant::now() + limit;
+    loop {
+        let found = look();
+        if found.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{what}: {found:?}");
+        std::thread::yield_now();
+    }
+}
+
 impl Node {
     /// Looks now.
     pub fn look() -> Self {
@@ -30,9 +43,8 @@ impl Node {
     pub fn assert_unchanged(&self, dir: &Path, cgroup: &str) {
         let limit = Duration::from_secs(10);
         let shown = dir.display().to_string();
-        eventually("no mount of the daemon is left", limit, || {
-            mounts().difference(&self.mounts).all(|mount| !mount.starts_with(&shown)).then_some(())
-        });
+        let left = || mounts().into_iter().filter(|mount| mount.starts_with(&shown)).collect::<Vec<_>>();
+        wait_for_none("mounts of the daemon are left", limit, left);
         eventually("no veth is left", limit, || {
             links()
                 .difference(&self.links)
@@ -137,14 +149,34 @@ pub(crate) fn kill_cgroup(cgroup: &str) {
     }
 }
 
-pub(crate) fn remove_cgroup(cgroup: &str) {
+/// Makes a cgroup in every hierarchy; on v1 cpusets start empty and are copied from the parent.
+pub(crate) fn make_cgroup(cgroup: &str) {
     for hierarchy in hierarchies() {
+        let folder = hierarchy.join(cgroup.trim_start_matches('/'));
+        fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(value) = fs::read(hierarchy.join(file))
+                && folder.join("cgroup.clone_children").exists()
+            {
+                fs::write(folder.join(file), value).expect("copy the cpuset");
+            }
+        }
+    }
+}
+
+/// Removes a cgroup with all below it, where nothing runs any more. Says whether nothing of it is left.
+pub(crate) fn remove_cgroup(cgroup: &str) -> bool {
+    let mut gone = true;
+    for hierarchy in hierarchies() {
+        let root = hierarchy.join(cgroup.trim_start_matches('/'));
         let mut folders = Vec::new();
-        cgroup_folders(&hierarchy.join(cgroup.trim_start_matches('/')), &mut folders);
+        cgroup_folders(&root, &mut folders);
         for folder in folders {
             let _ = fs::remove_dir(folder);
         }
+        gone &= !root.exists();
     }
+    gone
 }
 
 pub(crate) fn unmount_below(dir: &Path) {
