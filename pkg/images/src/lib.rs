@@ -1,2 +1,32 @@
 //! Image references, registry client, pull pipeline, store and garbage collection.
+//!
+//! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `pipeline` (one
+//! layer from bytes to files), `unpack` (hostile archives into directories), `store` (disk layout, commits, repair),
+//! `registry` (HTTP). No content is trusted: digests are checked before anything becomes visible, names are resolved by
+//! the kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
+
+mod compose;
+mod error;
+mod flight;
+mod image;
+mod layer;
+mod manifest;
+mod pipeline;
+mod platform;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+mod tar;
+mod unpack;
+
+pub use error::{ImageError, Result};
+pub use image::{FsUsage, Image, ImageConfig, LayerStack};
+pub use platform::Platform;
+pub use pull::PullRequest;
+pub use reference::{Reference, Selector};
+pub use registry::{Attempts, Auth, RegistryError};
+pub use store::{ImageLease, ImageStore, ImagesConfig};
+pub use tar::TarError;
+pub use unpack::UnpackError;

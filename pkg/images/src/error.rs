@@ -1,0 +1,193 @@
+//! The crate's error. Its text reaches the kubelet's user, so each variant names the step and the object.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use husk_model::{Classify, Digest, ImageId, Kind};
+
+use crate::{registry::Attempts, unpack::UnpackError};
+
+/// Result of this crate.
+pub type Result<T, E = ImageError> = std::result::Result<T, E>;
+
+/// Why an image operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The reference itself is malformed.
+    #[error("image reference {reference:?}: {reason}")]
+    Reference {
+        /// As received, cut to a length that can be shown.
+        reference: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The image is not on this node.
+    #[error("no image {name} on this node; pull or import it first")]
+    NoImage {
+        /// Name or id.
+        name: String,
+    },
+    /// No registry or mirror served the object.
+    #[error("{object}: {attempts}")]
+    Fetch {
+        /// What was asked for.
+        object: String,
+        /// Each place that was asked, and its answer.
+        attempts: Attempts,
+    },
+    /// A `hosts.toml` cannot be used.
+    #[error("registry configuration {}: {reason}", path.display())]
+    Hosts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A manifest, index or configuration that is malformed, ambiguous or not an image.
+    #[error("{object} {digest}: {reason}")]
+    Content {
+        /// `manifest`, `image configuration`…
+        object: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing in the image is for this node.
+    #[error("image {image} has no variant for {wanted}; it offers {offered}")]
+    Platform {
+        /// The image.
+        image: String,
+        /// This node's platform.
+        wanted: String,
+        /// The image's platforms.
+        offered: String,
+    },
+    /// Content is not what its digest says.
+    #[error("{object}: expected {expected}, received {actual}; the content was altered or the registry is broken")]
+    Digest {
+        /// What was received.
+        object: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// A layer could not be unpacked.
+    #[error("layer {digest}")]
+    Layer {
+        /// Digest of the blob.
+        digest: Digest,
+        /// The cause.
+        #[source]
+        source: UnpackError,
+    },
+    /// An archive given to `import` cannot be used.
+    #[error("archive: {reason}")]
+    Archive {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The archive could not be read or written.
+    #[error("archive: {step}")]
+    ArchiveIo {
+        /// What was being done.
+        step: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A stored layer cannot be turned back into its archive.
+    #[error("export of image {image}: layer {layer}: {reason}")]
+    Export {
+        /// The image.
+        image: ImageId,
+        /// The layer's diff id.
+        layer: Digest,
+        /// Why not.
+        reason: String,
+    },
+    /// A file operation of the store failed.
+    #[error("image store: {step} {}", path.display())]
+    Store {
+        /// What was being done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("image store {} is in use by another process; ask the running huskd instead (husk --address)", path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The metadata cannot be read or written.
+    #[error(
+        "image database {}; if it stays damaged, drain the node, stop huskd, delete the images directory and start again: \
+         images will be pulled anew",
+        path.display()
+    )]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A record in the database is not understood.
+    #[error("image database: record {key} is not understood: {reason}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// The task that did the work ended without an answer.
+    #[error("{object} was interrupted")]
+    Interrupted {
+        /// What was under way.
+        object: String,
+    },
+    /// The failure of an operation that several callers waited for.
+    #[error(transparent)]
+    Shared(Arc<ImageError>),
+}
+
+impl ImageError {
+    pub(crate) fn store(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Store { step, path, source }
+    }
+
+    pub(crate) fn errno(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let path = path.into();
+        move |errno| Self::Store { step, path, source: errno.into() }
+    }
+}
+
+impl Classify for ImageError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Reference { .. } | Self::Archive { .. } => Kind::InvalidArgument,
+            Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
+            Self::Fetch { attempts, .. } => attempts.kind(),
+            Self::Hosts { .. } | Self::Locked { .. } | Self::Export { .. } => Kind::FailedPrecondition,
+            Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => Kind::DataLoss,
+            Self::Layer { source, .. } => source.kind(),
+            Self::ArchiveIo { source, .. } | Self::Store { source, .. } => io_kind(source),
+            Self::Interrupted { .. } => Kind::Aborted,
+            Self::Shared(error) => error.kind(),
+        }
+    }
+}
+
+/// The kind of a failed file operation: a full disk is the node's limit, everything else is unexpected.
+pub(crate) fn io_kind(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::ResourceExhausted,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Kind::DataLoss,
+        _ => Kind::Internal,
+    }
+}

@@ -1,0 +1,248 @@
+//! One layer from its bytes to its directory, streamed once:
+//!
+//! ```text
+//! download ─chunks─▶ [thread: sha256 of the blob → inflate] ─256 KiB blocks─▶ [thread: sha256 of the archive → unpack]
+//! ```
+//!
+//! Both channels are bounded, so a slow disk slows the download and memory stays constant. Inflating costs more than
+//! everything else together; it has a thread to itself.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Read},
+    sync::mpsc as blocking,
+};
+
+use bytes::Bytes;
+use husk_model::Digest;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::unpack::{Destination, Limits, UnpackError, Unpacked, unpack};
+
+/// Size of a block between the two threads.
+const BLOCK: usize = 256 << 10;
+/// Blocks under way between them.
+const BLOCKS: usize = 4;
+/// zstd window accepted, as a power of two: 128 MiB is what the format's decoders must support at most by default.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Where the bytes of a layer come from.
+pub(crate) enum Source {
+    /// A download. The channel ends early when the download fails.
+    Channel(mpsc::Receiver<Bytes>),
+    /// A file of an archive.
+    File(File),
+}
+
+impl Source {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Channel(chunks) => Ok(chunks.blocking_recv()),
+            Self::File(file) => {
+                let mut chunk = Vec::with_capacity(BLOCK);
+                file.take(BLOCK as u64).read_to_end(&mut chunk)?;
+                Ok((!chunk.is_empty()).then(|| chunk.into()))
+            }
+        }
+    }
+}
+
+/// What a layer must turn out to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Expected {
+    /// Digest of the bytes as they come; `None` for an archive that does not say.
+    pub(crate) blob: Option<Digest>,
+    /// Their number, likewise.
+    pub(crate) size: Option<u64>,
+    /// Digest of the unpacked archive.
+    pub(crate) diff_id: Digest,
+}
+
+/// Unpacks a layer and verifies it. Nothing of it may be used unless this succeeds. Blocks; run it on a blocking thread.
+pub(crate) fn run(
+    source: Source,
+    expected: &Expected,
+    destination: &Destination,
+    limits: Limits,
+) -> Result<Unpacked, UnpackError> {
+    let (filled, blocks) = blocking::sync_channel::<Vec<u8>>(BLOCKS);
+    let (recycle, empty) = blocking::channel::<Vec<u8>>();
+    let (blob, applied) = std::thread::scope(|scope| {
+        let unpacker = std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, move || {
+            let mut input = Blocks { blocks, recycle, current: Vec::new(), at: 0, hash: Sha256::new() };
+            let result = unpack(&mut input, destination, limits);
+            (result, Digest::from_sha256(&input.hash.finalize().into()))
+        });
+        let mut blob = Blob::new(source);
+        let inflated = inflate(&mut blob, filled, &empty);
+        // The rest is read even after a failure: a damaged blob shows as an odd archive first, and the digest tells.
+        let drained = blob.drain();
+        let applied = match unpacker.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok((result, diff_id))) => result.map(|unpacked| (unpacked, diff_id)),
+            Ok(Err(_)) => Err(UnpackError::Interrupted),
+            Err(source) => Err(UnpackError::Io { step: "start a thread for", path: "unpacking".into(), source }),
+        };
+        let applied = match (inflated, applied) {
+            // The unpacker sees the end of a damaged stream as a truncated archive; the cause is the stream.
+            (Err(error), Err(UnpackError::Tar(_)) | Ok(_)) => Err(error),
+            (_, applied) => applied,
+        };
+        (drained.map(|()| blob), applied)
+    });
+    let blob = blob?;
+    blob.verify(expected)?;
+    let (unpacked, diff_id) = applied?;
+    if diff_id != expected.diff_id {
+        return Err(UnpackError::Digest { what: "unpacked archive (diff id)", expected: expected.diff_id.clone(), actual: diff_id });
+    }
+    Ok(unpacked)
+}
+
+/// Inflates the blob into blocks until its end or until the unpacker has gone.
+fn inflate(
+    blob: &mut Blob,
+    filled: blocking::SyncSender<Vec<u8>>,
+    empty: &blocking::Receiver<Vec<u8>>,
+) -> Result<(), UnpackError> {
+    let mut stream = decoder(blob).map_err(UnpackError::Decompress)?;
+    loop {
+        let mut block = empty.try_recv().unwrap_or_default();
+        block.resize(BLOCK, 0);
+        let mut have = 0;
+        while have < BLOCK {
+            match stream.read(&mut block[have..]) {
+                Ok(0) => break,
+                Ok(length) => have += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(UnpackError::Decompress(error)),
+            }
+        }
+        block.truncate(have);
+        if have == 0 || filled.send(block).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The decoder for the bytes that are there. The media type is not asked: registries and builders mislabel layers, and
+/// the diff id decides in the end.
+pub(crate) fn decoder<'a>(input: &'a mut dyn BufRead) -> io::Result<Box<dyn Read + 'a>> {
+    let magic = input.fill_buf()?;
+    if magic.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)));
+    }
+    if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || (magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18]) {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+        return Ok(Box::new(decoder));
+    }
+    Ok(Box::new(input))
+}
+
+/// The bytes of the layer as they come, hashed and counted.
+struct Blob {
+    source: Source,
+    current: Bytes,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Blob {
+    fn new(source: Source) -> Self {
+        Self { source, current: Bytes::new(), hash: Sha256::new(), size: 0 }
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        while self.current.is_empty() {
+            let Some(chunk) = self.source.next()? else { return Ok(()) };
+            self.hash.update(&chunk);
+            self.size += chunk.len() as u64;
+            self.current = chunk;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), UnpackError> {
+        loop {
+            self.current = Bytes::new();
+            self.advance().map_err(|source| UnpackError::Io { step: "read", path: "the layer".into(), source })?;
+            if self.current.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn verify(self, expected: &Expected) -> Result<(), UnpackError> {
+        if let Some(size) = expected.size.filter(|size| *size != self.size) {
+            return Err(UnpackError::Length { what: "layer", expected: size, actual: self.size });
+        }
+        let actual = Digest::from_sha256(&self.hash.finalize().into());
+        match &expected.blob {
+            Some(digest) if *digest != actual => {
+                Err(UnpackError::Digest { what: "layer", expected: digest.clone(), actual })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Blob {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(out.len());
+        out[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Blob {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.advance()?;
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        // `split_to` panics beyond the end, which a correct reader never asks for.
+        let length = length.min(self.current.len());
+        drop(self.current.split_to(length));
+    }
+}
+
+/// The unpacker's end: blocks in, hashed; used ones go back.
+struct Blocks {
+    blocks: blocking::Receiver<Vec<u8>>,
+    recycle: blocking::Sender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+    hash: Sha256,
+}
+
+impl Read for Blocks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(out.len());
+        out[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Blocks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.current.len()
+            && let Ok(block) = self.blocks.recv()
+        {
+            self.hash.update(&block);
+            // The other side may be done; then the block is simply freed.
+            let _gone = self.recycle.send(std::mem::replace(&mut self.current, block));
+            self.at = 0;
+        }
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.at += length;
+    }
+}

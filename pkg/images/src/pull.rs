@@ -1,0 +1,235 @@
+//! Pulling: resolve the name, choose the platform, fetch the configuration, then all missing layers at once.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use husk_model::{Digest, ImageId};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::{
+    Auth, ImageError, ImageStore, Reference, Result,
+    layer::{self, Unclaimed},
+    manifest::{ConfigFile, Descriptor, Document, Manifest},
+    pipeline::{Expected, Source},
+    platform::{self, Platform},
+    reference::Selector,
+    registry::{Attempts, Blob, Endpoint, Fetched, RegistryConfig, Session},
+    store::{NewImage, Pin, blocking},
+};
+
+/// Chunks of a download that may wait for the unpacker.
+const CHUNKS: usize = 8;
+/// Indexes within indexes that are followed.
+const DEPTH: usize = 3;
+
+/// What to pull.
+#[derive(Debug, Clone, Default)]
+pub struct PullRequest {
+    /// An image reference in any spelling.
+    pub reference: String,
+    /// Credentials, if any.
+    pub auth: Option<Auth>,
+}
+
+/// What a reference turned out to be.
+struct Resolved {
+    /// Digest of the manifest or index that the reference names.
+    top: Digest,
+    manifest: Manifest,
+    config: Vec<u8>,
+    diff_ids: Vec<Digest>,
+}
+
+impl ImageStore {
+    /// Pulls an image and returns its id. The registry is always asked what a tag means; layers that are here are not
+    /// fetched again. Calls for the same image and credentials are one pull, which ends when its last caller leaves.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with a reference, a registry or an image; see [`ImageError`]. Nothing is left behind.
+    pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<ImageId> {
+        let reference = Reference::parse(&request.reference)?;
+        let auth = request.auth.unwrap_or_default();
+        let key = flight_key(&reference, &auth);
+        let store = Arc::clone(self);
+        self.pulls.join(&key, || async move { store.pull_now(reference, auth).await }).await.0
+    }
+
+    async fn pull_now(self: Arc<Self>, reference: Reference, auth: Auth) -> Result<ImageId> {
+        let config = RegistryConfig {
+            config_dir: self.config.registry_config_dir.clone(),
+            progress_timeout: self.config.pull_progress_timeout,
+        };
+        let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
+        let resolved = session.resolve(&Platform::host()).await?;
+        let pins = self.fetch_layers(&session, &resolved).await?;
+        let id = ImageId::new(resolved.manifest.config.digest.clone());
+        let reference = &session.reference;
+        let tags = match reference.selector() {
+            Selector::Tag(_) => vec![reference.to_string()],
+            Selector::Digest(_) => Vec::new(),
+        };
+        let digests = vec![format!("{}@{}", reference.name(), resolved.top)];
+        let new = NewImage { id: id.clone(), config: resolved.config, pins, tags, digests };
+        let shared = Arc::clone(&self.shared);
+        blocking("recording an image", move || shared.commit(new)).await?;
+        layer::give_memory_back();
+        Ok(id)
+    }
+
+    async fn fetch_layers(self: &Arc<Self>, session: &Arc<Session>, resolved: &Resolved) -> Result<Vec<Arc<Pin>>> {
+        let mut chain: Option<Digest> = None;
+        let mut layers = Vec::with_capacity(resolved.diff_ids.len());
+        for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
+            let next = chain_id(chain.as_ref(), diff_id);
+            layers.push(self.layer(session, descriptor, diff_id, next.clone()));
+            chain = Some(next);
+        }
+        try_join_all(layers).await
+    }
+
+    /// One layer: here already, being fetched by another pull, or fetched now.
+    async fn layer(self: &Arc<Self>, session: &Arc<Session>, descriptor: &Descriptor, diff_id: &Digest, chain: Digest) -> Result<Arc<Pin>> {
+        let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
+        loop {
+            if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
+                return Ok(pin);
+            }
+            let start = || {
+                let (store, session) = (Arc::clone(self), Arc::clone(session));
+                let (blob, diff_id, chain) = (blob.clone(), diff_id.clone(), chain.clone());
+                async move { store.fetch_layer(&session, &blob, &diff_id, &chain).await }
+            };
+            match self.layers.join(chain.as_str(), start).await {
+                // The other pull may have had other credentials or another registry.
+                (Err(_), false) => continue,
+                (result, _) => return result,
+            }
+        }
+    }
+
+    async fn fetch_layer(self: Arc<Self>, session: &Session, blob: &Blob, diff_id: &Digest, chain: &Digest) -> Result<Arc<Pin>> {
+        // The semaphore is never closed, so only an impossible error is ignored here.
+        let _slot = self.slots.acquire().await.ok();
+        let mut attempts = Attempts::default();
+        let mut refused = None;
+        for endpoint in session.blob_hosts() {
+            match self.unpack_from(session, endpoint, blob, diff_id).await {
+                Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
+                Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
+                // Another host may serve the same layer undamaged.
+                Err(error @ ImageError::Layer { .. }) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| ImageError::Fetch {
+            object: format!("layer {} of {}", blob.digest, session.reference),
+            attempts,
+        }))
+    }
+
+    async fn unpack_from(&self, session: &Session, endpoint: &Endpoint, blob: &Blob, diff_id: &Digest) -> Result<Unclaimed> {
+        let (sink, chunks) = mpsc::channel(CHUNKS);
+        let expected =
+            Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
+        let (shared, digest) = (Arc::clone(&self.shared), blob.digest.clone());
+        let unpacking =
+            blocking("unpacking a layer", move || layer::unpack(&shared, Source::Channel(chunks), &expected, &digest));
+        // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
+        let (streamed, unpacked) = tokio::join!(session.stream(endpoint, blob, sink, |_| {}), unpacking);
+        if let Err(error) = streamed {
+            let mut attempts = Attempts::default();
+            attempts.add(endpoint.name(), error);
+            return Err(ImageError::Fetch { object: format!("layer {}", blob.digest), attempts });
+        }
+        unpacked
+    }
+}
+
+impl Session {
+    async fn resolve(&self, node: &Platform) -> Result<Resolved> {
+        let top = self.top_manifest().await?;
+        let digest = top.digest.clone();
+        let manifest = self.choose(top, node).await?;
+        let Fetched { bytes: config, .. } = self.config(&manifest.config).await?;
+        let diff_ids = check_config(&manifest, &config, node, &self.reference.to_string())?;
+        Ok(Resolved { top: digest, manifest, config, diff_ids })
+    }
+
+    /// Follows indexes to the manifest for `node`.
+    async fn choose(&self, mut fetched: Fetched, node: &Platform) -> Result<Manifest> {
+        for _ in 0..DEPTH {
+            let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref());
+            let digest = fetched.digest.clone();
+            match document.map_err(|reason| ImageError::Content { object: "manifest", digest, reason })? {
+                Document::Manifest(manifest) => return Ok(manifest),
+                Document::Index(entries) => {
+                    let entry = pick(&entries, node, &self.reference.to_string())?;
+                    fetched = self.manifest(entry).await?;
+                }
+            }
+        }
+        Err(ImageError::Content { object: "index", digest: fetched.digest, reason: "indexes within indexes".into() })
+    }
+}
+
+/// The entry of an index for `node`.
+pub(crate) fn pick<'a>(entries: &'a [Descriptor], node: &Platform, image: &str) -> Result<&'a Descriptor> {
+    let offers = || entries.iter().filter_map(|entry| Some((entry.platform.as_ref()?, entry)));
+    if let Some(entry) = platform::best(node, offers()) {
+        return Ok(entry);
+    }
+    // An index of one entry that says nothing is a wrapper, as `docker save` writes it.
+    match entries {
+        [only] if only.platform.is_none() => Ok(only),
+        _ => Err(ImageError::Platform {
+            image: image.to_owned(),
+            wanted: node.to_string(),
+            offered: offers()
+                .map(|(platform, _)| platform.to_string())
+                .filter(|name| name != "unknown/unknown")
+                .take(16)
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}
+
+/// Checks a configuration against its manifest and this node; returns the diff ids.
+pub(crate) fn check_config(manifest: &Manifest, config: &[u8], node: &Platform, image: &str) -> Result<Vec<Digest>> {
+    let digest = &manifest.config.digest;
+    let content = |reason: String| ImageError::Content { object: "image configuration", digest: digest.clone(), reason };
+    let file = ConfigFile::parse(config).map_err(content)?;
+    if let Some(built_for) = file.platform().filter(|built_for| node.suits(built_for).is_none()) {
+        return Err(ImageError::Platform {
+            image: image.to_owned(),
+            wanted: node.to_string(),
+            offered: built_for.to_string(),
+        });
+    }
+    let (layers, diff_ids) = (manifest.layers.len(), file.diff_ids().len());
+    if layers != diff_ids {
+        return Err(content(format!("it names {diff_ids} layers and the manifest {layers}")));
+    }
+    Ok(file.diff_ids().to_vec())
+}
+
+/// Identity of a layer above all those below it (OCI image-spec, "Layer ChainID").
+pub(crate) fn chain_id(below: Option<&Digest>, diff_id: &Digest) -> Digest {
+    match below {
+        None => diff_id.clone(),
+        Some(below) => Digest::from_sha256(&Sha256::digest(format!("{below} {diff_id}")).into()),
+    }
+}
+
+/// Pulls with different credentials are different pulls. Secrets do not go into the key.
+fn flight_key(reference: &Reference, auth: &Auth) -> String {
+    let mut hash = Sha256::new();
+    let parts =
+        [&auth.username, &auth.password, &auth.auth, &auth.server_address, &auth.identity_token, &auth.registry_token];
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    format!("{reference} {}", Digest::from_sha256(&hash.finalize().into()))
+}

@@ -1,0 +1,177 @@
+//! Documents (manifests, configurations) as a whole; layers as a stream that survives a broken connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use husk_model::Digest;
+use reqwest::{
+    Response,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{
+    Session,
+    error::{Attempts, RegistryError},
+    hosts::Endpoint,
+    http::{self, Request},
+};
+use crate::{
+    ImageError, Result,
+    manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, MANIFEST_MAX, OCI_INDEX, OCI_MANIFEST},
+    reference::Selector,
+};
+
+/// Interruptions of a layer, each without a byte in between, after which it is given up.
+const INTERRUPTIONS: u32 = 4;
+
+/// A manifest or index.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) content_type: Option<String>,
+}
+
+/// A layer to download.
+#[derive(Debug, Clone)]
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl Session {
+    /// Fetches the manifest or index that the reference names.
+    pub(crate) async fn top_manifest(&self) -> Result<Fetched> {
+        let (path, wanted) = match self.reference.selector() {
+            Selector::Tag(tag) => (format!("manifests/{tag}"), None),
+            Selector::Digest(digest) => (format!("manifests/{digest}"), Some(digest)),
+        };
+        self.document(&self.reference.to_string(), &path, wanted, MANIFEST_MAX).await
+    }
+
+    /// Fetches one manifest of an index.
+    pub(crate) async fn manifest(&self, descriptor: &Descriptor) -> Result<Fetched> {
+        let path = format!("manifests/{}", descriptor.digest);
+        let object = format!("manifest {} of {}", descriptor.digest, self.reference);
+        self.document(&object, &path, Some(&descriptor.digest), MANIFEST_MAX).await
+    }
+
+    /// Fetches an image configuration.
+    pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<Fetched> {
+        let path = format!("blobs/{}", descriptor.digest);
+        let object = format!("configuration {} of {}", descriptor.digest, self.reference);
+        self.document(&object, &path, Some(&descriptor.digest), descriptor.size).await
+    }
+
+    /// Asks each host until one serves the document.
+    async fn document(&self, object: &str, path: &str, wanted: Option<&Digest>, limit: u64) -> Result<Fetched> {
+        let mut attempts = Attempts::default();
+        for endpoint in &self.endpoints {
+            let able = if wanted.is_some() { endpoint.pull } else { endpoint.resolve && endpoint.pull };
+            if !able {
+                continue;
+            }
+            match self.document_from(endpoint, path, wanted, limit).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => attempts.add(&endpoint.host, error),
+            }
+        }
+        Err(ImageError::Fetch { object: object.to_owned(), attempts })
+    }
+
+    async fn document_from(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        wanted: Option<&Digest>,
+        limit: u64,
+    ) -> Result<Fetched, RegistryError> {
+        let accept = format!("{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*;q=0.1");
+        let mut response = self.get(endpoint, Request { path, accept: Some(&accept), offset: 0 }).await?;
+        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(text);
+        let claimed = response.headers().get("docker-content-digest").and_then(text);
+        let bytes = http::body(&mut response, limit, self.config.progress_timeout).await?;
+        let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        let claimed = claimed.and_then(|claimed| claimed.parse::<Digest>().ok());
+        match wanted.or(claimed.as_ref()) {
+            Some(expected) if *expected != digest => {
+                Err(RegistryError::Digest { expected: expected.clone(), actual: digest })
+            }
+            _ => Ok(Fetched { bytes, digest, content_type }),
+        }
+    }
+
+    /// The hosts that may serve layers.
+    pub(crate) fn blob_hosts(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().filter(|endpoint| endpoint.pull)
+    }
+
+    /// Streams a layer from one host into `sink` and returns when it is complete or when nobody wants more. After a broken
+    /// connection it goes on where it stopped.
+    pub(crate) async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Blob,
+        sink: mpsc::Sender<Bytes>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), RegistryError> {
+        let path = format!("blobs/{}", blob.digest);
+        let (mut offset, mut interruptions) = (0, 0);
+        loop {
+            let response = self.get(endpoint, Request { path: &path, accept: None, offset }).await?;
+            let before = offset;
+            match self.pump(response, blob, &mut offset, &sink, &mut progress).await {
+                Ok(()) => return Ok(()),
+                Err(error) if !matches!(error, RegistryError::Connect(_)) => return Err(error),
+                Err(error) => {
+                    interruptions = if offset > before { 1 } else { interruptions + 1 };
+                    if interruptions > INTERRUPTIONS {
+                        return Err(error);
+                    }
+                    tracing::debug!(host = endpoint.host, digest = %blob.digest, offset, %error, "resuming a layer");
+                    tokio::time::sleep(http::pause(interruptions)).await;
+                }
+            }
+        }
+    }
+
+    async fn pump(
+        &self,
+        mut response: Response,
+        blob: &Blob,
+        offset: &mut u64,
+        sink: &mpsc::Sender<Bytes>,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<(), RegistryError> {
+        // A host that does not know ranges sends everything again; what is known is skipped.
+        let mut skip = if response.status().as_u16() == 206 { 0 } else { *offset };
+        if let Some(length) = response.content_length() {
+            let actual = length + *offset - skip;
+            if actual != blob.size {
+                return Err(RegistryError::Length { expected: blob.size, actual });
+            }
+        }
+        let stall = self.config.progress_timeout;
+        loop {
+            let chunk = tokio::time::timeout(stall, response.chunk()).await.map_err(|_| RegistryError::Stalled(stall))?;
+            let Some(mut chunk) = chunk.map_err(|error| RegistryError::from_reqwest(&error))? else { break };
+            let skipped = skip.min(chunk.len() as u64);
+            skip -= skipped;
+            let chunk = chunk.split_off(skipped as usize);
+            if chunk.is_empty() {
+                continue;
+            }
+            *offset += chunk.len() as u64;
+            if *offset > blob.size {
+                return Err(RegistryError::Length { expected: blob.size, actual: *offset });
+            }
+            progress(chunk.len() as u64);
+            if sink.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        if *offset == blob.size { Ok(()) } else { Err(RegistryError::Connect("the connection ended early".into())) }
+    }
+}

@@ -1,0 +1,341 @@
+//! `certs.d/<host>/hosts.toml`: mirrors and settings per registry, in containerd's format.
+//!
+//! The directory is looked for as `<host>_<port>_`, `<host>:<port>`, then `_default`. Hosts are asked in the order of the
+//! file, then `server`. Without a file the registry itself is asked: plain HTTP on a loopback address, else HTTPS.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::{
+    Client, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+
+use super::clients::{Clients, Tls};
+use crate::{ImageError, Reference, Result};
+
+/// Limit for making a connection when `dial_timeout` says nothing.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A host that can be asked for the content of one reference.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// For messages: `mirror.example:5000`.
+    pub(super) host: String,
+    /// `https://mirror.example:5000/v2`, without a final slash.
+    pub(super) base: Url,
+    /// May be asked for content by digest.
+    pub(super) pull: bool,
+    /// May be asked what a tag means.
+    pub(super) resolve: bool,
+    /// Extra headers for this host only.
+    pub(super) headers: HeaderMap,
+    pub(super) client: Client,
+    /// `ns` query of a mirror: the registry it stands for.
+    pub(super) namespace: Option<String>,
+}
+
+impl Endpoint {
+    /// Its name in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether a secret may be sent: encrypted, or it does not leave the node.
+    pub(super) fn is_confidential(&self) -> bool {
+        is_confidential(&self.base)
+    }
+}
+
+pub(super) fn is_confidential(url: &Url) -> bool {
+    url.scheme() == "https" || url.host_str().is_some_and(is_loopback)
+}
+
+/// Whether `host` (without a port) is this node.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `host` of `host:port`, `[v6]:port` or a bare host.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct File {
+    server: Option<String>,
+    #[serde(default)]
+    host: toml::Table,
+    #[serde(flatten)]
+    own: Settings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Settings {
+    capabilities: Option<Vec<String>>,
+    ca: Option<Many>,
+    client: Option<Pairs>,
+    #[serde(default)]
+    skip_verify: bool,
+    #[serde(default)]
+    override_path: bool,
+    dial_timeout: Option<String>,
+    #[serde(default)]
+    header: BTreeMap<String, Many>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Many {
+    One(String),
+    List(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Pairs {
+    One(String),
+    List(Vec<Many>),
+}
+
+impl Many {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::List(list) => list,
+        }
+    }
+}
+
+/// The hosts to ask for `reference`, in order.
+pub(super) fn endpoints(reference: &Reference, config_dir: &Path, clients: &Clients) -> Result<Vec<Arc<Endpoint>>> {
+    for directory in directories(config_dir, reference.host()) {
+        if !directory.is_dir() {
+            continue;
+        }
+        let path = directory.join("hosts.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ImageError::Hosts { path, reason: error.to_string() }),
+        };
+        return from_file(reference, &directory, &text, clients).map_err(|reason| ImageError::Hosts { path, reason });
+    }
+    from_file(reference, config_dir, "", clients)
+        .map_err(|reason| ImageError::Hosts { path: config_dir.to_owned(), reason })
+}
+
+/// Where a host's settings may be. The name comes from a checked reference, so it has no slash and is not `..`.
+fn directories(config_dir: &Path, host: &str) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    if let Some((name, port)) = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+        names.push(format!("{name}_{port}_"));
+    }
+    names.extend([host.to_owned(), "_default".to_owned()]);
+    names.into_iter().map(|name| config_dir.join(name)).collect()
+}
+
+fn from_file(reference: &Reference, directory: &Path, text: &str, clients: &Clients) -> Result<Vec<Arc<Endpoint>>, String> {
+    let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    if text.is_empty() {
+        file.own = bare_certificates(directory).unwrap_or_default();
+    }
+    let mut endpoints = Vec::new();
+    for (url, settings) in file.host {
+        let settings: Settings = settings.try_into().map_err(|error: toml::de::Error| format!("host.{url:?}: {error}"))?;
+        endpoints.push(endpoint(reference, directory, &url, settings, clients).map_err(|error| format!("host.{url:?}: {error}"))?);
+    }
+    let server = file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
+    endpoints.push(endpoint(reference, directory, &server, file.own, clients).map_err(|error| format!("server {server:?}: {error}"))?);
+    Ok(endpoints.into_iter().map(Arc::new).collect())
+}
+
+fn default_server(host: &str) -> String {
+    match host {
+        "docker.io" => "https://registry-1.docker.io".to_owned(),
+        host if is_loopback(without_port(host)) => format!("http://{host}"),
+        host => format!("https://{host}"),
+    }
+}
+
+/// Docker's older layout, `*.crt`, `*.cert` and `*.key` without a hosts.toml, which containerd reads too.
+fn bare_certificates(directory: &Path) -> io::Result<Settings> {
+    let mut settings = Settings::default();
+    let (mut ca, mut client) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.display().to_string();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => ca.push(name),
+            Some("cert") => client.push(Many::List(vec![name, path.with_extension("key").display().to_string()])),
+            _ => {}
+        }
+    }
+    settings.ca = (!ca.is_empty()).then_some(Many::List(ca));
+    settings.client = (!client.is_empty()).then_some(Pairs::List(client));
+    Ok(settings)
+}
+
+fn endpoint(
+    reference: &Reference,
+    directory: &Path,
+    address: &str,
+    settings: Settings,
+    clients: &Clients,
+) -> Result<Endpoint, String> {
+    let with_scheme = if address.contains("://") {
+        address.to_owned()
+    } else if is_loopback(without_port(address)) {
+        format!("http://{address}")
+    } else {
+        format!("https://{address}")
+    };
+    let mut base = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
+    if !matches!(base.scheme(), "http" | "https") {
+        return Err(format!("scheme {} is neither http nor https", base.scheme()));
+    }
+    let path = base.path().trim_end_matches('/').to_owned();
+    base.set_path(&if settings.override_path || path.ends_with("/v2") { path } else { format!("{path}/v2") });
+    let host = match (base.host_str(), base.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => return Err("no host".into()),
+    };
+    let file = |name: String| directory.join(name);
+    let tls = Tls {
+        ca: settings.ca.map(Many::into_vec).unwrap_or_default().into_iter().map(file).collect(),
+        client: pairs(settings.client, directory)?,
+        skip_verify: settings.skip_verify,
+        plain: base.scheme() == "http",
+        connect_timeout: settings.dial_timeout.as_deref().map_or(Ok(DIAL_TIMEOUT), duration)?,
+    };
+    let mut headers = HeaderMap::new();
+    for (name, values) in settings.header {
+        let name = HeaderName::try_from(&name).map_err(|_| format!("header {name:?} is not a header name"))?;
+        for value in values.into_vec() {
+            let value = HeaderValue::try_from(value).map_err(|_| format!("header {name}: not a header value"))?;
+            headers.append(name.clone(), value);
+        }
+    }
+    let known = settings.capabilities.unwrap_or_else(|| vec!["pull".into(), "resolve".into()]);
+    let is_registry = host == reference.host() || (reference.host() == "docker.io" && host == "registry-1.docker.io");
+    Ok(Endpoint {
+        client: clients.get(&tls)?,
+        pull: known.iter().any(|capability| capability == "pull"),
+        resolve: known.iter().any(|capability| capability == "resolve"),
+        namespace: (!is_registry).then(|| reference.host().to_owned()),
+        headers,
+        host,
+        base,
+    })
+}
+
+fn pairs(client: Option<Pairs>, directory: &Path) -> Result<Vec<(PathBuf, Option<PathBuf>)>, String> {
+    let list = match client {
+        None => return Ok(Vec::new()),
+        Some(Pairs::One(file)) => vec![Many::One(file)],
+        Some(Pairs::List(list)) => list,
+    };
+    let pair = |many: Many| -> Result<_, String> {
+        let mut files = many.into_vec().into_iter().map(|name| directory.join(name));
+        match (files.next(), files.next(), files.next()) {
+            (Some(certificate), key, None) => Ok((certificate, key)),
+            _ => Err("client: each entry is a file, or a certificate and its key".to_owned()),
+        }
+    };
+    list.into_iter().map(pair).collect()
+}
+
+/// A duration as Go writes it, in one unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let fail = || format!("dial_timeout {text:?} is not a duration such as 5s or 500ms");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
+    let number: u64 = text[..digits].parse().map_err(|_| fail())?;
+    match &text[digits..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err(fail()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(reference: &str, text: &str) -> Result<Vec<Arc<Endpoint>>, String> {
+        from_file(&Reference::parse(reference).unwrap(), Path::new("/nowhere"), text, &Clients::default())
+    }
+
+    /// Plain HTTP throughout, so that the test needs no CA certificates on the node.
+    #[test]
+    fn mirrors_are_asked_in_the_order_of_the_file_and_the_server_last() {
+        let found = hosts(
+            "registry.k8s.io/pause:3.9",
+            r#"server = "http://127.0.0.1:9"
+            [host."http://z.example:5000"]
+            capabilities = ["pull"]
+            [host."http://a.example/prefix"]
+            skip_verify = true
+            [host."http://a.example/prefix".header]
+            x-team = "infra"
+            [host."http://b.example/whole/path"]
+            override_path = true
+            "#,
+        )
+        .unwrap();
+        let bases: Vec<_> = found.iter().map(|endpoint| endpoint.base.as_str()).collect();
+        assert_eq!(
+            bases,
+            ["http://z.example:5000/v2", "http://a.example/prefix/v2", "http://b.example/whole/path", "http://127.0.0.1:9/v2"]
+        );
+        assert!(!found[0].resolve && found[0].pull && found[1].resolve);
+        assert_eq!(found[1].headers["x-team"], "infra");
+        assert_eq!(found[0].namespace.as_deref(), Some("registry.k8s.io"));
+    }
+
+    #[test]
+    fn loopback_registries_are_asked_over_plain_http() {
+        for (reference, base) in [
+            ("localhost:5000/a", "http://localhost:5000/v2"),
+            ("127.0.0.1:5000/a", "http://127.0.0.1:5000/v2"),
+            ("[::1]:5000/a", "http://[::1]:5000/v2"),
+        ] {
+            let found = hosts(reference, "").unwrap();
+            assert_eq!((found.len(), found[0].base.as_str()), (1, base));
+            assert_eq!(found[0].namespace, None, "the registry itself is no mirror");
+        }
+        assert_eq!(default_server("docker.io"), "https://registry-1.docker.io");
+        assert_eq!(default_server("a.example:443"), "https://a.example:443");
+    }
+
+    #[test]
+    fn a_port_may_stand_in_the_directory_name_in_both_spellings() {
+        let names: Vec<_> = directories(Path::new("/c"), "a.example:5000");
+        assert_eq!(names, [Path::new("/c/a.example_5000_"), Path::new("/c/a.example:5000"), Path::new("/c/_default")]);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_named() {
+        for (text, word) in [
+            ("server = 1", "server"),
+            ("[host.\"ftp://x\"]", "ftp"),
+            ("[host.\"http://x\"]\ndial_timeout = \"soon\"", "soon"),
+            ("[host.\"https://x\"]\nca = \"/nowhere/ca.pem\"", "/nowhere/ca.pem"),
+        ] {
+            let error = hosts("a.example/b", text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Making a pulled or imported image visible.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use husk_model::ImageId;
+use rustix::fs::{Mode, OFlags};
+
+use super::{
+    Loose, Pin, Shared,
+    db::{Changes, ImageRecord},
+    janitor::Job,
+    state::{ImageSlot, State},
+};
+use crate::{ImageConfig, ImageError, Result, compose, manifest::ConfigFile};
+
+/// An image whose layers are all there.
+pub(crate) struct NewImage {
+    pub(crate) id: ImageId,
+    /// The configuration as it came, verified against the id.
+    pub(crate) config: Vec<u8>,
+    /// Layers, lowest first.
+    pub(crate) pins: Vec<Arc<Pin>>,
+    /// Names that from now on mean this image.
+    pub(crate) tags: Vec<String>,
+    pub(crate) digests: Vec<String>,
+}
+
+impl Shared {
+    /// Records the image, or gives an existing one further names. Visible to readers and durable when this returns.
+    pub(crate) fn commit(&self, new: NewImage) -> Result<()> {
+        let file = ConfigFile::parse(&new.config).map_err(|reason| ImageError::Content {
+            object: "image configuration",
+            digest: new.id.digest().clone(),
+            reason,
+        })?;
+        let db = self.db();
+        self.compose(&new.pins)?;
+        let (changes, record) = self.plan(&new);
+        db.apply(&changes)?;
+        let mut state = self.state();
+        for record in changes.put_images {
+            if let Some(slot) = state.images.get_mut(&record.id) {
+                slot.record = record;
+            }
+        }
+        if !state.images.contains_key(&new.id) {
+            for key in &record.layers {
+                if let Some(layer) = state.layers.get_mut(key) {
+                    layer.images += 1;
+                    layer.committed = true;
+                }
+            }
+            let slot = ImageSlot {
+                config: Arc::new(ImageConfig::from_file(&file)),
+                config_size: new.config.len() as u64,
+                leases: 0,
+                record,
+            };
+            state.images.insert(new.id.clone(), slot);
+        }
+        self.publish(&state);
+        drop(state);
+        self.enqueue(Job::Settle(vec![new.id.clone()]));
+        Ok(())
+    }
+
+    /// The changes that a commit makes, and the image's own record.
+    fn plan(&self, new: &NewImage) -> (Changes, ImageRecord) {
+        let state = self.state();
+        let mut changes = Changes::default();
+        let existing = state.images.get(&new.id).map(|slot| slot.record.clone());
+        let is_new = existing.is_none();
+        let mut record = existing.unwrap_or_else(|| ImageRecord {
+            id: new.id.clone(),
+            tags: Vec::new(),
+            digests: Vec::new(),
+            layers: new.pins.iter().map(|pin| pin.key.clone()).collect(),
+            stored_at: now(),
+            hidden: false,
+            unsettled: Some(self.boot.clone()),
+        });
+        record.hidden = false;
+        merge(&mut record.tags, &new.tags);
+        merge(&mut record.digests, &new.digests);
+        changes.put_images = losers(&state, new);
+        changes.put_images.push(record.clone());
+        if is_new {
+            changes.put_config = Some((new.id.clone(), new.config.clone()));
+            let keys: BTreeSet<&String> = record.layers.iter().collect();
+            let fresh = keys.into_iter().filter_map(|key| Some((key, state.layers.get(key)?)));
+            changes.put_layers = fresh
+                .filter(|(_, layer)| !layer.committed)
+                .map(|(key, layer)| (key.clone(), layer.record.clone()))
+                .collect();
+        }
+        (changes, record)
+    }
+
+    /// Gives layers that depend on those below what they need.
+    fn compose(&self, pins: &[Arc<Pin>]) -> Result<()> {
+        for (at, pin) in pins.iter().enumerate() {
+            let (loose, number, lowers): (Loose, u64, Vec<u64>) = {
+                let state = self.state();
+                let Some(slot) = state.layers.get(&pin.key) else { continue };
+                let Some(loose) = slot.loose.clone() else { continue };
+                let below = pins[..at].iter().rev().filter_map(|pin| state.layers.get(&pin.key));
+                (loose, slot.record.number, below.map(|layer| layer.record.number).collect())
+            };
+            let paths: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
+            let destination = self.destination(number);
+            compose::compose(&destination, &paths, &loose).map_err(|source| ImageError::Layer {
+                digest: self.diff_id(&pin.key),
+                source,
+            })?;
+            if let Some(slot) = self.state().layers.get_mut(&pin.key) {
+                slot.loose = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn diff_id(&self, key: &str) -> husk_model::Digest {
+        let state = self.state();
+        match state.layers.get(key) {
+            Some(slot) => slot.record.diff_id.clone(),
+            None => husk_model::Digest::from_sha256(&[0; 32]),
+        }
+    }
+
+    /// Brings everything written so far to the disk, then notes that `images` are there.
+    pub(super) fn settle(&self, images: &[ImageId]) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&self.directory, flags, Mode::empty())
+            .map_err(ImageError::errno("open", &self.directory))?;
+        rustix::fs::syncfs(&directory).map_err(ImageError::errno("sync the filesystem of", &self.directory))?;
+        let db = self.db();
+        let settled: Vec<ImageRecord> = {
+            let state = self.state();
+            let slots = images.iter().filter_map(|id| state.images.get(id));
+            slots.filter(|slot| slot.record.unsettled.is_some())
+                .map(|slot| ImageRecord { unsettled: None, ..slot.record.clone() })
+                .collect()
+        };
+        if settled.is_empty() {
+            return Ok(());
+        }
+        db.apply(&Changes { put_images: settled.clone(), ..Changes::default() })?;
+        let mut state = self.state();
+        for record in settled {
+            if let Some(slot) = state.images.get_mut(&record.id) {
+                slot.record = record;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records of other images that lose a name to `new`.
+fn losers(state: &State, new: &NewImage) -> Vec<ImageRecord> {
+    let mut owners: BTreeSet<&ImageId> = BTreeSet::new();
+    for name in new.tags.iter().chain(&new.digests) {
+        owners.extend(state.owner_of(name).map(|slot| &slot.record.id).filter(|id| **id != new.id));
+    }
+    let records = owners.into_iter().filter_map(|id| state.images.get(id)).map(|slot| {
+        let mut record = slot.record.clone();
+        record.tags.retain(|tag| !new.tags.contains(tag));
+        record.digests.retain(|digest| !new.digests.contains(digest));
+        record
+    });
+    records.collect()
+}
+
+/// Adds names, sorted and once each, so that the order never depends on history.
+fn merge(names: &mut Vec<String>, more: &[String]) {
+    names.extend(more.iter().cloned());
+    names.sort();
+    names.dedup();
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,197 @@
+//! The metadata on disk: one redb file, JSON values, every change one transaction.
+
+use std::{collections::BTreeMap, path::{Path, PathBuf}};
+
+use husk_model::{Digest, ImageId, UnixNanos};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::{ImageError, Result};
+
+/// Layers by key: the diff id, or the chain id where the content depends on the layers below.
+const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
+/// Images by id.
+const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
+/// Image configurations by id, as they came.
+const CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("configs");
+/// Facts about the store itself.
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+/// Version of the records.
+const VERSION: &str = "1";
+/// Page cache; the whole database of a node is smaller than redb's default of a gibibyte by far.
+const CACHE: usize = 256 << 10;
+
+/// A layer on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    /// Names its directory.
+    pub(crate) number: u64,
+    pub(crate) diff_id: Digest,
+    /// Bytes in use.
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+    /// Length of the archive it came from.
+    pub(crate) archive: u64,
+    /// Hides all layers below.
+    #[serde(default)]
+    pub(crate) opaque: bool,
+}
+
+/// An image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    pub(crate) id: ImageId,
+    pub(crate) tags: Vec<String>,
+    pub(crate) digests: Vec<String>,
+    /// Keys of its layers, lowest first.
+    pub(crate) layers: Vec<String>,
+    pub(crate) stored_at: UnixNanos,
+    /// Removed while containers used it: not shown, and deleted with its last user.
+    #[serde(default)]
+    pub(crate) hidden: bool,
+    /// The boot during which its files were written and not yet known to be on the disk. After another boot such an image
+    /// may be incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unsettled: Option<String>,
+}
+
+/// Changes that become visible together.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) put_layers: Vec<(String, LayerRecord)>,
+    pub(crate) drop_layers: Vec<String>,
+    pub(crate) put_images: Vec<ImageRecord>,
+    pub(crate) drop_images: Vec<ImageId>,
+    pub(crate) put_config: Option<(ImageId, Vec<u8>)>,
+}
+
+/// Everything stored.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) layers: BTreeMap<String, LayerRecord>,
+    pub(crate) images: BTreeMap<ImageId, (ImageRecord, Vec<u8>)>,
+}
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Db {
+    database: Database,
+    path: PathBuf,
+}
+
+impl Db {
+    /// Opens or creates the file. redb repairs what a killed process left.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fail = |error: redb::Error| ImageError::Database { path: path.to_owned(), source: Box::new(error) };
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| fail(error.into()))?;
+        let db = Self { database, path: path.to_owned() };
+        db.check_version()?;
+        Ok(db)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let version = self.tried(|| {
+            let write = self.database.begin_write()?;
+            let version = {
+                let mut meta = write.open_table(META)?;
+                write.open_table(LAYERS)?;
+                write.open_table(IMAGES)?;
+                write.open_table(CONFIGS)?;
+                let found = meta.get("version")?.map(|value| value.value().to_owned());
+                if found.is_none() {
+                    meta.insert("version", VERSION)?;
+                }
+                found
+            };
+            write.commit()?;
+            Ok(version)
+        })?;
+        match version {
+            Some(version) if version != VERSION => Err(ImageError::Record {
+                key: "version".into(),
+                reason: format!("{version}, and this husk knows {VERSION}; was the node downgraded?"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads everything.
+    pub(crate) fn load(&self) -> Result<Contents> {
+        let (layers, images) = self.tried(|| {
+            let read = self.database.begin_read()?;
+            let (mut layers, mut images) = (Vec::new(), Vec::new());
+            for entry in read.open_table(LAYERS)?.iter()? {
+                let (key, value) = entry?;
+                layers.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            let configs = read.open_table(CONFIGS)?;
+            for entry in read.open_table(IMAGES)?.iter()? {
+                let (key, value) = entry?;
+                let config = configs.get(key.value())?.map(|config| config.value().to_vec()).unwrap_or_default();
+                images.push((key.value().to_owned(), value.value().to_vec(), config));
+            }
+            Ok((layers, images))
+        })?;
+        let mut contents = Contents::default();
+        for (key, value) in layers {
+            let record = decode(&key, &value)?;
+            contents.layers.insert(key, record);
+        }
+        for (key, value, config) in images {
+            let record: ImageRecord = decode(&key, &value)?;
+            contents.images.insert(record.id.clone(), (record, config));
+        }
+        Ok(contents)
+    }
+
+    /// The configuration of an image as it came.
+    pub(crate) fn config(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        self.tried(|| {
+            let configs = self.database.begin_read()?.open_table(CONFIGS)?;
+            Ok(configs.get(id.as_str())?.map(|value| value.value().to_vec()))
+        })
+    }
+
+    /// Makes `changes` durable, all or none.
+    pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
+        self.tried(|| {
+            let write = self.database.begin_write()?;
+            {
+                let mut layers = write.open_table(LAYERS)?;
+                for (key, record) in &changes.put_layers {
+                    layers.insert(key.as_str(), encode(record).as_slice())?;
+                }
+                for key in &changes.drop_layers {
+                    layers.remove(key.as_str())?;
+                }
+                let mut images = write.open_table(IMAGES)?;
+                for record in &changes.put_images {
+                    images.insert(record.id.as_str(), encode(record).as_slice())?;
+                }
+                let mut configs = write.open_table(CONFIGS)?;
+                if let Some((id, bytes)) = &changes.put_config {
+                    configs.insert(id.as_str(), bytes.as_slice())?;
+                }
+                for id in &changes.drop_images {
+                    images.remove(id.as_str())?;
+                    configs.remove(id.as_str())?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    fn tried<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {
+        work().map_err(|error| ImageError::Database { path: self.path.clone(), source: Box::new(error) })
+    }
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|error| ImageError::Record { key: key.to_owned(), reason: error.to_string() })
+}
+
+fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    // Strings, numbers and lists: serialization has no case that fails.
+    serde_json::to_vec(record).unwrap_or_default()
+}

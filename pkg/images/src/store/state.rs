@@ -1,0 +1,128 @@
+//! The store in memory. Every change is made here under one short lock after the database took it; readers get an
+//! immutable snapshot.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use husk_model::{Digest, ImageId};
+
+use super::db::{ImageRecord, LayerRecord};
+use crate::{Image, ImageConfig, Reference};
+
+/// What the layers below must still contribute to a layer (see `compose`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Loose {
+    pub(crate) implicit: Vec<Vec<u8>>,
+    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A layer that is complete on disk.
+#[derive(Debug)]
+pub(crate) struct LayerSlot {
+    pub(crate) record: LayerRecord,
+    /// Images in the database that have it, hidden ones included.
+    pub(crate) images: u32,
+    /// Pulls and imports that are about to have it.
+    pub(crate) pins: u32,
+    /// It is in the database.
+    pub(crate) committed: bool,
+    /// Still to be composed.
+    pub(crate) loose: Option<Loose>,
+}
+
+/// An image in the database.
+#[derive(Debug)]
+pub(crate) struct ImageSlot {
+    pub(crate) record: ImageRecord,
+    pub(crate) config: Arc<ImageConfig>,
+    pub(crate) config_size: u64,
+    /// Containers that use it.
+    pub(crate) leases: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) layers: HashMap<String, LayerSlot>,
+    pub(crate) images: BTreeMap<ImageId, ImageSlot>,
+}
+
+/// What readers see.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) list: Vec<Arc<Image>>,
+    pub(crate) by_name: HashMap<String, Arc<Image>>,
+    pub(crate) used_bytes: u64,
+    pub(crate) inodes_used: u64,
+}
+
+impl State {
+    /// The image as others see it.
+    fn image(&self, slot: &ImageSlot) -> Arc<Image> {
+        let layers: Vec<_> = slot.record.layers.iter().filter_map(|key| self.layers.get(key)).collect();
+        let size: u64 = layers.iter().map(|layer| layer.record.bytes).sum();
+        Arc::new(Image {
+            id: slot.record.id.clone(),
+            repo_tags: slot.record.tags.clone(),
+            repo_digests: slot.record.digests.clone(),
+            // An image without layers still has a configuration; clients take a size of 0 for an error.
+            size: size + slot.config_size,
+            stored_at: slot.record.stored_at,
+            config: Arc::clone(&slot.config),
+            layers: layers.iter().map(|layer| layer.record.diff_id.clone()).collect::<Vec<Digest>>().into(),
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for slot in self.images.values().filter(|slot| !slot.record.hidden) {
+            let image = self.image(slot);
+            for name in image.repo_tags.iter().chain(&image.repo_digests) {
+                snapshot.by_name.insert(name.clone(), Arc::clone(&image));
+            }
+            snapshot.list.push(image);
+        }
+        for layer in self.layers.values().filter(|layer| layer.committed) {
+            snapshot.used_bytes += layer.record.bytes;
+            snapshot.inodes_used += layer.record.inodes;
+        }
+        snapshot
+    }
+
+    /// The image that has this tag or digest reference, hidden ones excepted.
+    pub(crate) fn owner_of(&self, name: &str) -> Option<&ImageSlot> {
+        let has = |slot: &&ImageSlot| slot.record.tags.iter().chain(&slot.record.digests).any(|have| have == name);
+        self.images.values().filter(|slot| !slot.record.hidden).find(has)
+    }
+}
+
+impl Snapshot {
+    /// Finds an image by what clients use: id with or without `sha256:`, reference in any spelling, unique beginning of an id.
+    pub(crate) fn resolve(&self, name: &str) -> Option<&Arc<Image>> {
+        let by_id = |text: &str| {
+            let at = self.list.binary_search_by(|image| image.id.digest().hex().cmp(text)).ok()?;
+            self.list.get(at)
+        };
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        if let Some(image) = by_id(hex) {
+            return Some(image);
+        }
+        if let Some(image) = self.by_name.get(name) {
+            return Some(image);
+        }
+        if let Ok(reference) = Reference::parse(name)
+            && let Some(image) = self.by_name.get(&reference.to_string())
+        {
+            return Some(image);
+        }
+        if hex.len() < 4 || hex.len() > 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
+            return None;
+        }
+        let mut matching = self.list.iter().filter(|image| image.id.digest().hex().starts_with(hex));
+        match (matching.next(), matching.next()) {
+            (Some(image), None) => Some(image),
+            _ => None,
+        }
+    }
+}
