@@ -10,10 +10,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::PathBuf,
 };
 
@@ -34,12 +31,17 @@ use crate::{
 const XATTR_MAX: usize = 64 << 10;
 
 /// Completes the layer at `destination`; `lowers` are the layers below it, topmost first.
-pub(crate) fn compose(destination: &Destination, lowers: &[PathBuf], loose: &Loose) -> Result<(), UnpackError> {
+pub(crate) fn compose(
+    destination: &Destination,
+    lowers: &[PathBuf],
+    loose: &Loose,
+) -> Result<(), UnpackError> {
     let lowers: Vec<OwnedFd> = lowers
         .iter()
         .map(|path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(path, flags, Mode::empty()).map_err(io_error("open a lower layer", path.as_os_str().as_bytes()))
+            rustix::fs::open(path, flags, Mode::empty())
+                .map_err(io_error("open a lower layer", path.as_os_str().as_bytes()))
         })
         .collect::<Result<_, _>>()?;
     let mut layer = Tree::open(&destination.root, destination.aside.clone())?;
@@ -122,13 +124,21 @@ fn copy_up_link(layer: &mut Tree, lowers: &[OwnedFd], target: &[u8], link: &[u8]
     if tree::stat(&parent, target_name).is_err() {
         let found = find(lowers, target).map_err(io_error("look up in the layers below", target))?;
         let Some((source, FileType::RegularFile)) = found else {
-            return Err(UnpackError::Member { path: shown(link), reason: "is a hard link to a file that no layer has" });
+            return Err(UnpackError::Member {
+                path: shown(link),
+                reason: "is a hard link to a file that no layer has",
+            });
         };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = rustix::fs::openat(&*parent, OsStr::from_bytes(target_name), flags, Mode::from_raw_mode(0o600))
-            .map_err(io_error("copy up", target))?;
+        let copy =
+            rustix::fs::openat(&*parent, OsStr::from_bytes(target_name), flags, Mode::from_raw_mode(0o600))
+                .map_err(io_error("copy up", target))?;
         let (mut from, mut to) = (File::from(source), File::from(copy));
-        io::copy(&mut from, &mut to).map_err(|source| UnpackError::Io { step: "copy up", path: shown(target), source })?;
+        io::copy(&mut from, &mut to).map_err(|source| UnpackError::Io {
+            step: "copy up",
+            path: shown(target),
+            source,
+        })?;
         copy_attributes(&from.into(), &to.into(), target)?;
     }
     let (link_parent, link_name) = split(link);
@@ -151,7 +161,8 @@ fn copy_up_link(layer: &mut Tree, lowers: &[OwnedFd], target: &[u8], link: &[u8]
 fn copy_attributes(from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<(), UnpackError> {
     let fail = |errno| io_error("copy the attributes of", path)(errno);
     let stat = rustix::fs::fstat(from).map_err(fail)?;
-    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).map_err(fail)?;
+    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+        .map_err(fail)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode)).map_err(fail)?;
     let mut names = vec![0; XATTR_MAX];
     let length = match rustix::fs::flistxattr(from, &mut names) {
@@ -160,7 +171,9 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<(), Unpa
         Err(errno) => return Err(fail(errno)),
     };
     let mut value = vec![0; XATTR_MAX];
-    for name in names[..length].split(|b| *b == 0).filter(|name| !name.is_empty() && !name.starts_with(b"trusted.")) {
+    for name in
+        names[..length].split(|b| *b == 0).filter(|name| !name.is_empty() && !name.starts_with(b"trusted."))
+    {
         let name = OsStr::from_bytes(name);
         let length = rustix::fs::fgetxattr(from, name, &mut value).map_err(fail)?;
         rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()).map_err(fail)?;

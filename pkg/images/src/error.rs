@@ -63,7 +63,9 @@ pub enum ImageError {
         offered: String,
     },
     /// Content is not what its digest says.
-    #[error("{object}: expected {expected}, received {actual}; the content was altered or the registry is broken")]
+    #[error(
+        "{object}: expected {expected}, received {actual}; the content was altered or the registry is broken"
+    )]
     Digest {
         /// What was received.
         object: String,
@@ -161,7 +163,10 @@ impl ImageError {
         move |source| Self::Store { step, path, source }
     }
 
-    pub(crate) fn errno(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(crate) fn errno(
+        step: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.into();
         move |errno| Self::Store { step, path, source: errno.into() }
     }
@@ -174,7 +179,9 @@ impl Classify for ImageError {
             Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
             Self::Fetch { attempts, .. } => attempts.kind(),
             Self::Hosts { .. } | Self::Locked { .. } | Self::Export { .. } => Kind::FailedPrecondition,
-            Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => Kind::DataLoss,
+            Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {
+                Kind::DataLoss
+            }
             Self::Layer { source, .. } => source.kind(),
             Self::ArchiveIo { source, .. } | Self::Store { source, .. } => io_kind(source),
             Self::Interrupted { .. } => Kind::Aborted,

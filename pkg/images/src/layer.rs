@@ -40,9 +40,15 @@ impl Drop for Unclaimed {
 }
 
 /// Unpacks and verifies a layer into a directory of its own. Blocks.
-pub(crate) fn unpack(shared: &Arc<Shared>, source: Source, expected: &Expected, blob: &Digest) -> Result<Unclaimed> {
+pub(crate) fn unpack(
+    shared: &Arc<Shared>,
+    source: Source,
+    expected: &Expected,
+    blob: &Digest,
+) -> Result<Unclaimed> {
     let (number, destination) = shared.new_layer()?;
-    let mut unclaimed = Unclaimed { shared: Arc::clone(shared), number: Some(number), unpacked: Unpacked::default() };
+    let mut unclaimed =
+        Unclaimed { shared: Arc::clone(shared), number: Some(number), unpacked: Unpacked::default() };
     unclaimed.unpacked = pipeline::run(source, expected, &destination, LIMITS)
         .map_err(|source| ImageError::Layer { digest: blob.clone(), source })?;
     Ok(unclaimed)

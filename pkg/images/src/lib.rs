@@ -6,6 +6,7 @@
 //! the kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod compose;
 mod error;
 mod flight;
@@ -21,6 +22,7 @@ mod store;
 mod tar;
 mod unpack;
 
+pub use archive::Progress;
 pub use error::{ImageError, Result};
 pub use image::{FsUsage, Image, ImageConfig, LayerStack};
 pub use platform::Platform;

@@ -78,7 +78,10 @@ impl Document {
     pub(crate) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, String> {
         let raw: Raw = serde_json::from_slice(bytes).map_err(|error| format!("not a manifest: {error}"))?;
         if raw.fs_layers.is_some() || raw.schema_version == Some(1) {
-            return Err("Docker schema 1 is obsolete and not supported; push the image again with a current tool".into());
+            return Err(
+                "Docker schema 1 is obsolete and not supported; push the image again with a current tool"
+                    .into(),
+            );
         }
         if raw.schema_version != Some(2) {
             return Err(format!("schemaVersion {:?} is not 2", raw.schema_version));
@@ -90,7 +93,9 @@ impl Document {
         };
         let document = match (raw.manifests, raw.config, raw.layers) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-                return Err("both a manifest and an index; such a document is refused (CVE-2021-41190)".into());
+                return Err(
+                    "both a manifest and an index; such a document is refused (CVE-2021-41190)".into()
+                );
             }
             (Some(manifests), None, None) => Self::Index(manifests),
             (None, Some(config), Some(layers)) => Self::Manifest(Manifest { config, layers }),
@@ -123,7 +128,10 @@ impl Manifest {
             return Err(format!("{} layers; at most {LAYERS_MAX} can be mounted", self.layers.len()));
         }
         if self.config.size > CONFIG_MAX {
-            return Err(format!("configuration of {} bytes; at most {CONFIG_MAX} are read", self.config.size));
+            return Err(format!(
+                "configuration of {} bytes; at most {CONFIG_MAX} are read",
+                self.config.size
+            ));
         }
         for layer in &self.layers {
             let media_type = layer.media_type.as_deref().unwrap_or(OCI_LAYER);
@@ -243,8 +251,11 @@ mod tests {
         assert!(Document::parse(both.as_bytes(), None).unwrap_err().contains("CVE-2021-41190"));
         let manifest = format!(r#"{{"schemaVersion":2,"config":{d},"layers":[{d}]}}"#);
         assert!(Document::parse(manifest.as_bytes(), None).is_ok());
-        assert!(Document::parse(manifest.as_bytes(), Some(OCI_INDEX)).unwrap_err().contains("CVE-2021-41190"));
-        let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#;
+        assert!(
+            Document::parse(manifest.as_bytes(), Some(OCI_INDEX)).unwrap_err().contains("CVE-2021-41190")
+        );
+        let index =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#;
         assert!(Document::parse(index.as_bytes(), None).is_err());
         let twice = format!(r#"{{"schemaVersion":2,"config":{d},"config":{d},"layers":[]}}"#);
         assert!(Document::parse(twice.as_bytes(), None).is_err(), "duplicate keys");
@@ -255,14 +266,25 @@ mod tests {
         let d = descriptor();
         for (layer, word) in [
             (d.replace("tar+gzip", "tar+gzip+encrypted"), "encrypted"),
-            (d.replace("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.cncf.helm.chart"), "helm"),
+            (
+                d.replace("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.cncf.helm.chart"),
+                "helm",
+            ),
         ] {
             let text = format!(r#"{{"schemaVersion":2,"config":{d},"layers":[{layer}]}}"#);
             assert!(Document::parse(text.as_bytes(), None).unwrap_err().contains(word));
         }
-        assert!(Document::parse(br#"{"schemaVersion":1,"fsLayers":[]}"#, None).unwrap_err().contains("schema 1"));
+        assert!(
+            Document::parse(br#"{"schemaVersion":1,"fsLayers":[]}"#, None).unwrap_err().contains("schema 1")
+        );
         let negative = descriptor().replace("\"size\":1", "\"size\":-1");
-        assert!(Document::parse(format!(r#"{{"schemaVersion":2,"config":{negative},"layers":[]}}"#).as_bytes(), None).is_err());
+        assert!(
+            Document::parse(
+                format!(r#"{{"schemaVersion":2,"config":{negative},"layers":[]}}"#).as_bytes(),
+                None
+            )
+            .is_err()
+        );
     }
 
     #[test]

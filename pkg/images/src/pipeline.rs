@@ -31,17 +31,18 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 pub(crate) enum Source {
     /// A download. The channel ends early when the download fails.
     Channel(mpsc::Receiver<Bytes>),
-    /// A file of an archive.
-    File(File),
+    /// A file of an archive, and who wants to know how far it is.
+    File(io::Take<File>, Box<dyn FnMut(u64) + Send>),
 }
 
 impl Source {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Self::Channel(chunks) => Ok(chunks.blocking_recv()),
-            Self::File(file) => {
+            Self::File(file, progress) => {
                 let mut chunk = Vec::with_capacity(BLOCK);
-                file.take(BLOCK as u64).read_to_end(&mut chunk)?;
+                file.by_ref().take(BLOCK as u64).read_to_end(&mut chunk)?;
+                progress(chunk.len() as u64);
                 Ok((!chunk.is_empty()).then(|| chunk.into()))
             }
         }
@@ -69,11 +70,12 @@ pub(crate) fn run(
     let (filled, blocks) = blocking::sync_channel::<Vec<u8>>(BLOCKS);
     let (recycle, empty) = blocking::channel::<Vec<u8>>();
     let (blob, applied) = std::thread::scope(|scope| {
-        let unpacker = std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, move || {
-            let mut input = Blocks { blocks, recycle, current: Vec::new(), at: 0, hash: Sha256::new() };
-            let result = unpack(&mut input, destination, limits);
-            (result, Digest::from_sha256(&input.hash.finalize().into()))
-        });
+        let unpacker =
+            std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, move || {
+                let mut input = Blocks { blocks, recycle, current: Vec::new(), at: 0, hash: Sha256::new() };
+                let result = unpack(&mut input, destination, limits);
+                (result, Digest::from_sha256(&input.hash.finalize().into()))
+            });
         let mut blob = Blob::new(source);
         let inflated = inflate(&mut blob, filled, &empty);
         // The rest is read even after a failure: a damaged blob shows as an odd archive first, and the digest tells.
@@ -81,7 +83,9 @@ pub(crate) fn run(
         let applied = match unpacker.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok((result, diff_id))) => result.map(|unpacked| (unpacked, diff_id)),
             Ok(Err(_)) => Err(UnpackError::Interrupted),
-            Err(source) => Err(UnpackError::Io { step: "start a thread for", path: "unpacking".into(), source }),
+            Err(source) => {
+                Err(UnpackError::Io { step: "start a thread for", path: "unpacking".into(), source })
+            }
         };
         let applied = match (inflated, applied) {
             // The unpacker sees the end of a damaged stream as a truncated archive; the cause is the stream.
@@ -94,7 +98,11 @@ pub(crate) fn run(
     blob.verify(expected)?;
     let (unpacked, diff_id) = applied?;
     if diff_id != expected.diff_id {
-        return Err(UnpackError::Digest { what: "unpacked archive (diff id)", expected: expected.diff_id.clone(), actual: diff_id });
+        return Err(UnpackError::Digest {
+            what: "unpacked archive (diff id)",
+            expected: expected.diff_id.clone(),
+            actual: diff_id,
+        });
     }
     Ok(unpacked)
 }
@@ -132,7 +140,9 @@ pub(crate) fn decoder<'a>(input: &'a mut dyn BufRead) -> io::Result<Box<dyn Read
     if magic.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)));
     }
-    if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || (magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18]) {
+    if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || (magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18])
+    {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG)?;
         return Ok(Box::new(decoder));
@@ -166,7 +176,11 @@ impl Blob {
     fn drain(&mut self) -> Result<(), UnpackError> {
         loop {
             self.current = Bytes::new();
-            self.advance().map_err(|source| UnpackError::Io { step: "read", path: "the layer".into(), source })?;
+            self.advance().map_err(|source| UnpackError::Io {
+                step: "read",
+                path: "the layer".into(),
+                source,
+            })?;
             if self.current.is_empty() {
                 return Ok(());
             }

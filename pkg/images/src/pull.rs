@@ -77,7 +77,11 @@ impl ImageStore {
         Ok(id)
     }
 
-    async fn fetch_layers(self: &Arc<Self>, session: &Arc<Session>, resolved: &Resolved) -> Result<Vec<Arc<Pin>>> {
+    async fn fetch_layers(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        resolved: &Resolved,
+    ) -> Result<Vec<Arc<Pin>>> {
         let mut chain: Option<Digest> = None;
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
@@ -89,7 +93,13 @@ impl ImageStore {
     }
 
     /// One layer: here already, being fetched by another pull, or fetched now.
-    async fn layer(self: &Arc<Self>, session: &Arc<Session>, descriptor: &Descriptor, diff_id: &Digest, chain: Digest) -> Result<Arc<Pin>> {
+    async fn layer(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        chain: Digest,
+    ) -> Result<Arc<Pin>> {
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         loop {
             if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
@@ -108,7 +118,13 @@ impl ImageStore {
         }
     }
 
-    async fn fetch_layer(self: Arc<Self>, session: &Session, blob: &Blob, diff_id: &Digest, chain: &Digest) -> Result<Arc<Pin>> {
+    async fn fetch_layer(
+        self: Arc<Self>,
+        session: &Session,
+        blob: &Blob,
+        diff_id: &Digest,
+        chain: &Digest,
+    ) -> Result<Arc<Pin>> {
         // The semaphore is never closed, so only an impossible error is ignored here.
         let _slot = self.slots.acquire().await.ok();
         let mut attempts = Attempts::default();
@@ -128,13 +144,20 @@ impl ImageStore {
         }))
     }
 
-    async fn unpack_from(&self, session: &Session, endpoint: &Endpoint, blob: &Blob, diff_id: &Digest) -> Result<Unclaimed> {
+    async fn unpack_from(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        blob: &Blob,
+        diff_id: &Digest,
+    ) -> Result<Unclaimed> {
         let (sink, chunks) = mpsc::channel(CHUNKS);
         let expected =
             Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
         let (shared, digest) = (Arc::clone(&self.shared), blob.digest.clone());
-        let unpacking =
-            blocking("unpacking a layer", move || layer::unpack(&shared, Source::Channel(chunks), &expected, &digest));
+        let unpacking = blocking("unpacking a layer", move || {
+            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest)
+        });
         // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
         let (streamed, unpacked) = tokio::join!(session.stream(endpoint, blob, sink, |_| {}), unpacking);
         if let Err(error) = streamed {
@@ -169,7 +192,11 @@ impl Session {
                 }
             }
         }
-        Err(ImageError::Content { object: "index", digest: fetched.digest, reason: "indexes within indexes".into() })
+        Err(ImageError::Content {
+            object: "index",
+            digest: fetched.digest,
+            reason: "indexes within indexes".into(),
+        })
     }
 }
 
@@ -196,9 +223,18 @@ pub(crate) fn pick<'a>(entries: &'a [Descriptor], node: &Platform, image: &str) 
 }
 
 /// Checks a configuration against its manifest and this node; returns the diff ids.
-pub(crate) fn check_config(manifest: &Manifest, config: &[u8], node: &Platform, image: &str) -> Result<Vec<Digest>> {
+pub(crate) fn check_config(
+    manifest: &Manifest,
+    config: &[u8],
+    node: &Platform,
+    image: &str,
+) -> Result<Vec<Digest>> {
     let digest = &manifest.config.digest;
-    let content = |reason: String| ImageError::Content { object: "image configuration", digest: digest.clone(), reason };
+    let content = |reason: String| ImageError::Content {
+        object: "image configuration",
+        digest: digest.clone(),
+        reason,
+    };
     let file = ConfigFile::parse(config).map_err(content)?;
     if let Some(built_for) = file.platform().filter(|built_for| node.suits(built_for).is_none()) {
         return Err(ImageError::Platform {
@@ -225,8 +261,14 @@ pub(crate) fn chain_id(below: Option<&Digest>, diff_id: &Digest) -> Digest {
 /// Pulls with different credentials are different pulls. Secrets do not go into the key.
 fn flight_key(reference: &Reference, auth: &Auth) -> String {
     let mut hash = Sha256::new();
-    let parts =
-        [&auth.username, &auth.password, &auth.auth, &auth.server_address, &auth.identity_token, &auth.registry_token];
+    let parts = [
+        &auth.username,
+        &auth.password,
+        &auth.auth,
+        &auth.server_address,
+        &auth.identity_token,
+        &auth.registry_token,
+    ];
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);

@@ -35,7 +35,8 @@ impl Reference {
     /// # Errors
     /// [`ImageError::Reference`] with what is wrong.
     pub fn parse(text: &str) -> Result<Self> {
-        parse(text).map_err(|reason| ImageError::Reference { reference: text.chars().take(300).collect(), reason })
+        parse(text)
+            .map_err(|reason| ImageError::Reference { reference: text.chars().take(300).collect(), reason })
     }
 
     /// The registry as the user named it, with its port: `docker.io`, `localhost:5000`.
@@ -87,7 +88,9 @@ impl FromStr for Reference {
 fn parse(text: &str) -> Result<Reference, &'static str> {
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => {
-            let digest = digest.parse::<Digest>().map_err(|_| "the digest is not sha256:<64 lower-case hex characters>")?;
+            let digest = digest
+                .parse::<Digest>()
+                .map_err(|_| "the digest is not sha256:<64 lower-case hex characters>")?;
             (rest, Some(digest))
         }
         None => (text, None),
@@ -111,13 +114,17 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         _ => repository.to_owned(),
     };
     if !repository.split('/').all(is_component) {
-        return Err("a repository is made of lower-case letters, digits and single separators (. _ __ -), joined by /");
+        return Err(
+            "a repository is made of lower-case letters, digits and single separators (. _ __ -), joined by /",
+        );
     }
     if host.len() + 1 + repository.len() > NAME_MAX {
         return Err("the name is longer than 255 characters");
     }
     if tag.is_some_and(|tag| !is_tag(tag)) {
-        return Err("a tag is up to 128 letters, digits, underscores, dots and dashes, not beginning with a dot or dash");
+        return Err(
+            "a tag is up to 128 letters, digits, underscores, dots and dashes, not beginning with a dot or dash",
+        );
     }
     let selector = match digest {
         Some(digest) => Selector::Digest(digest),
@@ -170,10 +177,11 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 fn is_component(text: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    let ends = bytes.first().is_some_and(|b| alphanumeric(*b)) && bytes.last().is_some_and(|b| alphanumeric(*b));
-    ends && bytes.split(|b| alphanumeric(*b)).all(|gap| {
-        matches!(gap, b"" | b"." | b"_" | b"__") || gap.iter().all(|b| *b == b'-')
-    })
+    let ends =
+        bytes.first().is_some_and(|b| alphanumeric(*b)) && bytes.last().is_some_and(|b| alphanumeric(*b));
+    ends && bytes
+        .split(|b| alphanumeric(*b))
+        .all(|gap| matches!(gap, b"" | b"." | b"_" | b"__") || gap.iter().all(|b| *b == b'-'))
 }
 
 fn is_tag(text: &str) -> bool {
@@ -199,7 +207,10 @@ mod tests {
             ("localhost:5000/a:b", "localhost:5000/a:b".to_owned()),
             ("[::1]:5000/a", "[::1]:5000/a:latest".to_owned()),
             (&format!("a.b/c:tag@{digest}"), format!("a.b/c@{digest}")),
-            ("gcr.io/a__b/c-.d".strip_suffix(".d").map_or("", |_| "gcr.io/a__b/c--d"), "gcr.io/a__b/c--d:latest".to_owned()),
+            (
+                "gcr.io/a__b/c-.d".strip_suffix(".d").map_or("", |_| "gcr.io/a__b/c--d"),
+                "gcr.io/a__b/c--d:latest".to_owned(),
+            ),
         ] {
             assert_eq!(Reference::parse(text).unwrap().to_string(), full, "{text}");
         }
@@ -218,8 +229,30 @@ mod tests {
         let long = "a".repeat(256);
         let tag = format!("a:{}", "t".repeat(129));
         for text in [
-            "", ":", "a:", "a b", "UPPER/case", "Upper", "x@sha256:12", "x@md5:12", "host/../etc:1", "a//b", "/a", "a/",
-            "a.b:port/c", "a.b:70000/c", "-a.b/c", "[::1/c", "[zz]/c", "a:.b", "a.b/C", "a/b\0", "a.b/c?x", "..", &long, &tag,
+            "",
+            ":",
+            "a:",
+            "a b",
+            "UPPER/case",
+            "Upper",
+            "x@sha256:12",
+            "x@md5:12",
+            "host/../etc:1",
+            "a//b",
+            "/a",
+            "a/",
+            "a.b:port/c",
+            "a.b:70000/c",
+            "-a.b/c",
+            "[::1/c",
+            "[zz]/c",
+            "a:.b",
+            "a.b/C",
+            "a/b\0",
+            "a.b/c?x",
+            "..",
+            &long,
+            &tag,
         ] {
             assert!(Reference::parse(text).is_err(), "{text:?}");
         }

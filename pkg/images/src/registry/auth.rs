@@ -31,7 +31,10 @@ pub struct Auth {
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Secrets do not belong in a log.
-        f.debug_struct("Auth").field("username", &self.username).field("server_address", &self.server_address).finish_non_exhaustive()
+        f.debug_struct("Auth")
+            .field("username", &self.username)
+            .field("server_address", &self.server_address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,19 +98,25 @@ impl Session {
     }
 
     /// Answers a 401.
-    pub(super) async fn log_in(&self, endpoint: &Endpoint, challenges: &[Challenge]) -> Result<HeaderValue, RegistryError> {
+    pub(super) async fn log_in(
+        &self,
+        endpoint: &Endpoint,
+        challenges: &[Challenge],
+    ) -> Result<HeaderValue, RegistryError> {
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         let header = if let Some(challenge) = offered("bearer") {
             let token = self.token(endpoint, challenge).await?;
             secret(&format!("Bearer {token}"))
         } else if offered("basic").is_some() {
             let basic = self.credentials(endpoint).and_then(Auth::basic);
-            let (user, password) = basic.ok_or_else(|| RegistryError::Unauthorized(": it asks for a user and password".into()))?;
+            let (user, password) = basic
+                .ok_or_else(|| RegistryError::Unauthorized(": it asks for a user and password".into()))?;
             secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
         } else {
             return Err(RegistryError::Unauthorized(": it offers no way to log in that husk knows".into()));
         };
-        let header = header.ok_or_else(|| RegistryError::Unauthorized(": the credentials are not printable".into()))?;
+        let header = header
+            .ok_or_else(|| RegistryError::Unauthorized(": the credentials are not printable".into()))?;
         self.tokens.set(&endpoint.host, header.clone());
         Ok(header)
     }
@@ -116,10 +125,14 @@ impl Session {
     async fn token(&self, endpoint: &Endpoint, challenge: &Challenge) -> Result<String, RegistryError> {
         let parameter = |name: &str| challenge.parameters.get(name).map(String::as_str);
         let realm = parameter("realm").unwrap_or_default();
-        let fail = |reason: String| RegistryError::Token { realm: realm.split('?').next().unwrap_or_default().to_owned(), reason };
+        let fail = |reason: String| RegistryError::Token {
+            realm: realm.split('?').next().unwrap_or_default().to_owned(),
+            reason,
+        };
         let mut url = Url::parse(realm).map_err(|error| fail(error.to_string()))?;
         // A registry that is reached securely may not have its users' passwords sent in the clear.
-        if !hosts::is_confidential(&url) && endpoint.is_confidential() && !is_same_host(&url, &endpoint.base) {
+        if !hosts::is_confidential(&url) && endpoint.is_confidential() && !is_same_host(&url, &endpoint.base)
+        {
             return Err(fail("its address is not HTTPS".into()));
         }
         let scope = format!("repository:{}:pull", self.reference.repository());
@@ -130,7 +143,11 @@ impl Session {
         query.extend(parameter("service").map(|service| ("service", service)));
         let request = match refresh {
             Some(refresh) => {
-                query.extend([("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", "husk")]);
+                query.extend([
+                    ("grant_type", "refresh_token"),
+                    ("refresh_token", refresh),
+                    ("client_id", "husk"),
+                ]);
                 let mut form = Url::parse("http://form").map_err(|error| fail(error.to_string()))?;
                 form.query_pairs_mut().extend_pairs(&query);
                 endpoint
@@ -188,7 +205,12 @@ mod tests {
         let plain = Auth { username: "u".into(), password: "p".into(), ..encoded };
         assert_eq!(plain.basic(), Some(("u".into(), "p".into())));
         assert_eq!(Auth { auth: "%%%".into(), ..Auth::default() }.basic(), None);
-        assert!(!format!("{plain:?}").contains('p').then_some(()).is_some_and(|()| format!("{plain:?}").contains("pa:ss")));
+        assert!(
+            !format!("{plain:?}")
+                .contains('p')
+                .then_some(())
+                .is_some_and(|()| format!("{plain:?}").contains("pa:ss"))
+        );
     }
 
     #[test]

@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn challenges_are_read_with_quoted_commas_and_several_schemes() {
-        let found = parse(r#"Bearer realm="https://auth.example/token",service=reg,scope="repository:a/b:pull,push", Basic realm="x \"y\"""#);
+        let found = parse(
+            r#"Bearer realm="https://auth.example/token",service=reg,scope="repository:a/b:pull,push", Basic realm="x \"y\"""#,
+        );
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].scheme, "bearer");
         assert_eq!(found[0].parameters["scope"], "repository:a/b:pull,push");
@@ -74,7 +76,18 @@ mod tests {
 
     #[test]
     fn nonsense_does_not_loop_or_panic() {
-        for text in ["", ",", "=", "Bearer", "Bearer =", "Bearer realm", "Bearer realm=\"x", "=a=b", "a = b, c", "\u{e9}=\"\u{e9}"] {
+        for text in [
+            "",
+            ",",
+            "=",
+            "Bearer",
+            "Bearer =",
+            "Bearer realm",
+            "Bearer realm=\"x",
+            "=a=b",
+            "a = b, c",
+            "\u{e9}=\"\u{e9}",
+        ] {
             parse(text);
         }
     }

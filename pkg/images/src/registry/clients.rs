@@ -83,7 +83,8 @@ fn config(tls: &Tls) -> Result<ClientConfig, String> {
     let Some((certificate, key)) = tls.client.first() else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(certificate)?;
     let key_path = key.as_ref().unwrap_or(certificate);
-    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| format!("{}: {error}", key_path.display()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(key_path).map_err(|error| format!("{}: {error}", key_path.display()))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| format!("{}: {error}", certificate.display()))
 }
 
@@ -100,14 +101,17 @@ fn roots(tls: &Tls) -> Result<RootCertStore, String> {
         }
     }
     if roots.is_empty() {
-        return Err("this node has no CA certificates; install ca-certificates or name a CA in hosts.toml".into());
+        return Err(
+            "this node has no CA certificates; install ca-certificates or name a CA in hosts.toml".into()
+        );
     }
     Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let fail = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(fail)?.collect::<Result<_, _>>().map_err(fail)?;
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(fail)?.collect::<Result<_, _>>().map_err(fail)?;
     if found.is_empty() { Err(format!("{}: no certificate in it", path.display())) } else { Ok(found) }
 }
 

@@ -103,7 +103,8 @@ impl RegistryError {
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             let part = cause.to_string();
-            tls |= cause.downcast_ref::<rustls::Error>().is_some() || part.contains("invalid peer certificate");
+            tls |=
+                cause.downcast_ref::<rustls::Error>().is_some() || part.contains("invalid peer certificate");
             if !text.contains(&part) {
                 if !text.is_empty() {
                     text.push_str(": ");

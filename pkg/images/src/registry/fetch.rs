@@ -65,7 +65,13 @@ impl Session {
     }
 
     /// Asks each host until one serves the document.
-    async fn document(&self, object: &str, path: &str, wanted: Option<&Digest>, limit: u64) -> Result<Fetched> {
+    async fn document(
+        &self,
+        object: &str,
+        path: &str,
+        wanted: Option<&Digest>,
+        limit: u64,
+    ) -> Result<Fetched> {
         let mut attempts = Attempts::default();
         for endpoint in &self.endpoints {
             let able = if wanted.is_some() { endpoint.pull } else { endpoint.resolve && endpoint.pull };
@@ -155,7 +161,9 @@ impl Session {
         }
         let stall = self.config.progress_timeout;
         loop {
-            let chunk = tokio::time::timeout(stall, response.chunk()).await.map_err(|_| RegistryError::Stalled(stall))?;
+            let chunk = tokio::time::timeout(stall, response.chunk())
+                .await
+                .map_err(|_| RegistryError::Stalled(stall))?;
             let Some(mut chunk) = chunk.map_err(|error| RegistryError::from_reqwest(&error))? else { break };
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
@@ -172,6 +180,10 @@ impl Session {
                 return Ok(());
             }
         }
-        if *offset == blob.size { Ok(()) } else { Err(RegistryError::Connect("the connection ended early".into())) }
+        if *offset == blob.size {
+            Ok(())
+        } else {
+            Err(RegistryError::Connect("the connection ended early".into()))
+        }
     }
 }

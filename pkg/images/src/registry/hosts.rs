@@ -119,7 +119,11 @@ impl Many {
 }
 
 /// The hosts to ask for `reference`, in order.
-pub(super) fn endpoints(reference: &Reference, config_dir: &Path, clients: &Clients) -> Result<Vec<Arc<Endpoint>>> {
+pub(super) fn endpoints(
+    reference: &Reference,
+    config_dir: &Path,
+    clients: &Clients,
+) -> Result<Vec<Arc<Endpoint>>> {
     for directory in directories(config_dir, reference.host()) {
         if !directory.is_dir() {
             continue;
@@ -130,7 +134,8 @@ pub(super) fn endpoints(reference: &Reference, config_dir: &Path, clients: &Clie
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(ImageError::Hosts { path, reason: error.to_string() }),
         };
-        return from_file(reference, &directory, &text, clients).map_err(|reason| ImageError::Hosts { path, reason });
+        return from_file(reference, &directory, &text, clients)
+            .map_err(|reason| ImageError::Hosts { path, reason });
     }
     from_file(reference, config_dir, "", clients)
         .map_err(|reason| ImageError::Hosts { path: config_dir.to_owned(), reason })
@@ -146,18 +151,31 @@ fn directories(config_dir: &Path, host: &str) -> Vec<PathBuf> {
     names.into_iter().map(|name| config_dir.join(name)).collect()
 }
 
-fn from_file(reference: &Reference, directory: &Path, text: &str, clients: &Clients) -> Result<Vec<Arc<Endpoint>>, String> {
+fn from_file(
+    reference: &Reference,
+    directory: &Path,
+    text: &str,
+    clients: &Clients,
+) -> Result<Vec<Arc<Endpoint>>, String> {
     let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     if text.is_empty() {
         file.own = bare_certificates(directory).unwrap_or_default();
     }
     let mut endpoints = Vec::new();
     for (url, settings) in file.host {
-        let settings: Settings = settings.try_into().map_err(|error: toml::de::Error| format!("host.{url:?}: {error}"))?;
-        endpoints.push(endpoint(reference, directory, &url, settings, clients).map_err(|error| format!("host.{url:?}: {error}"))?);
+        let settings: Settings =
+            settings.try_into().map_err(|error: toml::de::Error| format!("host.{url:?}: {error}"))?;
+        endpoints.push(
+            endpoint(reference, directory, &url, settings, clients)
+                .map_err(|error| format!("host.{url:?}: {error}"))?,
+        );
     }
-    let server = file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
-    endpoints.push(endpoint(reference, directory, &server, file.own, clients).map_err(|error| format!("server {server:?}: {error}"))?);
+    let server =
+        file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
+    endpoints.push(
+        endpoint(reference, directory, &server, file.own, clients)
+            .map_err(|error| format!("server {server:?}: {error}"))?,
+    );
     Ok(endpoints.into_iter().map(Arc::new).collect())
 }
 
@@ -178,7 +196,9 @@ fn bare_certificates(directory: &Path) -> io::Result<Settings> {
         let name = path.display().to_string();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => ca.push(name),
-            Some("cert") => client.push(Many::List(vec![name, path.with_extension("key").display().to_string()])),
+            Some("cert") => {
+                client.push(Many::List(vec![name, path.with_extension("key").display().to_string()]))
+            }
             _ => {}
         }
     }
@@ -222,14 +242,17 @@ fn endpoint(
     };
     let mut headers = HeaderMap::new();
     for (name, values) in settings.header {
-        let name = HeaderName::try_from(&name).map_err(|_| format!("header {name:?} is not a header name"))?;
+        let name =
+            HeaderName::try_from(&name).map_err(|_| format!("header {name:?} is not a header name"))?;
         for value in values.into_vec() {
-            let value = HeaderValue::try_from(value).map_err(|_| format!("header {name}: not a header value"))?;
+            let value =
+                HeaderValue::try_from(value).map_err(|_| format!("header {name}: not a header value"))?;
             headers.append(name.clone(), value);
         }
     }
     let known = settings.capabilities.unwrap_or_else(|| vec!["pull".into(), "resolve".into()]);
-    let is_registry = host == reference.host() || (reference.host() == "docker.io" && host == "registry-1.docker.io");
+    let is_registry =
+        host == reference.host() || (reference.host() == "docker.io" && host == "registry-1.docker.io");
     Ok(Endpoint {
         client: clients.get(&tls)?,
         pull: known.iter().any(|capability| capability == "pull"),
@@ -298,7 +321,12 @@ mod tests {
         let bases: Vec<_> = found.iter().map(|endpoint| endpoint.base.as_str()).collect();
         assert_eq!(
             bases,
-            ["http://z.example:5000/v2", "http://a.example/prefix/v2", "http://b.example/whole/path", "http://127.0.0.1:9/v2"]
+            [
+                "http://z.example:5000/v2",
+                "http://a.example/prefix/v2",
+                "http://b.example/whole/path",
+                "http://127.0.0.1:9/v2"
+            ]
         );
         assert!(!found[0].resolve && found[0].pull && found[1].resolve);
         assert_eq!(found[1].headers["x-team"], "infra");
@@ -323,7 +351,10 @@ mod tests {
     #[test]
     fn a_port_may_stand_in_the_directory_name_in_both_spellings() {
         let names: Vec<_> = directories(Path::new("/c"), "a.example:5000");
-        assert_eq!(names, [Path::new("/c/a.example_5000_"), Path::new("/c/a.example:5000"), Path::new("/c/_default")]);
+        assert_eq!(
+            names,
+            [Path::new("/c/a.example_5000_"), Path::new("/c/a.example:5000"), Path::new("/c/_default")]
+        );
     }
 
     #[test]

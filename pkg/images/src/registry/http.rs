@@ -33,7 +33,11 @@ pub(super) struct Request<'a> {
 
 impl Session {
     /// Sends a GET until it succeeds or fails for good.
-    pub(super) async fn get(&self, endpoint: &Endpoint, request: Request<'_>) -> Result<Response, RegistryError> {
+    pub(super) async fn get(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<'_>,
+    ) -> Result<Response, RegistryError> {
         let mut attempt = 1;
         loop {
             let (error, asked) = match self.get_once(endpoint, request).await {
@@ -50,7 +54,11 @@ impl Session {
     }
 
     /// The second part of the error is how long the registry asks to wait.
-    async fn get_once(&self, endpoint: &Endpoint, request: Request<'_>) -> Result<Response, (RegistryError, Option<Duration>)> {
+    async fn get_once(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<'_>,
+    ) -> Result<Response, (RegistryError, Option<Duration>)> {
         let first = self.authorization(endpoint);
         let response = self.follow(endpoint, request, first).await.map_err(|error| (error, None))?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -117,7 +125,10 @@ impl Session {
             let location = location.ok_or_else(|| RegistryError::Redirect("without a location".into()))?;
             let next = url.join(location).map_err(|error| RegistryError::Redirect(error.to_string()))?;
             if hosts::is_confidential(&url) && !hosts::is_confidential(&next) {
-                return Err(RegistryError::Redirect(format!("from HTTPS to HTTP at {}", next.host_str().unwrap_or_default())));
+                return Err(RegistryError::Redirect(format!(
+                    "from HTTPS to HTTP at {}",
+                    next.host_str().unwrap_or_default()
+                )));
             }
             url = next;
         }
@@ -138,16 +149,25 @@ impl Session {
 /// The pause before the next attempt, with up to a quarter more so that nodes do not come back in step.
 pub(super) fn pause(attempt: u32) -> Duration {
     let base = PAUSE * 3u32.saturating_pow(attempt - 1);
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let clock = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
     base + base / 4 * (clock % 100) / 100
 }
 
 /// Reads a whole body of at most `limit` bytes.
-pub(super) async fn body(response: &mut Response, limit: u64, stall: Duration) -> Result<Vec<u8>, RegistryError> {
+pub(super) async fn body(
+    response: &mut Response,
+    limit: u64,
+    stall: Duration,
+) -> Result<Vec<u8>, RegistryError> {
     let mut bytes = Vec::new();
     loop {
-        let chunk = tokio::time::timeout(stall, response.chunk()).await.map_err(|_| RegistryError::Stalled(stall))?;
-        let Some(chunk) = chunk.map_err(|error| RegistryError::from_reqwest(&error))? else { return Ok(bytes) };
+        let chunk =
+            tokio::time::timeout(stall, response.chunk()).await.map_err(|_| RegistryError::Stalled(stall))?;
+        let Some(chunk) = chunk.map_err(|error| RegistryError::from_reqwest(&error))? else {
+            return Ok(bytes);
+        };
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(RegistryError::TooLarge { limit });
         }

@@ -38,7 +38,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Finds the hosts for `reference`.
-    pub(crate) fn new(reference: Reference, auth: Auth, config: RegistryConfig, clients: &Clients) -> Result<Self> {
+    pub(crate) fn new(
+        reference: Reference,
+        auth: Auth,
+        config: RegistryConfig,
+        clients: &Clients,
+    ) -> Result<Self> {
         let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
         Ok(Self { reference, endpoints, auth, tokens: auth::Tokens::default(), config })
     }

@@ -112,10 +112,8 @@ impl Shared {
             };
             let paths: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
             let destination = self.destination(number);
-            compose::compose(&destination, &paths, &loose).map_err(|source| ImageError::Layer {
-                digest: self.diff_id(&pin.key),
-                source,
-            })?;
+            compose::compose(&destination, &paths, &loose)
+                .map_err(|source| ImageError::Layer { digest: self.diff_id(&pin.key), source })?;
             if let Some(slot) = self.state().layers.get_mut(&pin.key) {
                 slot.loose = None;
             }
@@ -136,12 +134,14 @@ impl Shared {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&self.directory, flags, Mode::empty())
             .map_err(ImageError::errno("open", &self.directory))?;
-        rustix::fs::syncfs(&directory).map_err(ImageError::errno("sync the filesystem of", &self.directory))?;
+        rustix::fs::syncfs(&directory)
+            .map_err(ImageError::errno("sync the filesystem of", &self.directory))?;
         let db = self.db();
         let settled: Vec<ImageRecord> = {
             let state = self.state();
             let slots = images.iter().filter_map(|id| state.images.get(id));
-            slots.filter(|slot| slot.record.unsettled.is_some())
+            slots
+                .filter(|slot| slot.record.unsettled.is_some())
                 .map(|slot| ImageRecord { unsettled: None, ..slot.record.clone() })
                 .collect()
         };

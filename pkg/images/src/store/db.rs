@@ -1,6 +1,9 @@
 //! The metadata on disk: one redb file, JSON values, every change one transaction.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use husk_model::{Digest, ImageId, UnixNanos};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -82,8 +85,10 @@ pub(crate) struct Db {
 impl Db {
     /// Opens or creates the file. redb repairs what a killed process left.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let fail = |error: redb::Error| ImageError::Database { path: path.to_owned(), source: Box::new(error) };
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| fail(error.into()))?;
+        let fail =
+            |error: redb::Error| ImageError::Database { path: path.to_owned(), source: Box::new(error) };
+        let database =
+            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| fail(error.into()))?;
         let db = Self { database, path: path.to_owned() };
         db.check_version()?;
         Ok(db)
@@ -127,7 +132,8 @@ impl Db {
             let configs = read.open_table(CONFIGS)?;
             for entry in read.open_table(IMAGES)?.iter()? {
                 let (key, value) = entry?;
-                let config = configs.get(key.value())?.map(|config| config.value().to_vec()).unwrap_or_default();
+                let config =
+                    configs.get(key.value())?.map(|config| config.value().to_vec()).unwrap_or_default();
                 images.push((key.value().to_owned(), value.value().to_vec(), config));
             }
             Ok((layers, images))
@@ -188,7 +194,8 @@ impl Db {
 }
 
 fn decode<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|error| ImageError::Record { key: key.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(value)
+        .map_err(|error| ImageError::Record { key: key.to_owned(), reason: error.to_string() })
 }
 
 fn encode<T: Serialize>(record: &T) -> Vec<u8> {

@@ -42,14 +42,20 @@ fn run(shared: &Weak<Shared>, job: Job) {
                 && let Err(error) = shared.settle(&images)
             {
                 // The images stay marked, so they are dropped after a crash and pulled again: no harm but the warning.
-                tracing::warn!(error = &error as &dyn std::error::Error, "images may not survive a power failure");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "images may not survive a power failure"
+                );
             }
         }
         Job::Collect(id) => {
             if let Some(shared) = shared.upgrade()
                 && let Err(error) = shared.collect(Some(&id))
             {
-                tracing::warn!(error = &error as &dyn std::error::Error, "unused images stay on disk until the next start");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "unused images stay on disk until the next start"
+                );
             }
         }
         Job::Barrier(done) => drop(done.send(())),

@@ -49,8 +49,12 @@ impl ImageStore {
         let contents = repair(&db, &directory, &boot)?;
         let (garbage, next) = leftovers(&directory, &contents)?;
         let (jobs, queue) = mpsc::channel();
-        let unsettled: Vec<ImageId> =
-            contents.images.values().filter(|(record, _)| record.unsettled.is_some()).map(|(record, _)| record.id.clone()).collect();
+        let unsettled: Vec<ImageId> = contents
+            .images
+            .values()
+            .filter(|(record, _)| record.unsettled.is_some())
+            .map(|(record, _)| record.id.clone())
+            .collect();
         let state = load(contents)?;
         let shared = Arc::new(Shared {
             snapshot: RwLock::new(Arc::new(state.snapshot())),
@@ -62,7 +66,8 @@ impl ImageStore {
             _lock: lock,
             directory: directory.clone(),
         });
-        janitor::start(Arc::downgrade(&shared), queue).map_err(ImageError::store("start the janitor of", &directory))?;
+        janitor::start(Arc::downgrade(&shared), queue)
+            .map_err(ImageError::store("start the janitor of", &directory))?;
         if !garbage.is_empty() {
             shared.enqueue(Job::Delete(garbage));
         }
@@ -84,7 +89,8 @@ impl ImageStore {
 fn lock(directory: &Path) -> Result<std::os::fd::OwnedFd> {
     let path = directory.join("lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(ImageError::errno("open", &path))?;
+    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+        .map_err(ImageError::errno("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => Err(ImageError::Locked { path: directory.to_owned() }),
@@ -101,7 +107,10 @@ fn boot_id() -> Result<String> {
 fn repair(db: &Db, directory: &Path, boot: &str) -> Result<Contents> {
     let mut contents = db.load()?;
     let there = |key: &String| {
-        contents.layers.get(key).is_some_and(|layer| directory.join("layers").join(name_of(layer.number)).is_dir())
+        contents
+            .layers
+            .get(key)
+            .is_some_and(|layer| directory.join("layers").join(name_of(layer.number)).is_dir())
     };
     let mut changes = Changes::default();
     for (id, (record, _)) in &contents.images {
@@ -164,7 +173,8 @@ fn load(contents: Contents) -> Result<State> {
                 layer.images += 1;
             }
         }
-        let file = ConfigFile::parse(&config).map_err(|reason| ImageError::Record { key: id.to_string(), reason })?;
+        let file = ConfigFile::parse(&config)
+            .map_err(|reason| ImageError::Record { key: id.to_string(), reason })?;
         let slot = ImageSlot {
             config: Arc::new(ImageConfig::from_file(&file)),
             config_size: config.len() as u64,

@@ -43,7 +43,10 @@ impl Shared {
         let unused: Vec<ImageId> = {
             let state = self.state();
             let images = state.images.iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
-            images.filter(|(_, slot)| slot.record.hidden && slot.leases == 0).map(|(id, _)| id.clone()).collect()
+            images
+                .filter(|(_, slot)| slot.record.hidden && slot.leases == 0)
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         if unused.is_empty() { Ok(()) } else { self.delete(&db, unused) }
     }

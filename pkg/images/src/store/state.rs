@@ -92,7 +92,8 @@ impl State {
 
     /// The image that has this tag or digest reference, hidden ones excepted.
     pub(crate) fn owner_of(&self, name: &str) -> Option<&ImageSlot> {
-        let has = |slot: &&ImageSlot| slot.record.tags.iter().chain(&slot.record.digests).any(|have| have == name);
+        let has =
+            |slot: &&ImageSlot| slot.record.tags.iter().chain(&slot.record.digests).any(|have| have == name);
         self.images.values().filter(|slot| !slot.record.hidden).find(has)
     }
 }
@@ -116,7 +117,10 @@ impl Snapshot {
         {
             return Some(image);
         }
-        if hex.len() < 4 || hex.len() > 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
+        if hex.len() < 4
+            || hex.len() > 64
+            || !hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+        {
             return None;
         }
         let mut matching = self.list.iter().filter(|image| image.id.digest().hex().starts_with(hex));

@@ -41,7 +41,11 @@ impl<'a> Header<'a> {
         &bytes[..end]
     }
 
-    pub(super) fn number(&self, range: std::ops::Range<usize>, what: &'static str) -> Result<i64, &'static str> {
+    pub(super) fn number(
+        &self,
+        range: std::ops::Range<usize>,
+        what: &'static str,
+    ) -> Result<i64, &'static str> {
         number(&self.0[range]).ok_or(what)
     }
 
@@ -80,7 +84,8 @@ impl<'a> Header<'a> {
             return Ok((0, 0));
         }
         let part = |range| -> Result<u32, &'static str> {
-            u32::try_from(self.number(range, "a device number is malformed")?).map_err(|_| "a device number is out of range")
+            u32::try_from(self.number(range, "a device number is malformed")?)
+                .map_err(|_| "a device number is out of range")
         };
         Ok((part(329..337)?, part(337..345)?))
     }

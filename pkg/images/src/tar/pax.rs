@@ -20,7 +20,8 @@ impl Extensions {
     pub(super) fn add(&mut self, mut records: &[u8]) -> Result<(), &'static str> {
         while !records.is_empty() {
             let space = records.iter().position(|b| *b == b' ').ok_or("a PAX record has no length")?;
-            let length: usize = text(&records[..space])?.parse().map_err(|_| "a PAX length is not a number")?;
+            let length: usize =
+                text(&records[..space])?.parse().map_err(|_| "a PAX length is not a number")?;
             if length <= space + 1 || length > records.len() || records[length - 1] != b'\n' {
                 return Err("a PAX record does not end where its length says");
             }
@@ -34,7 +35,8 @@ impl Extensions {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        let no_nul = |value: &[u8]| if value.contains(&0) { Err("a NUL in a PAX path") } else { Ok(value.to_vec()) };
+        let no_nul =
+            |value: &[u8]| if value.contains(&0) { Err("a NUL in a PAX path") } else { Ok(value.to_vec()) };
         match key {
             b"path" => self.path = Some(no_nul(value)?),
             b"linkpath" => self.link = Some(no_nul(value)?),
@@ -95,7 +97,9 @@ mod tests {
         ext.add(b"12 path=abc\n13 size=1234\n22 mtime=12.3456789012\n".get(..25).unwrap()).unwrap();
         assert_eq!(ext.path.unwrap(), b"abc");
         assert_eq!(ext.size, Some(1234));
-        for bad in [&b"5 a=b"[..], b"99 path=a\n", b"0 a=b\n", b"x path=a\n", b"12 path=a\0c\n", b"8 path\n\n"] {
+        for bad in
+            [&b"5 a=b"[..], b"99 path=a\n", b"0 a=b\n", b"x path=a\n", b"12 path=a\0c\n", b"8 path\n\n"]
+        {
             assert!(Extensions::default().add(bad).is_err(), "{bad:?}");
         }
     }

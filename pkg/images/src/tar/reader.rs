@@ -151,7 +151,8 @@ impl<R: BufRead, S: Sink> TarReader<R, S> {
         };
         // Only regular members have content, whatever the size field of others says (as in Go's archive/tar).
         // A PAX size is authoritative for the stream too: readers that disagree see different members (CVE-2025-62518).
-        let stored = if entry_kind == EntryKind::Regular { extensions.size.unwrap_or(header_size) } else { 0 };
+        let stored =
+            if entry_kind == EntryKind::Regular { extensions.size.unwrap_or(header_size) } else { 0 };
         if stored > FILE_MAX {
             return Err(fail("a file of more than 16 TiB"));
         }

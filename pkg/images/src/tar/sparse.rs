@@ -84,10 +84,13 @@ impl MapInData {
             match byte {
                 b'0'..=b'9' if self.line.len() < 20 => self.line.push(char::from(*byte)),
                 b'\n' => {
-                    let value: u64 = self.line.parse().map_err(|_| "the map of a sparse file is malformed")?;
+                    let value: u64 =
+                        self.line.parse().map_err(|_| "the map of a sparse file is malformed")?;
                     self.line.clear();
                     match self.expected {
-                        None if value > SEGMENTS_MAX as u64 => return Err("a sparse file with too many segments"),
+                        None if value > SEGMENTS_MAX as u64 => {
+                            return Err("a sparse file with too many segments");
+                        }
                         None => self.expected = Some(value as usize * 2),
                         Some(_) => self.numbers.push(value),
                     }

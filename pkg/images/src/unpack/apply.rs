@@ -26,7 +26,11 @@ const SPACE_CHECK: u64 = 64 << 20;
 const SPACE_RESERVE: u64 = 100;
 
 /// Unpacks the archive `input` and returns what it was. The caller removes the destination when this fails.
-pub(crate) fn unpack(input: impl BufRead, destination: &Destination, limits: Limits) -> Result<Unpacked, UnpackError> {
+pub(crate) fn unpack(
+    input: impl BufRead,
+    destination: &Destination,
+    limits: Limits,
+) -> Result<Unpacked, UnpackError> {
     let recorder = Recorder::create(&destination.record)?;
     let mut layer = Layer {
         tree: Tree::open(&destination.root, destination.aside.clone())?,
@@ -78,9 +82,10 @@ impl<R: BufRead> Layer<R> {
             }
             // Bookkeeping of aufs (.wh..wh.plnk, .wh..wh.aufs).
             Some(hidden) if hidden.starts_with(b".wh.") => Ok(()),
-            Some(b"" | b"." | b"..") => {
-                Err(UnpackError::Escape { path: shown(&path), reason: "it is the whiteout of the directory itself" })
-            }
+            Some(b"" | b"." | b"..") => Err(UnpackError::Escape {
+                path: shown(&path),
+                reason: "it is the whiteout of the directory itself",
+            }),
             Some(hidden) => {
                 let parent = self.tree.ensure(parent_path)?;
                 self.result.bytes += BLOCK;
@@ -92,14 +97,23 @@ impl<R: BufRead> Layer<R> {
     /// The member that describes the root directory itself.
     fn root(&mut self, entry: &TarEntry) -> Result<(), UnpackError> {
         if entry.kind != EntryKind::Directory {
-            return Err(UnpackError::Member { path: shown(&entry.path), reason: "names the root but is no directory" });
+            return Err(UnpackError::Member {
+                path: shown(&entry.path),
+                reason: "names the root but is no directory",
+            });
         }
         attributes::set_on(&*self.tree.root(), entry, b"/")?;
         self.directories.push((Vec::new(), entry.mtime));
         Ok(())
     }
 
-    fn member(&mut self, entry: &TarEntry, path: &[u8], parent_path: &[u8], name: &[u8]) -> Result<(), UnpackError> {
+    fn member(
+        &mut self,
+        entry: &TarEntry,
+        path: &[u8],
+        parent_path: &[u8],
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         let parent = self.tree.ensure(parent_path)?;
         match entry.kind {
             EntryKind::Directory => self.directory(entry, path, &parent, name),
@@ -121,7 +135,13 @@ impl<R: BufRead> Layer<R> {
                 };
                 let device = rustix::fs::makedev(entry.device.0, entry.device.1);
                 self.place(path, &parent, name, "make the node", || {
-                    rustix::fs::mknodat(&*parent, OsStr::from_bytes(name), kind, Mode::from_raw_mode(0), device)
+                    rustix::fs::mknodat(
+                        &*parent,
+                        OsStr::from_bytes(name),
+                        kind,
+                        Mode::from_raw_mode(0),
+                        device,
+                    )
                 })?;
                 self.result.bytes += BLOCK;
                 attributes::set_at(&parent, name, entry, path, false)
@@ -129,7 +149,13 @@ impl<R: BufRead> Layer<R> {
         }
     }
 
-    fn directory(&mut self, entry: &TarEntry, path: &[u8], parent: &Rc<OwnedFd>, name: &[u8]) -> Result<(), UnpackError> {
+    fn directory(
+        &mut self,
+        entry: &TarEntry,
+        path: &[u8],
+        parent: &Rc<OwnedFd>,
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         let make = || rustix::fs::mkdirat(&**parent, OsStr::from_bytes(name), Mode::from_raw_mode(0o700));
         let mut opaque = false;
         match make() {
@@ -155,7 +181,13 @@ impl<R: BufRead> Layer<R> {
         attributes::set_on(&directory, entry, path)
     }
 
-    fn regular(&mut self, entry: &TarEntry, path: &[u8], parent: &Rc<OwnedFd>, name: &[u8]) -> Result<(), UnpackError> {
+    fn regular(
+        &mut self,
+        entry: &TarEntry,
+        path: &[u8],
+        parent: &Rc<OwnedFd>,
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.place(path, parent, name, "make the file", || {
             rustix::fs::openat(&**parent, OsStr::from_bytes(name), flags, Mode::from_raw_mode(0o600))
@@ -185,7 +217,10 @@ impl<R: BufRead> Layer<R> {
             let slice = self.reader.content()?;
             let take = slice.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             if take == 0 {
-                return Err(UnpackError::Member { path: shown(path), reason: "has less content than its header says" });
+                return Err(UnpackError::Member {
+                    path: shown(path),
+                    reason: "has less content than its header says",
+                });
             }
             let done = match rustix::io::write(file, &slice[..take]) {
                 Ok(0) => return Err(io_error("write", path)(Errno::NOSPC)),
@@ -204,10 +239,19 @@ impl<R: BufRead> Layer<R> {
         if self.since_check >= SPACE_CHECK { self.check_space() } else { Ok(()) }
     }
 
-    fn hardlink(&mut self, entry: &TarEntry, path: &[u8], parent: &Rc<OwnedFd>, name: &[u8]) -> Result<(), UnpackError> {
+    fn hardlink(
+        &mut self,
+        entry: &TarEntry,
+        path: &[u8],
+        parent: &Rc<OwnedFd>,
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         let target = clean(&entry.link)?;
         if target.is_empty() || target == path {
-            return Err(UnpackError::Member { path: shown(path), reason: "is a hard link to itself or to the root" });
+            return Err(UnpackError::Member {
+                path: shown(path),
+                reason: "is a hard link to itself or to the root",
+            });
         }
         let (target_parent, target_name) = split(&target);
         let found = match self.tree.existing(target_parent) {
@@ -222,7 +266,13 @@ impl<R: BufRead> Layer<R> {
             return Ok(());
         };
         self.place(path, parent, name, "link", || {
-            rustix::fs::linkat(&*directory, OsStr::from_bytes(target_name), &**parent, OsStr::from_bytes(name), AtFlags::empty())
+            rustix::fs::linkat(
+                &*directory,
+                OsStr::from_bytes(target_name),
+                &**parent,
+                OsStr::from_bytes(name),
+                AtFlags::empty(),
+            )
         })
     }
 

@@ -10,17 +10,16 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    UnpackError, shown,
-    tree::io_error,
-};
+use super::{UnpackError, shown, tree::io_error};
 use crate::tar::TarEntry;
 
 /// Sets everything on an open file or directory. The order matters: a change of owner clears the setuid bits and file
 /// capabilities, and every change moves the times.
 pub(super) fn set_on(file: &OwnedFd, entry: &TarEntry, path: &[u8]) -> Result<(), UnpackError> {
-    rustix::fs::fchown(file, owner(entry.uid), group(entry.gid)).map_err(io_error("change the owner of", path))?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(io_error("change the mode of", path))?;
+    rustix::fs::fchown(file, owner(entry.uid), group(entry.gid))
+        .map_err(io_error("change the owner of", path))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))
+        .map_err(io_error("change the mode of", path))?;
     for (name, value) in &entry.xattrs {
         match class(name) {
             Attribute::Kept => {
@@ -45,10 +44,22 @@ pub(super) fn set_on(file: &OwnedFd, entry: &TarEntry, path: &[u8]) -> Result<()
 
 /// Sets owner, mode and times on a node that cannot be opened (device, fifo, symbolic link). It was made by us under a
 /// descriptor a moment ago, and nobody else works in this directory.
-pub(super) fn set_at(parent: &OwnedFd, name: &[u8], entry: &TarEntry, path: &[u8], symlink: bool) -> Result<(), UnpackError> {
+pub(super) fn set_at(
+    parent: &OwnedFd,
+    name: &[u8],
+    entry: &TarEntry,
+    path: &[u8],
+    symlink: bool,
+) -> Result<(), UnpackError> {
     let name = OsStr::from_bytes(name);
-    rustix::fs::chownat(parent, name, Some(owner_id(entry.uid)), Some(group_id(entry.gid)), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(io_error("change the owner of", path))?;
+    rustix::fs::chownat(
+        parent,
+        name,
+        Some(owner_id(entry.uid)),
+        Some(group_id(entry.gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(io_error("change the owner of", path))?;
     if !symlink {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
             .map_err(io_error("change the mode of", path))?;

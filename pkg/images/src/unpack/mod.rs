@@ -117,7 +117,9 @@ pub enum UnpackError {
         actual: u64,
     },
     /// The content is not what its digest says.
-    #[error("the {what} has digest {actual} where {expected} was declared; it was altered on its way or in the registry")]
+    #[error(
+        "the {what} has digest {actual} where {expected} was declared; it was altered on its way or in the registry"
+    )]
     Digest {
         /// Blob or unpacked archive.
         what: &'static str,

@@ -32,8 +32,15 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn create(path: &Path) -> Result<Self, UnpackError> {
-        let fail = |source| UnpackError::Io { step: "create the record", path: path.display().to_string(), source };
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(fail)?;
+        let fail =
+            |source| UnpackError::Io { step: "create the record", path: path.display().to_string(), source };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(fail)?;
         let out = zstd::stream::write::Encoder::new(BufWriter::new(file), LEVEL).map_err(fail)?;
         Ok(Self { out, raw: Vec::with_capacity(GATHER) })
     }
@@ -157,4 +164,3 @@ impl RecordReader {
 fn damaged(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
-

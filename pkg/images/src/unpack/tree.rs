@@ -101,7 +101,10 @@ impl Tree {
             Err(Errno::EXIST) => {
                 let stat = stat(&parent, name).map_err(io_error("inspect", path))?;
                 if !is_whiteout(&stat) {
-                    return Err(UnpackError::Member { path: shown(path), reason: "is used as a directory but is none" });
+                    return Err(UnpackError::Member {
+                        path: shown(path),
+                        reason: "is used as a directory but is none",
+                    });
                 }
                 unlink(&parent, name).map_err(io_error("remove the whiteout", path))?;
                 make().map_err(io_error("make directory", path))?;
@@ -136,14 +139,22 @@ impl Tree {
     }
 
     /// Makes room for a new member at `path`.
-    pub(crate) fn clear(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Cleared, UnpackError> {
+    pub(crate) fn clear(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<Cleared, UnpackError> {
         let stat = stat(parent, name).map_err(io_error("inspect", path))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory | FileType::RegularFile => {
                 self.cache.clear();
                 let inside = [path, b"/"].concat();
                 self.implicit.retain(|implicit| implicit != path && !implicit.starts_with(&inside));
-                self.aside.take(parent, name).map_err(io_error("set aside", path)).map(|n| Cleared::Replaced(Some(n)))
+                self.aside
+                    .take(parent, name)
+                    .map_err(io_error("set aside", path))
+                    .map(|n| Cleared::Replaced(Some(n)))
             }
             _ => {
                 // A symlink may have been part of how a cached directory was reached.
@@ -220,7 +231,13 @@ pub(crate) fn open_beneath(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     for _ in 0..LOOKUPS {
-        match rustix::fs::openat2(root, OsStr::from_bytes(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match rustix::fs::openat2(
+            root,
+            OsStr::from_bytes(path),
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
@@ -245,7 +262,10 @@ pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
             b"" | b"." => continue,
             b".." => return Err(UnpackError::Escape { path: shown(path), reason: "it contains '..'" }),
             part if part.len() > 255 => {
-                return Err(UnpackError::Member { path: shown(path), reason: "has a name longer than 255 bytes" });
+                return Err(UnpackError::Member {
+                    path: shown(path),
+                    reason: "has a name longer than 255 bytes",
+                });
             }
             part if part.contains(&0) => {
                 return Err(UnpackError::Member { path: shown(path), reason: "has a NUL in its name" });
@@ -282,7 +302,10 @@ pub(crate) fn is_opaque(directory: &OwnedFd) -> bool {
 }
 
 pub(crate) fn escape(path: &[u8]) -> UnpackError {
-    UnpackError::Escape { path: shown(path), reason: "it passes through a symbolic link that points out of the layer" }
+    UnpackError::Escape {
+        path: shown(path),
+        reason: "it passes through a symbolic link that points out of the layer",
+    }
 }
 
 pub(crate) fn io_error(step: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {

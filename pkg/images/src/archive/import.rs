@@ -1,0 +1,251 @@
+//! Import: the images of an archive become images of the store.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use husk_model::{Digest, ImageId};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Progress, Report,
+    members::Members,
+    names::{self, DockerEntry},
+};
+use crate::{
+    Image, ImageError, ImageStore, Platform, Result, layer,
+    manifest::{CONFIG_MAX, ConfigFile, Descriptor, Document, LAYERS_MAX, MANIFEST_MAX, Manifest},
+    pipeline::{Expected, Source},
+    pull::{chain_id, check_config, pick},
+    reference::Selector,
+    store::{NewImage, Pin, Shared, blocking},
+};
+
+/// Images of one archive.
+const IMAGES_MAX: usize = 1000;
+/// Indexes within indexes that are followed.
+const DEPTH: usize = 3;
+
+impl ImageStore {
+    /// Imports every image for this node from `archive`: an OCI layout as a directory or tar, or what `docker save` writes,
+    /// plain or compressed. An image that the archive gives no name can be reached by its id. Digests are checked as in a
+    /// pull; images that come before a broken one stay.
+    ///
+    /// # Errors
+    /// [`ImageError::Archive`] when it is neither format or holds nothing for this node; what a pull fails with otherwise.
+    pub async fn import(
+        self: &Arc<Self>,
+        archive: &Path,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Vec<Arc<Image>>> {
+        let (shared, archive) = (Arc::clone(&self.shared), archive.to_owned());
+        let ids = blocking("importing images", move || import(&shared, archive, Arc::new(progress))).await?;
+        layer::give_memory_back();
+        Ok(ids.iter().filter_map(|id| self.resolve(id.as_str())).collect())
+    }
+}
+
+struct Importer<'a> {
+    shared: &'a Arc<Shared>,
+    members: Members,
+    progress: Arc<Report>,
+    node: Platform,
+}
+
+fn import(shared: &Arc<Shared>, archive: PathBuf, progress: Arc<Report>) -> Result<Vec<ImageId>> {
+    let members = Members::open(&archive, &shared.directory().join("spool"))?;
+    let importer = Importer { shared, members, progress, node: Platform::host() };
+    let docker = names::docker_entries(&importer.members)?;
+    let mut ids = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
+        (Some(index), _) => importer.oci(&index, docker.as_deref().unwrap_or_default())?,
+        (None, Some(entries)) => importer.docker(entries)?,
+        (None, None) => {
+            return Err(ImageError::Archive {
+                reason: "neither index.json (OCI layout) nor manifest.json (docker save) in it".into(),
+            });
+        }
+    };
+    ids.sort();
+    ids.dedup();
+    if ids.is_empty() { Err(ImageError::Archive { reason: "no image in it".into() }) } else { Ok(ids) }
+}
+
+impl Importer<'_> {
+    /// An OCI layout; `docker` adds the names that `docker save` has beside it.
+    fn oci(&self, index: &[u8], docker: &[DockerEntry]) -> Result<Vec<ImageId>> {
+        let document = Document::parse(index, None)
+            .map_err(|reason| ImageError::Archive { reason: format!("index.json: {reason}") })?;
+        let Document::Index(entries) = document else {
+            return Err(ImageError::Archive { reason: "index.json is not an index".into() });
+        };
+        if entries.len() > IMAGES_MAX {
+            return Err(ImageError::Archive { reason: format!("more than {IMAGES_MAX} images") });
+        }
+        let for_node = |entry: &&Descriptor| {
+            entry.platform.as_ref().is_none_or(|offer| self.node.suits(offer).is_some())
+        };
+        let tags = names::docker_tags(docker);
+        let mut ids = Vec::new();
+        for entry in entries.iter().filter(for_node) {
+            let manifest = self.manifest(entry)?;
+            let config = self.checked("image configuration", &manifest.config.digest, CONFIG_MAX)?;
+            let diff_ids = check_config(&manifest, &config, &self.node, manifest.config.digest.as_str())?;
+            let mut layers = Vec::new();
+            for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
+                let expected =
+                    Expected { blob: Some(descriptor.digest.clone()), size: Some(descriptor.size), diff_id };
+                layers.push((blob_path(&descriptor.digest), expected));
+            }
+            let pins = self.layers(layers)?;
+            let (mut names, mut digests) = (Vec::new(), Vec::new());
+            if let Some(reference) = names::of_descriptor(entry) {
+                digests.push(format!("{}@{}", reference.name(), entry.digest));
+                if let Selector::Tag(_) = reference.selector() {
+                    names.push(reference.to_string());
+                }
+            }
+            if let Some(more) = tags.get(manifest.config.digest.hex()) {
+                names.extend(names::full_tags(more)?);
+            }
+            ids.push(self.commit(manifest.config.digest, config, pins, names, digests)?);
+        }
+        if ids.is_empty() && !entries.is_empty() {
+            // Tells what there is instead.
+            pick(&entries, &self.node, "of the archive")?;
+        }
+        Ok(ids)
+    }
+
+    /// `docker save` as it was before Docker 25: layers are named by the manifest and checked by their diff ids.
+    fn docker(&self, entries: &[DockerEntry]) -> Result<Vec<ImageId>> {
+        if entries.len() > IMAGES_MAX {
+            return Err(ImageError::Archive { reason: format!("more than {IMAGES_MAX} images") });
+        }
+        let mut ids = Vec::new();
+        for entry in entries {
+            let config = self.small(&entry.config, CONFIG_MAX)?;
+            let digest = sha256(&config);
+            let content = |reason: String| ImageError::Content {
+                object: "image configuration",
+                digest: digest.clone(),
+                reason,
+            };
+            let file = ConfigFile::parse(&config).map_err(content)?;
+            let names = entry.layers.as_deref().unwrap_or_default();
+            if names.len() != file.diff_ids().len() || names.len() > LAYERS_MAX {
+                return Err(content(format!(
+                    "it names {} layers and manifest.json {}",
+                    file.diff_ids().len(),
+                    names.len()
+                )));
+            }
+            if let Some(built_for) = file.platform().filter(|built_for| self.node.suits(built_for).is_none())
+            {
+                return Err(ImageError::Platform {
+                    image: digest.to_string(),
+                    wanted: self.node.to_string(),
+                    offered: built_for.to_string(),
+                });
+            }
+            let expected = |diff_id: &Digest| Expected { blob: None, size: None, diff_id: diff_id.clone() };
+            let layers = names.iter().cloned().zip(file.diff_ids().iter().map(expected)).collect();
+            let pins = self.layers(layers)?;
+            let tags = names::full_tags(entry.repo_tags.as_deref().unwrap_or_default())?;
+            ids.push(self.commit(digest, config, pins, tags, Vec::new())?);
+        }
+        Ok(ids)
+    }
+
+    fn commit(
+        &self,
+        config_digest: Digest,
+        config: Vec<u8>,
+        pins: Vec<Arc<Pin>>,
+        tags: Vec<String>,
+        digests: Vec<String>,
+    ) -> Result<ImageId> {
+        let id = ImageId::new(config_digest);
+        self.shared.commit(NewImage { id: id.clone(), config, pins, tags, digests })?;
+        Ok(id)
+    }
+
+    /// Follows an entry to the manifest for this node.
+    fn manifest(&self, entry: &Descriptor) -> Result<Manifest> {
+        let mut digest = entry.digest.clone();
+        let mut media_type = entry.media_type.clone();
+        for _ in 0..DEPTH {
+            let bytes = self.checked("manifest", &digest, MANIFEST_MAX)?;
+            let document = Document::parse(&bytes, media_type.as_deref());
+            match document.map_err(|reason| ImageError::Content {
+                object: "manifest",
+                digest: digest.clone(),
+                reason,
+            })? {
+                Document::Manifest(manifest) => return Ok(manifest),
+                Document::Index(entries) => {
+                    let chosen = pick(&entries, &self.node, digest.as_str())?.clone();
+                    (digest, media_type) = (chosen.digest, chosen.media_type);
+                }
+            }
+        }
+        Err(ImageError::Content { object: "index", digest, reason: "indexes within indexes".into() })
+    }
+
+    /// Layers by member name, lowest first.
+    fn layers(&self, layers: Vec<(String, Expected)>) -> Result<Vec<Arc<Pin>>> {
+        let mut below: Option<Digest> = None;
+        let mut pins = Vec::with_capacity(layers.len());
+        for (name, expected) in layers {
+            let chain = chain_id(below.as_ref(), &expected.diff_id);
+            pins.push(match self.shared.pin(expected.diff_id.as_str(), chain.as_str()) {
+                Some(pin) => pin,
+                None => self.layer(&name, &expected, &chain)?,
+            });
+            below = Some(chain);
+        }
+        Ok(pins)
+    }
+
+    fn layer(&self, name: &str, expected: &Expected, chain: &Digest) -> Result<Arc<Pin>> {
+        let (member, total) = self.members.member(name)?.ok_or_else(|| absent(name))?;
+        let what = format!("layer {}", expected.diff_id);
+        let progress = Arc::clone(&self.progress);
+        let mut done = 0;
+        let source = Source::File(
+            member,
+            Box::new(move |length| {
+                done += length;
+                progress(Progress { what: what.clone(), done, total });
+            }),
+        );
+        let blob = expected.blob.as_ref().unwrap_or(&expected.diff_id);
+        Ok(layer::unpack(self.shared, source, expected, blob)?.claim(self.shared, &expected.diff_id, chain))
+    }
+
+    fn small(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        self.members.small(name, limit)?.ok_or_else(|| absent(name))
+    }
+
+    /// A blob whose content is what its name says.
+    fn checked(&self, object: &str, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let bytes = self.small(&blob_path(digest), limit)?;
+        let actual = sha256(&bytes);
+        if actual != *digest {
+            return Err(ImageError::Digest { object: object.to_owned(), expected: digest.clone(), actual });
+        }
+        Ok(bytes)
+    }
+}
+
+fn absent(name: &str) -> ImageError {
+    ImageError::Archive { reason: format!("{name} is named by it but not in it") }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::from_sha256(&Sha256::digest(bytes).into())
+}

@@ -1,0 +1,182 @@
+//! A registry on loopback that serves what a test gives it, and misbehaves as told.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Frame, Incoming, SizeHint},
+    header::{HeaderMap, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use super::Image;
+
+/// A request as the registry saw it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    /// Break the connection after this many bytes of the body.
+    pub cut: Option<usize>,
+}
+
+impl Answer {
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+}
+
+type Hook = dyn Fn(&Seen) -> Option<Answer> + Send + Sync;
+
+#[derive(Default)]
+struct Content {
+    /// `repository/manifests/<tag or digest>` and `repository/blobs/<digest>` to content type and bytes.
+    files: HashMap<String, (String, Vec<u8>)>,
+    seen: Vec<Seen>,
+}
+
+/// The registry. Ends with the test's runtime.
+#[derive(Clone)]
+pub struct Registry {
+    pub address: SocketAddr,
+    content: Arc<Mutex<Content>>,
+}
+
+impl Registry {
+    pub async fn start() -> Self {
+        Self::with(|_| None).await
+    }
+
+    /// `hook` may answer in the registry's place.
+    pub async fn with(hook: impl Fn(&Seen) -> Option<Answer> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let registry = Self { address: listener.local_addr().unwrap(), content: Arc::default() };
+        let (content, hook): (_, Arc<Hook>) = (Arc::clone(&registry.content), Arc::new(hook));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (content, hook) = (Arc::clone(&content), Arc::clone(&hook));
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let answer = answer(&content, &*hook, &request);
+                        async move { Ok::<_, Infallible>(answer) }
+                    });
+                    // A client that goes away is part of some tests.
+                    let _closed = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        registry
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn put(&self, path: &str, media_type: &str, bytes: &[u8]) {
+        self.content.lock().unwrap().files.insert(path.to_owned(), (media_type.to_owned(), bytes.to_vec()));
+    }
+
+    /// Serves `image` as `repository:tag` and by digest.
+    pub fn push(&self, repository: &str, tag: &str, image: &Image) {
+        for name in [tag, &image.digest()] {
+            self.put(&format!("{repository}/manifests/{name}"), image.media_type, &image.manifest);
+        }
+        for (digest, blob) in &image.blobs {
+            self.put(&format!("{repository}/blobs/{digest}"), "application/octet-stream", blob);
+        }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.content.lock().unwrap().seen.clone()
+    }
+
+    /// How many requests had `part` in their path.
+    pub fn count(&self, part: &str) -> usize {
+        self.seen().iter().filter(|seen| seen.path.contains(part)).count()
+    }
+}
+
+fn answer(content: &Mutex<Content>, hook: &Hook, request: &Request<Incoming>) -> Response<Cut> {
+    let seen = Seen {
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        headers: request.headers().clone(),
+    };
+    let mut content = content.lock().unwrap();
+    content.seen.push(seen.clone());
+    let answer = hook(&seen).unwrap_or_else(|| stored(&content, &seen));
+    drop(content);
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in &answer.headers {
+        response = response.header(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    response.body(Cut { at: 0, cut: answer.cut, body: answer.body.into() }).unwrap()
+}
+
+fn stored(content: &Content, seen: &Seen) -> Answer {
+    let path = seen.path.strip_prefix("/v2/").unwrap_or_default();
+    let Some((media_type, bytes)) = content.files.get(path) else { return Answer::status(404) };
+    let mut answer = Answer {
+        status: 200,
+        headers: vec![("content-type", media_type.clone())],
+        body: bytes.clone(),
+        cut: None,
+    };
+    let range = seen.headers.get("range").and_then(|value| value.to_str().ok());
+    if let Some(start) =
+        range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+    {
+        answer.status = 206;
+        answer.body = answer.body.split_off(start.min(bytes.len()));
+    }
+    answer
+}
+
+/// A body that can break off.
+struct Cut {
+    at: usize,
+    cut: Option<usize>,
+    body: Bytes,
+}
+
+impl Body for Cut {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let end = self.body.len().min(self.at + (16 << 10)).min(self.cut.unwrap_or(usize::MAX));
+        if self.at == end {
+            let broken = end < self.body.len();
+            return std::task::Poll::Ready(broken.then(|| Err(std::io::Error::other("cut"))));
+        }
+        let chunk = self.body.slice(self.at..end);
+        self.at = end;
+        std::task::Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.len() as u64)
+    }
+}
