@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
+use husk_model::{Classify, Kind};
 use husk_proto::podmon::{self, error::Code};
 use husk_runtime::{Failure, Step};
 use rustix::io::Errno;
@@ -41,7 +42,11 @@ pub fn fault_of(error: &(dyn StdError + 'static)) -> Fault {
         cause = inner.source();
     }
     result.detail = detail.join(": ");
-    result.code = code_of(result.errno).into();
+    result.code = match error.downcast_ref::<husk_cgroup::Error>() {
+        Some(error) => code_of_kind(error.kind()),
+        None => code_of(result.errno),
+    }
+    .into();
     result
 }
 
@@ -51,6 +56,8 @@ pub fn fault_of_failure(failure: Failure) -> Fault {
     let code = match failure.step {
         Step::Lookup | Step::Execute | Step::ResolveUser if theirs => Code::InvalidArgument,
         Step::Source | Step::WorkDir if theirs => Code::FailedPrecondition,
+        // What the kernel did not refuse, but the request and the image contradict each other.
+        Step::Mount if failure.errno == 0 => Code::InvalidArgument,
         Step::Sysctl | Step::Hostname | Step::Rlimit if failure.errno != 12 => Code::InvalidArgument,
         _ => code_of(failure.errno),
     };
@@ -94,6 +101,19 @@ fn code_of(errno: i32) -> Code {
     }
 }
 
+/// Of a crate that knows whose fault it is.
+fn code_of_kind(kind: Kind) -> Code {
+    match kind {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unimplemented => Code::Unimplemented,
+        _ => Code::Internal,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +126,9 @@ mod tests {
         assert_eq!(fault_of_failure(failure(Step::Mount, 2)).code(), Code::Internal);
         assert_eq!(fault_of_failure(failure(Step::Execute, 12)).code(), Code::ResourceExhausted);
         assert_eq!(fault_of_failure(failure(Step::Died, 0)).code(), Code::Internal);
+        assert_eq!(fault_of_failure(failure(Step::Mount, 0)).code(), Code::InvalidArgument);
+        let error = husk_cgroup::Error::MemoryBelowUsage { limit: 1, usage: 2 };
+        assert_eq!(fault_of(&error).code(), Code::FailedPrecondition);
     }
 
     #[test]

@@ -157,6 +157,10 @@ impl Sandbox {
                 try_remove(&cgroup);
             }
             core.reply(caller, Err(fault));
+            // A stop came before pause ran: there is nothing left to stop.
+            for caller in self.waiting.drain(..) {
+                core.reply(caller, Ok(Answer::Done(podmon::Done::default())));
+            }
             return false;
         }
         self.phase = Phase::Ended;

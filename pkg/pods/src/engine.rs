@@ -158,7 +158,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on where it stopped.
     pub async fn stop_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::stop_pod(&engine, &pod).await }).await
     }
@@ -168,7 +168,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::stop_pod_sandbox`].
     pub async fn remove_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::remove_pod(&engine, &pod).await }).await
     }
@@ -219,7 +219,7 @@ impl Engine {
     /// # Errors
     /// When the monitor cannot be asked.
     pub async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> Result<()> {
-        let Some(container) = self.find_container(id)? else { return Ok(()) };
+        let Some(container) = self.find_container(id) else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::stop_container(&engine, &container, grace).await }).await
     }
@@ -229,7 +229,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on.
     pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Some(container) = self.find_container(id)? else { return Ok(()) };
+        let Some(container) = self.find_container(id) else { return Ok(()) };
         let engine = Arc::clone(self);
         detached(async move { crate::stop::remove_container(&engine, &container).await }).await
     }
@@ -349,19 +349,21 @@ impl Engine {
     }
 
     pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
-        self.find_pod(id)?.ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
+        self.find_pod(id).ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
     }
 
-    fn find_pod(&self, id: &str) -> Result<Option<Arc<Pod>>> {
-        by_prefix(&self.pods.read().unwrap_or_else(PoisonError::into_inner), id)
+    fn find_pod(&self, id: &str) -> Option<Arc<Pod>> {
+        let id: PodSandboxId = id.parse().ok()?;
+        self.pods.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
-        self.find_container(id)?.ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
+        self.find_container(id).ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
     }
 
-    fn find_container(&self, id: &str) -> Result<Option<Arc<Container>>> {
-        by_prefix(&self.containers.read().unwrap_or_else(PoisonError::into_inner), id)
+    fn find_container(&self, id: &str) -> Option<Arc<Container>> {
+        let id: ContainerId = id.parse().ok()?;
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     fn all_containers(&self) -> Vec<Arc<Container>> {
@@ -405,19 +407,6 @@ impl Engine {
         self.store.discard(dir)?;
         self.trash.take_out();
         Ok(())
-    }
-}
-
-/// Looks up an object by its id or, as a convenience for people at a terminal, by a prefix that only it has.
-fn by_prefix<Id: Ord + AsRef<str>, T: Clone>(all: &BTreeMap<Id, T>, id: &str) -> Result<Option<T>> {
-    if id.is_empty() {
-        return Ok(None);
-    }
-    // Ids are not `Borrow<str>`, so a range cannot start at a prefix; a node has hundreds of objects at most.
-    let mut found = all.iter().filter(|(key, _)| key.as_ref().starts_with(id));
-    match (found.next(), found.next()) {
-        (Some(_), Some(_)) => Err(PodsError::AmbiguousId { id: id.to_owned() }),
-        (only, _) => Ok(only.map(|(_, object)| object.clone())),
     }
 }
 

@@ -18,12 +18,6 @@ pub enum PodsError {
         /// As in the request.
         id: String,
     },
-    /// A prefix of several ids.
-    #[error("{id:?} is the beginning of more than one id")]
-    AmbiguousId {
-        /// As in the request.
-        id: String,
-    },
     /// Something that this version of husk does not do, or this node cannot.
     #[error("{field}: {what}")]
     Unsupported {
@@ -199,7 +193,6 @@ impl Classify for PodsError {
             | PodsError::Seccomp { .. }
             | PodsError::PidTarget { .. }
             | PodsError::ImageUser { .. }
-            | PodsError::AmbiguousId { .. }
             | PodsError::CgroupPath { .. } => Kind::InvalidArgument,
             PodsError::Update { .. } => Kind::FailedPrecondition,
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,

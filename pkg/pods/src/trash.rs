@@ -45,7 +45,8 @@ impl Trash {
             loop {
                 woken.notified().await;
                 let dirs = dirs.clone();
-                if tokio::task::spawn_blocking(move || dirs.iter().for_each(|dir| empty(dir))).await.is_err() {
+                if tokio::task::spawn_blocking(move || dirs.iter().for_each(|dir| empty(dir))).await.is_err()
+                {
                     error!("deleting discarded files panicked");
                 }
             }

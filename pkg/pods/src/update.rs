@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use husk_model::Resources;
 use husk_spec::linux_resources;
+use tracing::warn;
 
 use crate::{Engine, PodsError, Result, life, pod::Container};
 
@@ -52,7 +53,9 @@ pub(crate) async fn update(
     }
     let json = serde_json::to_vec(&limits)
         .map_err(|error| PodsError::Update { id: container.id.clone(), reason: error.to_string() })?;
-    container.pod.monitor()?.update_resources(Some(&container.id), json).await?;
+    for limit in container.pod.monitor()?.update_resources(Some(&container.id), json).await? {
+        warn!(container = %container.id, limit, "the node cannot set a limit");
+    }
     container.status.update(|status| status.resources = merged.clone());
     let file = {
         let mut slot = container.file.lock().unwrap_or_else(PoisonError::into_inner);
