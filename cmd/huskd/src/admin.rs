@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use husk_images::{ImageError, ImageStore};
+use husk_images::{ImageError, ImageStore, Progress};
 use husk_model::{Classify, Kind};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, images_server::Images,
@@ -94,8 +94,9 @@ impl Images for ImageArchives {
             let progress = {
                 let sender = sender.clone();
                 // A line that a slow client misses is replaced by the next one anyway.
-                move |text: String| {
-                    drop(sender.try_send(Ok(ImportResponse { progress: text, images: Vec::new() })))
+                move |at: Progress| {
+                    let progress = format!("{} {}%", at.what, at.done * 100 / at.total.max(1));
+                    drop(sender.try_send(Ok(ImportResponse { progress, images: Vec::new() })));
                 }
             };
             let answer = match store.import(&path_of(&file), progress).await {
@@ -122,7 +123,7 @@ impl Images for ImageArchives {
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let names = request.into_inner().images;
         let file = spool(&self.root).map_err(failed("spool the archive"))?;
-        self.store.export(&names, &path_of(&file)).await.map_err(|error| refused(&error))?;
+        self.store.export(&names, &path_of(&file), |_| {}).await.map_err(|error| refused(&error))?;
         let (sender, receiver) = mpsc::channel(BACKLOG);
         tokio::task::spawn_blocking(move || send(file, &sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use futures_util::stream;
-use husk_images::{ImageStore, PullRequest, RegistryAuth};
+use husk_images::{Auth, Image, ImageStore, PullRequest};
 use husk_model::FilesystemStats;
 use husk_proto::cri::v1::{self, image_service_server::ImageService};
 use husk_telemetry::Metrics;
@@ -52,8 +52,31 @@ fn named(image: Option<v1::ImageSpec>) -> Result<String, Status> {
     }
 }
 
-fn auth(auth: v1::AuthConfig) -> RegistryAuth {
-    RegistryAuth {
+/// The verbose part of ImageStatus: the image's configuration in the spelling of the OCI image-spec.
+fn facts(image: &Image) -> String {
+    let config = &image.config;
+    serde_json::json!({
+        "imageSpec": {
+            "created": config.created,
+            "config": {
+                "User": config.user,
+                "Env": config.env,
+                "Entrypoint": config.entrypoint,
+                "Cmd": config.cmd,
+                "WorkingDir": config.working_dir,
+                "Labels": config.labels,
+                "StopSignal": config.stop_signal,
+                "Volumes": config.volumes,
+                "ExposedPorts": config.exposed_ports,
+            },
+            "rootfs": { "diff_ids": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>() },
+        },
+    })
+    .to_string()
+}
+
+fn auth(auth: v1::AuthConfig) -> Auth {
+    Auth {
         username: auth.username,
         password: auth.password,
         auth: auth.auth,
@@ -93,11 +116,7 @@ impl ImageService for ImageApi {
         };
         let mut info = HashMap::new();
         if request.verbose {
-            let text = serde_json::json!({
-                "config": &image.config,
-                "layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            });
-            info.insert("info".to_owned(), text.to_string());
+            info.insert("info".to_owned(), facts(&image));
         }
         Ok(Response::new(v1::ImageStatusResponse { image: Some(convert::image(&image)), info }))
     }
@@ -130,8 +149,8 @@ impl ImageService for ImageApi {
         let images = v1::FilesystemUsage {
             timestamp: timestamp_now(),
             fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.path.display().to_string() }),
-            used_bytes: unsigned(usage.bytes),
-            inodes_used: unsigned(usage.inodes),
+            used_bytes: unsigned(usage.used_bytes),
+            inodes_used: unsigned(usage.inodes_used),
         };
         let containers = FilesystemStats {
             timestamp: timestamp_now(),
