@@ -30,7 +30,8 @@ fn cri() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["cri/v1/api.proto"], ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("cri.v1.descriptors"), prost::Message::encode_to_vec(&files))?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // Bytes fields share the buffer that a message was received in.
+    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
     Ok(())
 }
 

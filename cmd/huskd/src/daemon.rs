@@ -11,7 +11,7 @@ use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::{cli::Cli, directories, images::StoreImages, serve, socket};
+use crate::{cli::Cli, directories, images::StoreImages, serve, socket, systemd};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -78,7 +78,9 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
             .map_err(|error| format!("metrics.address {address}: {error}"))?;
     }
     let stop = stop_signal(cli, log)?;
-    notify(sd_notify::NotifyState::Ready);
+    let watched = Arc::clone(&engine);
+    systemd::pat_watchdog(move || drop(watched.list_pods()));
+    systemd::notify(sd_notify::NotifyState::Ready);
     info!(address = %config.address.display(), version = env!("CARGO_PKG_VERSION"), "husk serves");
     serve::serve(
         listener,
@@ -87,17 +89,10 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
         stop,
     )
     .await?;
-    notify(sd_notify::NotifyState::Stopping);
+    systemd::notify(sd_notify::NotifyState::Stopping);
     network.shutdown();
     info!("huskd ends; pods keep running");
     Ok(())
-}
-
-fn notify(state: sd_notify::NotifyState<'_>) {
-    // Without systemd there is no socket, which is no error; with it, a failure is worth a line.
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "cannot tell systemd");
-    }
 }
 
 fn images_config(config: &Config) -> husk_images::ImagesConfig {

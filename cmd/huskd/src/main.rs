@@ -11,6 +11,7 @@ mod directories;
 mod images;
 mod serve;
 mod socket;
+mod systemd;
 
 use std::process::ExitCode;
 

@@ -69,9 +69,10 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let deadline = timeout(request.headers());
-        let trace =
-            request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let span = info_span!("rpc", method, trace);
+        let span = info_span!("rpc", method, trace_id = tracing::field::Empty);
+        if let Some(trace) = trace_id(request.headers()) {
+            span.record("trace_id", trace);
+        }
         let mut running =
             Running { metrics: Arc::clone(&self.metrics), method, began: Instant::now(), code: None };
         self.metrics.rpc_began();
@@ -133,6 +134,12 @@ impl Drop for Running {
         let rpc = Rpc { method: std::mem::take(&mut self.method), code: format!("{code:?}") };
         self.metrics.rpc_ended(&rpc, self.began.elapsed());
     }
+}
+
+/// The trace that a caller's call belongs to (W3C Trace Context: `version-trace-parent-flags`).
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 /// The caller's deadline (gRPC over HTTP/2, `Timeout`): at most eight digits and a unit.
@@ -203,6 +210,19 @@ mod tests {
         let text = metrics.text().unwrap();
         assert!(text.contains("method=\"StopContainer\",code=\"Cancelled\"} 1"), "{text}");
         assert!(text.contains("rpcs_running 0"), "{text}");
+    }
+
+    #[test]
+    fn a_trace_is_taken_from_the_callers_context_if_it_is_one() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().unwrap());
+            trace_id(&headers).map(str::to_owned)
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        assert_eq!(of("00-short-00f067aa0ba902b7-01"), None);
+        assert_eq!(of("nonsense"), None);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::{
 use husk_cgroup::{CgroupPath, Hierarchy};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
-    PodSandboxId, PodStatus, ResourceStats, Resources, UnixNanos,
+    PodSandboxId, PodStatus, Resources, UnixNanos,
 };
 use husk_monitor::{ExecOutput, MonitorConfig};
 use husk_network::Network;
-use husk_stats::{Stats, Target};
+use husk_stats::Stats;
 use tokio::sync::broadcast;
 
 use crate::{
@@ -183,12 +183,7 @@ impl Engine {
 
     /// Snapshots of all sandboxes, in the order of their ids.
     pub fn list_pods(&self) -> Vec<Arc<PodStatus>> {
-        self.pods
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(|pod| pod.status.get())
-            .collect()
+        self.all_pods().iter().map(|pod| pod.status.get()).collect()
     }
 
     /// Makes a container up to its gate, or joins the attempt that makes the same one. Returns its id.
@@ -288,51 +283,6 @@ impl Engine {
         detached(async move { crate::update::update(&engine, &container, change).await }).await
     }
 
-    /// Measures a container that is created or running.
-    ///
-    /// # Errors
-    /// When it has ended or its cgroup cannot be read.
-    pub fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
-        let container = self.container(id)?;
-        let status = container.status.get();
-        if !status.state.is_alive() {
-            return Err(PodsError::ContainerState {
-                id: container.id.clone(),
-                state: life::name(&status.state),
-                operation: "measuring it",
-                wanted: "created or running",
-            });
-        }
-        let stats = self.stats.sample(&target(&container)?).map_err(PodsError::Stats)?;
-        Ok((status, stats))
-    }
-
-    /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
-    pub async fn list_container_stats(
-        &self,
-        wanted: impl Fn(&ContainerStatus) -> bool,
-    ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
-        let mut chosen = Vec::new();
-        for container in self.all_containers() {
-            let status = container.status.get();
-            if status.state.is_alive()
-                && wanted(&status)
-                && let Ok(target) = target(&container)
-            {
-                chosen.push((status, target));
-            }
-        }
-        let stats = self.stats.clone();
-        let measured = tokio::task::spawn_blocking(move || {
-            let measure = |(status, target): (Arc<ContainerStatus>, Target)| {
-                let measured = stats.sample_all([&target]).pop()?.1;
-                Some((status, measured))
-            };
-            chosen.into_iter().filter_map(measure).collect()
-        });
-        measured.await.unwrap_or_default()
-    }
-
     /// Follows the node. Events come after the snapshots that they announce.
     pub fn lifecycle(&self) -> broadcast::Receiver<Lifecycle> {
         self.lifecycle.subscribe()
@@ -366,7 +316,11 @@ impl Engine {
         self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    fn all_containers(&self) -> Vec<Arc<Container>> {
+    pub(crate) fn all_pods(&self) -> Vec<Arc<Pod>> {
+        self.pods.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
         self.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
@@ -375,6 +329,7 @@ impl Engine {
     }
 
     pub(crate) fn forget_pod(&self, pod: &Pod) {
+        self.stats.forget(pod.id.as_str());
         self.pods.write().unwrap_or_else(PoisonError::into_inner).remove(&pod.id);
         self.pod_names.release(&pod.name());
     }
@@ -408,15 +363,6 @@ impl Engine {
         self.trash.take_out();
         Ok(())
     }
-}
-
-fn target(container: &Container) -> Result<Target> {
-    let status = container.status.get();
-    Ok(Target {
-        id: container.id.to_string(),
-        cgroup: cgroup_path(&status.cgroup_path)?,
-        upper: Some(container.upper.clone()),
-    })
 }
 
 /// A recorded cgroup path, checked.

@@ -10,6 +10,7 @@
 //! | `create` | CreateContainer and StartContainer |
 //! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
 //! | `update` | UpdateContainerResources |
+//! | `stats` | statistics of containers and pods |
 //! | `watch` | events of the monitors |
 //! | `recovery` | start-up |
 //! | `store` | files of huskd |
@@ -31,6 +32,7 @@ mod recovery;
 mod run;
 mod seccomp;
 mod signal;
+mod stats;
 mod stop;
 mod store;
 mod trash;
@@ -40,4 +42,5 @@ mod watch;
 
 pub use engine::{Engine, EngineConfig, Lifecycle};
 pub use error::{PodsError, Result};
+pub use stats::PodStats;
 pub use husk_monitor::{ExecOutput, MonitorConfig};

@@ -79,10 +79,12 @@ fn a_socket_handed_down_by_systemd_is_served_and_stays() {
         .arg(dist("huskd"))
         .args(arguments(dir.path()))
         .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .env("WATCHDOG_USEC", "200000")
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .spawn()
         .unwrap();
     heard(&systemd, "READY=1");
+    heard(&systemd, "WATCHDOG=1");
     assert_eq!(Cri::connect(&socket).version(v1::VersionRequest::default()).unwrap().runtime_name, "husk");
     assert!(!dir.path().join("husk.sock").exists(), "no second socket is made");
     terminate(&mut huskd);

@@ -2,6 +2,7 @@
 
 mod check;
 mod container;
+mod measured;
 mod output;
 mod pod;
 mod resources;
@@ -10,9 +11,9 @@ mod signal;
 
 pub(crate) use check::{Invalid, invalid};
 pub(crate) use container::container_config;
+pub(crate) use measured::{container_stats, filesystem, pod_stats};
 pub(crate) use output::{
-    container_item, container_state, container_stats, container_status, filesystem, image, pod_item,
-    pod_status, timestamp_now, unsigned,
+    container_item, container_state, container_status, image, pod_item, pod_status, timestamp_now, unsigned,
 };
 pub(crate) use pod::pod_config;
 pub(crate) use resources::resources;

@@ -7,8 +7,8 @@ use std::{
 
 use husk_images::Image;
 use husk_model::{
-    ContainerState, ContainerStatus, FilesystemStats, Mount, MountSource, NamespaceMode, Namespaces,
-    PodState, PodStatus, Pressure, PressureStats, Propagation, ResourceStats,
+    ContainerState, ContainerStatus, Mount, MountSource, NamespaceMode, Namespaces, PodState, PodStatus,
+    Propagation,
 };
 use husk_proto::cri::v1;
 
@@ -25,11 +25,11 @@ pub(crate) fn unsigned(value: u64) -> Option<v1::UInt64Value> {
     Some(v1::UInt64Value { value })
 }
 
-fn map(map: &std::collections::BTreeMap<String, String>) -> HashMap<String, String> {
+pub(super) fn map(map: &std::collections::BTreeMap<String, String>) -> HashMap<String, String> {
     map.clone().into_iter().collect()
 }
 
-fn pod_metadata(pod: &PodStatus) -> v1::PodSandboxMetadata {
+pub(super) fn pod_metadata(pod: &PodStatus) -> v1::PodSandboxMetadata {
     let metadata = &pod.config.metadata;
     v1::PodSandboxMetadata {
         name: metadata.name.clone(),
@@ -100,7 +100,7 @@ pub(crate) fn pod_status(pod: &PodStatus) -> v1::PodSandboxStatus {
     }
 }
 
-fn container_metadata(container: &ContainerStatus) -> v1::ContainerMetadata {
+pub(super) fn container_metadata(container: &ContainerStatus) -> v1::ContainerMetadata {
     let metadata = &container.config.metadata;
     v1::ContainerMetadata { name: metadata.name.clone(), attempt: metadata.attempt }
 }
@@ -226,61 +226,5 @@ pub(crate) fn image(image: &Image) -> v1::Image {
         username: if uid.is_some() { String::new() } else { user.to_owned() },
         spec: None,
         pinned: false,
-    }
-}
-
-fn pressure(pressure: Option<PressureStats>) -> Option<v1::PsiStats> {
-    let line = |line: Pressure| v1::PsiData {
-        total: line.total,
-        avg10: line.avg10,
-        avg60: line.avg60,
-        avg300: line.avg300,
-    };
-    pressure.map(|pressure| v1::PsiStats { full: Some(line(pressure.full)), some: Some(line(pressure.some)) })
-}
-
-/// Use of a filesystem.
-pub(crate) fn filesystem(usage: &FilesystemStats) -> v1::FilesystemUsage {
-    v1::FilesystemUsage {
-        timestamp: usage.timestamp,
-        fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.mountpoint.clone() }),
-        used_bytes: unsigned(usage.used_bytes),
-        inodes_used: unsigned(usage.inodes_used),
-    }
-}
-
-/// Statistics of a container.
-pub(crate) fn container_stats(container: &ContainerStatus, stats: &ResourceStats) -> v1::ContainerStats {
-    let (cpu, memory) = (&stats.cpu, &stats.memory);
-    v1::ContainerStats {
-        attributes: Some(v1::ContainerAttributes {
-            id: container.id.to_string(),
-            metadata: Some(container_metadata(container)),
-            labels: map(&container.config.labels),
-            annotations: map(&container.config.annotations),
-        }),
-        cpu: Some(v1::CpuUsage {
-            timestamp: cpu.timestamp,
-            usage_core_nano_seconds: unsigned(cpu.usage_core_nanos),
-            usage_nano_cores: cpu.usage_nano_cores.and_then(unsigned),
-            psi: pressure(cpu.pressure),
-        }),
-        memory: Some(v1::MemoryUsage {
-            timestamp: memory.timestamp,
-            working_set_bytes: unsigned(memory.working_set),
-            available_bytes: memory.available.and_then(unsigned),
-            usage_bytes: unsigned(memory.usage),
-            rss_bytes: unsigned(memory.rss),
-            page_faults: unsigned(memory.page_faults),
-            major_page_faults: unsigned(memory.major_page_faults),
-            psi: pressure(memory.pressure),
-        }),
-        writable_layer: stats.writable_layer.as_ref().map(filesystem),
-        swap: stats.swap.as_ref().map(|swap| v1::SwapUsage {
-            timestamp: swap.timestamp,
-            swap_available_bytes: swap.available.and_then(unsigned),
-            swap_usage_bytes: unsigned(swap.usage),
-        }),
-        io: Some(v1::IoUsage { timestamp: stats.io.timestamp, psi: pressure(stats.io.pressure) }),
     }
 }

@@ -27,10 +27,9 @@ pub(super) async fn create_container(
     request: v1::CreateContainerRequest,
 ) -> Result<v1::CreateContainerResponse, Status> {
     let config = convert::container_config(request.config)?;
-    let pod_id = ids::pod(api, &request.pod_sandbox_id)?;
-    let pod = api.engine.pod_status(&pod_id).map_err(status)?;
+    let pod = api.engine.pod_status(&ids::pod(api, &request.pod_sandbox_id)?).map_err(status)?;
     convert::check_shared_namespaces(pod.config.namespaces(), &config.security.namespaces)?;
-    let id = api.engine.create_container(&pod_id, config).await.map_err(status)?;
+    let id = api.engine.create_container(pod.id.as_str(), config).await.map_err(status)?;
     Ok(v1::CreateContainerResponse { container_id: id.to_string() })
 }
 

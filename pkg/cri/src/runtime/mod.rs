@@ -125,13 +125,13 @@ serve! {
     containers::exec_sync(ExecSyncRequest) -> ExecSyncResponse;
     stats::container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     stats::list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+    stats::pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+    stats::list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
     }
     missing {
     exec(ExecRequest) -> ExecResponse as "Exec";
     attach(AttachRequest) -> AttachResponse as "Attach";
     port_forward(PortForwardRequest) -> PortForwardResponse as "PortForward";
-    pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse as "PodSandboxStats";
-    list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse as "ListPodSandboxStats";
     update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse as "UpdateRuntimeConfig";
     checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse as "CheckpointContainer";
     checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse as "CheckpointPod";
@@ -148,10 +148,10 @@ serve! {
         of StreamContainersResponse.containers from containers::items;
     stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsStream
         of StreamContainerStatsResponse.container_stats from stats::items;
+    stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream
+        of StreamPodSandboxStatsResponse.pod_sandbox_stats from stats::pod_items;
     }
     streams {
-    stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream
-        of StreamPodSandboxStatsResponse as "StreamPodSandboxStats";
     stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsStream
         of StreamPodSandboxMetricsResponse as "StreamPodSandboxMetrics";
     get_container_events(GetEventsRequest) -> GetContainerEventsStream of ContainerEventResponse as "GetContainerEvents";

@@ -1,4 +1,4 @@
-//! Container statistics.
+//! Statistics of containers and sandboxes.
 
 use husk_proto::cri::v1;
 use tonic::Status;
@@ -35,4 +35,31 @@ pub(super) async fn items(
     };
     let all = api.engine.list_container_stats(wanted).await;
     Ok(all.iter().map(|(container, stats)| convert::container_stats(container, stats)).collect())
+}
+
+pub(super) async fn pod_sandbox_stats(
+    api: &RuntimeApi,
+    request: v1::PodSandboxStatsRequest,
+) -> Result<v1::PodSandboxStatsResponse, Status> {
+    let stats = api.engine.pod_stats(&ids::pod(api, &request.pod_sandbox_id)?).await.map_err(status)?;
+    Ok(v1::PodSandboxStatsResponse { stats: Some(convert::pod_stats(&stats)) })
+}
+
+pub(super) async fn list_pod_sandbox_stats(
+    api: &RuntimeApi,
+    request: v1::ListPodSandboxStatsRequest,
+) -> Result<v1::ListPodSandboxStatsResponse, Status> {
+    Ok(v1::ListPodSandboxStatsResponse { stats: pod_items(api, request.filter).await? })
+}
+
+/// Statistics of the sandboxes that match and are ready.
+pub(super) async fn pod_items(
+    api: &RuntimeApi,
+    filter: Option<v1::PodSandboxStatsFilter>,
+) -> Result<Vec<v1::PodSandboxStats>, Status> {
+    let filter = filter.unwrap_or_default();
+    let wanted = move |pod: &husk_model::PodStatus| {
+        pod.id.as_str().starts_with(&filter.id) && labelled(&filter.label_selector, &pod.config.labels)
+    };
+    Ok(api.engine.list_pod_stats(wanted).await.iter().map(convert::pod_stats).collect())
 }
