@@ -9,7 +9,7 @@ use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{cli::Cli, directories, images::StoreImages, serve, socket, systemd};
 
