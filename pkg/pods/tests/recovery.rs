@@ -198,6 +198,7 @@ fn life(node: &Node, name: &str) -> impl Future<Output = husk_pods::Result<()>> 
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the moment of the kill is what is tested")]
 fn the_daemon_can_be_killed_at_any_moment() {
     if !ready() {
         return;
@@ -212,7 +213,6 @@ fn the_daemon_can_be_killed_at_any_moment() {
         std::thread::sleep(step * round);
         drop(life);
         node.restart();
-        eprintln!("round {round}: {} pods", node.engine().list_pods().len());
         for container in node.engine().list_containers() {
             assert!(
                 !matches!(container.state, ContainerState::Unknown { .. }),

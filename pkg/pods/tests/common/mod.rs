@@ -362,6 +362,7 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     entries(dir).into_iter().filter(|path| path.is_dir()).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is waited for has no event")]
 pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
