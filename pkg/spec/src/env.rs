@@ -2,20 +2,15 @@
 
 use std::collections::HashMap;
 
-use husk_model::NamespaceMode;
-
 use crate::SpecInput;
 
 /// What runc, crun and the peers give a process whose image says nothing.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(crate) fn env(input: &SpecInput<'_>) -> Vec<String> {
-    let node_network = input.pod.namespaces().network == NamespaceMode::Node;
-    let hostname = if input.pod.hostname.is_empty() && node_network {
-        input.node_hostname
-    } else {
-        input.pod.hostname.as_str()
-    };
+    // An unnamed pod is called like its node, be it because they share the UTS namespace or because a new one is a copy.
+    let hostname =
+        if input.pod.hostname.is_empty() { input.node_hostname } else { input.pod.hostname.as_str() };
     let mut result = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut set = |entry: String| {

@@ -16,7 +16,8 @@ fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Resu
         .build()?)
 }
 
-/// All mounts in the order in which they are made.
+/// All mounts in the order in which they are made: outer ones first, whatever the request's order, because a later mount
+/// hides what is below it; equal depths keep ours before the request's (the peers do the same).
 pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut result = kernel_filesystems(input.container.security.privileged, input.cgroup_v2)?;
     let requested =
@@ -27,20 +28,20 @@ pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         ("/etc/hosts", &input.files.hosts),
         ("/etc/resolv.conf", &input.files.resolv_conf),
     ] {
-        if !requested(destination) {
-            result.push(mount(destination, "bind", source, &["rbind", "rprivate", writable])?);
-        }
+        result.push(mount(destination, "bind", source, &["rbind", "rprivate", writable])?);
     }
-    let mut requests: Vec<&Request> = input.container.mounts.iter().collect();
-    // Outer mounts first, whatever the request's order; equal depths keep it (the peers do the same).
-    requests.sort_by_key(|request| normal(&request.container_path).matches('/').count());
-    // A request's mount on top of one of ours replaces it: /dev/shm, /sys or /proc of the user's own.
+    // A request's mount in the place of one of ours replaces it; a /dev of its own brings its own terminals and queues.
+    // Only the pod's shared memory stays below, for the containers that still see it.
+    let own_dev = requested("/dev");
     result.retain(|mount| {
-        !requested(&mount.destination().to_string_lossy()) || mount.destination() == Path::new("/dev/shm")
+        let destination = mount.destination();
+        destination == Path::new("/dev/shm")
+            || !(requested(&destination.to_string_lossy()) || own_dev && destination.starts_with("/dev"))
     });
-    for request in requests {
+    for request in &input.container.mounts {
         result.push(request_mount(input, request)?);
     }
+    result.sort_by_key(|mount| mount.destination().components().count());
     Ok(result)
 }
 
