@@ -68,6 +68,8 @@ func run(arguments []string) error {
 		for range phase.times {
 			for _, s := range subjects {
 				if err := phase.measure(s); err != nil {
+					// What was measured before is worth seeing.
+					printTable(os.Stdout, subjects)
 					return err
 				}
 			}

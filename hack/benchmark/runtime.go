@@ -17,7 +17,7 @@ import (
 const (
 	podImage  = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 	pullImage = "registry.k8s.io/husk-bench/layers:8"
-	deadline  = 2 * time.Minute
+	deadline  = 5 * time.Minute
 )
 
 // Handles SIGTERM: as the first process of its pid namespace it would otherwise ignore it, and every stop would last
