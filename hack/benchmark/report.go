@@ -70,8 +70,10 @@ func printTable(out io.Writer, subjects []*subject) {
 			default:
 				fmt.Fprintf(&cells, " %s %s |", number(s.results.percentile(r.what, 50)), r.unit)
 			}
-			if i > 0 {
-				fmt.Fprintf(&cells, " %.1f |", r.ratio(subjects[0], s))
+			if ratio := r.ratio(subjects[0], s); i > 0 && ratio > 0 {
+				fmt.Fprintf(&cells, " %.1f |", ratio)
+			} else if i > 0 {
+				cells.WriteString(" |")
 			}
 		}
 		fmt.Fprintf(out, "| %s |%s\n", r.label, cells.String())
