@@ -211,3 +211,15 @@ pub fn docker_archive(image: &Image, layers: &[Vec<u8>], tags: &[&str]) -> Vec<u
     let manifest = json!([{ "Config": "config.json", "RepoTags": tags, "Layers": names }]).to_string();
     archive.file("manifest.json", 0o644, manifest.as_bytes()).bytes()
 }
+
+/// Waits until the store shows no image and has no layer on disk: work that was cancelled ends in its own time.
+pub async fn nothing_is_left(store: &ImageStore, root: &Path, name: &str) {
+    for _ in 0..200 {
+        store.idle().await;
+        if store.list().is_empty() && layer_dirs(root) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{name}: {} images and {} layers are left", store.list().len(), layer_dirs(root));
+}

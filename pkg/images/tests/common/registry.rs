@@ -121,10 +121,9 @@ fn answer(content: &Mutex<Content>, hook: &Hook, request: &Request<Incoming>) ->
         query: request.uri().query().unwrap_or_default().to_owned(),
         headers: request.headers().clone(),
     };
-    let mut content = content.lock().unwrap();
-    content.seen.push(seen.clone());
-    let answer = hook(&seen).unwrap_or_else(|| stored(&content, &seen));
-    drop(content);
+    content.lock().unwrap().seen.push(seen.clone());
+    // A hook may wait, so nothing is locked meanwhile.
+    let answer = hook(&seen).unwrap_or_else(|| stored(&content.lock().unwrap(), &seen));
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         response = response.header(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());

@@ -1,0 +1,243 @@
+//! Layers that attack the node, and odd ones that must work (peers' CVE classes: unpack outside the root, replaced
+//! parents, hard links out, overlay attributes, PAX desynchronisation, bombs).
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use common::{Image, Tar, docker_archive, gzip, is_root, nothing_is_left, store};
+use husk_images::ImageStore;
+
+/// Imports one layer; `Ok` with its directory.
+async fn unpack(store: &Arc<ImageStore>, root: &Path, layer: Vec<u8>) -> Result<PathBuf, String> {
+    stack(store, root, vec![layer]).await.map(|mut paths| paths.remove(0))
+}
+
+/// Imports layers, lowest first; `Ok` with their directories, topmost first.
+async fn stack(store: &Arc<ImageStore>, root: &Path, layers: Vec<Vec<u8>>) -> Result<Vec<PathBuf>, String> {
+    let archive = root.join("import.tar");
+    fs::write(&archive, docker_archive(&Image::new(&layers, gzip), &layers, &["x:1"])).unwrap();
+    let images = store.import(&archive, |_| {}).await.map_err(|error| match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })?;
+    let stack = store.rootfs(&images[0].id).unwrap();
+    Ok(stack.lowers.iter().map(|name| stack.base.join(name)).collect())
+}
+
+#[tokio::test]
+async fn members_that_leave_the_layer_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let out = root.path().join("outside");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("secret"), b"secret").unwrap();
+    let target = out.to_str().unwrap();
+    let up = "../".repeat(20);
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("dotdot", Tar::new().file(&format!("{up}tmp/husk-evil"), 0o644, b"x").bytes(), "'..'"),
+        ("dotdot inside", Tar::new().file("a/../../x", 0o644, b"x").bytes(), "'..'"),
+        ("absolute symlink", Tar::new().symlink("l", target).file("l/x", 0o644, b"x").bytes(), "symbolic link"),
+        ("relative symlink", Tar::new().symlink("l", &up).file("l/tmp/husk-evil", 0o644, b"x").bytes(), "symbolic link"),
+        ("symlink chain", Tar::new().symlink("a", "b").symlink("b", target).file("a/x", 0o644, b"x").bytes(), "symbolic link"),
+        ("symlink as directory", Tar::new().symlink("l", target).dir("l/d", 0o777).bytes(), "symbolic link"),
+        ("symlink loop", Tar::new().symlink("a", "b").symlink("b", "a").file("a/x", 0o644, b"x").bytes(), "symbolic link"),
+        ("hard link out", Tar::new().hardlink("h", &format!("{up}etc/passwd")).bytes(), "'..'"),
+        ("hard link through symlink", Tar::new().symlink("l", target).hardlink("h", "l/secret").bytes(), "symbolic link"),
+        ("hard link to nothing", Tar::new().hardlink("h", "nothing").bytes(), "no layer has"),
+        ("hard link to itself", Tar::new().file("h", 0o644, b"x").hardlink("h", "h").bytes(), "itself"),
+        ("whiteout of dotdot", Tar::new().file("d/.wh...", 0o644, b"").bytes(), "whiteout"),
+        ("whiteout of nothing", Tar::new().file(".wh.", 0o644, b"").bytes(), "whiteout"),
+        ("whiteout through symlink", Tar::new().symlink("l", target).file("l/.wh.secret", 0o644, b"").bytes(), "symbolic link"),
+        ("opaque through symlink", Tar::new().symlink("l", target).file("l/.wh..wh..opq", 0o644, b"").bytes(), "symbolic link"),
+        ("file as directory", Tar::new().file("f", 0o644, b"").file("f/x", 0o644, b"x").bytes(), "used as a directory"),
+        ("root as file", Tar::new().file("./", 0o644, b"x").bytes(), "root"),
+        ("overlay attribute", Tar::new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/x")]).dir("d", 0o755).bytes(), "overlayfs"),
+        ("user overlay attribute", Tar::new().pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")]).dir("d", 0o755).bytes(), "overlayfs"),
+        ("NUL in a name", Tar::new().pax(&[("path", b"a\0b")]).file("x", 0o644, b"").bytes(), "NUL"),
+        ("long name", Tar::new().pax(&[("path", &[b'n'; 300])]).file("x", 0o644, b"").bytes(), "255"),
+        ("long path", Tar::new().pax(&[("path", "d/".repeat(3000).as_bytes())]).file("x", 0o644, b"").bytes(), "4096"),
+        ("uid beyond 32 bits", Tar::new().pax(&[("uid", b"4294967296")]).file("x", 0o644, b"").bytes(), "uid"),
+        ("size beyond the archive", Tar::new().pax(&[("size", b"9999")]).file("x", 0o644, b"abc").bytes(), "truncated"),
+        ("huge sparse file", Tar::new().pax(&[
+            ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9223372036854775807"),
+        ]).file("x", 0o644, &[b"0\n".to_vec(), vec![0; 510]].concat()).bytes(), ""),
+        ("truncated", Tar::new().file("x", 0o644, &[1; 5000]).bytes()[..2000].to_vec(), "truncated"),
+        ("unknown type", Tar::new().link(tar::EntryType::new(b'Q'), "q", "x").bytes(), "unknown type"),
+    ];
+    for (name, layer, word) in cases {
+        let error = unpack(&store, root.path(), layer).await.expect_err(name);
+        eprintln!("{name}: {error}");
+        assert!(error.contains(word) && error.contains("sha256:"), "{name}: {error}");
+        nothing_is_left(&store, root.path(), name).await;
+    }
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+    assert_eq!(fs::read(out.join("secret")).unwrap(), b"secret");
+    assert!(!Path::new("/tmp/husk-evil").exists());
+}
+
+#[tokio::test]
+async fn absolute_names_and_links_inside_stay_inside() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let layer = Tar::new()
+        .file("/etc//./passwd", 0o644, b"inside")
+        .dir("usr/lib", 0o755)
+        .symlink("lib", "usr/lib")
+        .file("lib/so", 0o644, b"so")
+        .symlink("evil", "/etc/shadow")
+        .file("evil", 0o644, b"replaced, not followed")
+        .bytes();
+    let path = unpack(&store, root.path(), layer).await.unwrap();
+    assert_eq!(fs::read(path.join("etc/passwd")).unwrap(), b"inside");
+    assert_eq!(fs::read(path.join("usr/lib/so")).unwrap(), b"so");
+    assert_eq!(fs::read(path.join("evil")).unwrap(), b"replaced, not followed");
+}
+
+#[tokio::test]
+async fn attributes_survive() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    // Revision 2 of a file capability: cap_net_raw, effective.
+    let capability: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
+    let layer = Tar::new()
+        .owned_dir("./", 0o711, 5, 6)
+        .owned("su", 0o4755, 7, 8, b"x")
+        .pax(&[("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.user.note", b"hi"), ("mtime", b"1700000000.25")])
+        .file("ping", 0o755, b"x")
+        .hardlink("ping2", "ping")
+        .symlink("link", "/anywhere/at/all")
+        .node(tar::EntryType::Char, "null", 1, 3)
+        .node(tar::EntryType::Fifo, "pipe", 0, 0)
+        .file(&long, 0o600, b"long")
+        .owned_dir("sticky", 0o1777, 0, 0)
+        .file("sticky/inner", 0o644, b"")
+        .bytes();
+    let path = unpack(&store, root.path(), layer).await.unwrap();
+    let meta = |name: &str| fs::symlink_metadata(path.join(name)).unwrap();
+    assert_eq!((meta("").mode() & 0o7777, meta("").uid(), meta("").gid()), (0o711, 5, 6));
+    assert_eq!((meta("su").mode() & 0o7777, meta("su").uid(), meta("su").gid()), (0o4755, 7, 8));
+    assert_eq!((meta("ping").mtime(), meta("ping").mtime_nsec()), (1_700_000_000, 250_000_000));
+    assert_eq!(meta("ping").ino(), meta("ping2").ino());
+    assert_eq!(fs::read_link(path.join("link")).unwrap(), Path::new("/anywhere/at/all"));
+    assert!(meta("null").file_type().is_char_device() && meta("null").rdev() == rustix::fs::makedev(1, 3));
+    assert_eq!(meta("null").permissions().mode() & 0o777, 0o640);
+    assert!(meta("pipe").file_type().is_fifo());
+    assert_eq!(fs::read(path.join(&long)).unwrap(), b"long");
+    assert_eq!((meta("sticky").mode() & 0o7777, meta("sticky").mtime()), (0o1777, 1_700_000_000));
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(path.join("ping"), "security.capability", &mut value).unwrap();
+    assert_eq!(&value[..length], capability);
+    let length = rustix::fs::getxattr(path.join("ping"), "user.note", &mut value).unwrap();
+    assert_eq!(&value[..length], b"hi");
+}
+
+#[tokio::test]
+async fn sparse_files_are_read_in_both_of_gnus_forms() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let map = [b"1\n1048576\n3\n".to_vec(), vec![0; 500]].concat();
+    let pax = Tar::new()
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"sparse"),
+            ("GNU.sparse.realsize", b"2097152"),
+        ])
+        .file("GNUSparseFile.0/sparse", 0o644, &[map, b"abc".to_vec()].concat())
+        .bytes();
+    let path = unpack(&store, root.path(), pax).await.unwrap();
+    let content = fs::read(path.join("sparse")).unwrap();
+    assert_eq!((content.len(), &content[1_048_576..1_048_579]), (2_097_152, &b"abc"[..]));
+    assert!(content[..1_048_576].iter().all(|byte| *byte == 0));
+    // The image can still be given back as it came.
+    store.export(&["x:1".to_owned()], &root.path().join("out.tar"), |_| {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn whiteouts_become_what_overlayfs_reads() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let layer = Tar::new()
+        .file("gone/.wh.file", 0o644, b"")
+        .file("emptied/.wh..wh..opq", 0o644, b"")
+        .file("emptied/new", 0o644, b"new")
+        .file(".wh.again", 0o644, b"")
+        .dir("again", 0o755)
+        .file("again/x", 0o644, b"x")
+        .file(".wh.kept", 0o644, b"")
+        .file("kept", 0o644, b"kept")
+        .dir("first", 0o755)
+        .file(".wh.first", 0o644, b"")
+        .file(".wh.implicit", 0o644, b"")
+        .file("implicit/x", 0o644, b"x")
+        .file(".wh..wh.plnk/1.2", 0o644, b"")
+        .bytes();
+    let path = unpack(&store, root.path(), layer).await.unwrap();
+    let meta = fs::symlink_metadata(path.join("gone/file")).unwrap();
+    assert!(meta.file_type().is_char_device() && meta.rdev() == 0);
+    let opaque = |name: &str| {
+        let mut value = [0; 4];
+        matches!(rustix::fs::getxattr(path.join(name), "trusted.overlay.opaque", &mut value), Ok(1))
+    };
+    for (name, expected) in [("emptied", true), ("again", true), ("first", true), ("implicit", true), ("gone", false)] {
+        assert_eq!(opaque(name), expected, "{name}");
+    }
+    assert_eq!(fs::read(path.join("kept")).unwrap(), b"kept");
+}
+
+#[tokio::test]
+async fn directories_without_a_description_take_that_of_the_layers_below() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let bottom = Tar::new()
+        .owned_dir("tmp", 0o1777, 3, 4)
+        .owned_dir("tmp/deep", 0o700, 5, 6)
+        .file("lib.so", 0o755, b"library")
+        .dir("masked", 0o700)
+        .bytes();
+    let middle = Tar::new().file(".wh.masked", 0o644, b"").bytes();
+    let top = Tar::new()
+        .file("tmp/deep/x", 0o644, b"x")
+        .file("fresh/x", 0o644, b"x")
+        .file("masked/x", 0o644, b"x")
+        .hardlink("copy.so", "lib.so")
+        .bytes();
+    let paths = stack(&store, root.path(), vec![bottom, middle, top.clone()]).await.unwrap();
+    let meta = |name: &str| fs::symlink_metadata(paths[0].join(name)).unwrap();
+    assert_eq!((meta("tmp").mode() & 0o7777, meta("tmp").uid(), meta("tmp").gid()), (0o1777, 3, 4));
+    assert_eq!((meta("tmp/deep").mode() & 0o7777, meta("tmp/deep").uid()), (0o700, 5));
+    assert_eq!(meta("fresh").mode() & 0o7777, 0o755);
+    assert_eq!(meta("masked").mode() & 0o7777, 0o755, "a hidden directory tells nothing");
+    assert_eq!(fs::read(paths[0].join("copy.so")).unwrap(), b"library");
+    assert_eq!(meta("copy.so").mode() & 0o7777, 0o755);
+    // Above other layers it is another layer.
+    let other = Tar::new().owned_dir("tmp", 0o750, 9, 9).file("lib.so", 0o600, b"other").bytes();
+    let paths = stack(&store, root.path(), vec![other, top]).await.unwrap();
+    assert_eq!(fs::symlink_metadata(paths[0].join("tmp")).unwrap().uid(), 9);
+    assert_eq!(fs::read(paths[0].join("copy.so")).unwrap(), b"other");
+}
