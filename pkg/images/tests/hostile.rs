@@ -22,10 +22,11 @@ async fn unpack(store: &Arc<ImageStore>, root: &Path, layer: Vec<u8>) -> Result<
 async fn stack(store: &Arc<ImageStore>, root: &Path, layers: Vec<Vec<u8>>) -> Result<Vec<PathBuf>, String> {
     let archive = root.join("import.tar");
     fs::write(&archive, docker_archive(&Image::new(&layers, gzip), &layers, &["x:1"])).unwrap();
-    let images = store.import(&archive, |_| {}).await.map_err(|error| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })?;
+    let images =
+        store.import(&archive, |_| {}).await.map_err(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })?;
     let stack = store.rootfs(&images[0].id).unwrap();
     Ok(stack.lowers.iter().map(|name| stack.base.join(name)).collect())
 }
@@ -45,31 +46,92 @@ async fn members_that_leave_the_layer_are_refused() {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("dotdot", Tar::new().file(&format!("{up}tmp/husk-evil"), 0o644, b"x").bytes(), "'..'"),
         ("dotdot inside", Tar::new().file("a/../../x", 0o644, b"x").bytes(), "'..'"),
-        ("absolute symlink", Tar::new().symlink("l", target).file("l/x", 0o644, b"x").bytes(), "symbolic link"),
-        ("relative symlink", Tar::new().symlink("l", &up).file("l/tmp/husk-evil", 0o644, b"x").bytes(), "symbolic link"),
-        ("symlink chain", Tar::new().symlink("a", "b").symlink("b", target).file("a/x", 0o644, b"x").bytes(), "symbolic link"),
+        (
+            "absolute symlink",
+            Tar::new().symlink("l", target).file("l/x", 0o644, b"x").bytes(),
+            "symbolic link",
+        ),
+        (
+            "relative symlink",
+            Tar::new().symlink("l", &up).file("l/tmp/husk-evil", 0o644, b"x").bytes(),
+            "symbolic link",
+        ),
+        (
+            "symlink chain",
+            Tar::new().symlink("a", "b").symlink("b", target).file("a/x", 0o644, b"x").bytes(),
+            "symbolic link",
+        ),
         ("symlink as directory", Tar::new().symlink("l", target).dir("l/d", 0o777).bytes(), "symbolic link"),
-        ("symlink loop", Tar::new().symlink("a", "b").symlink("b", "a").file("a/x", 0o644, b"x").bytes(), "symbolic link"),
+        (
+            "symlink loop",
+            Tar::new().symlink("a", "b").symlink("b", "a").file("a/x", 0o644, b"x").bytes(),
+            "symbolic link",
+        ),
         ("hard link out", Tar::new().hardlink("h", &format!("{up}etc/passwd")).bytes(), "'..'"),
-        ("hard link through symlink", Tar::new().symlink("l", target).hardlink("h", "l/secret").bytes(), "symbolic link"),
+        (
+            "hard link through symlink",
+            Tar::new().symlink("l", target).hardlink("h", "l/secret").bytes(),
+            "symbolic link",
+        ),
         ("hard link to nothing", Tar::new().hardlink("h", "nothing").bytes(), "no layer has"),
         ("hard link to itself", Tar::new().file("h", 0o644, b"x").hardlink("h", "h").bytes(), "itself"),
         ("whiteout of dotdot", Tar::new().file("d/.wh...", 0o644, b"").bytes(), "whiteout"),
         ("whiteout of nothing", Tar::new().file(".wh.", 0o644, b"").bytes(), "whiteout"),
-        ("whiteout through symlink", Tar::new().symlink("l", target).file("l/.wh.secret", 0o644, b"").bytes(), "symbolic link"),
-        ("opaque through symlink", Tar::new().symlink("l", target).file("l/.wh..wh..opq", 0o644, b"").bytes(), "symbolic link"),
-        ("file as directory", Tar::new().file("f", 0o644, b"").file("f/x", 0o644, b"x").bytes(), "used as a directory"),
+        (
+            "whiteout through symlink",
+            Tar::new().symlink("l", target).file("l/.wh.secret", 0o644, b"").bytes(),
+            "symbolic link",
+        ),
+        (
+            "opaque through symlink",
+            Tar::new().symlink("l", target).file("l/.wh..wh..opq", 0o644, b"").bytes(),
+            "symbolic link",
+        ),
+        (
+            "file as directory",
+            Tar::new().file("f", 0o644, b"").file("f/x", 0o644, b"x").bytes(),
+            "used as a directory",
+        ),
         ("root as file", Tar::new().file("./", 0o644, b"x").bytes(), "root"),
-        ("overlay attribute", Tar::new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/x")]).dir("d", 0o755).bytes(), "overlayfs"),
-        ("user overlay attribute", Tar::new().pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")]).dir("d", 0o755).bytes(), "overlayfs"),
+        (
+            "overlay attribute",
+            Tar::new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/x")]).dir("d", 0o755).bytes(),
+            "overlayfs",
+        ),
+        (
+            "user overlay attribute",
+            Tar::new().pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")]).dir("d", 0o755).bytes(),
+            "overlayfs",
+        ),
         ("NUL in a name", Tar::new().pax(&[("path", b"a\0b")]).file("x", 0o644, b"").bytes(), "NUL"),
         ("long name", Tar::new().pax(&[("path", &[b'n'; 300])]).file("x", 0o644, b"").bytes(), "255"),
-        ("long path", Tar::new().pax(&[("path", "d/".repeat(3000).as_bytes())]).file("x", 0o644, b"").bytes(), "4096"),
-        ("uid beyond 32 bits", Tar::new().pax(&[("uid", b"4294967296")]).file("x", 0o644, b"").bytes(), "uid"),
-        ("size beyond the archive", Tar::new().pax(&[("size", b"9999")]).file("x", 0o644, b"abc").bytes(), "truncated"),
-        ("huge sparse file", Tar::new().pax(&[
-            ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9223372036854775807"),
-        ]).file("x", 0o644, &[b"0\n".to_vec(), vec![0; 510]].concat()).bytes(), ""),
+        (
+            "long path",
+            Tar::new().pax(&[("path", "d/".repeat(3000).as_bytes())]).file("x", 0o644, b"").bytes(),
+            "4096",
+        ),
+        (
+            "uid beyond 32 bits",
+            Tar::new().pax(&[("uid", b"4294967296")]).file("x", 0o644, b"").bytes(),
+            "uid",
+        ),
+        (
+            "size beyond the archive",
+            Tar::new().pax(&[("size", b"9999")]).file("x", 0o644, b"abc").bytes(),
+            "truncated",
+        ),
+        (
+            "huge sparse file",
+            Tar::new()
+                .pax(&[
+                    ("GNU.sparse.major", b"1"),
+                    ("GNU.sparse.minor", b"0"),
+                    ("GNU.sparse.realsize", b"9223372036854775807"),
+                ])
+                .file("x", 0o644, &[b"0\n".to_vec(), vec![0; 510]].concat())
+                .bytes(),
+            "",
+        ),
         ("truncated", Tar::new().file("x", 0o644, &[1; 5000]).bytes()[..2000].to_vec(), "truncated"),
         ("unknown type", Tar::new().link(tar::EntryType::new(b'Q'), "q", "x").bytes(), "unknown type"),
     ];
@@ -118,7 +180,11 @@ async fn attributes_survive() {
     let layer = Tar::new()
         .owned_dir("./", 0o711, 5, 6)
         .owned("su", 0o4755, 7, 8, b"x")
-        .pax(&[("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.user.note", b"hi"), ("mtime", b"1700000000.25")])
+        .pax(&[
+            ("SCHILY.xattr.security.capability", capability),
+            ("SCHILY.xattr.user.note", b"hi"),
+            ("mtime", b"1700000000.25"),
+        ])
         .file("ping", 0o755, b"x")
         .hardlink("ping2", "ping")
         .symlink("link", "/anywhere/at/all")
@@ -201,7 +267,9 @@ async fn whiteouts_become_what_overlayfs_reads() {
         let mut value = [0; 4];
         matches!(rustix::fs::getxattr(path.join(name), "trusted.overlay.opaque", &mut value), Ok(1))
     };
-    for (name, expected) in [("emptied", true), ("again", true), ("first", true), ("implicit", true), ("gone", false)] {
+    for (name, expected) in
+        [("emptied", true), ("again", true), ("first", true), ("implicit", true), ("gone", false)]
+    {
         assert_eq!(opaque(name), expected, "{name}");
     }
     assert_eq!(fs::read(path.join("kept")).unwrap(), b"kept");
@@ -240,4 +308,49 @@ async fn directories_without_a_description_take_that_of_the_layers_below() {
     let paths = stack(&store, root.path(), vec![other, top]).await.unwrap();
     assert_eq!(fs::symlink_metadata(paths[0].join("tmp")).unwrap().uid(), 9);
     assert_eq!(fs::read(paths[0].join("copy.so")).unwrap(), b"other");
+}
+
+#[tokio::test]
+async fn overlayfs_shows_the_stack_as_the_archives_mean_it() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let bottom = Tar::new()
+        .dir("d", 0o755)
+        .file("d/hidden", 0o644, b"bottom")
+        .file("d/stays", 0o644, b"bottom")
+        .dir("o", 0o755)
+        .file("o/old", 0o644, b"bottom")
+        .dir("r", 0o755)
+        .file("r/old", 0o644, b"bottom")
+        .owned_dir("tmp", 0o1777, 0, 0)
+        .bytes();
+    let top = Tar::new()
+        .file("d/.wh.hidden", 0o644, b"")
+        .file("o/.wh..wh..opq", 0o644, b"")
+        .file("o/new", 0o644, b"top")
+        .file(".wh.r", 0o644, b"")
+        .dir("r", 0o755)
+        .file("r/new", 0o644, b"top")
+        .file("tmp/x", 0o644, b"x")
+        .bytes();
+    let layers = stack(&store, root.path(), vec![bottom, top]).await.unwrap();
+    let mount = root.path().join("merged");
+    fs::create_dir(&mount).unwrap();
+    let lowers: Vec<_> = layers.iter().map(|path| path.display().to_string()).collect();
+    // A mount namespace of its own, so that nothing shows on the node and nothing is left.
+    let script = format!(
+        "mount -t overlay overlay -o ro,lowerdir={} {mount} && cd {mount} && find . | sort && stat -c %a tmp",
+        lowers.join(":"),
+        mount = mount.display(),
+    );
+    let output = match std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output() {
+        Ok(output) => output,
+        Err(error) => return eprintln!("SKIPPED: unshare(1): {error}"),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = ".\n./d\n./d/stays\n./o\n./o/new\n./r\n./r/new\n./tmp\n./tmp/x\n1777\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }

@@ -5,8 +5,8 @@ mod common;
 use std::{
     fs,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -61,7 +61,7 @@ async fn plain_gzip_and_zstd_layers_become_the_same_image() {
         let id = store.pull(request(reference.clone())).await.unwrap();
         assert_eq!(id.to_string(), image.id());
         let found = store.resolve(&reference).unwrap();
-        assert_eq!(found.repo_tags, [reference.clone()]);
+        assert_eq!(found.repo_tags, std::slice::from_ref(&reference));
         assert_eq!(found.repo_digests, [format!("{}/{name}@{}", registry.host(), image.digest())]);
         let stack = store.rootfs(&id).unwrap();
         assert_eq!(fs::read(stack.base.join(&stack.lowers[1]).join("bin/sh")).unwrap(), [1; 100_000]);
@@ -82,11 +82,12 @@ async fn an_index_leads_to_this_nodes_image_and_keeps_its_own_digest() {
     let mut image = Image::new(&layers(), gzip);
     // Docker's schema 2 in a Docker list, as `docker manifest create` makes them.
     image.media_type = DOCKER_MANIFEST;
-    image.manifest = String::from_utf8(image.manifest).unwrap().replace(common::OCI_MANIFEST, DOCKER_MANIFEST).into_bytes();
+    image.manifest = String::from_utf8(image.manifest)
+        .unwrap()
+        .replace(common::OCI_MANIFEST, DOCKER_MANIFEST)
+        .into_bytes();
     registry.push("multi", "unused", &image);
-    let entry = |digest: &str, os: &str, arch: &str| {
-        json!({ "mediaType": DOCKER_MANIFEST, "digest": digest, "size": 1, "platform": { "os": os, "architecture": arch } })
-    };
+    let entry = |digest: &str, os: &str, arch: &str| json!({ "mediaType": DOCKER_MANIFEST, "digest": digest, "size": 1, "platform": { "os": os, "architecture": arch } });
     let other = sha256(b"other");
     let index = json!({ "schemaVersion": 2, "manifests": [
         entry(&other, "linux", "mips"), entry(&other, "windows", goarch()), entry(&image.digest(), "linux", goarch()),
@@ -105,10 +106,13 @@ async fn an_index_leads_to_this_nodes_image_and_keeps_its_own_digest() {
     let id = store.pull(request(by_digest.clone())).await.unwrap();
     let found = store.resolve(&by_digest).unwrap();
     assert!(found.repo_tags.is_empty());
-    assert_eq!(found.repo_digests, [by_digest.clone()]);
+    assert_eq!(found.repo_digests, std::slice::from_ref(&by_digest));
     assert_eq!(store.pull(request(format!("{name}:1"))).await.unwrap(), id);
     let found = store.resolve(&id.to_string()).unwrap();
-    assert_eq!((found.repo_tags.as_slice(), found.repo_digests.as_slice()), (&[format!("{name}:1")][..], &[by_digest][..]));
+    assert_eq!(
+        (found.repo_tags.as_slice(), found.repo_digests.as_slice()),
+        (&[format!("{name}:1")][..], &[by_digest][..])
+    );
     let (kind, text) = kind_of(&store, format!("{name}:foreign")).await;
     assert_eq!(kind, Kind::NotFound);
     assert!(text.contains("linux/mips"), "{text}");
@@ -124,7 +128,14 @@ async fn damaged_layers_are_refused_with_their_digest_and_leave_nothing() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     let good = Image::new(&layers, gzip);
-    let blob = |image: &Image| -> String { image.blobs.keys().find(|digest| image.blobs[*digest].len() < 5000 && **digest != image.id()).unwrap().clone() };
+    let blob = |image: &Image| -> String {
+        image
+            .blobs
+            .keys()
+            .find(|digest| image.blobs[*digest].len() < 5000 && **digest != image.id())
+            .unwrap()
+            .clone()
+    };
     let altered = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut image = good.clone();
         let digest = blob(&image);
@@ -133,10 +144,8 @@ async fn damaged_layers_are_refused_with_their_digest_and_leave_nothing() {
     };
     let mut wrong_diff = Image::new(&layers, gzip);
     let swapped = Image::new(&[layers[1].clone(), layers[0].clone()], gzip);
-    wrong_diff.manifest = String::from_utf8(good.manifest.clone())
-        .unwrap()
-        .replace(&good.id(), &swapped.id())
-        .into_bytes();
+    wrong_diff.manifest =
+        String::from_utf8(good.manifest.clone()).unwrap().replace(&good.id(), &swapped.id()).into_bytes();
     wrong_diff.blobs.insert(swapped.id(), swapped.config.clone());
     let not_gzip = Image::new(&layers, |layer| [&[0x1f, 0x8b, 8, 0][..], layer].concat());
     let cut_gzip = Image::new(&layers, |layer| {
@@ -145,10 +154,13 @@ async fn damaged_layers_are_refused_with_their_digest_and_leave_nothing() {
     });
     for (name, image) in [
         ("truncated", altered(&|blob| blob.truncate(blob.len() / 2))),
-        ("flipped", altered(&|blob| {
-            let middle = blob.len() / 2;
-            blob[middle] ^= 1;
-        })),
+        (
+            "flipped",
+            altered(&|blob| {
+                let middle = blob.len() / 2;
+                blob[middle] ^= 1;
+            }),
+        ),
         ("appended", altered(&|blob| blob.extend([0; 600]))),
         ("wrongdiff", wrong_diff),
         ("notgzip", not_gzip),
@@ -197,7 +209,11 @@ async fn tokens_are_fetched_with_the_credentials_and_used_again() {
         return;
     }
     let token_server = Registry::with(|seen| {
-        assert!(seen.query.contains("scope=repository%3Aprivate%3Apull") && seen.query.contains("service=reg"), "{}", seen.query);
+        assert!(
+            seen.query.contains("scope=repository%3Aprivate%3Apull") && seen.query.contains("service=reg"),
+            "{}",
+            seen.query
+        );
         let known = seen.headers.get("authorization").is_some_and(|value| value == "Basic dXNlcjpwYXNz");
         Some(if known {
             Answer { status: 200, body: br#"{"token":"good"}"#.to_vec(), ..Answer::default() }
@@ -210,7 +226,11 @@ async fn tokens_are_fetched_with_the_credentials_and_used_again() {
     let registry = Registry::with(move |seen| {
         let known = seen.headers.get("authorization").is_some_and(|value| value == "Bearer good");
         let challenge = format!(r#"Bearer realm="{realm}",service="reg",scope="repository:private:pull""#);
-        (!known).then(|| Answer { status: 401, headers: vec![("www-authenticate", challenge)], ..Answer::default() })
+        (!known).then(|| Answer {
+            status: 401,
+            headers: vec![("www-authenticate", challenge)],
+            ..Answer::default()
+        })
     })
     .await;
     registry.push("private", "1", &Image::new(&layers(), gzip));
@@ -225,7 +245,12 @@ async fn tokens_are_fetched_with_the_credentials_and_used_again() {
     let given = Auth { registry_token: "good".into(), ..Auth::default() };
     store.pull(PullRequest { reference: reference.clone(), auth: Some(given) }).await.unwrap();
     assert_eq!(token_server.count("token"), 2, "a registry token needs no token service");
-    let elsewhere = Auth { username: "user".into(), password: "pass".into(), server_address: "other.example".into(), ..Auth::default() };
+    let elsewhere = Auth {
+        username: "user".into(),
+        password: "pass".into(),
+        server_address: "other.example".into(),
+        ..Auth::default()
+    };
     let error = store.pull(PullRequest { reference, auth: Some(elsewhere) }).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthenticated);
 }
@@ -241,7 +266,11 @@ async fn basic_credentials_and_configured_headers_stay_with_their_host() {
     let target = storage.host();
     let registry = Registry::with(move |seen| {
         if seen.headers.get("authorization").is_none_or(|value| value != "Basic dXNlcjpwYXNz") {
-            return Some(Answer { status: 401, headers: vec![("www-authenticate", "Basic realm=x".into())], ..Answer::default() });
+            return Some(Answer {
+                status: 401,
+                headers: vec![("www-authenticate", "Basic realm=x".into())],
+                ..Answer::default()
+            });
         }
         assert_eq!(seen.headers.get("x-team").unwrap(), "infra");
         seen.path.contains("/blobs/").then(|| Answer {
@@ -255,10 +284,17 @@ async fn basic_credentials_and_configured_headers_stay_with_their_host() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join(format!("certs.d/{}", registry.host()));
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("hosts.toml"), format!("server = \"http://{}\"\n[header]\nx-team = \"infra\"\n", registry.host())).unwrap();
+    fs::write(
+        directory.join("hosts.toml"),
+        format!("server = \"http://{}\"\n[header]\nx-team = \"infra\"\n", registry.host()),
+    )
+    .unwrap();
     let store = store(root.path());
     let auth = Auth { auth: "dXNlcjpwYXNz".into(), ..Auth::default() };
-    store.pull(PullRequest { reference: format!("{}/r:1", registry.host()), auth: Some(auth) }).await.unwrap();
+    store
+        .pull(PullRequest { reference: format!("{}/r:1", registry.host()), auth: Some(auth) })
+        .await
+        .unwrap();
     let seen = storage.seen();
     assert_eq!(seen.len(), 3, "configuration and two layers came from the storage");
     for request in seen {
@@ -286,8 +322,12 @@ async fn mirrors_serve_what_they_have_and_stay_invisible() {
     for (host, text) in [
         (
             "registry.example",
-            format!("server = \"http://127.0.0.1:1\"\n[host.\"http://{}\"]\n[host.\"http://{}\"]\n[host.\"http://{}\"]\ncapabilities=[\"pull\",\"resolve\"]\n",
-                empty.host(), damaged.host(), full.host()),
+            format!(
+                "server = \"http://127.0.0.1:1\"\n[host.\"http://{}\"]\n[host.\"http://{}\"]\n[host.\"http://{}\"]\ncapabilities=[\"pull\",\"resolve\"]\n",
+                empty.host(),
+                damaged.host(),
+                full.host()
+            ),
         ),
         ("_default", format!("server = \"http://{}\"\n", full.host())),
     ] {
@@ -318,7 +358,11 @@ async fn busy_and_interrupted_registries_are_asked_again_where_they_stopped() {
     let (blob, counted) = (sha256(&layer), Arc::clone(&calls));
     let registry = Registry::with(move |seen| {
         if seen.path.ends_with("manifests/1") && counted.fetch_add(1, Ordering::SeqCst) == 0 {
-            return Some(Answer { status: 429, headers: vec![("retry-after", "0".into())], ..Answer::default() });
+            return Some(Answer {
+                status: 429,
+                headers: vec![("retry-after", "0".into())],
+                ..Answer::default()
+            });
         }
         let first = seen.path.ends_with(&blob) && seen.headers.get("range").is_none();
         first.then(|| Answer { status: 200, body: layer.clone(), cut: Some(1_500_000), ..Answer::default() })
@@ -327,7 +371,8 @@ async fn busy_and_interrupted_registries_are_asked_again_where_they_stopped() {
     registry.push("r", "1", &image);
     let root = tempfile::tempdir().unwrap();
     store(root.path()).pull(request(format!("{}/r:1", registry.host()))).await.unwrap();
-    let ranges: Vec<_> = registry.seen().iter().filter_map(|seen| seen.headers.get("range").cloned()).collect();
+    let ranges: Vec<_> =
+        registry.seen().iter().filter_map(|seen| seen.headers.get("range").cloned()).collect();
     assert_eq!(ranges.len(), 1);
     assert!(ranges[0].to_str().unwrap() != "bytes=0-");
     assert_eq!(registry.count("manifests/1"), 2);
@@ -338,12 +383,14 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
     if !is_root() {
         return;
     }
-    let gate = Arc::new(Mutex::new(()));
+    let open = Arc::new(AtomicBool::new(false));
     let registry = Registry::with({
-        let gate = Arc::clone(&gate);
+        let open = Arc::clone(&open);
         move |seen| {
             if seen.path.contains("/blobs/") {
-                drop(gate.lock().unwrap());
+                while !open.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
             }
             None
         }
@@ -356,7 +403,6 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
     registry.push("two", "1", &two);
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
-    let held = gate.lock().unwrap();
     let mut pulls = Vec::new();
     for name in ["one", "one", "one", "two", "two"] {
         let (store, reference) = (Arc::clone(&store), format!("{}/{name}:1", registry.host()));
@@ -366,7 +412,7 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
         tokio::task::yield_now().await;
     }
     pulls.remove(0).abort();
-    drop(held);
+    open.store(true, Ordering::SeqCst);
     for pull in pulls {
         pull.await.unwrap().unwrap();
     }

@@ -141,7 +141,11 @@ async fn a_start_keeps_what_was_recorded_and_deletes_what_was_not() {
     assert_eq!(second.resolve("one:1").unwrap().id, id);
     second.idle().await;
     assert_eq!(layer_dirs(root.path()), 1);
-    assert!(!images.join("records/zz").exists() && !images.join("aside/zz").exists() && !images.join("spool/1").exists());
+    assert!(
+        !images.join("records/zz").exists()
+            && !images.join("aside/zz").exists()
+            && !images.join("spool/1").exists()
+    );
     // A number that was in use is not used again.
     import(&second, root.path(), "two:1", &[layer("b")]).await;
     assert!(fs::read_dir(images.join("layers")).unwrap().all(|entry| entry.unwrap().file_name() != "zz"));
@@ -166,5 +170,7 @@ async fn a_second_process_and_a_damaged_database_are_reported() {
     fs::write(root.path().join("images/meta.redb"), vec![7; 100_000]).unwrap();
     let error = ImageStore::open(root.path(), ImagesConfig::default()).unwrap_err();
     assert!(matches!(error, ImageError::Database { .. }), "{error}");
-    assert!(error.to_string().contains("meta.redb") && error.to_string().contains("delete the images directory"));
+    assert!(
+        error.to_string().contains("meta.redb") && error.to_string().contains("delete the images directory")
+    );
 }

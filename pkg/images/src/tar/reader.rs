@@ -195,7 +195,7 @@ impl<R: BufRead, S: Sink> TarReader<R, S> {
         claims: &sparse::Claims,
         stored: u64,
         at: u64,
-    ) -> Result<(u64, Option<Vec<(u64, u64)>>), TarError> {
+    ) -> Result<(u64, Option<sparse::Map>), TarError> {
         let fail = malformed(at);
         let (size, map) = if kind == b'S' {
             let mut map = Vec::new();

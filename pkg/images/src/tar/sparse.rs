@@ -5,11 +5,14 @@ use super::header::{Header, number};
 /// Most data segments of one member.
 const SEGMENTS_MAX: usize = 1 << 20;
 
+/// Data segments `(offset, length)`, in order.
+pub(super) type Map = Vec<(u64, u64)>;
+
 /// What `GNU.sparse.*` records say about the next member.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     pub(super) size: Option<u64>,
-    pub(super) map: Option<Vec<(u64, u64)>>,
+    pub(super) map: Option<Map>,
     /// Version 1.0: the map is the beginning of the member's data.
     pub(super) map_in_data: bool,
 }
@@ -33,7 +36,7 @@ impl Claims {
     }
 }
 
-fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, &'static str> {
+fn pairs(numbers: &[u64]) -> Result<Map, &'static str> {
     if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > SEGMENTS_MAX {
         return Err("the map of a sparse file is malformed");
     }
@@ -41,13 +44,13 @@ fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, &'static str> {
 }
 
 /// The four entries of an old GNU header. Returns whether extension blocks follow.
-pub(super) fn old_header(header: &Header<'_>, map: &mut Vec<(u64, u64)>) -> Result<bool, &'static str> {
+pub(super) fn old_header(header: &Header<'_>, map: &mut Map) -> Result<bool, &'static str> {
     entries(&header.0[386..482], map)?;
     Ok(header.0[482] != 0)
 }
 
 /// The 21 entries of an extension block. Returns whether another follows.
-pub(super) fn old_extension(block: &[u8; 512], map: &mut Vec<(u64, u64)>) -> Result<bool, &'static str> {
+pub(super) fn old_extension(block: &[u8; 512], map: &mut Map) -> Result<bool, &'static str> {
     entries(&block[..504], map)?;
     if map.len() > SEGMENTS_MAX {
         return Err("a sparse file with too many segments");
@@ -55,7 +58,7 @@ pub(super) fn old_extension(block: &[u8; 512], map: &mut Vec<(u64, u64)>) -> Res
     Ok(block[504] != 0)
 }
 
-fn entries(bytes: &[u8], map: &mut Vec<(u64, u64)>) -> Result<(), &'static str> {
+fn entries(bytes: &[u8], map: &mut Map) -> Result<(), &'static str> {
     for entry in bytes.chunks_exact(24) {
         if entry[0] == 0 {
             return Ok(());
@@ -79,7 +82,7 @@ pub(super) struct MapInData {
 
 impl MapInData {
     /// Takes one block; returns the map when it is complete.
-    pub(super) fn add(&mut self, block: &[u8]) -> Result<Option<Vec<(u64, u64)>>, &'static str> {
+    pub(super) fn add(&mut self, block: &[u8]) -> Result<Option<Map>, &'static str> {
         for byte in block {
             match byte {
                 b'0'..=b'9' if self.line.len() < 20 => self.line.push(char::from(*byte)),

@@ -102,7 +102,7 @@ impl<R: BufRead> Layer<R> {
                 reason: "names the root but is no directory",
             });
         }
-        attributes::set_on(&*self.tree.root(), entry, b"/")?;
+        attributes::set_on(&self.tree.root(), entry, b"/")?;
         self.directories.push((Vec::new(), entry.mtime));
         Ok(())
     }
