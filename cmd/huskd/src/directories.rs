@@ -1,13 +1,17 @@
 //! The daemon's directories and the lock that keeps a second daemon out of them.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use husk_config::Config;
+use rustix::{
+    fs::{FlockOperation, fcntl_lock},
+    io::Errno,
+};
 
 /// Held as long as the daemon runs; the kernel lets go of it however the daemon ends.
 #[derive(Debug)]
@@ -26,9 +30,11 @@ fn claim(dir: &Path) -> io::Result<File> {
     let path = dir.join("lock");
     let mut file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(wrap)?;
-    match file.try_lock() {
+    // A record lock, not flock(2): that one would live on in a monitor that was being started, between fork and exec, when
+    // this daemon was killed, and keep the next one out.
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+        Err(Errno::AGAIN | Errno::ACCESS) => {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
                 format!(
@@ -37,7 +43,7 @@ fn claim(dir: &Path) -> io::Result<File> {
                 ),
             ));
         }
-        Err(TryLockError::Error(error)) => return Err(wrap(error)),
+        Err(errno) => return Err(wrap(errno.into())),
     }
     file.set_len(0).map_err(wrap)?;
     writeln!(file, "{}", std::process::id()).map_err(wrap)?;

@@ -9,6 +9,11 @@ use std::{
     path::Path,
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 use tokio::net::UnixListener;
 
 /// Owner and group may connect; whoever can is root on the node.
@@ -56,10 +61,27 @@ fn remove_stale(address: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is not a socket"));
     }
     match UnixStream::connect(address) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+        Ok(stream) => match listener_of(&stream)? {
+            // Killed while it started a monitor, which has the socket until it executes and never answers on it.
+            pid if !runs(pid) => fs::remove_file(address),
+            pid => {
+                let reason = format!("another process listens on it (pid {pid})");
+                Err(io::Error::new(io::ErrorKind::AddrInUse, reason))
+            }
+        },
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(address),
         Err(error) => Err(error),
     }
+}
+
+/// Who called listen(2) on the other end (SO_PEERCRED, unix(7)).
+fn listener_of(stream: &UnixStream) -> io::Result<i32> {
+    Ok(getsockopt(stream, PeerCredentials)?.pid())
+}
+
+/// Whether a process exists. One of another PID namespace has pid 0 here and is taken as running.
+fn runs(pid: i32) -> bool {
+    Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 #[cfg(test)]
