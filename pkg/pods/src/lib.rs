@@ -42,5 +42,5 @@ mod watch;
 
 pub use engine::{Engine, EngineConfig, Lifecycle};
 pub use error::{PodsError, Result};
-pub use stats::PodStats;
 pub use husk_monitor::{ExecOutput, MonitorConfig};
+pub use stats::PodStats;

@@ -124,7 +124,8 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
     let pod = Arc::new(Pod {
         id: file.id.clone(),
         status: Snapshot::new(run::status(&file, state, None, message)),
-        cgroup_path: engine.pod_cgroup(&file.id, &file.config),
+        cgroup_path: recorded_cgroup(engine, &file.id)
+            .unwrap_or_else(|| engine.pod_cgroup(&file.id, &file.config)),
         gate: tokio::sync::RwLock::new(if file.stopped { Phase::Stopped } else { Phase::Open }),
         monitor,
         containers: Default::default(),
@@ -139,6 +140,13 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
         add_container(engine, &pod, id);
     }
     pod
+}
+
+/// The pod's cgroup as its containers' records have it: the pod's own record may be one that cannot be read.
+fn recorded_cgroup(engine: &Engine, id: &PodSandboxId) -> Option<String> {
+    let records = husk_monitor::read_records(&engine.store.pod(id)).ok()?;
+    let (pod, _) = records.containers.first()?.cgroup_path.rsplit_once('/')?;
+    Some(pod.to_owned())
 }
 
 fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {

@@ -222,6 +222,11 @@ pub(crate) async fn end_monitor(pod: &PodSandboxId, monitor: &Monitor) {
         Err(error) => error,
     };
     warn!(%pod, %error, "a monitor does not end; it is killed");
+    kill_monitor(pod, monitor);
+}
+
+/// Kills a monitor by its identity.
+pub(crate) fn kill_monitor(pod: &PodSandboxId, monitor: &Monitor) {
     let process = monitor.process();
     let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
     let Some(Ok(pidfd)) =

@@ -7,13 +7,15 @@ use std::{
 
 use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind};
 use husk_monitor::MonitorError;
+use tracing::warn;
 
 use crate::{
     Engine, Lifecycle, PodsError, Result,
     engine::{cgroup_path, now},
     life::Fact,
     pod::{Container, Phase, Pod},
-    run::{end_monitor, tear_down_network},
+    run::{end_monitor, kill_monitor, tear_down_network},
+    watch::abandon,
 };
 
 /// Ends a container; returns when EXITED is visible.
@@ -137,17 +139,14 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     };
     let config = Arc::clone(&pod.status.get().config);
     let (stopped, network) = tokio::join!(containers, tear_down_network(engine, &pod.id, &config));
-    stopped?;
-    network?;
-    let asked = match pod.monitor() {
-        Ok(monitor) => monitor.stop_sandbox().await,
-        Err(_) => Err(MonitorError::Disconnected { call: "stop sandbox" }),
+    let stopped = match stopped {
+        Ok(_) => stop_sandbox(engine, pod).await,
+        Err(error) => Err(error),
     };
-    match asked {
-        Ok(()) => {}
-        Err(MonitorError::Disconnected { .. }) => kill_cgroup(engine, pod.cgroup_path.clone()).await?,
-        Err(error) => return Err(error.into()),
+    if let Err(error) = stopped {
+        replace_hung_monitor(engine, pod, error).await?;
     }
+    network?;
     let file = {
         let mut file = pod.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.stopped = true;
@@ -157,6 +156,31 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     engine.store.write_pod(&file)?;
     pod.status.update(|status| status.ips.clear());
     Ok(())
+}
+
+async fn stop_sandbox(engine: &Engine, pod: &Pod) -> Result<()> {
+    let asked = match pod.monitor() {
+        Ok(monitor) => monitor.stop_sandbox().await,
+        Err(_) => Err(MonitorError::Disconnected { call: "stop sandbox" }),
+    };
+    match asked {
+        Err(MonitorError::Disconnected { .. }) => kill_cgroup(engine, pod.cgroup_path.clone()).await,
+        answered => answered.map_err(PodsError::Monitor),
+    }
+}
+
+/// A pod must end even when its monitor hangs (stopped by a debugger, stuck in the kernel): one that has missed a deadline
+/// and does not even tell its state is killed, and the pod is ended without it. Any other failure is passed on.
+async fn replace_hung_monitor(engine: &Engine, pod: &Pod, error: PodsError) -> Result<()> {
+    let late = matches!(error, PodsError::Monitor(MonitorError::Deadline { .. }));
+    let Some(monitor) = pod.monitor.as_ref().filter(|_| late) else { return Err(error) };
+    if monitor.state().await.is_ok() {
+        return Err(error);
+    }
+    warn!(pod = %pod.id, "the pod's monitor hangs; it is killed");
+    kill_monitor(&pod.id, monitor);
+    abandon(engine, pod).await;
+    kill_cgroup(engine, pod.cgroup_path.clone()).await
 }
 
 /// Removes a pod and everything of it.
