@@ -2,11 +2,14 @@
 //!
 //! - A directory that the archive uses without describing it (`usr/bin/tool` alone) would show with made-up attributes in
 //!   the mount, because overlayfs takes those of the topmost layer: owner, mode, attributes and time are copied up.
+//! - A directory that the archive uses is a symbolic link below (`lib/x` above a `lib -> usr/lib`): the files belong where the
+//!   link points, and are moved there, as unpacking onto the layers below would have put them.
 //! - A hard link to a file that only a lower layer has: the file is copied up and linked.
 //!
 //! Such a layer belongs to its chain and is not shared with images that have it above other layers.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::File,
     io,
@@ -15,20 +18,23 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
 use crate::{
     store::Loose,
     unpack::{
-        Destination, UnpackError, shown,
+        Destination, UnpackError, record, shown,
         tree::{self, Tree, io_error, split},
     },
 };
 
 /// Longest list of attribute names and longest value read, in bytes (XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
+
+/// Symbolic links followed for one path, as the kernel does.
+const LINKS_MAX: usize = 40;
 
 /// Completes the layer at `destination`; `lowers` are the layers below it, topmost first.
 pub(crate) fn compose(
@@ -48,25 +54,102 @@ pub(crate) fn compose(
     for (target, link) in &loose.links {
         copy_up_link(&mut layer, &lowers, target, link)?;
     }
-    let mut implicit = loose.implicit.clone();
-    implicit.extend(std::mem::take(&mut layer.implicit));
-    implicit.sort();
-    implicit.dedup();
-    for path in &implicit {
+    let mut todo: BTreeSet<Vec<u8>> = loose.implicit.iter().cloned().collect();
+    todo.append(&mut layer.implicit);
+    let mut moves = Vec::new();
+    // In order, so that a directory is settled before those in it.
+    while let Some(path) = todo.pop_first() {
         // Absent by now when a later member replaced it.
-        let Some(directory) = layer.for_attributes(path) else { continue };
-        match find(&lowers, path).map_err(io_error("look up in the layers below", path))? {
-            Some((found, FileType::Directory)) => copy_attributes(&found, &directory, path)?,
+        let Some(directory) = layer.for_attributes(&path) else { continue };
+        let step = "look up in the layers below";
+        match find(&lowers, &path).map_err(io_error(step, &path))? {
+            Some((found, FileType::Directory)) => copy_attributes(&found, &directory, &path)?,
             Some((_, FileType::Symlink)) => {
-                return Err(UnpackError::Member {
-                    path: shown(path),
-                    reason: "is used as a directory, but is a symbolic link in a layer below",
-                });
+                let target = follow(&lowers, &path).map_err(io_error(step, &path))?;
+                drop(directory);
+                relocate(&mut layer, &path, &target)?;
+                todo = todo.into_iter().map(|inner| moved(inner, &path, &target)).collect();
+                todo.append(&mut layer.implicit);
+                moves.push((path, target));
             }
             _ => {}
         }
     }
-    Ok(())
+    record::append_moves(&destination.record, &moves)
+}
+
+/// `path` after `from` was moved to `to`.
+fn moved(path: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    match path.strip_prefix(from) {
+        Some(rest) if rest.first() == Some(&b'/') => [to, rest].concat(),
+        _ => path,
+    }
+}
+
+/// Where `path` leads in the layers below, every link followed, nothing above their root.
+fn follow(lowers: &[OwnedFd], path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut rest: Vec<Vec<u8>> = path.rsplit(|b| *b == b'/').map(<[u8]>::to_vec).collect();
+    let mut reached: Vec<Vec<u8>> = Vec::new();
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        match part.as_slice() {
+            b"" | b"." => continue,
+            b".." => drop(reached.pop()),
+            _ => {
+                reached.push(part);
+                let Some((found, FileType::Symlink)) = find(lowers, &reached.join(&b'/'))? else { continue };
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::LOOP);
+                }
+                let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
+                reached.pop();
+                if target.first() == Some(&b'/') {
+                    reached.clear();
+                }
+                rest.extend(target.rsplit(|b| *b == b'/').map(<[u8]>::to_vec));
+            }
+        }
+    }
+    Ok(reached.join(&b'/'))
+}
+
+/// Moves what is in the directory `from` of the layer to `to`, joining directories; what is at `to` already stays.
+fn relocate(layer: &mut Tree, from: &[u8], to: &[u8]) -> Result<(), UnpackError> {
+    if to.is_empty() || to == from || to.starts_with(&[from, b"/"].concat()) {
+        let reason = "is used as a directory, but is a link to itself or to the root in a layer below";
+        return Err(UnpackError::Member { path: shown(from), reason });
+    }
+    let target = layer.ensure(to)?;
+    let Some(source) = layer.for_attributes(from) else { return Ok(()) };
+    let entries = rustix::fs::Dir::read_from(&source).map_err(io_error("list", from))?;
+    for entry in entries {
+        let name = entry.map_err(io_error("list", from))?.file_name().to_bytes().to_vec();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let inner = [from, b"/", &name].concat();
+        let name_text = OsStr::from_bytes(&name);
+        let renamed =
+            rustix::fs::renameat_with(&source, name_text, &*target, name_text, RenameFlags::NOREPLACE);
+        match renamed {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let kind = tree::stat(&source, &name).map_err(io_error("inspect", &inner))?.st_mode;
+                if FileType::from_raw_mode(kind) != FileType::Directory {
+                    let reason = "is in the archive twice, directly and through a link of a layer below";
+                    return Err(UnpackError::Member { path: shown(&inner), reason });
+                }
+                relocate(layer, &inner, &[to, b"/", &name].concat())?;
+            }
+            Err(errno) => return Err(io_error("move", &inner)(errno)),
+        }
+    }
+    let (parent_path, name) = split(from);
+    layer.forget();
+    let parent = layer.ensure(parent_path)?;
+    rustix::fs::unlinkat(&*parent, OsStr::from_bytes(name), AtFlags::REMOVEDIR)
+        .map_err(io_error("remove", from))
 }
 
 /// The topmost lower entry at `path` that the layers above it do not hide.

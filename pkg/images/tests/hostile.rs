@@ -311,6 +311,43 @@ async fn directories_without_a_description_take_that_of_the_layers_below() {
 }
 
 #[tokio::test]
+async fn files_in_a_directory_that_is_a_link_below_go_where_it_points() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let bottom = Tar::new()
+        .owned_dir("usr/lib", 0o750, 1, 2)
+        .owned_dir("usr/lib/arch", 0o700, 3, 4)
+        .symlink("lib", "usr/lib")
+        .symlink("var/run", "/../run")
+        .dir("run", 0o711)
+        .bytes();
+    let top = Tar::new()
+        .file("lib/arch/so", 0o644, b"so")
+        .file("usr/lib/arch/other", 0o644, b"other")
+        .file("var/run/pid", 0o644, b"1")
+        .bytes();
+    let paths = stack(&store, root.path(), vec![bottom.clone(), top]).await.unwrap();
+    assert!(fs::symlink_metadata(paths[0].join("lib")).is_err(), "the link below shows");
+    assert_eq!(fs::read(paths[0].join("usr/lib/arch/so")).unwrap(), b"so");
+    assert_eq!(fs::read(paths[0].join("usr/lib/arch/other")).unwrap(), b"other");
+    assert_eq!(fs::read(paths[0].join("run/pid")).unwrap(), b"1");
+    let meta = |name: &str| fs::symlink_metadata(paths[0].join(name)).unwrap();
+    assert_eq!(
+        (meta("usr/lib").uid(), meta("usr/lib/arch").uid(), meta("run").mode() & 0o777),
+        (1, 3, 0o711)
+    );
+    store.export(&["x:1".to_owned()], &root.path().join("out.tar"), |_| {}).await.unwrap();
+    let looped = Tar::new().symlink("l", "m").symlink("m", "l").bytes();
+    let error = stack(&store, root.path(), vec![looped, Tar::new().file("l/x", 0o644, b"x").bytes()])
+        .await
+        .unwrap_err();
+    assert!(error.contains("\"l\""), "{error}");
+}
+
+#[tokio::test]
 async fn overlayfs_shows_the_stack_as_the_archives_mean_it() {
     if !is_root() {
         return;

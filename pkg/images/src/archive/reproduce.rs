@@ -14,34 +14,29 @@ use crate::unpack::{
     tree::open_beneath,
 };
 
-/// A replacement within the archive: what was at `path` before operation `at` is kept aside.
-struct Aside {
-    at: usize,
-    path: Vec<u8>,
-    number: u32,
+/// What happened to files after their content was unpacked.
+#[derive(Default)]
+struct Changes {
+    /// Position in the record, path, and number under which it is kept.
+    asides: Vec<(usize, Vec<u8>, u32)>,
+    /// From, to; in the order in which they were made.
+    moves: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Writes the archive of `layer` to `out`. The caller compares the digest: files on disk may have been damaged.
 pub(super) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result<()> {
-    let asides = asides(layer)?;
+    let changes = Changes::read(layer)?;
     let root = directory(&layer.root)?;
-    let kept = if asides.is_empty() { None } else { Some(directory(&layer.aside)?) };
+    let kept = if changes.asides.is_empty() { None } else { Some(directory(&layer.aside)?) };
     let mut record = RecordReader::open(&layer.record)?;
     let mut at = 0;
     while let Some(operation) = record.next()? {
         match operation {
             Operation::Raw(bytes) => out.write_all(&bytes)?,
             Operation::Content { path, offset, length } => {
-                let mut file = match asides
-                    .iter()
-                    .find(|aside| aside.at > at && covers(&aside.path, &path))
-                    .zip(kept.as_ref())
-                {
-                    Some((aside, kept)) => open(
-                        kept,
-                        &[aside.number.to_string().as_bytes(), &path[aside.path.len()..]].concat(),
-                    )?,
-                    None => open(&root, &path)?,
+                let mut file = match changes.aside(at, &path).zip(kept.as_ref()) {
+                    Some((name, kept)) => open(kept, &name)?,
+                    None => open(&root, &changes.place(path))?,
                 };
                 file.seek(SeekFrom::Start(offset))?;
                 if io::copy(&mut file.take(length), out)? != length {
@@ -51,24 +46,45 @@ pub(super) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result
                     ));
                 }
             }
-            Operation::Aside { .. } => {}
+            Operation::Aside { .. } | Operation::Moved { .. } => {}
         }
         at += 1;
     }
     Ok(())
 }
 
-/// All replacements, found in a first pass because they concern content before them.
-fn asides(layer: &Destination) -> io::Result<Vec<Aside>> {
-    let mut record = RecordReader::open(&layer.record)?;
-    let (mut found, mut at) = (Vec::new(), 0);
-    while let Some(operation) = record.next()? {
-        if let Operation::Aside { path, number } = operation {
-            found.push(Aside { at, path, number });
+impl Changes {
+    /// Reads them in a first pass, because they concern content before them.
+    fn read(layer: &Destination) -> io::Result<Self> {
+        let mut record = RecordReader::open(&layer.record)?;
+        let (mut changes, mut at) = (Self::default(), 0);
+        while let Some(operation) = record.next()? {
+            match operation {
+                Operation::Aside { path, number } => changes.asides.push((at, path, number)),
+                Operation::Moved { from, to } => changes.moves.push((from, to)),
+                _ => {}
+            }
+            at += 1;
         }
-        at += 1;
+        Ok(changes)
     }
-    Ok(found)
+
+    /// Where the file that operation `at` unpacked to `path` is kept, if it was replaced later.
+    fn aside(&self, at: usize, path: &[u8]) -> Option<Vec<u8>> {
+        let (_, from, number) =
+            self.asides.iter().find(|(when, from, _)| *when > at && covers(from, path))?;
+        Some([number.to_string().as_bytes(), &path[from.len()..]].concat())
+    }
+
+    /// Where the file of `path` is in the end.
+    fn place(&self, mut path: Vec<u8>) -> Vec<u8> {
+        for (from, to) in &self.moves {
+            if covers(from, &path) {
+                path = [to, &path[from.len()..]].concat();
+            }
+        }
+        path
+    }
 }
 
 /// Whether `path` is `moved` or inside of it.

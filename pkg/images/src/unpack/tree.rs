@@ -198,6 +198,11 @@ impl Tree {
         set_opaque(&fd).map_err(io_error("mark as opaque", path))
     }
 
+    /// Drops cached directories after something was moved.
+    pub(crate) fn forget(&mut self) {
+        self.cache.clear();
+    }
+
     /// Opens a directory for attribute changes, if it is (still) one.
     pub(crate) fn for_attributes(&self, path: &[u8]) -> Option<OwnedFd> {
         open_beneath(&self.root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).ok()
