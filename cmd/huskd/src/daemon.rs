@@ -56,7 +56,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
         std::fs::metadata(program).map_err(|error| format!("{}: {error}", program.display()))?;
     }
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let images = ImageStore::open(&config.root.join("images"), images_config(&config))?;
+    let images = ImageStore::open(&config.root, images_config(&config))?;
     let network = Network::start(network_config(&config)).await?;
     let engine = Engine::start(
         engine_config(&config)?,
@@ -64,6 +64,8 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
         Arc::clone(&network),
     )
     .await?;
+    // Running containers hold their images again; what was removed while in use and has no user left can go.
+    images.collect().await?;
     if let Some(address) = config.metrics_address {
         let engine = Arc::clone(&engine);
         let refresh = move |metrics: &Metrics| {
