@@ -75,16 +75,21 @@ impl Cgroup {
     /// # Errors
     /// One of them can't be opened.
     pub fn join_fds(&self) -> Result<Vec<OwnedFd>> {
-        self.procs_of(|_| true)
+        self.open_each("cgroup.procs", |_| true)
     }
 
-    /// As [`Self::join_fds`], without the v2 tree: for a process born there by `clone3(CLONE_INTO_CGROUP)`.
+    /// What a process with a single thread writes `0` into to join the v1 hierarchies; the v2 tree is left out, for it is
+    /// born there by `clone3(CLONE_INTO_CGROUP)`.
+    ///
+    /// These are the `tasks` files. A thread that moves itself through `tasks` needs no stable thread group, so the kernel
+    /// (since 5.6) does not take `cgroup_threadgroup_rwsem`, whose first writer waits for an RCU grace period: eight
+    /// hierarchies take 2 ms instead of 13 ms.
     ///
     /// # Errors
     /// One of them can't be opened.
     pub fn legacy_join_fds(&self) -> Result<Vec<OwnedFd>> {
         let unified = self.hierarchy.unified();
-        self.procs_of(|index| Some(index) != unified)
+        self.open_each("tasks", |index| Some(index) != unified)
     }
 
     /// The directory in the v2 tree, for `CLONE_INTO_CGROUP`; `None` on pure v1.
@@ -190,14 +195,12 @@ impl Cgroup {
         Error::Read { path: self.file(mount, name), source: errno.into() }
     }
 
-    fn procs_of(&self, wanted: impl Fn(usize) -> bool) -> Result<Vec<OwnedFd>> {
+    fn open_each(&self, file: &str, wanted: impl Fn(usize) -> bool) -> Result<Vec<OwnedFd>> {
         let mut fds = Vec::with_capacity(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
             let Some(member) = member.as_ref().filter(|_| wanted(index)) else { continue };
-            let fd = dir::open_write(&member.dir, "cgroup.procs").map_err(|errno| Error::OpenDir {
-                path: self.file(index, "cgroup.procs"),
-                source: errno.into(),
-            })?;
+            let fd = dir::open_write(&member.dir, file)
+                .map_err(|errno| Error::OpenDir { path: self.file(index, file), source: errno.into() })?;
             fds.push(fd);
         }
         Ok(fds)

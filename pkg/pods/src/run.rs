@@ -6,11 +6,15 @@
 //! The network and the monitor do not need each other, so they are made at the same time. A failure undoes what was made,
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus};
 use husk_monitor::{Monitor, MonitorError, proto};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     Engine, Lifecycle, PodsError, Result,
@@ -76,12 +80,16 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<
         fs::create_dir_all(&file.config.log_directory)
             .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
     }
-    let (network, monitor) = tokio::join!(set_up_network(engine, file), engine.monitors.spawn(&dir));
+    let began = Instant::now();
+    let ((network, network_took), (monitor, monitor_took)) =
+        tokio::join!(timed(set_up_network(engine, file)), timed(engine.monitors.spawn(&dir)));
     // Both have run to their end, so that the undoing finds all there is.
     let (ips, monitor) = (network?, monitor?);
     files::write(&dir, &file.config, &ips)?;
     let cgroup_path = engine.pod_cgroup(&file.id, &file.config);
-    let process = monitor.run_sandbox(sandbox_request(engine, file, &cgroup_path)).await?;
+    let (process, pause_took) = timed(monitor.run_sandbox(sandbox_request(engine, file, &cgroup_path))).await;
+    let process = process?;
+    debug!(pod = %file.id, ?network_took, ?monitor_took, ?pause_took, whole = ?began.elapsed(), "made a sandbox");
     file.ips = ips;
     file.complete = true;
     engine.store.write_pod(file)?;
@@ -109,6 +117,12 @@ pub(crate) fn status(file: &PodFile, state: PodState, pid: Option<u32>, message:
         message,
         info: Default::default(),
     }
+}
+
+/// How long work took, for those who ask why a pod starts slowly.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let began = Instant::now();
+    (work.await, began.elapsed())
 }
 
 async fn set_up_network(engine: &Engine, file: &PodFile) -> Result<Vec<std::net::IpAddr>> {

@@ -190,7 +190,7 @@ fn prepare(keep: &mut [RawFd], cgroup: &CgroupTarget) -> Result<(), Failure> {
     rustix::process::setsid().at(Step::Prepare, "session")?;
     rustix::process::umask(Mode::empty());
     for procs in &cgroup.procs {
-        rustix::io::write(procs, b"0").at(Step::Cgroup, "cgroup.procs")?;
+        rustix::io::write(procs, b"0").at(Step::Cgroup, "tasks or cgroup.procs")?;
     }
     stdio::null_all()
 }

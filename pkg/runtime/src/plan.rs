@@ -9,7 +9,7 @@ use crate::{ResolvedUser, UserRequest};
 /// The cgroup a child is put into before it does anything else.
 #[derive(Debug, Default)]
 pub struct CgroupTarget {
-    /// `cgroup.procs` of every hierarchy that the child has to write itself into, open for writing.
+    /// `tasks` (v1) or `cgroup.procs` of every hierarchy that the child has to write `0` into, open for writing.
     pub procs: Vec<OwnedFd>,
     /// Directory in the v2 tree for `CLONE_INTO_CGROUP`: the child is born there.
     pub unified: Option<OwnedFd>,
