@@ -313,7 +313,7 @@ pub(crate) fn escape(path: &[u8]) -> UnpackError {
     }
 }
 
+/// The path is made presentable only when there is an error: this is on the way of every file of a pull.
 pub(crate) fn io_error(step: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {
-    let path = shown(path);
-    move |errno| UnpackError::Io { step, path, source: errno.into() }
+    move |errno| UnpackError::Io { step, path: shown(path), source: errno.into() }
 }
