@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     Loose, Pin, Shared,
-    db::{Changes, ImageRecord},
+    db::{Changes, ImageRecord, LayerRecord},
     janitor::Job,
     state::{ImageSlot, State},
 };
@@ -103,30 +103,22 @@ impl Shared {
     /// Gives layers that depend on those below what they need.
     fn compose(&self, pins: &[Arc<Pin>]) -> Result<()> {
         for (at, pin) in pins.iter().enumerate() {
-            let (loose, number, lowers): (Loose, u64, Vec<u64>) = {
+            let (loose, record, lowers): (Loose, LayerRecord, Vec<u64>) = {
                 let state = self.state();
                 let Some(slot) = state.layers.get(&pin.key) else { continue };
                 let Some(loose) = slot.loose.clone() else { continue };
                 let below = pins[..at].iter().rev().filter_map(|pin| state.layers.get(&pin.key));
-                (loose, slot.record.number, below.map(|layer| layer.record.number).collect())
+                (loose, slot.record.clone(), below.map(|layer| layer.record.number).collect())
             };
             let paths: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
-            let destination = self.destination(number);
+            let destination = self.destination(record.number);
             compose::compose(&destination, &paths, &loose)
-                .map_err(|source| ImageError::Layer { digest: self.diff_id(&pin.key), source })?;
+                .map_err(|source| ImageError::Layer { digest: record.diff_id, source })?;
             if let Some(slot) = self.state().layers.get_mut(&pin.key) {
                 slot.loose = None;
             }
         }
         Ok(())
-    }
-
-    fn diff_id(&self, key: &str) -> husk_model::Digest {
-        let state = self.state();
-        match state.layers.get(key) {
-            Some(slot) => slot.record.diff_id.clone(),
-            None => husk_model::Digest::from_sha256(&[0; 32]),
-        }
     }
 
     /// Brings everything written so far to the disk, then notes that `images` are there.

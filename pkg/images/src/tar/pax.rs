@@ -92,9 +92,7 @@ mod tests {
     #[test]
     fn records_are_read_by_their_exact_length() {
         let mut ext = Extensions::default();
-        ext.add(b"11 path=abc\n12 size=1234\n21 mtime=12.345678901\n").unwrap_err();
-        let mut ext = Extensions::default();
-        ext.add(b"12 path=abc\n13 size=1234\n22 mtime=12.3456789012\n".get(..25).unwrap()).unwrap();
+        ext.add(b"12 path=abc\n13 size=1234\n").unwrap();
         assert_eq!(ext.path.unwrap(), b"abc");
         assert_eq!(ext.size, Some(1234));
         for bad in
