@@ -15,7 +15,6 @@ use crate::{eventually, tools::run};
 /// A look at the node.
 #[derive(Debug)]
 pub struct Node {
-    mounts: BTreeSet<String>,
     links: BTreeSet<String>,
 }
 
@@ -35,7 +34,7 @@ fn wait_for_none<T: std::fmt::Debug>(what: &str, limit: Duration, look: impl Fn(
 impl Node {
     /// Looks now.
     pub fn look() -> Self {
-        Self { mounts: mounts(), links: links() }
+        Self { links: links() }
     }
 
     /// Fails unless everything of a daemon in `dir` with its pods below `cgroup` is gone: processes, cgroups, mounts,
