@@ -11,7 +11,7 @@ use std::{
     process::Command,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use husk_model::{HostPort, PodSandboxId, Protocol};
@@ -177,7 +177,7 @@ impl Pod {
 
     /// Serves one connection: answers with the address of the caller, then ends.
     pub fn serve(&self, address: &str) -> JoinHandle<()> {
-        let listener = self.inside(|| TcpListener::bind(address).unwrap());
+        let listener = self.inside(|| bind(address));
         std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             stream.write_all(peer.ip().to_string().as_bytes()).unwrap();
@@ -191,6 +191,20 @@ impl Pod {
     pub async fn remove(&self, network: &Arc<Network>) {
         network.teardown(self.id()).await.unwrap();
         network.remove_netns(&self.request.netns).await.unwrap();
+    }
+}
+
+/// Listens on `address`. A program that another test starts holds our descriptors between its fork and its exec, so the port
+/// of a listener that was just dropped may be taken for a moment longer.
+fn bind(address: &str) -> TcpListener {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            result => return result.unwrap(),
+        }
     }
 }
 
