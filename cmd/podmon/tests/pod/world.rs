@@ -113,7 +113,9 @@ impl Pod {
             nofile_soft: Some(1024),
         };
         let monitor = Monitor::spawn(&config, &dir).await.unwrap();
-        let cgroup = format!("/husk-test-{}/husk-{}", std::process::id(), PodSandboxId::generate());
+        // A parent of its own: a test that removes its parent must not take away what another's monitor is making in it.
+        let id = PodSandboxId::generate();
+        let cgroup = format!("/husk-test-{}-{}/husk-{id}", std::process::id(), &id.as_str()[..8]);
         Self { monitor, dir, logs, cgroup, scratch }
     }
 
@@ -198,17 +200,11 @@ impl Pod {
         while events.next().await.is_some() {}
         // Its socket is closed; it is reaped a moment later.
         wait_until(|| !husk_monitor::is_alive(process)).await;
-        let parent = CgroupPath::parse(self.cgroup.rsplit_once('/').unwrap().0).unwrap();
-        if let Ok(parent) = Hierarchy::detect().unwrap().open(&parent) {
-            // Other tests' pods may live in it.
-            if !parent.is_populated().unwrap_or(true) {
-                let _ = parent.remove();
-            }
-        }
     }
 }
 
-/// What a failed test leaves: the monitor would live on with its pod, as it does without its daemon.
+/// The pod's parent group, and what a failed test leaves: the monitor would live on with its pod, as it does without its
+/// daemon.
 impl Drop for Pod {
     fn drop(&mut self) {
         let process = self.monitor.process();
@@ -216,8 +212,8 @@ impl Drop for Pod {
         if let Some(pid) = pid.filter(|_| husk_monitor::is_alive(process)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        let path = CgroupPath::parse(&self.cgroup);
-        if let Some(cgroup) = path.ok().and_then(|path| Hierarchy::detect().ok()?.open(&path).ok()) {
+        let parent = CgroupPath::parse(&self.cgroup).ok().and_then(|path| path.parent());
+        if let Some(cgroup) = parent.and_then(|path| Hierarchy::detect().ok()?.open(&path).ok()) {
             let _ = cgroup.kill();
             let _ = cgroup.remove();
         }
