@@ -151,13 +151,15 @@ write_conflist() {
 EOF
 }
 
-# start_containerd NAME: the peer, in $work/NAME; sets $socket, $daemon_pid and $daemon_log.
+# start_containerd NAME: the peer, in $work/NAME; sets $socket, $nri_socket, $daemon_pid and $daemon_log.
 start_containerd() {
     local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
     bin=$(dirname "$("$hack/tools/path" containerd)")
     mkdir -p "$dir" "$work/run/$1"
     write_conflist "$dir/cni" "$1" 10.87.0.0/16 "$dir/ipam"
     socket=$work/run/$1/c.sock
+    # shellcheck disable=SC2034 # used by hack/critest
+    nri_socket=$work/run/$1/nri.sock
     cat >"$dir/config.toml" <<EOF
 version = 4
 root = '$dir/root'
@@ -182,7 +184,7 @@ Root = '$work/run/$1/runc'
 [plugins.'io.containerd.internal.v1.opt']
 path = '$dir/opt'
 [plugins.'io.containerd.nri.v1.nri']
-socket_path = '$work/run/$1/nri.sock'
+socket_path = '$nri_socket'
 [plugins.'io.containerd.server.v1.grpc']
 address = '$socket'
 EOF
@@ -195,12 +197,15 @@ EOF
 }
 
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
+# With $nri it serves NRI; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
 start_husk() {
     local dir=$work/$1 huskd=${HUSKD:-${HUSK_DIST:-$hack/../target/dist}/huskd}
     [ -x "$huskd" ] || die "no huskd at $huskd: run 'make build', or set HUSKD"
     mkdir -p "$dir/cni" "$work/run/$1"
     [ "${2:-}" != cni ] || write_conflist "$dir/cni" "$1" 10.86.0.0/16 "$dir/ipam"
     socket=$work/run/$1/h.sock
+    # shellcheck disable=SC2034 # used by hack/critest
+    nri_socket=$work/run/$1/nri.sock
     # Nothing that a second huskd, here or on the machine, has too.
     cat >"$dir/husk.toml" <<EOF
 [network]
@@ -209,10 +214,11 @@ subnet = "10.$((100 + ${#sockets[@]})).0.0/16"
 nft_table = "$1"
 [cgroup]
 parent = "/$cgroup_parent"
+${HUSK_CGROUP_DRIVER:+driver = '$HUSK_CGROUP_DRIVER'}
 EOF
     daemon_log=$dir/log
     "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
-        --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" >"$daemon_log" 2>&1 &
+        --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" ${nri:+--nri-socket "$nri_socket"} >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
     wait_for huskd 30 crictl_at "$socket" version
