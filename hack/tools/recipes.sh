@@ -13,6 +13,7 @@ go_env() { env GOFLAGS='-buildvcs=false -trimpath -modcacherw' GOTOOLCHAIN=auto 
 cri_version=sigs.k8s.io/cri-tools/pkg/version.Version
 build_crictl() { go_env build -C "$tools_dir/cri-tools" -ldflags "-s -w -X $cri_version=${2#v}" -o "$1/crictl" sigs.k8s.io/cri-tools/cmd/crictl; }
 build_critest() { go_env test -C "$tools_dir/cri-tools" -c -ldflags "-s -w -X $cri_version=${2#v}" -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest; }
+build_crictl-e2e() { go_env test -C "$tools_dir/cri-tools" -c -ldflags '-s -w' -o "$1/crictl-e2e" sigs.k8s.io/cri-tools/test/e2e; }
 # critest --parallel runs it; the version that critest links.
 build_ginkgo() { go_env build -C "$tools_dir/cri-tools" -ldflags '-s -w' -o "$1/ginkgo" github.com/onsi/ginkgo/v2/ginkgo; }
 
@@ -51,7 +52,7 @@ tools_home() {
     version=$(tools_version "$name")
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
-    crictl | critest | ginkgo) module=cri-tools ;;
+    crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
     kubelet) module=kubelet ;;
     esac
     hash=$({
