@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
 use husk_runtime::{
-    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, PidNs, Rootfs, SeccompFilter, Stdio,
-    UserName, UserRequest,
+    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, ImageVolume, PidNs, Rootfs,
+    SeccompFilter, Stdio, UserName, UserRequest,
 };
 use oci_spec::runtime::Spec;
 
@@ -60,6 +60,15 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
             work: rootfs.work.into(),
             readonly: rootfs.readonly,
         },
+        image_volumes: request
+            .image_volumes
+            .into_iter()
+            .map(|volume| ImageVolume {
+                base: volume.base.into(),
+                lowers: volume.lowers,
+                sub_path: volume.sub_path.into(),
+            })
+            .collect(),
         user: request.user.map(user).unwrap_or_default(),
         seccomp,
         namespaces: ContainerNamespaces {

@@ -5,7 +5,7 @@
 //!                → container.json (complete) → CREATED
 //! ```
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use husk_model::{
     AppArmor, ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode,
@@ -29,6 +29,7 @@ use crate::{
     stop::discard_container,
     store::ContainerFile,
     user::user_request,
+    volumes::{self, ImageVolume, Layers},
     watch,
 };
 
@@ -72,14 +73,15 @@ async fn build(
         return Err(PodsError::PodNotReady { id: pod.id.clone() });
     }
     check_supported(config)?;
-    let no_image = || PodsError::NoSuchImage { reference: config.image.clone() };
+    let no_image =
+        || PodsError::NoSuchImage { field: "config.image.image".to_owned(), reference: config.image.clone() };
     let image = engine.images.find(&config.image).ok_or_else(no_image)?;
-    let lease = engine.images.lease(&image.id)?;
+    let layers = Layers::lease(engine.images.as_ref(), &image.id, config)?;
     let facts = NodeFacts::gather(engine, config).await?;
-    let plan = Plan::new(engine, pod, id, config, &image, &lease, facts)?;
+    let plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
     match build_recorded(engine, pod, &plan).await {
         Ok(created) => {
-            publish(engine, pod, plan.file, created, lease);
+            publish(engine, pod, plan.file, created, layers.into_leases());
             Ok(())
         }
         Err(error) => {
@@ -94,13 +96,6 @@ async fn build(
 /// What the request may ask for and husk does not do yet. Doing less than was asked for in silence would be worse.
 fn check_supported(config: &ContainerConfig) -> Result<()> {
     let unsupported = |field, what: String| Err(PodsError::Unsupported { field, what });
-    let image_volume = config.mounts.iter().find_map(|mount| match &mount.source {
-        MountSource::Image { reference, .. } => Some(reference),
-        MountSource::HostPath(_) => None,
-    });
-    if let Some(reference) = image_volume {
-        return unsupported("config.mounts.image", format!("image volumes are not supported ({reference})"));
-    }
     if let Some(device) = config.cdi_devices.first() {
         return unsupported("config.CDI_devices", format!("CDI devices are not supported ({device})"));
     }
@@ -150,7 +145,7 @@ impl Plan {
         id: &ContainerId,
         config: &Arc<ContainerConfig>,
         image: &ImageFacts,
-        lease: &Lease,
+        layers: &Layers,
         facts: NodeFacts,
     ) -> Result<Self> {
         let pod_config = Arc::clone(&pod.status.get().config);
@@ -162,7 +157,6 @@ impl Plan {
             image_name: &config.image,
             files: &files::paths(&engine.store.pod(&pod.id)),
             devices: &facts.devices,
-            image_volumes: &HashMap::new(),
             node_hostname: &files::node_hostname(),
             cgroup_v2: engine.hierarchy.version() == husk_cgroup::Version::V2,
             cgroup_path: &cgroup_path,
@@ -184,8 +178,8 @@ impl Plan {
             container_id: id.to_string(),
             spec_json,
             rootfs: Some(proto::Rootfs {
-                base: text(&lease.base),
-                lowers: lease.lowers.clone(),
+                base: text(&layers.root.base),
+                lowers: layers.root.lowers.clone(),
                 upper: text(&layer.join("upper")),
                 work: text(&layer.join("work")),
                 readonly: config.security.readonly_rootfs,
@@ -205,6 +199,7 @@ impl Plan {
             node_network: pod_config.namespaces().network == NamespaceMode::Node,
             node_ipc: pod_config.namespaces().ipc == NamespaceMode::Node,
             privileged: config.security.privileged,
+            image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
         };
         let file = ContainerFile {
             format: engine.store.format(),
@@ -212,6 +207,7 @@ impl Plan {
             config: Arc::clone(config),
             image_id: image.id.clone(),
             image_ref: image.reference.clone(),
+            image_volumes: layers.volumes.iter().map(|volume| volume.image.clone()).collect(),
             created_at: now(),
             log_path,
             resources: config.resources.clone(),
@@ -285,7 +281,7 @@ async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Creat
     Ok(created)
 }
 
-fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Created, lease: Lease) {
+fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Created, leases: Vec<Lease>) {
     file.complete = true;
     for limit in &created.degraded {
         warn!(container = %file.id, limit, "the node cannot set a limit");
@@ -299,7 +295,7 @@ fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Cr
         status: Snapshot::new(status),
         upper: engine.store.layer(&file.id).join("upper"),
         file: std::sync::Mutex::new(Some(file)),
-        _lease: Some(lease),
+        _leases: leases,
         removal: tokio::sync::Mutex::new(()),
     });
     engine.add_container(Arc::clone(&container));
@@ -323,7 +319,7 @@ pub(crate) fn status(pod: &Pod, file: &ContainerFile, state: ContainerState) -> 
         stop_signal: file.stop_signal,
         pid: None,
         cgroup_path: file.cgroup_path.clone(),
-        image_volumes: Default::default(),
+        image_volumes: volumes::by_path(&file.config, &file.image_volumes),
         info: Default::default(),
     }
 }

@@ -69,8 +69,10 @@ pub enum PodsError {
         wanted: &'static str,
     },
     /// The image is not on this node.
-    #[error("config.image.image: no image {reference} on this node; pull it first")]
+    #[error("{field}: no image {reference} on this node; pull it first")]
     NoSuchImage {
+        /// Field of the request.
+        field: String,
         /// As in the request.
         reference: String,
     },

@@ -38,6 +38,7 @@ mod store;
 mod trash;
 mod update;
 mod user;
+mod volumes;
 mod watch;
 
 pub use engine::{Engine, EngineConfig, Lifecycle};

@@ -133,8 +133,8 @@ pub(crate) struct Container {
     pub(crate) status: Snapshot<ContainerStatus>,
     /// `None` when its record cannot be read.
     pub(crate) file: Mutex<Option<ContainerFile>>,
-    /// Keeps the image's layers; `None` when the image could not be found again at start-up.
-    pub(crate) _lease: Option<Lease>,
+    /// Keep the layers of its image and its image volumes, but for images that could not be found again at start-up.
+    pub(crate) _leases: Vec<Lease>,
     /// Writable layer.
     pub(crate) upper: PathBuf,
     /// Orders removals: the second waits for the first.

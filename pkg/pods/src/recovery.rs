@@ -162,19 +162,21 @@ fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
             (None, unknown(pod, &id, chain(&error)))
         }
     };
-    let lease = file.as_ref().and_then(|file| match engine.images.lease(&file.image_id) {
+    let images = file.iter().flat_map(|file| std::iter::once(&file.image_id).chain(&file.image_volumes));
+    let lease = |image| match engine.images.lease(image) {
         Ok(lease) => Some(lease),
         Err(error) => {
-            warn!(container = %id, %error, "the image of a container is not in the store any more");
+            warn!(container = %id, %image, %error, "an image of a container is not in the store any more");
             None
         }
-    });
+    };
+    let leases = images.filter_map(lease).collect();
     let container = Arc::new(Container {
         upper: engine.store.layer(&id).join("upper"),
         pod: Arc::clone(pod),
         status: Snapshot::new(status),
         file: Mutex::new(file),
-        _lease: lease,
+        _leases: leases,
         removal: tokio::sync::Mutex::new(()),
         id,
     });

@@ -56,6 +56,9 @@ pub(crate) struct ContainerFile {
     pub(crate) config: Arc<ContainerConfig>,
     pub(crate) image_id: ImageId,
     pub(crate) image_ref: String,
+    /// Images of the image volumes, in the order of the request's mounts.
+    #[serde(default)]
+    pub(crate) image_volumes: Vec<ImageId>,
     pub(crate) created_at: UnixNanos,
     pub(crate) log_path: String,
     pub(crate) resources: Resources,

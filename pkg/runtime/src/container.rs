@@ -22,7 +22,7 @@ use crate::{
     child::{self, Launch, Link},
     failure::At,
     process::Program,
-    rootfs::{attach, cgroupfs, dev, mask, overlay, pivot, pod, sources},
+    rootfs::{attach, cgroupfs, dev, mask, overlay, pivot, pod, sources, volumes},
     stdio, terminal, user,
 };
 
@@ -66,11 +66,13 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
     let linux = plan.spec.linux().as_ref();
     let oom_score = program.open_oom_score()?;
     let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
-    let mounts = sources::open(mounts, plan.namespaces.cgroup)?;
+    let mut mounts = sources::open(mounts, plan.namespaces.cgroup)?;
     let host_shm = match plan.namespaces.host_ipc {
         true => Some(mount::clone_path("/dev/shm", false).at(Step::Source, "/dev/shm")?),
         false => None,
     };
+    // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
+    let volumes = volumes::open(&plan.image_volumes)?;
     let overlay = overlay::mount(&plan.rootfs)?;
 
     join(plan)?;
@@ -80,6 +82,8 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
             mount::clone_path(Path::new("/").join(pod::SHM).as_path(), false).at(Step::Source, "/dev/shm")?
         }
     };
+    volumes::place(&mut mounts, &plan.image_volumes, &volumes)?;
+    drop(volumes);
     let root = attach_root(overlay)?;
 
     let own_dev = dev::is_own(&mounts);

@@ -39,8 +39,8 @@ pub use self::{
     error::{Error, Result},
     exec::spawn_exec,
     plan::{
-        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, NetNs, PidNs,
-        Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
+        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, ImageVolume,
+        NetNs, PidNs, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
     },
     report::{Failure, Ready, Report, Step},
     sandbox::spawn_sandbox,

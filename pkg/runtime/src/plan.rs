@@ -133,6 +133,17 @@ pub struct Rootfs {
     pub readonly: bool,
 }
 
+/// An image mounted as a volume, read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// Directory that holds the layers.
+    pub base: PathBuf,
+    /// Names relative to `base`, topmost first; at most 500.
+    pub lowers: Vec<String>,
+    /// What of it is mounted, looked up inside the image; empty is all.
+    pub sub_path: PathBuf,
+}
+
 /// Standard streams of a container or an exec'd process.
 #[derive(Debug)]
 pub enum Stdio {
@@ -163,6 +174,8 @@ pub struct ContainerPlan {
     pub spec: Spec,
     /// Root filesystem.
     pub rootfs: Rootfs,
+    /// What the mounts of type `image` show: their source is an index in here.
+    pub image_volumes: Vec<ImageVolume>,
     /// Who to run as.
     pub user: UserRequest,
     /// Filter of the container.

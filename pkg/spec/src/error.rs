@@ -18,12 +18,6 @@ pub enum SpecError {
         /// As in the request.
         name: String,
     },
-    /// An image volume that was not prepared.
-    #[error("image volume at {container_path} has no source")]
-    ImageVolume {
-        /// Where it was to appear.
-        container_path: String,
-    },
     /// A number that does not fit the spec's type.
     #[error("{field} {value} is too large")]
     TooLarge {
@@ -43,7 +37,7 @@ impl Classify for SpecError {
             SpecError::NoCommand { .. }
             | SpecError::UnknownCapability { .. }
             | SpecError::TooLarge { .. } => Kind::InvalidArgument,
-            SpecError::ImageVolume { .. } | SpecError::Compose(_) => Kind::Internal,
+            SpecError::Compose(_) => Kind::Internal,
         }
     }
 }

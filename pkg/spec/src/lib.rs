@@ -15,10 +15,7 @@ mod error;
 mod mounts;
 mod resources;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use husk_model::{ContainerConfig, PodConfig};
 use oci_spec::runtime::{LinuxBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
@@ -67,8 +64,6 @@ pub struct SpecInput<'a> {
     pub files: &'a PodFiles,
     /// Devices of the request and, for a privileged container, of the node.
     pub devices: &'a [DeviceNode],
-    /// Host path of each image volume, by container path.
-    pub image_volumes: &'a HashMap<String, PathBuf>,
     /// Host name of the node, for pods in its UTS namespace.
     pub node_hostname: &'a str,
     /// Whether the node has the unified cgroup hierarchy only.

@@ -7,6 +7,9 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use crate::{SpecError, SpecInput};
 
+/// Type of a mount whose content is an image.
+const IMAGE: &str = "image";
+
 fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
     Ok(MountBuilder::default()
         .destination(destination)
@@ -38,8 +41,9 @@ pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         destination == Path::new("/dev/shm")
             || !(requested(&destination.to_string_lossy()) || own_dev && destination.starts_with("/dev"))
     });
+    let mut images = 0;
     for request in &input.container.mounts {
-        result.push(request_mount(input, request)?);
+        result.push(request_mount(request, &mut images)?);
     }
     result.sort_by_key(|mount| mount.destination().components().count());
     Ok(result)
@@ -74,22 +78,25 @@ fn kernel_filesystems(privileged: bool, cgroup_v2: bool) -> Result<Vec<Mount>, S
     ])
 }
 
-fn request_mount(input: &SpecInput<'_>, request: &Request) -> Result<Mount, SpecError> {
-    let source = match &request.source {
-        MountSource::HostPath(path) => Path::new(path),
-        MountSource::Image { .. } => input
-            .image_volumes
-            .get(&request.container_path)
-            .ok_or_else(|| SpecError::ImageVolume { container_path: request.container_path.clone() })?,
+/// An image volume's source is its number among the request's image volumes, in order: the runtime gets their layers in a
+/// list of its own. No path of the image store is in the spec, because the layers are put together in the container only.
+fn request_mount(request: &Request, images: &mut usize) -> Result<Mount, SpecError> {
+    let (kind, source, mut options) = match &request.source {
+        MountSource::HostPath(path) => ("bind", path.clone(), vec!["rbind"]),
+        MountSource::Image { .. } => {
+            let number = *images;
+            *images += 1;
+            (IMAGE, number.to_string(), Vec::new())
+        }
     };
-    let mut options = vec!["rbind", propagation(request.propagation)];
+    options.push(propagation(request.propagation));
     options.push(match (request.readonly, request.recursive_readonly) {
         (_, true) => "rro",
         (true, false) => "ro",
         (false, false) => "rw",
     });
     options.extend(request.options.iter().map(String::as_str));
-    mount(&request.container_path, "bind", source, &options)
+    mount(&request.container_path, kind, Path::new(&source), &options)
 }
 
 fn propagation(propagation: Propagation) -> &'static str {

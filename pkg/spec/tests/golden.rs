@@ -1,7 +1,7 @@
 //! Whole specs against files that people have read: `HUSK_GOLDEN=update cargo test -p husk-spec` writes them anew.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -100,7 +100,6 @@ fn check(name: &str, case: &Case) {
         image_name: &case.container.image,
         files: &files,
         devices: &case.devices,
-        image_volumes: &HashMap::new(),
         node_hostname: "node-7",
         cgroup_v2: case.cgroup_v2,
         cgroup_path: "/kubepods/pod1/husk-p/c",

@@ -1,6 +1,6 @@
 //! Single rules, as tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use husk_model::{
     Capabilities, Classify, ContainerConfig, ContainerMetadata, Kind, PodConfig, PodMetadata, Resources,
@@ -66,7 +66,6 @@ fn args(
         image_name: "app:1",
         files: &files,
         devices: &[],
-        image_volumes: &HashMap::new(),
         node_hostname: "node",
         cgroup_v2: true,
         cgroup_path: "/p/c",

@@ -111,12 +111,6 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
     if message.recursive_read_only && (!message.readonly || propagation != Propagation::Private) {
         return Err(invalid(field("recursive_read_only"), "needs readonly and PROPAGATION_PRIVATE"));
     }
-    if message.image.is_some_and(|image| !image.image.is_empty()) {
-        return Err(invalid(field("image"), "image volumes are not supported by this version of husk"));
-    }
-    if !message.image_sub_path.is_empty() {
-        return Err(invalid(field("image_sub_path"), "is set without image"));
-    }
     if !message.uid_mappings.is_empty() || !message.gid_mappings.is_empty() {
         return Err(invalid(
             field("uidMappings"),
@@ -135,9 +129,26 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
     if container_path.split('/').all(|part| part.is_empty() || part == ".") {
         return Err(invalid(field("container_path"), "is the root, which comes from the image"));
     }
+    let image = message.image.map(|image| image.image).filter(|image| !image.is_empty());
+    let source = match image {
+        Some(_) if !message.readonly => {
+            return Err(invalid(field("readonly"), "is false, but an image volume is always read-only"));
+        }
+        Some(_) if !message.host_path.is_empty() => {
+            return Err(invalid(field("host_path"), "is set together with image"));
+        }
+        Some(image) => MountSource::Image {
+            reference: line(&field("image.image"), image)?,
+            sub_path: below(&field("image_sub_path"), message.image_sub_path)?,
+        },
+        None if !message.image_sub_path.is_empty() => {
+            return Err(invalid(field("image_sub_path"), "is set without image"));
+        }
+        None => MountSource::HostPath(absolute(&field("host_path"), message.host_path)?),
+    };
     Ok(Mount {
         container_path,
-        source: MountSource::HostPath(absolute(&field("host_path"), message.host_path)?),
+        source,
         readonly: message.readonly,
         recursive_readonly: message.recursive_read_only,
         selinux_relabel: message.selinux_relabel,

@@ -1,8 +1,8 @@
 //! Requests as clients send them, and as nobody should: what is taken, and which field a refusal names.
 
 use husk_model::{
-    AppArmor, ContainerConfig, GroupsPolicy, NamespaceMode, PodConfig, Propagation, Protocol, SeccompProfile,
-    SecurityContext, Signal, UserSpec,
+    AppArmor, ContainerConfig, GroupsPolicy, MountSource, NamespaceMode, PodConfig, Propagation, Protocol,
+    SeccompProfile, SecurityContext, Signal, UserSpec,
 };
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 
@@ -553,7 +553,7 @@ fn mounts_follow_the_rules_of_propagation_and_recursion() {
     });
     assert!(recursive.unwrap().recursive_readonly);
     type Change = fn(&mut v1::Mount);
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 11] = [
         ("container_path", |mount| mount.container_path = "c".into()),
         ("container_path", |mount| mount.container_path = "//.".into()),
         ("container_path", |mount| mount.container_path.clear()),
@@ -567,14 +567,35 @@ fn mounts_follow_the_rules_of_propagation_and_recursion() {
             mount.recursive_read_only = true;
             mount.propagation = v1::MountPropagation::PropagationHostToContainer.into();
         }),
-        ("image", |mount| {
-            mount.image = Some(v1::ImageSpec { image: "busybox".into(), ..Default::default() });
-        }),
         ("uidMappings", |mount| mount.uid_mappings.push(v1::IdMapping::default())),
         ("mount_options[0]", |mount| mount.mount_options.push("suid".into())),
     ];
     for (field, change) in cases {
         refused(&format!(".mounts[0].{field}"), mount(change));
+    }
+}
+
+#[test]
+fn image_volumes_are_read_only_and_their_sub_path_stays_below_the_image() {
+    let mount = |host_path: &str, sub_path: &str, readonly: bool| {
+        with(|message| {
+            message.mounts.push(v1::Mount {
+                container_path: "/mnt".into(),
+                host_path: host_path.into(),
+                readonly,
+                image: Some(v1::ImageSpec { image: "busybox".into(), ..Default::default() }),
+                image_sub_path: sub_path.into(),
+                ..Default::default()
+            });
+        })
+        .map(|mut config| config.mounts.remove(0).source)
+    };
+    let source = MountSource::Image { reference: "busybox".into(), sub_path: "etc/x".into() };
+    assert_eq!(mount("", "etc/x", true).unwrap(), source);
+    refused(".mounts[0].readonly", mount("", "", false));
+    refused(".mounts[0].host_path", mount("/tmp", "", true));
+    for outside in ["/etc", "..", "a/../../b", "a\nb"] {
+        refused(".mounts[0].image_sub_path", mount("", outside, true));
     }
 }
 

@@ -64,6 +64,9 @@ pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Ve
                     readonly_later.push(tmpfs);
                 }
             }
+            Source::Image { .. } => {
+                return Err(Failure::because(Step::Mount, destination.display(), "the image was not opened"));
+            }
             Source::SharedMemory => {
                 let Some(shm) = shm.take() else { continue };
                 attach(root, destination, Node::Directory, shm)?;

@@ -1,7 +1,7 @@
 //! The container's root filesystem, built in the child.
 //!
-//! 1. In the monitor's mount namespace ([`sources`], [`overlay`]): the overlay and a copy of each bind source are opened as
-//!    detached mounts. Nothing is attached, so nobody on the node sees them.
+//! 1. In the monitor's mount namespace ([`sources`], [`volumes`], [`overlay`]): the overlay, image volumes and a copy of each
+//!    bind source are opened as detached mounts. Nothing is attached, so nobody on the node sees them.
 //! 2. The child enters the mount namespace of the pod's pause process, which holds an empty sealed tmpfs and the pod's
 //!    /dev/shm, and takes a copy of it. The node's mount table is never copied, however long it is.
 //! 3. The overlay is attached at /root there, the mounts onto it in order ([`attach`]), devices, masks ([`dev`], [`mask`]).
@@ -17,6 +17,7 @@ pub(crate) mod options;
 pub(crate) mod overlay;
 pub(crate) mod pivot;
 pub(crate) mod sources;
+pub(crate) mod volumes;
 
 /// Where things are in pause's root. The runtime makes it (`crate::sandbox`), the containers take from it.
 pub(crate) mod pod {

@@ -1,13 +1,18 @@
 //! The overlay of image layers and writable layer, as a detached mount.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, path::Path};
 
 use husk_sys::{
     mount,
     mount::{Attr, Change, Filesystem, Propagation},
     namespace,
 };
-use rustix::{io::Errno, mount::MountFlags, process::chdir, thread::UnshareFlags};
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, UnmountFlags, unmount},
+    process::chdir,
+    thread::UnshareFlags,
+};
 
 use crate::{Failure, Rootfs, Step, failure::At};
 
@@ -16,55 +21,92 @@ const MAX_LAYERS: usize = 500;
 /// Longest option string of mount(2), with its NUL.
 const PAGE: usize = 4096;
 
-/// Mounts the overlay. The lower directories are named relative to the working directory, which this changes: with
-/// full paths 30 layers would not fit into the page of options that old kernels take.
+/// What to stack.
+struct Stack<'a> {
+    base: &'a Path,
+    lowers: &'a [String],
+    /// Upper and work directory; without them the mount is read-only for good.
+    writable: Option<(&'a Path, &'a Path)>,
+}
+
+/// Mounts the overlay of a container's root.
 pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+    let writable = Some((&*rootfs.upper, &*rootfs.work));
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable })
+}
+
+/// Mounts layers alone, read-only.
+pub(crate) fn mount_readonly(base: &Path, lowers: &[String]) -> Result<OwnedFd, Failure> {
+    stack(&Stack { base, lowers, writable: None })
+}
+
+/// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
+/// not fit into the page of options that old kernels take.
+fn stack(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
-    if rootfs.lowers.is_empty() || rootfs.lowers.len() > MAX_LAYERS {
-        let detail = format!("{} layers, 1 to {MAX_LAYERS} can be mounted", rootfs.lowers.len());
+    if stack.lowers.is_empty() || stack.lowers.len() > MAX_LAYERS {
+        let detail = format!("{} layers, 1 to {MAX_LAYERS} can be mounted", stack.lowers.len());
         return Err(Failure::because(step, "", detail));
     }
     // Layer names are ours, but a separator in one would mount something else.
-    if let Some(bad) = rootfs.lowers.iter().find(|name| name.contains([':', ',', '\\', '\0'])) {
+    if let Some(bad) = stack.lowers.iter().find(|name| name.contains([':', ',', '\\', '\0'])) {
         return Err(Failure::because(step, bad, "a layer name contains a separator"));
     }
-    chdir(&rootfs.base).at(step, rootfs.base.display())?;
-    match layered(rootfs) {
+    // overlayfs wants two layers at least, one of which may be the writable one.
+    if let (None, [only]) = (stack.writable, stack.lowers) {
+        let path = stack.base.join(only);
+        let tree = mount::clone_path(&*path, false).at(step, path.display())?;
+        let change =
+            Change { propagation: Some(Propagation::Private), ..Change::set(Attr::MOUNT_ATTR_RDONLY) };
+        return mount::change(&tree, false, change).at(step, path.display()).map(|()| tree);
+    }
+    chdir(stack.base).at(step, stack.base.display())?;
+    match layered(stack) {
         Ok(mount) => Ok(mount),
         // Linux before 6.8 has no "lowerdir+".
-        Err(error) if error.errno() == Errno::INVAL && error.call().contains("lowerdir+") => classic(rootfs),
-        Err(error) => Err(error).at(step, rootfs.upper.display()),
+        Err(error) if error.errno() == Errno::INVAL && error.call().contains("lowerdir+") => classic(stack),
+        Err(error) => Err(error).at(step, stack.shown().display()),
     }
 }
 
-fn layered(rootfs: &Rootfs) -> husk_sys::Result<OwnedFd> {
+impl Stack<'_> {
+    /// What tells it from others, for errors.
+    fn shown(&self) -> &Path {
+        self.writable.map_or(self.base, |(upper, _)| upper)
+    }
+}
+
+fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     let overlay = Filesystem::new("overlay")?;
     overlay.string("source", "overlay")?;
-    for lower in &rootfs.lowers {
+    for lower in stack.lowers {
         overlay.string("lowerdir+", lower.as_str())?;
     }
-    overlay.string("upperdir", &*rootfs.upper)?.string("workdir", &*rootfs.work)?;
-    // No syncs of the upper layer: a container's does not outlive the boot, and umount becomes 20 times faster.
-    overlay.flag("volatile")?;
-    overlay.mount(Attr::empty())
+    if let Some((upper, work)) = stack.writable {
+        overlay.string("upperdir", upper)?.string("workdir", work)?;
+        // No syncs of the upper layer: a container's does not outlive the boot, and umount becomes 20 times faster.
+        overlay.flag("volatile")?;
+    }
+    overlay.mount(if stack.writable.is_some() { Attr::empty() } else { Attr::MOUNT_ATTR_RDONLY })
 }
 
 /// With mount(2), which attaches at a path: in a throw-away copy of the mount namespace.
-fn classic(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
-    let data = format!(
-        "lowerdir={},upperdir={},workdir={},volatile",
-        rootfs.lowers.join(":"),
-        rootfs.upper.display(),
-        rootfs.work.display()
-    );
+    let shown = stack.shown();
+    let mut data = format!("lowerdir={}", stack.lowers.join(":"));
+    let mut flags = MountFlags::RDONLY;
+    if let Some((upper, work)) = stack.writable {
+        data.push_str(&format!(",upperdir={},workdir={},volatile", upper.display(), work.display()));
+        flags = MountFlags::empty();
+    }
     if data.len() >= PAGE {
         let detail = format!(
             "the {} layers need {} bytes of mount options, this kernel takes {PAGE}",
-            rootfs.lowers.len(),
+            stack.lowers.len(),
             data.len()
         );
-        return Err(Failure::because(step, rootfs.upper.display(), detail));
+        return Err(Failure::because(step, shown.display(), detail));
     }
     namespace::unshare(UnshareFlags::NEWNS).at(step, "")?;
     // unshare keeps the working directory, in the copy of its mount.
@@ -76,9 +118,11 @@ fn classic(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
     .at(step, "/")?;
     mount::change(&root, true, Change::propagation(Propagation::Private)).at(step, "/")?;
     let data = std::ffi::CString::new(data).map_err(|_| Failure::because(step, "", "NUL byte"))?;
-    rustix::mount::mount("overlay", &rootfs.upper, "overlay", MountFlags::empty(), data.as_c_str())
-        .at(step, rootfs.upper.display())?;
-    mount::clone_path(&*rootfs.upper, false).at(step, rootfs.upper.display())
+    rustix::mount::mount("overlay", shown, "overlay", flags, data.as_c_str()).at(step, shown.display())?;
+    let tree = mount::clone_path(shown, false).at(step, shown.display())?;
+    // What else is mounted must find the directory below it again.
+    unmount(shown, UnmountFlags::DETACH).at(step, shown.display())?;
+    Ok(tree)
 }
 
 #[cfg(test)]
@@ -93,6 +137,11 @@ mod tests {
             work: "/nonexistent/work".into(),
             readonly: false,
         }
+    }
+
+    fn of(rootfs: &Rootfs, writable: bool) -> Stack<'_> {
+        let writable = writable.then_some((&*rootfs.upper, &*rootfs.work));
+        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable }
     }
 
     #[test]
@@ -113,17 +162,20 @@ mod tests {
         let (shown, long) = std::thread::spawn(move || {
             namespace::unshare(UnshareFlags::NEWNS).unwrap();
             chdir(&rootfs.base).unwrap();
-            let mount = classic(&rootfs).unwrap();
-            let file =
-                rustix::fs::openat(&mount, "file", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
-            let shown = std::io::read_to_string(std::fs::File::from(file.unwrap())).unwrap();
+            let shown = |mount: OwnedFd| {
+                let flags = rustix::fs::OFlags::RDONLY;
+                let file = rustix::fs::openat(&mount, "file", flags, rustix::fs::Mode::empty());
+                std::io::read_to_string(std::fs::File::from(file.unwrap())).unwrap()
+            };
+            let alone = shown(classic(&of(&rootfs, false)).unwrap());
+            let whole = shown(classic(&of(&rootfs, true)).unwrap());
             rootfs.lowers = vec!["x".repeat(100); 50];
-            (shown, classic(&rootfs).unwrap_err())
+            (alone + &whole, classic(&of(&rootfs, true)).unwrap_err())
         })
         .join()
         .unwrap();
         std::fs::remove_dir_all(dir).unwrap();
-        assert_eq!(shown, "a");
+        assert_eq!(shown, "aa", "layers alone, and with a writable one");
         assert!(long.detail.contains("the 50 layers need"), "{long}");
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum Source {
     Controllers { controllers: Controllers, options: Options },
     /// The shared memory of pod or node.
     SharedMemory,
+    /// The image volume of this number; `super::volumes` makes a tree of it.
+    Image { number: usize, options: Options },
 }
 
 /// Opens the sources of all mounts, in the caller's mount namespace.
@@ -62,6 +64,11 @@ fn source(mount: &Mount, destination: &Path, own_cgroup_namespace: bool) -> Resu
     }
     Ok(match kind {
         "tmpfs" if destination == Path::new("/dev/shm") => Source::SharedMemory,
+        "image" => {
+            let number = name.as_deref().and_then(|name| name.parse().ok());
+            let none = || Failure::because(Step::Mount, destination.display(), "names no image volume");
+            Source::Image { number: number.ok_or_else(none)?, options }
+        }
         "cgroup" | "cgroup2" => cgroupfs::source(options, own_cgroup_namespace)?,
         _ => Source::New { kind: kind.to_owned(), name: name.unwrap_or_else(|| kind.to_owned()), options },
     })

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use husk_runtime::Step;
+use husk_runtime::{ImageVolume, Step};
 use husk_sys::{
     mount::{self, Attr, Change, Filesystem, Propagation},
     namespace,
@@ -43,6 +43,9 @@ cases![
     a_container_sees_its_own_cgroups_read_only,
     five_hundred_layers_can_be_stacked,
     a_tmpfs_has_its_options_and_becomes_read_only_when_furnished,
+    an_image_volume_shows_all_layers_read_only_whatever_the_options,
+    a_sub_path_of_an_image_volume_is_looked_up_inside_the_image,
+    cve_2022_23648_an_image_volume_leads_nowhere_on_the_node,
 ];
 
 /// A mount namespace of the case's own, in which mounts may be made that nobody else sees.
@@ -397,4 +400,92 @@ fn a_tmpfs_has_its_options_and_becomes_read_only_when_furnished(world: &World) {
         .run();
     assert_eq!(output.stdout, "711\nfile\n");
     assert_eq!(output.stderr, "touch: /scratch/x: Read-only file system\n");
+}
+
+/// An image of layers made of these files, topmost first.
+fn image(world: &World, layers: &[&[(&str, &str)]]) -> ImageVolume {
+    let base = world.scratch("image");
+    for (number, files) in layers.iter().enumerate() {
+        for (path, content) in *files {
+            let path = base.join(number.to_string()).join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+    ImageVolume {
+        base,
+        lowers: (0..layers.len()).map(|number| number.to_string()).collect(),
+        sub_path: "".into(),
+    }
+}
+
+fn an_image_volume_shows_all_layers_read_only_whatever_the_options(world: &World) {
+    let pod = world.pod();
+    for layers in [
+        &[&[("a", "1"), ("b", "2")][..]][..],
+        &[&[("a", "1")], &[("a", "hidden"), ("b", "2")]],
+        &[&[("a", "1")], &[("b", "2")], &[("b", "hidden")]],
+    ] {
+        let mut container = world
+            .container(&pod, &["sh", "-c", "cat /mnt/a /mnt/b; touch /mnt/a; mount -o remount,rw,bind /mnt"])
+            .mount("image", "0", "/mnt", &["rprivate", "rw"]);
+        container.image_volumes = vec![image(world, layers)];
+        let output = container.run();
+        assert_eq!(output.stdout, "12", "{output:?}");
+        assert!(output.stderr.contains("touch: /mnt/a: Read-only file system"), "{output:?}");
+    }
+}
+
+fn a_sub_path_of_an_image_volume_is_looked_up_inside_the_image(world: &World) {
+    let pod = world.pod();
+    let mut volume = image(world, &[&[("dir/file", "top")], &[("dir/file", "below"), ("dir/other", "x")]]);
+    symlink("/dir", volume.base.join("0/absolute")).unwrap();
+    symlink("../../../dir/../dir", volume.base.join("0/climbing")).unwrap();
+    symlink("/etc/passwd", volume.base.join("0/passwd")).unwrap();
+    symlink("loop", volume.base.join("0/loop")).unwrap();
+    let create = |sub_path: &str, command: &str, volume: &ImageVolume| {
+        let mut container =
+            world.container(&pod, &["sh", "-c", command]).mount("image", "0", "/mnt/in", &["rprivate", "ro"]);
+        container.image_volumes = vec![ImageVolume { sub_path: sub_path.into(), ..volume.clone() }];
+        container.create()
+    };
+    for path in ["dir", "absolute", "climbing", "./dir/"] {
+        let output = create(path, "cat /mnt/in/file /mnt/in/other", &volume).unwrap().start().finish();
+        assert_eq!(output.stdout, "topx", "{path}: {output:?}");
+    }
+    let output = create("dir/file", "cat /mnt/in; echo x > /mnt/in", &volume).unwrap().start().finish();
+    assert_eq!(output.stdout, "top", "a single file: {output:?}");
+    assert!(output.stderr.contains("Read-only file system"), "{output:?}");
+    for (path, why) in [
+        ("absent", "the image has no such path"),
+        ("dir/file/x", "the image has no such path"),
+        // The image's own, which it does not have; not the node's.
+        ("passwd", "the image has no such path"),
+        ("loop", "cannot be reached"),
+    ] {
+        let failure = create(path, "true", &volume).err().unwrap();
+        assert!(failure.step == Step::Source && failure.detail.contains(why), "{path}: {failure}");
+    }
+    // One layer is a plain bind mount, and its links are confined as well.
+    volume.lowers.truncate(1);
+    assert!(create("passwd", "true", &volume).is_err());
+    assert_eq!(create("absolute", "cat /mnt/in/file", &volume).unwrap().start().finish().stdout, "top");
+}
+
+fn cve_2022_23648_an_image_volume_leads_nowhere_on_the_node(world: &World) {
+    let pod = world.pod();
+    let secret = world.scratch("secret");
+    fs::write(secret.join("key"), "secret").unwrap();
+    let volume = image(world, &[&[("x", "")], &[("y", "")]]);
+    symlink(&secret, volume.base.join("0/link")).unwrap();
+    let mut through = world.container(&pod, &["true"]).mount("image", "0", "/mnt", &["ro"]);
+    through.image_volumes = vec![ImageVolume { sub_path: "link/key".into(), ..volume.clone() }];
+    let failure = through.create().err().unwrap();
+    assert_eq!(failure.step, Step::Source, "{failure}");
+    let mut inside = world
+        .container(&pod, &["sh", "-c", "cat /mnt/link/key /mnt/link/../../../../../../../key"])
+        .mount("image", "0", "/mnt", &["ro"]);
+    inside.image_volumes = vec![volume];
+    let output = inside.run();
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use husk_runtime::{
-    CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, NetNs, PidNs, Ready, Report,
-    ResolvedUser, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio, UserRequest, spawn_container,
-    spawn_exec, spawn_sandbox,
+    CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, ImageVolume, NetNs, PidNs,
+    Ready, Report, ResolvedUser, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio, UserRequest,
+    spawn_container, spawn_exec, spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
@@ -112,6 +112,7 @@ impl World {
                 work,
                 readonly: false,
             },
+            image_volumes: Vec::new(),
             user: UserRequest::default(),
             seccomp: None,
             pid: PidNs::Own,
@@ -222,6 +223,7 @@ pub struct Container<'pod> {
     /// JSON of its OCI spec.
     pub spec: Value,
     pub rootfs: Rootfs,
+    pub image_volumes: Vec<ImageVolume>,
     pub user: UserRequest,
     pub seccomp: Option<SeccompFilter>,
     pub pid: PidNs,
@@ -305,6 +307,7 @@ impl Container<'_> {
         let plan = ContainerPlan {
             spec,
             rootfs: self.rootfs,
+            image_volumes: self.image_volumes,
             user: self.user,
             seccomp: self.seccomp,
             namespaces: ContainerNamespaces {

@@ -1,0 +1,80 @@
+//! Image volumes (KEP-4639): the images that a container's mounts name, leased for as long as the container exists.
+
+use std::collections::BTreeMap;
+
+use husk_model::{ContainerConfig, ImageId, MountSource};
+use husk_monitor::proto;
+
+use crate::{
+    PodsError, Result,
+    facilities::{Images, Lease},
+};
+
+/// An image that a container mounts.
+#[derive(Debug)]
+pub(crate) struct ImageVolume {
+    pub(crate) image: ImageId,
+    pub(crate) lease: Lease,
+    sub_path: String,
+}
+
+impl ImageVolume {
+    /// For the monitor.
+    pub(crate) fn request(&self) -> proto::ImageVolume {
+        proto::ImageVolume {
+            base: self.lease.base.display().to_string(),
+            lowers: self.lease.lowers.clone(),
+            sub_path: self.sub_path.clone(),
+        }
+    }
+}
+
+/// All layers that a container needs.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    /// Those of its own image.
+    pub(crate) root: Lease,
+    /// Those of the images it mounts, in the order of the request's mounts.
+    pub(crate) volumes: Vec<ImageVolume>,
+}
+
+impl Layers {
+    /// Finds the images of a container's mounts and leases them and its own image.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchImage`], which names the mount.
+    pub(crate) fn lease(images: &dyn Images, image: &ImageId, config: &ContainerConfig) -> Result<Self> {
+        Ok(Self { root: images.lease(image)?, volumes: volumes(images, config)? })
+    }
+
+    /// What a container holds on to.
+    pub(crate) fn into_leases(self) -> Vec<Lease> {
+        std::iter::once(self.root).chain(self.volumes.into_iter().map(|volume| volume.lease)).collect()
+    }
+}
+
+fn volumes(images: &dyn Images, config: &ContainerConfig) -> Result<Vec<ImageVolume>> {
+    let mut volumes = Vec::new();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        let MountSource::Image { reference, sub_path } = &mount.source else { continue };
+        let missing = || PodsError::NoSuchImage {
+            field: format!("config.mounts[{index}].image.image"),
+            reference: reference.clone(),
+        };
+        let image = images.find(reference).ok_or_else(missing)?.id;
+        let lease = images.lease(&image)?;
+        volumes.push(ImageVolume { image, lease, sub_path: sub_path.clone() });
+    }
+    Ok(volumes)
+}
+
+/// The images' ids by the container path of their mount, for the status.
+pub(crate) fn by_path(config: &ContainerConfig, images: &[ImageId]) -> BTreeMap<String, String> {
+    config
+        .mounts
+        .iter()
+        .filter(|mount| matches!(mount.source, MountSource::Image { .. }))
+        .map(|mount| mount.container_path.clone())
+        .zip(images.iter().map(ToString::to_string))
+        .collect()
+}
