@@ -63,10 +63,16 @@ fn stack(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     chdir(stack.base).at(step, stack.base.display())?;
     match layered(stack) {
         Ok(mount) => Ok(mount),
-        // Linux before 6.8 has no "lowerdir+".
-        Err(error) if error.errno() == Errno::INVAL && error.call().contains("lowerdir+") => classic(stack),
+        Err(error) if lacks_appended_layers(&error) => classic(stack),
         Err(error) => Err(error).at(step, stack.shown().display()),
     }
+}
+
+/// Linux before 6.8 has no "lowerdir+": 6.5 to 6.7 say so at once, older ones collect any option and fail when the
+/// filesystem is made. What else is wrong with it then, mount(2) says again.
+fn lacks_appended_layers(error: &husk_sys::Error) -> bool {
+    error.errno() == Errno::INVAL
+        && ["lowerdir+", "FSCONFIG_CMD_CREATE"].iter().any(|part| error.call().contains(part))
 }
 
 impl Stack<'_> {
