@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test check unit e2e critest bench install clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench install clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -21,6 +21,9 @@ run: deps build ## start husk on its embedded network, run a real pod, show its 
 
 test: ## everything: deps, formatting, lints, unit and kernel tests, end-to-end tests
 	hack/test
+
+test-vm: build ## critest and the end-to-end suite on cgroup v2 with AppArmor, in a virtual machine (root)
+	hack/test-vm
 
 check: ## formatting, lints and the repository's own rules (no root needed)
 	hack/test check

@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Cri, Node, images, node, tools};
+use crate::{Cri, Node, images, node, patience, tools};
 
 /// What a test wants to differ from the defaults.
 #[derive(Debug, Clone, Default)]
@@ -130,9 +130,10 @@ impl Daemon {
     /// Runs `crictl` against this daemon.
     pub fn crictl(&self, arguments: &[&str]) -> tools::Output {
         let endpoint = format!("unix://{}", self.address().display());
+        let timeout = format!("{}s", patience(Duration::from_secs(20)).as_secs());
         let mut command = Command::new(tools::tool("crictl"));
         command
-            .args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint, "--timeout", "20s"])
+            .args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint, "--timeout", &timeout])
             .args(arguments);
         tools::run(&mut command)
     }
@@ -166,7 +167,7 @@ impl Daemon {
         let notify = self.path("notify");
         let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("bind the notification socket");
-        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set a timeout");
+        socket.set_read_timeout(Some(patience(Duration::from_secs(30)))).expect("set a timeout");
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)

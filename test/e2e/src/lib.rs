@@ -27,10 +27,19 @@ pub use husk_proto::cri::v1;
 
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` yields a value, asking again every few milliseconds, and panics with `what` after `limit`.
-/// For facts that no event announces to a client: a state seen through List, a file of another process.
+/// A limit of a test on this machine: `$HUSK_E2E_PATIENCE` times as long, which hack/test-vm sets for its emulated
+/// processors. For limits that a working husk never reaches, not for those that a test measures.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("HUSK_E2E_PATIENCE")
+        .map_or(1, |text| text.parse().expect("HUSK_E2E_PATIENCE is a whole number"));
+    limit * factor
+}
+
+/// Waits until `condition` yields a value, asking again every few milliseconds, and panics with `what` after `limit`
+/// (see [`patience`]). For facts that no event announces to a client: a state seen through List, a file of another process.
 #[allow(clippy::disallowed_methods)]
 pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(limit);
     let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = condition() {

@@ -20,7 +20,7 @@ pub struct Node {
 
 /// Waits until `look` finds nothing and fails with what it found last.
 fn wait_for_none<T: std::fmt::Debug>(what: &str, limit: Duration, look: impl Fn() -> Vec<T>) {
-    let deadline = std::time::Instant::now() + limit;
+    let deadline = std::time::Instant::now() + crate::patience(limit);
     loop {
         let found = look();
         if found.is_empty() {
