@@ -56,6 +56,8 @@ pub fn fault_of_failure(failure: Failure) -> Fault {
     let code = match failure.step {
         Step::Lookup | Step::Execute | Step::ResolveUser if theirs => Code::InvalidArgument,
         Step::Source | Step::WorkDir if theirs => Code::FailedPrecondition,
+        // A profile that is not loaded, a context that the policy does not have.
+        Step::Label if matches!(failure.errno, 2 | 22) => Code::InvalidArgument,
         // What the kernel did not refuse, but the request and the image contradict each other.
         Step::Mount if failure.errno == 0 => Code::InvalidArgument,
         Step::Sysctl | Step::Hostname | Step::Rlimit if failure.errno != 12 => Code::InvalidArgument,

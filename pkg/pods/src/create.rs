@@ -8,12 +8,11 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use husk_model::{
-    AppArmor, ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode,
-    Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode, Signal,
 };
 use husk_monitor::{Created, proto};
 use husk_seccomp::Program;
-use husk_spec::{DeviceNode, SpecInput, container_spec};
+use husk_spec::{DeviceNode, Labels, SpecInput, container_spec};
 use tracing::warn;
 
 use crate::{
@@ -99,10 +98,6 @@ fn check_supported(config: &ContainerConfig) -> Result<()> {
     if let Some(device) = config.cdi_devices.first() {
         return unsupported("config.CDI_devices", format!("CDI devices are not supported ({device})"));
     }
-    if let AppArmor::Localhost(profile) = &config.security.apparmor {
-        let what = format!("AppArmor profiles are not supported ({profile})");
-        return unsupported("config.linux.security_context.apparmor", what);
-    }
     Ok(())
 }
 
@@ -113,15 +108,19 @@ const LOOK: Duration = Duration::from_secs(20);
 struct NodeFacts {
     devices: Vec<DeviceNode>,
     filter: Option<Arc<Program>>,
+    labels: Labels,
 }
 
 impl NodeFacts {
     async fn gather(engine: &Engine, config: &Arc<ContainerConfig>) -> Result<Self> {
+        let security = &config.security;
+        let apparmor = engine.apparmor.profile(&security.apparmor, security.privileged).await;
+        let labels = Labels { apparmor: apparmor.map_err(PodsError::AppArmor)?, ..Labels::default() };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
         let look = tokio::task::spawn_blocking(move || {
             check_sources(&config)?;
             let filter = seccomp::filter(&cache, &config.security)?;
-            Ok(Self { devices: devices::collect(&config)?, filter })
+            Ok(Self { devices: devices::collect(&config)?, filter, labels })
         });
         match tokio::time::timeout(LOOK, look).await {
             Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
@@ -157,6 +156,7 @@ impl Plan {
             image_name: &config.image,
             files: &files::paths(&engine.store.pod(&pod.id)),
             devices: &facts.devices,
+            labels: &facts.labels,
             node_hostname: &files::node_hostname(),
             cgroup_v2: engine.hierarchy.version() == husk_cgroup::Version::V2,
             cgroup_path: &cgroup_path,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use husk_cgroup::{CgroupPath, Hierarchy};
+use husk_lsm::AppArmor;
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
     PodSandboxId, PodStatus, Resources, UnixNanos,
@@ -77,6 +78,7 @@ pub struct Engine {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) stats: Stats,
     pub(crate) filters: husk_seccomp::Cache,
+    pub(crate) apparmor: AppArmor,
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     pub(crate) trash: Trash,
@@ -135,6 +137,7 @@ impl Engine {
             monitors,
             hierarchy,
             filters: husk_seccomp::Cache::default(),
+            apparmor: AppArmor::default(),
             pod_names: Claims::new(),
             container_names: Claims::new(),
             pods: RwLock::default(),
@@ -291,6 +294,11 @@ impl Engine {
     /// The cgroup hierarchy of the node.
     pub fn hierarchy(&self) -> &Hierarchy {
         &self.hierarchy
+    }
+
+    /// The node's AppArmor.
+    pub fn apparmor(&self) -> &AppArmor {
+        &self.apparmor
     }
 
     pub(crate) fn announce(&self, event: Lifecycle) {

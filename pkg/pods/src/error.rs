@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use husk_lsm::LsmError;
 use husk_model::{Classify, ContainerId, Kind, PodSandboxId};
 use husk_monitor::MonitorError;
 use husk_network::NetworkError;
@@ -94,6 +95,9 @@ pub enum PodsError {
         /// Why.
         reason: String,
     },
+    /// An AppArmor profile cannot be used.
+    #[error("config.linux.security_context.apparmor")]
+    AppArmor(#[source] LsmError),
     /// The container's target for a shared PID namespace cannot be used.
     #[error("config.linux.security_context.namespace_options.target_id: {reason}")]
     PidTarget {
@@ -199,6 +203,7 @@ impl Classify for PodsError {
             PodsError::Update { .. } => Kind::FailedPrecondition,
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
             PodsError::Unsupported { .. } => Kind::Unimplemented,
+            PodsError::AppArmor(error) => error.kind(),
             PodsError::Stats(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,
             PodsError::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

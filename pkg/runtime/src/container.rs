@@ -65,6 +65,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
 fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
     let linux = plan.spec.linux().as_ref();
     let oom_score = program.open_oom_score()?;
+    program.labels.claim()?;
     let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = sources::open(mounts, plan.namespaces.cgroup)?;
     let host_shm = match plan.namespaces.host_ipc {

@@ -41,6 +41,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
 
 fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
     let oom_score = program.open_oom_score()?;
+    program.labels.claim()?;
     let kinds = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION

@@ -22,6 +22,7 @@ mod error;
 mod exec;
 mod failure;
 mod lookup;
+mod lsm;
 mod plan;
 mod process;
 mod report;

@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{
     Error, Failure, ResolvedUser, Result, SeccompFilter, Step, capabilities, capabilities::CapabilityPlan,
-    failure::At, lookup, rlimits, rlimits::Limit,
+    failure::At, lookup, lsm::Labels, rlimits, rlimits::Limit,
 };
 
 /// Search path without PATH in the environment, as peers have it.
@@ -36,6 +36,7 @@ pub(crate) struct Program {
     no_new_privileges: bool,
     oom_score_adj: Option<i32>,
     seccomp: Option<SeccompFilter>,
+    pub(crate) labels: Labels,
 }
 
 impl Program {
@@ -54,20 +55,6 @@ impl Program {
         if !cwd.is_absolute() {
             return Err(Error::InvalidPlan(format!("working directory {} is not absolute", cwd.display())));
         }
-        for unsupported in [
-            (
-                process.apparmor_profile().as_deref().is_some_and(|name| !name.is_empty()),
-                "an AppArmor profile",
-            ),
-            (process.selinux_label().as_deref().is_some_and(|label| !label.is_empty()), "an SELinux label"),
-        ] {
-            if unsupported.0 {
-                return Err(Error::InvalidPlan(format!(
-                    "{} is asked for, which husk cannot set",
-                    unsupported.1
-                )));
-            }
-        }
         Ok(Self {
             arguments,
             environment,
@@ -78,6 +65,7 @@ impl Program {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
             seccomp,
+            labels: Labels::new(process)?,
         })
     }
 

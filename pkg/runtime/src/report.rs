@@ -146,4 +146,6 @@ steps! {
     Execute = 23 => "execute",
     /// The child died without a word.
     Died = 24 => "set up process",
+    /// AppArmor profile or SELinux context.
+    Label = 30 => "apply security label",
 }

@@ -49,6 +49,17 @@ pub struct PodFiles {
     pub resolv_conf: PathBuf,
 }
 
+/// Labels of mandatory access control; `None` sets none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// AppArmor profile, loaded.
+    pub apparmor: Option<String>,
+    /// SELinux context of the processes.
+    pub selinux_process: Option<String>,
+    /// SELinux context of what is mounted.
+    pub selinux_mount: Option<String>,
+}
+
 /// Everything the spec of a container depends on.
 #[derive(Debug)]
 pub struct SpecInput<'a> {
@@ -64,6 +75,8 @@ pub struct SpecInput<'a> {
     pub files: &'a PodFiles,
     /// Devices of the request and, for a privileged container, of the node.
     pub devices: &'a [DeviceNode],
+    /// Profiles and contexts.
+    pub labels: &'a Labels,
     /// Host name of the node, for pods in its UTS namespace.
     pub node_hostname: &'a str,
     /// Whether the node has the unified cgroup hierarchy only.
@@ -83,7 +96,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .into_iter()
         .find(|dir| !dir.is_empty())
         .unwrap_or("/");
-    let process = ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(container.tty)
         .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
         .args(args::args(input)?)
@@ -94,6 +107,8 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .no_new_privileges(security.no_new_privs)
         .oom_score_adj(container.resources.oom_score_adj)
         .build()?;
+    process.set_apparmor_profile(input.labels.apparmor.clone());
+    process.set_selinux_label(input.labels.selinux_process.clone());
     let (masked, readonly) = if security.privileged {
         (Vec::new(), Vec::new())
     } else {
@@ -101,7 +116,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
     };
     let mut limits = linux_resources(&container.resources)?;
     limits.set_devices(Some(devices::rules(security.privileged, input.devices)?));
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .cgroups_path(input.cgroup_path)
         .namespaces(Vec::new())
         .devices(devices::nodes(input.devices)?)
@@ -110,6 +125,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .masked_paths(masked)
         .readonly_paths(readonly)
         .build()?;
+    linux.set_mount_label(input.labels.selinux_mount.clone());
     Ok(SpecBuilder::default()
         .version("1.2.1")
         .root(RootBuilder::default().path("rootfs").readonly(security.readonly_rootfs).build()?)

@@ -10,7 +10,7 @@ use husk_model::{
     Capabilities, ContainerConfig, ContainerMetadata, EnvVar, HugepageLimit, Mount, MountSource,
     NamespaceMode, Namespaces, PodConfig, PodMetadata, Propagation, Resources, SecurityContext,
 };
-use husk_spec::{DeviceNode, ImageDefaults, PodFiles, SpecInput, container_spec};
+use husk_spec::{DeviceNode, ImageDefaults, Labels, PodFiles, SpecInput, container_spec};
 use serde_json::Value;
 
 struct Case {
@@ -100,6 +100,7 @@ fn check(name: &str, case: &Case) {
         image_name: &case.container.image,
         files: &files,
         devices: &case.devices,
+        labels: &Labels::default(),
         node_hostname: "node-7",
         cgroup_v2: case.cgroup_v2,
         cgroup_path: "/kubepods/pod1/husk-p/c",

@@ -7,7 +7,7 @@ use husk_model::{
     SecurityContext,
 };
 use husk_spec::{
-    ImageDefaults, PodFiles, SpecInput, container_spec, effective_capabilities, linux_resources,
+    ImageDefaults, Labels, PodFiles, SpecInput, container_spec, effective_capabilities, linux_resources,
 };
 
 fn strings(words: &[&str]) -> Vec<String> {
@@ -66,6 +66,7 @@ fn args(
         image_name: "app:1",
         files: &files,
         devices: &[],
+        labels: &Labels::default(),
         node_hostname: "node",
         cgroup_v2: true,
         cgroup_path: "/p/c",

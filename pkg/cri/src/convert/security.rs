@@ -9,6 +9,9 @@ use husk_spec::is_known_capability;
 
 use super::check::{Checked, absolute, filled, id, invalid, known, line};
 
+/// Before the name of a profile of the node, in fields that have one text for all kinds of profiles.
+const LOCALHOST: &str = "localhost/";
+
 fn mode(field: &str, value: i32, allowed: &[NamespaceMode]) -> Checked<NamespaceMode> {
     let mode = match known::<v1::NamespaceMode>(field, value)? {
         v1::NamespaceMode::Pod => NamespaceMode::Pod,
@@ -100,7 +103,7 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
             ProfileType::Localhost => {
                 let path = profile.localhost_ref;
                 // Callers that still spell it as the deprecated field did.
-                let path = path.strip_prefix("localhost/").map(str::to_owned).unwrap_or(path);
+                let path = path.strip_prefix(LOCALHOST).map(str::to_owned).unwrap_or(path);
                 absolute(&format!("{name}.localhost_ref"), path).map(SeccompProfile::Localhost)
             }
         };
@@ -108,7 +111,7 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
     match old_path.as_str() {
         "" | "unconfined" => Ok(SeccompProfile::Unconfined),
         "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
-        other => match other.strip_prefix("localhost/") {
+        other => match other.strip_prefix(LOCALHOST) {
             Some(path) => absolute(&format!("{field}.seccomp_profile_path"), path.to_owned())
                 .map(SeccompProfile::Localhost),
             None => {
@@ -118,36 +121,31 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
     }
 }
 
-/// Whether the kernel of this node enforces AppArmor.
-fn node_has_apparmor() -> bool {
-    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
-}
-
-/// RuntimeDefault degrades to nothing where the node has no AppArmor, as with the peers; a profile by name does not.
+/// A profile by its message, else by the deprecated text.
 fn apparmor(field: &str, profile: Option<v1::SecurityProfile>, old: String) -> Checked<AppArmor> {
-    let (name, localhost) = match profile {
-        Some(profile) => {
-            let name = format!("{field}.apparmor");
-            match known::<ProfileType>(&format!("{name}.profile_type"), profile.profile_type)? {
-                ProfileType::RuntimeDefault => return Ok(AppArmor::RuntimeDefault),
-                ProfileType::Unconfined => return Ok(AppArmor::Unconfined),
-                ProfileType::Localhost => (format!("{name}.localhost_ref"), profile.localhost_ref),
+    if let Some(profile) = profile {
+        let name = format!("{field}.apparmor");
+        return match known::<ProfileType>(&format!("{name}.profile_type"), profile.profile_type)? {
+            ProfileType::RuntimeDefault => Ok(AppArmor::RuntimeDefault),
+            ProfileType::Unconfined => Ok(AppArmor::Unconfined),
+            ProfileType::Localhost => {
+                let profile = profile.localhost_ref;
+                // Callers that still spell it as the deprecated field did.
+                let profile = profile.strip_prefix(LOCALHOST).map(str::to_owned).unwrap_or(profile);
+                filled(&format!("{name}.localhost_ref"), profile).map(AppArmor::Localhost)
             }
-        }
-        None => match old.as_str() {
-            "" => return Ok(AppArmor::Unset),
-            "runtime/default" => return Ok(AppArmor::RuntimeDefault),
-            "unconfined" => return Ok(AppArmor::Unconfined),
-            _ => (format!("{field}.apparmor_profile"), old),
+        };
+    }
+    let name = format!("{field}.apparmor_profile");
+    match old.as_str() {
+        "" => Ok(AppArmor::Unset),
+        "runtime/default" => Ok(AppArmor::RuntimeDefault),
+        "unconfined" => Ok(AppArmor::Unconfined),
+        other => match other.strip_prefix(LOCALHOST) {
+            Some(profile) => filled(&name, profile.to_owned()).map(AppArmor::Localhost),
+            None => Err(invalid(name, format!("{other:?} is not a profile"))),
         },
-    };
-    filled(&name, localhost)?;
-    let why = if node_has_apparmor() {
-        "AppArmor profiles by name are not supported by this version of husk"
-    } else {
-        "this node has no AppArmor"
-    };
-    Err(invalid(name, why))
+    }
 }
 
 fn selinux(field: &str, option: Option<v1::SeLinuxOption>) -> Checked<Option<SeLinuxLabel>> {
@@ -280,11 +278,7 @@ pub(crate) fn container(
         masked_paths: paths(&format!("{field}.masked_paths"), message.masked_paths)?,
         readonly_paths: paths(&format!("{field}.readonly_paths"), message.readonly_paths)?,
         seccomp: seccomp(field, message.seccomp, old_seccomp)?,
-        apparmor: if message.privileged {
-            AppArmor::Unconfined
-        } else {
-            apparmor(field, message.apparmor, old_apparmor)?
-        },
+        apparmor: apparmor(field, message.apparmor, old_apparmor)?,
         selinux: selinux(field, message.selinux_options)?,
     })
 }

@@ -325,17 +325,25 @@ fn the_deprecated_seccomp_field_counts_only_without_the_new_one() {
 
 #[test]
 #[allow(deprecated)]
-fn apparmor_profiles_by_name_are_refused_and_the_default_is_taken() {
+fn apparmor_is_taken_from_the_message_before_the_deprecated_text() {
+    let named = |name: &str| AppArmor::Localhost(name.to_owned());
     assert_eq!(security(|_| ()).unwrap().apparmor, AppArmor::Unset);
     let new = |kind, name: &str| security(|context| context.apparmor = profile(kind, name));
     assert_eq!(new(ProfileType::RuntimeDefault, "").unwrap().apparmor, AppArmor::RuntimeDefault);
     assert_eq!(new(ProfileType::Unconfined, "").unwrap().apparmor, AppArmor::Unconfined);
-    let error =
-        refused(".linux.security_context.apparmor.localhost_ref", new(ProfileType::Localhost, "localhost/x"));
-    assert!(error.reason.contains("AppArmor"), "{error}");
+    for name in ["x", "localhost/x"] {
+        assert_eq!(new(ProfileType::Localhost, name).unwrap().apparmor, named("x"));
+    }
+    for bad in ["", "localhost/", "a\nb"] {
+        refused(".linux.security_context.apparmor.localhost_ref", new(ProfileType::Localhost, bad));
+    }
     let old = |name: &str| security(|context| context.apparmor_profile = name.into());
     assert_eq!(old("runtime/default").unwrap().apparmor, AppArmor::RuntimeDefault);
-    refused(".linux.security_context.apparmor_profile", old("localhost/x"));
+    assert_eq!(old("unconfined").unwrap().apparmor, AppArmor::Unconfined);
+    assert_eq!(old("localhost/x").unwrap().apparmor, named("x"));
+    for bad in ["x", "localhost/"] {
+        refused(".linux.security_context.apparmor_profile", old(bad));
+    }
     let both = security(|context| {
         context.apparmor_profile = "localhost/x".into();
         context.apparmor = profile(ProfileType::Unconfined, "");

@@ -54,6 +54,7 @@ pub(super) async fn status(
         let facts = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "cgroup": api.engine.hierarchy().version().as_str(),
+            "apparmor": api.engine.apparmor().availability().as_str(),
             "network": format!("{:?}", network.provider),
             "pods": api.engine.list_pods().len(),
             "containers": api.engine.list_containers().len(),
