@@ -9,9 +9,9 @@ use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::{cli::Cli, directories, images::StoreImages, serve, socket, systemd};
+use crate::{cgroup, cli::Cli, directories, images::StoreImages, serve, socket, systemd};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -59,7 +59,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     let images = ImageStore::open(&config.root, images_config(&config))?;
     let network = Network::start(network_config(&config)).await?;
     let engine = Engine::start(
-        engine_config(&config)?,
+        engine_config(&config).await?,
         Arc::new(StoreImages(Arc::clone(&images))),
         Arc::clone(&network),
     )
@@ -121,20 +121,33 @@ fn network_config(config: &Config) -> husk_network::NetworkConfig {
     network
 }
 
-fn engine_config(config: &Config) -> Result<EngineConfig> {
+async fn engine_config(config: &Config) -> Result<EngineConfig> {
+    let cgroup_driver = cgroup::driver(config).await?;
     Ok(EngineConfig {
         root: config.root.clone(),
         state: config.state.clone(),
         monitor: MonitorConfig {
             podmon_path: config.runtime.podmon.clone(),
             pause_path: config.runtime.pause.clone(),
-            // huskd never raises its own limit, so containers inherit what systemd gave.
-            nofile_soft: None,
+            nofile_soft: raise_open_files(),
         },
-        cgroup_parent: config.cgroup_parent.clone(),
+        cgroup_parent: cgroup::parent(config, &cgroup_driver)?,
+        cgroup_driver,
         unprivileged_ports: config.runtime.unprivileged_ports,
         unprivileged_icmp: config.runtime.unprivileged_icmp,
     })
+}
+
+/// Raises our limit of open files to the hard one: a descriptor per pod and client does not fit into the usual 1024. Returns the
+/// former soft limit, which is the containers' (programs that use select(2) cannot have more).
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        warn!(%errno, "cannot raise the limit of open files");
+    }
+    limit.current
 }
 
 /// Resolves at SIGTERM or SIGINT; SIGHUP reads the log level again and never ends the daemon.

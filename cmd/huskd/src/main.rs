@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod cgroup;
 mod cli;
 mod daemon;
 mod directories;

@@ -4,6 +4,9 @@
 //! outlives it, and ends by the Shutdown call only. It never waits for what it supervises: children report over
 //! nonblocking descriptors, and whatever may not come has a deadline.
 //!
+//! With `--anchor` alone it is no monitor but the process that a systemd scope begins with: it waits for the end of its
+//! standard input.
+//!
 //! Read [`server`] first, then [`container`]; `proto/podmon/v1/podmon.proto` says what each call means.
 #![forbid(unsafe_code)]
 
@@ -24,7 +27,12 @@ mod server;
 mod setup;
 mod stdio;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    io::{self, Read as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// What the daemon started us with.
 struct Arguments {
@@ -34,8 +42,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if env::args().skip(1).eq(["--anchor"]) {
+        return anchor();
+    }
     let Some(arguments) = parse(env::args().skip(1)) else {
         eprintln!("usage: husk-podmon --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket");
+        eprintln!("       husk-podmon --anchor <pipe");
         return ExitCode::from(2);
     };
     match run(arguments) {
@@ -47,7 +59,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> std::io::Result<()> {
+/// Waits for whoever holds the other end of standard input to let go of it.
+fn anchor() -> ExitCode {
+    let mut byte = [0];
+    loop {
+        match io::stdin().read(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(count) if count > 0 => {}
+            Ok(_) | Err(_) => return ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> io::Result<()> {
     let signals = setup::signals()?;
     setup::detach(arguments.nofile_soft)?;
     let listener = setup::take_listener()?;

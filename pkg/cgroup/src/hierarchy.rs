@@ -220,6 +220,58 @@ impl Hierarchy {
         Ok(Cgroup::new(self.clone(), path.clone(), members))
     }
 
+    /// Takes over a unit that systemd delegated: makes `group` below `unit` in the v2 tree, moves the process that the unit
+    /// began with into it, and turns the controllers on from the root down to `group`. In this order, because a v2 group with
+    /// a process of its own can't turn any on.
+    ///
+    /// Above the unit the controllers are systemd's. Those that it does not know (hugetlb, rdma, misc) it leaves alone, so
+    /// they are turned on there too, as far as the kernel lets us.
+    ///
+    /// # Errors
+    /// The step that failed. The node has no v2 tree: [`Error::NotFound`].
+    pub fn adopt(&self, unit: &CgroupPath, group: &CgroupPath, pid: u32) -> Result<()> {
+        let index = self.unified().ok_or_else(|| Error::NotFound { path: unit.to_string() })?;
+        let root = &self.mounts()[index];
+        let dir = self.make_dirs(index, group)?;
+        let value = pid.to_string();
+        dir::write(&dir, "cgroup.procs", &value).map_err(|errno| Error::Write {
+            path: self.full_path(index, group).join("cgroup.procs"),
+            value,
+            source: errno.into(),
+        })?;
+        let above = std::iter::successors(group.parent(), CgroupPath::parent).collect::<Vec<_>>();
+        for path in above.into_iter().rev() {
+            let delegated = path.as_str().starts_with(unit.as_str());
+            let enabled = dir::open_dir(root, path.relative())
+                .map_err(io::Error::from)
+                .and_then(|dir| self.enable_below(index, &path, &dir));
+            match enabled {
+                Err(source) if delegated => {
+                    let path = self.full_path(index, &path).join("cgroup.subtree_control");
+                    return Err(Error::Write { path, value: "+controllers".into(), source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directories of `path` in one hierarchy and nothing else, and opens the last.
+    fn make_dirs(&self, index: usize, path: &CgroupPath) -> Result<OwnedFd> {
+        let mount = &self.mounts()[index];
+        let wanted = std::iter::successors(Some(path.clone()), CgroupPath::parent).collect::<Vec<_>>();
+        for path in wanted.iter().rev().filter(|path| !path.is_root()) {
+            match fs::mkdirat(mount, path.relative(), Mode::from(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => {
+                    return Err(Error::CreateDir { path: self.full_path(index, path), source: errno.into() });
+                }
+            }
+        }
+        dir::open_dir(mount, path.relative())
+            .map_err(|errno| Error::OpenDir { path: self.full_path(index, path), source: errno.into() })
+    }
+
     // === for the other modules ===
 
     pub(crate) fn mounts(&self) -> &[Mount] {

@@ -10,8 +10,8 @@
 //!   can't do well: `cgroup.kill`, `cgroup.events`, freezing and `clone3(CLONE_INTO_CGROUP)`.
 //! - **v1**: everything by v1 files; killing is a freezer and SIGKILL loop.
 //!
-//! The driver is cgroupfs: husk makes the directories. A systemd driver would replace [`Hierarchy::create`] and
-//! [`Cgroup::remove`] and nothing else.
+//! husk makes the directories itself. With the systemd driver the topmost ones are units of systemd, of which
+//! [`Hierarchy::adopt`] takes over what is delegated.
 #![forbid(unsafe_code)]
 
 mod cgroup;

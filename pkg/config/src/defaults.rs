@@ -34,10 +34,11 @@ max_parallel_layers = 4
 pull_progress_timeout = "5m"
 
 [cgroup]
-# Who makes cgroups; must be the kubelet's cgroupDriver. Only "cgroupfs" so far.
-driver = "cgroupfs"
-# Parent of pods whose request names none (crictl's).
-parent = "/husk"
+# Who makes the cgroups of pods: "cgroupfs" (husk), "systemd" (a delegated scope per pod), or "auto": systemd where it is
+# PID 1 and cgroup v2 is mounted. Must be the kubelet's cgroupDriver; kubelets since 1.34 ask husk.
+driver = "auto"
+# Parent of pods whose request names none (crictl's); empty is "/husk", or "husk.slice" with the systemd driver.
+parent = ""
 
 [log]
 # A level, or a filter such as "husk_pods=debug,info". SIGHUP reads it again.

@@ -32,8 +32,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Images.
     pub images: ImagesConfig,
-    /// Parent cgroup of pods whose request names none.
-    pub cgroup_parent: String,
+    /// Cgroups.
+    pub cgroup: CgroupConfig,
     /// Logging.
     pub log: LogConfig,
     /// Where metrics are served; `None` is nowhere.
@@ -72,6 +72,27 @@ pub struct ImagesConfig {
     pub max_parallel_layers: usize,
     /// A pull without a byte for this long fails.
     pub pull_progress_timeout: Duration,
+}
+
+/// Cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupConfig {
+    /// Who makes the cgroups of pods.
+    pub driver: CgroupDriver,
+    /// Parent of pods whose request names none: a path with the cgroupfs driver, a slice with systemd's. `None` is the
+    /// driver's own default.
+    pub parent: Option<String>,
+}
+
+/// Who makes the cgroups of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// systemd where it is PID 1 and cgroup v2 is mounted, otherwise husk itself.
+    Auto,
+    /// husk itself.
+    Cgroupfs,
+    /// systemd makes a delegated scope for every pod.
+    Systemd,
 }
 
 /// Logging.

@@ -240,6 +240,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_parent_fits_its_driver() {
+        for (driver, parent, fits) in [
+            ("systemd", "husk.slice", true),
+            ("systemd", "/husk", false),
+            ("cgroupfs", "/husk", true),
+            ("cgroupfs", "husk.slice", false),
+            ("auto", "/husk", true),
+            ("auto", "husk.slice", true),
+            ("auto", "husk", false),
+            ("cgroupfs", "/", false),
+            ("cgroupfs", "/a/../b", false),
+            ("runc", "/husk", false),
+        ] {
+            let dir = write(&format!("[cgroup]\ndriver = {driver:?}\nparent = {parent:?}\n"));
+            let loaded = load(Some(&dir.path().join("husk.toml")), Raw::default());
+            assert_eq!(loaded.is_ok(), fits, "{driver} {parent}");
+        }
+    }
+
+    #[test]
     fn a_named_file_must_exist() {
         assert!(load(Some(Path::new("/no/such/husk.toml")), Raw::default()).is_err());
     }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, Problem, Raw, RuntimeConfig};
+use crate::{
+    CgroupConfig, CgroupDriver, Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, Problem, Raw,
+    RuntimeConfig,
+};
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
 const MAX_SOCKET_PATH: usize = 107;
@@ -46,21 +49,13 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
     if address.as_os_str().len() > MAX_SOCKET_PATH {
         check.wrong("address", format!("is longer than the {MAX_SOCKET_PATH} bytes of a unix socket's path"));
     }
-    let driver = raw.cgroup.driver.unwrap_or_else(|| "cgroupfs".to_owned());
-    if driver != "cgroupfs" {
-        check.wrong("cgroup.driver", format!("{driver:?} is not supported; this version has \"cgroupfs\""));
-    }
-    let parent = raw.cgroup.parent.unwrap_or_else(|| "/husk".to_owned());
-    if !parent.starts_with('/') || parent.split('/').any(|part| part == "..") || parent.len() < 2 {
-        check.wrong("cgroup.parent", format!("{parent:?} is not an absolute cgroup path below the root"));
-    }
     Config {
         root: check.path("root", raw.root, "/var/lib/husk"),
         state: check.path("state", raw.state, "/run/husk"),
         address,
         network: network(raw.network, &mut check),
         images: images(raw.images, &mut check),
-        cgroup_parent: parent,
+        cgroup: cgroup(raw.cgroup, &mut check),
         log: log(raw.log, &mut check),
         metrics_address: check.parsed::<SocketAddr>(
             "metrics.address",
@@ -85,6 +80,37 @@ fn network(raw: crate::RawNetwork, check: &mut Checker<'_>) -> NetworkConfig {
         nft_table: raw.nft_table.unwrap_or_else(|| "husk".to_owned()),
         netns_pool: raw.netns_pool.unwrap_or(8),
     }
+}
+
+fn cgroup(raw: crate::RawCgroup, check: &mut Checker<'_>) -> CgroupConfig {
+    let driver = match raw.driver.as_deref() {
+        None | Some("auto") => CgroupDriver::Auto,
+        Some("cgroupfs") => CgroupDriver::Cgroupfs,
+        Some("systemd") => CgroupDriver::Systemd,
+        Some(other) => {
+            check.wrong("cgroup.driver", format!("{other:?} is not \"auto\", \"cgroupfs\" or \"systemd\""));
+            CgroupDriver::Auto
+        }
+    };
+    let parent = raw.parent.filter(|parent| !parent.is_empty());
+    if let Some(parent) = &parent {
+        let path = parent.starts_with('/') && parent.len() > 1 && parent.split('/').all(|part| part != "..");
+        let slice = parent.ends_with(".slice");
+        match driver {
+            CgroupDriver::Systemd if !slice => {
+                let reason = format!("{parent:?} is not a slice such as \"husk.slice\"");
+                check.wrong("cgroup.parent", reason);
+            }
+            CgroupDriver::Cgroupfs | CgroupDriver::Auto
+                if !path && !(slice && driver == CgroupDriver::Auto) =>
+            {
+                let reason = format!("{parent:?} is not an absolute cgroup path below the root");
+                check.wrong("cgroup.parent", reason);
+            }
+            _ => {}
+        }
+    }
+    CgroupConfig { driver, parent }
 }
 
 fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {

@@ -22,6 +22,7 @@ use tokio::sync::broadcast;
 use crate::{
     PodsError, Result,
     claims::Claims,
+    driver::CgroupDriver,
     facilities::{Images, Monitors, PodNetworks},
     life,
     pod::{Container, ContainerName, Pod},
@@ -38,8 +39,10 @@ pub struct EngineConfig {
     pub state: PathBuf,
     /// How monitors are started.
     pub monitor: MonitorConfig,
-    /// Parent cgroup of pods whose request names none; starts with `/`.
+    /// Parent of pods whose request names none: a path that starts with `/`, or a slice.
     pub cgroup_parent: String,
+    /// Who makes the cgroups of pods.
+    pub cgroup_driver: CgroupDriver,
     /// Let processes without capabilities bind every port (`net.ipv4.ip_unprivileged_port_start=0`).
     pub unprivileged_ports: bool,
     /// Let processes without capabilities ping (`net.ipv4.ping_group_range`).
@@ -354,15 +357,6 @@ impl Engine {
         self.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
         container.pod.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
         self.container_names.release(&container.name());
-    }
-
-    /// The pod's cgroup, relative to the hierarchy's root.
-    pub(crate) fn pod_cgroup(&self, id: &PodSandboxId, config: &PodConfig) -> String {
-        let parent = match config.cgroup_parent.as_str() {
-            "" => &self.config.cgroup_parent,
-            parent => parent,
-        };
-        format!("{}/husk-{id}", parent.trim_end_matches('/'))
     }
 
     /// Takes a directory out of sight; it is deleted in the background.

@@ -153,9 +153,21 @@ pub enum PodsError {
         /// Why.
         reason: String,
     },
+    /// The parent cgroup of a request does not fit the driver.
+    #[error(
+        "config.linux.cgroup_parent: {reason}; husk uses the systemd cgroup driver: set cgroupDriver: systemd in the \
+         kubelet's configuration, or driver = \"cgroupfs\" below [cgroup] in husk's"
+    )]
+    CgroupParent {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Cgroups.
     #[error(transparent)]
     Cgroup(husk_cgroup::Error),
+    /// The pod's systemd unit.
+    #[error("make the pod's systemd unit")]
+    Unit(#[source] husk_systemd::Error),
     /// Statistics.
     #[error(transparent)]
     Stats(husk_stats::Error),
@@ -199,12 +211,14 @@ impl Classify for PodsError {
             | PodsError::Seccomp { .. }
             | PodsError::PidTarget { .. }
             | PodsError::ImageUser { .. }
-            | PodsError::CgroupPath { .. } => Kind::InvalidArgument,
+            | PodsError::CgroupPath { .. }
+            | PodsError::CgroupParent { .. } => Kind::InvalidArgument,
             PodsError::Update { .. } => Kind::FailedPrecondition,
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
             PodsError::Unsupported { .. } => Kind::Unimplemented,
             PodsError::AppArmor(error) => error.kind(),
             PodsError::Stats(error) => error.kind(),
+            PodsError::Unit(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,
             PodsError::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted

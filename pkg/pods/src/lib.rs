@@ -22,6 +22,7 @@
 mod claims;
 mod create;
 mod devices;
+mod driver;
 mod engine;
 mod error;
 pub mod facilities;
@@ -41,6 +42,7 @@ mod user;
 mod volumes;
 mod watch;
 
+pub use driver::CgroupDriver;
 pub use engine::{Engine, EngineConfig, Lifecycle};
 pub use error::{PodsError, Result};
 pub use husk_monitor::{ExecOutput, MonitorConfig};

@@ -124,8 +124,7 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
     let pod = Arc::new(Pod {
         id: file.id.clone(),
         status: Snapshot::new(run::status(&file, state, None, message)),
-        cgroup_path: recorded_cgroup(engine, &file.id)
-            .unwrap_or_else(|| engine.pod_cgroup(&file.id, &file.config)),
+        cgroup_path: recorded_cgroup(engine, &file.id).unwrap_or_else(|| engine.recorded_place(&file)),
         gate: tokio::sync::RwLock::new(if file.stopped { Phase::Stopped } else { Phase::Open }),
         monitor,
         containers: Default::default(),
@@ -226,6 +225,7 @@ fn unreadable(engine: &Engine, id: &PodSandboxId) -> PodFile {
     // Clients refuse a creation time of 0.
     let mut file = engine.store.new_pod(id, &Arc::new(config), 1);
     file.complete = true;
+    file.cgroup_path = engine.place(id, &file.config).map(|place| place.cgroup).unwrap_or_default();
     file
 }
 

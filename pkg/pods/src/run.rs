@@ -1,9 +1,10 @@
 //! RunPodSandbox: the steps that make a sandbox, and their undoing.
 //!
 //! ```text
-//! claim the name → pod.json (incomplete) → network  ∥  monitor → files → pause → pod.json (complete) → READY
+//! claim the name → pod.json (incomplete) → network ∥ monitor ∥ unit → files → pause → pod.json (complete) → READY
 //! ```
-//! The network and the monitor do not need each other, so they are made at the same time. A failure undoes what was made,
+//! The network, the monitor and the unit (with the systemd cgroup driver) do not need each other, so they are made at the
+//! same time. A failure undoes what was made,
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
 use std::{
@@ -19,6 +20,7 @@ use tracing::{debug, warn};
 use crate::{
     Engine, Lifecycle, PodsError, Result,
     claims::Claim,
+    driver::Place,
     engine::{now, shown},
     error::chain,
     files,
@@ -35,6 +37,7 @@ pub(crate) async fn run(engine: &Arc<Engine>, config: PodConfig) -> Result<PodSa
     check_supported(&config)?;
     let config = Arc::new(config);
     let id = PodSandboxId::generate();
+    let place = engine.place(&id, &config)?;
     let name = shown(&config.metadata, None);
     let attempt = match engine.pod_names.claim("pod sandbox", &config.metadata, &name, &config, &id)? {
         Claim::Joined(wait) => {
@@ -50,16 +53,22 @@ pub(crate) async fn run(engine: &Arc<Engine>, config: PodConfig) -> Result<PodSa
     let wait = attempt.wait();
     let engine = Arc::clone(engine);
     tokio::spawn(async move {
-        let outcome = build(&engine, &id, &config).await;
+        let outcome = build(&engine, &id, &config, &place).await;
         attempt.settle(outcome.map(|()| id));
     });
     wait.outcome().await
 }
 
-async fn build(engine: &Arc<Engine>, id: &PodSandboxId, config: &Arc<PodConfig>) -> Result<()> {
+async fn build(
+    engine: &Arc<Engine>,
+    id: &PodSandboxId,
+    config: &Arc<PodConfig>,
+    place: &Place,
+) -> Result<()> {
     let mut file = engine.store.new_pod(id, config, now());
+    file.cgroup_path.clone_from(&place.cgroup);
     engine.store.create_pod(id)?;
-    match build_recorded(engine, &mut file).await {
+    match build_recorded(engine, &mut file, place).await {
         Ok(pod) => {
             engine.add_pod(Arc::clone(&pod));
             watch::follow(engine, &pod);
@@ -73,7 +82,7 @@ async fn build(engine: &Arc<Engine>, id: &PodSandboxId, config: &Arc<PodConfig>)
     }
 }
 
-async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<Pod>> {
+async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place) -> Result<Arc<Pod>> {
     engine.store.write_pod(file)?;
     let dir = engine.store.pod(&file.id);
     if !file.config.log_directory.is_empty() {
@@ -81,15 +90,21 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<
             .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
     }
     let began = Instant::now();
-    let ((network, network_took), (monitor, monitor_took)) =
-        tokio::join!(timed(set_up_network(engine, file)), timed(engine.monitors.spawn(&dir)));
-    // Both have run to their end, so that the undoing finds all there is.
-    let (ips, monitor) = (network?, monitor?);
+    let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
+        timed(set_up_network(engine, file)),
+        timed(engine.monitors.spawn(&dir)),
+        timed(engine.start_unit(place))
+    );
+    // All have run to their end, so that the undoing finds all there is.
+    let (ips, monitor, anchor) = (network?, monitor?, anchor?);
     files::write(&dir, &file.config, &ips)?;
-    let cgroup_path = engine.pod_cgroup(&file.id, &file.config);
-    let (process, pause_took) = timed(monitor.run_sandbox(sandbox_request(engine, file, &cgroup_path))).await;
+    let (process, pause_took) =
+        timed(monitor.run_sandbox(sandbox_request(engine, file, &place.cgroup))).await;
     let process = process?;
-    debug!(pod = %file.id, ?network_took, ?monitor_took, ?pause_took, whole = ?began.elapsed(), "made a sandbox");
+    if let Some(anchor) = anchor {
+        anchor.release().await;
+    }
+    debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, whole = ?began.elapsed(), "made a sandbox");
     file.ips = ips;
     file.complete = true;
     engine.store.write_pod(file)?;
@@ -101,7 +116,7 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile) -> Result<Arc<
         gate: tokio::sync::RwLock::new(Phase::Open),
         containers: Default::default(),
         early_exits: Default::default(),
-        cgroup_path,
+        cgroup_path: place.cgroup.clone(),
     }))
 }
 
@@ -189,8 +204,9 @@ pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
         Ok(None) => {}
         Err(error) => warn!(pod = %file.id, %error, "cannot reach the monitor of a pod that failed to start"),
     }
+    let cgroup = engine.recorded_place(file);
     let steps = [
-        ("remove its cgroup", kill_cgroup(engine, engine.pod_cgroup(&file.id, &file.config)).await),
+        ("remove its cgroup", kill_cgroup(engine, cgroup.clone()).await),
         ("take back its network", tear_down_network(engine, &file.id, &file.config).await),
         ("remove its directory", engine.discard(&dir)),
     ];
@@ -199,6 +215,7 @@ pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
             warn!(pod = %file.id, error = chain(&error), "undoing a pod that failed to start: cannot {step}");
         }
     }
+    engine.end_unit(&cgroup);
 }
 
 /// How long a monitor may take from its start to its record.

@@ -146,6 +146,7 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     if let Err(error) = stopped {
         replace_hung_monitor(engine, pod, error).await?;
     }
+    engine.end_unit(&pod.cgroup_path);
     network?;
     let file = {
         let mut file = pod.file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -42,6 +42,9 @@ pub(crate) struct PodFile {
     pub(crate) config: Arc<PodConfig>,
     pub(crate) created_at: UnixNanos,
     pub(crate) ips: Vec<std::net::IpAddr>,
+    /// Its cgroup, relative to the hierarchy's root. Empty in records of versions that had the cgroupfs driver only.
+    #[serde(default)]
+    pub(crate) cgroup_path: String,
     /// Everything was built; otherwise an attempt was interrupted.
     pub(crate) complete: bool,
     /// StopPodSandbox was called.
@@ -139,6 +142,7 @@ impl Store {
             config: Arc::clone(config),
             created_at,
             ips: Vec::new(),
+            cgroup_path: String::new(),
             complete: false,
             stopped: false,
         }

@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::Write,
-    os::unix::{net::UnixDatagram, process::ExitStatusExt},
+    os::unix::{
+        net::{UnixDatagram, UnixStream},
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -12,7 +15,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Cri, Node, images, node, patience, tools};
+use crate::{Cri, Node, eventually, images, node, patience, tools};
 
 /// What a test wants to differ from the defaults.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,36 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Leave the busybox image out.
     pub without_image: bool,
+    /// The cgroup driver; by default that of `$HUSK_E2E_CGROUP_DRIVER`, else cgroupfs.
+    pub cgroup_driver: Option<CgroupDriver>,
+}
+
+/// Who makes the cgroups of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// husk.
+    Cgroupfs,
+    /// systemd.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// As `$HUSK_E2E_CGROUP_DRIVER` has it.
+    fn from_environment() -> Self {
+        match std::env::var("HUSK_E2E_CGROUP_DRIVER").as_deref() {
+            Err(_) | Ok("" | "cgroupfs") => CgroupDriver::Cgroupfs,
+            Ok("systemd") => CgroupDriver::Systemd,
+            Ok(other) => panic!("HUSK_E2E_CGROUP_DRIVER is {other:?}, neither cgroupfs nor systemd"),
+        }
+    }
+
+    /// Its name in configurations of husk and the kubelet.
+    pub fn name(self) -> &'static str {
+        match self {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Systemd => "systemd",
+        }
+    }
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -36,6 +69,7 @@ pub struct Daemon {
     before: Node,
     flags: Vec<String>,
     names: Names,
+    cgroup_driver: CgroupDriver,
 }
 
 /// Names on the node that are this daemon's.
@@ -57,25 +91,32 @@ impl Daemon {
         assert!(rustix::process::geteuid().is_root(), "end-to-end tests run as root");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
+        let cgroup_driver = options.cgroup_driver.unwrap_or_else(CgroupDriver::from_environment);
         let names = Names {
             bridge: format!("hk{:x}-{number}", pid & 0xff_ffff),
             table: format!("husk-e2e-{pid}-{number}"),
-            cgroup: format!("/husk-e2e-{pid}-{number}"),
+            cgroup: match cgroup_driver {
+                CgroupDriver::Cgroupfs => format!("/husk-e2e-{pid}-{number}"),
+                // Dashes would nest.
+                CgroupDriver::Systemd => format!("/huske2e{pid}x{number}.slice"),
+            },
         };
         let dir =
             tempfile::Builder::new().prefix("husk-e2e-").tempdir_in("/tmp").expect("temporary directory");
         let config = format!(
-            "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/24\"\n[cgroup]\nparent = {:?}\n{}",
+            "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/24\"\n[cgroup]\nparent = {:?}\ndriver = {:?}\n{}",
             names.bridge,
             names.table,
             200 + (pid % 50),
             number % 250,
             names.cgroup,
+            cgroup_driver.name(),
             options.config,
         );
         fs::write(dir.path().join("husk.toml"), config).expect("write the configuration");
         let before = Node::look();
-        let mut daemon = Self { dir, child: None, cri: None, before, flags: options.flags, names };
+        let mut daemon =
+            Self { dir, child: None, cri: None, before, flags: options.flags, names, cgroup_driver };
         daemon.spawn();
         if !options.without_image {
             let archive = daemon.path("busybox.tar");
@@ -110,9 +151,26 @@ impl Daemon {
         &self.names.cgroup
     }
 
+    /// Who makes the cgroups of its pods.
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        self.cgroup_driver
+    }
+
+    /// A pod's cgroup, without a leading slash, for pods that name no parent.
+    pub fn pod_cgroup(&self, pod_id: &str) -> String {
+        let parent = self.names.cgroup.trim_start_matches('/');
+        match self.cgroup_driver {
+            CgroupDriver::Cgroupfs => format!("{parent}/husk-{pod_id}"),
+            CgroupDriver::Systemd => format!("{parent}/husk-{pod_id}.scope/pod"),
+        }
+    }
+
     /// The parent of a kubelet's cgroups on this daemon; removed with the daemon.
     pub fn kubelet_cgroup(&self) -> String {
-        format!("{}-kubelet", self.names.cgroup)
+        match self.cgroup_driver {
+            CgroupDriver::Cgroupfs => format!("{}-kubelet", self.names.cgroup),
+            CgroupDriver::Systemd => self.names.cgroup.replace(".slice", "kubelet.slice"),
+        }
     }
 
     /// What the daemon wrote to its standard error so far.
@@ -198,6 +256,14 @@ impl Daemon {
         self.cri = Some(Cri::connect(&self.address()));
     }
 
+    /// Connects to the same address again, where another process than [`Daemon::spawn`]'s serves now.
+    pub fn reconnect(&mut self) {
+        eventually("somebody serves at the address", Duration::from_secs(30), || {
+            UnixStream::connect(self.address()).ok()
+        });
+        self.cri = Some(Cri::connect(&self.address()));
+    }
+
     fn wait_ready(&self, socket: &UnixDatagram) {
         let mut buffer = [0u8; 4096];
         loop {
@@ -230,6 +296,7 @@ impl Daemon {
         self.stop();
         node::remove_network(&self.names.bridge, &self.names.table);
         for cgroup in [self.names.cgroup.clone(), self.kubelet_cgroup()] {
+            node::stop_slice(&cgroup);
             assert!(node::remove_cgroup(&cgroup), "something is left in cgroup {cgroup}");
         }
     }
@@ -263,6 +330,7 @@ impl Daemon {
         node::unmount_below(self.dir.path());
         for cgroup in [self.names.cgroup.clone(), self.kubelet_cgroup()] {
             node::kill_cgroup(&cgroup);
+            node::stop_slice(&cgroup);
             node::remove_cgroup(&cgroup);
         }
         node::remove_network(&self.names.bridge, &self.names.table);

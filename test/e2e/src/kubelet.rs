@@ -41,8 +41,9 @@ impl Kubelet {
             "kind": "KubeletConfiguration",
             "staticPodPath": dir.join("manifests"),
             "containerRuntimeEndpoint": format!("unix://{}", husk.address().display()),
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": cgroup_root,
+            "cgroupDriver": husk.cgroup_driver().name(),
+            // The kubelet makes slices of names without the suffix.
+            "cgroupRoot": cgroup_root.trim_end_matches(".slice"),
             "failCgroupV1": false,
             "failSwapOn": false,
             "registerNode": false,

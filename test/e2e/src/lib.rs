@@ -14,7 +14,7 @@ mod tools;
 mod web;
 
 pub use cri::Cri;
-pub use daemon::{Daemon, Options};
+pub use daemon::{CgroupDriver, Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use kubelet::{Kubelet, NODE};
 pub use node::Node;

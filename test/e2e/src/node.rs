@@ -163,6 +163,13 @@ pub(crate) fn make_cgroup(cgroup: &str) {
     }
 }
 
+/// Stops a slice of systemd's: slices that were made for a unit stay when it goes. Other cgroups are left alone.
+pub(crate) fn stop_slice(cgroup: &str) {
+    if let Some(slice) = cgroup.rsplit('/').next().filter(|name| name.ends_with(".slice")) {
+        let _ = run(Command::new("systemctl").args(["stop", slice]));
+    }
+}
+
 /// Removes a cgroup with all below it, where nothing runs any more. Says whether nothing of it is left.
 pub(crate) fn remove_cgroup(cgroup: &str) -> bool {
     let mut gone = true;

@@ -145,7 +145,7 @@ fn limits_are_in_the_cgroup_and_can_be_updated() {
     });
     let id = husk.cri().run(&pod_id, &config, &limited);
     let read = |file: &str| {
-        let relative = format!("{}/husk-{pod_id}/{id}/{file}", husk.cgroup_parent().trim_start_matches('/'));
+        let relative = format!("{}/{id}/{file}", husk.pod_cgroup(&pod_id));
         ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"]
             .iter()
             .find_map(|hierarchy| fs::read_to_string(format!("{hierarchy}/{relative}")).ok())

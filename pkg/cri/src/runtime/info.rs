@@ -55,6 +55,7 @@ pub(super) async fn status(
             "version": env!("CARGO_PKG_VERSION"),
             "cgroup": api.engine.hierarchy().version().as_str(),
             "apparmor": api.engine.apparmor().availability().as_str(),
+            "cgroup_driver": if api.engine.has_systemd_driver() { "systemd" } else { "cgroupfs" },
             "network": format!("{:?}", network.provider),
             "pods": api.engine.list_pods().len(),
             "containers": api.engine.list_containers().len(),
@@ -80,9 +81,13 @@ pub(super) async fn status(
 }
 
 pub(super) async fn runtime_config(
-    _api: &RuntimeApi,
+    api: &RuntimeApi,
     _request: v1::RuntimeConfigRequest,
 ) -> Result<v1::RuntimeConfigResponse, Status> {
-    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+    let driver = match api.engine.has_systemd_driver() {
+        true => v1::CgroupDriver::Systemd,
+        false => v1::CgroupDriver::Cgroupfs,
+    };
+    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: driver.into() };
     Ok(v1::RuntimeConfigResponse { linux: Some(linux) })
 }

@@ -205,6 +205,7 @@ impl Node {
             state: self.state(),
             monitor: monitor.clone(),
             cgroup_parent: self.cgroup_parent.clone(),
+            cgroup_driver: husk_pods::CgroupDriver::Cgroupfs,
             unprivileged_ports: false,
             unprivileged_icmp: false,
         };
