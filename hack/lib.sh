@@ -13,7 +13,7 @@ die() {
 
 # in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already.
 in_private_namespaces() {
-    local child status=0
+    local child status=0 pids=(--pid --mount-proc)
     [ "$(id -u)" -eq 0 ] || die "must run as root"
     if [ -n "${HUSK_HACK_INSIDE:-}" ]; then
         # How to get in from outside, for messages.
@@ -25,7 +25,9 @@ in_private_namespaces() {
         ip link set lo up
         return
     fi
-    HUSK_HACK_INSIDE=$$ unshare --mount --net --pid --fork --kill-child --mount-proc -- "$0" "$@" <&0 &
+    # systemd is told process ids, and must see the same processes by them.
+    [ "${HUSK_CGROUP_DRIVER:-}" != systemd ] || pids=()
+    HUSK_HACK_INSIDE=$$ unshare --mount --net --fork --kill-child "${pids[@]}" -- "$0" "$@" <&0 &
     child=$!
     # unshare itself ignores signals: they go to the script inside, which cleans up.
     trap 'pkill -TERM -P "$child"' INT TERM
@@ -41,6 +43,8 @@ make_work_dir() {
     mkdir "$work/run"
     mount -t tmpfs -o mode=0755 husk-hack "$work/run"
     cgroup_parent=husk-hack-${work##*.}
+    # Dashes would nest.
+    [ "${HUSK_CGROUP_DRIVER:-}" != systemd ] || cgroup_parent=huskhack${work##*.}.slice
     sockets=() daemons=() finishing=''
     trap finish EXIT
     trap 'exit 130' INT TERM
@@ -67,6 +71,7 @@ finish() {
     for pid in "${daemons[@]}"; do
         kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
     done
+    [ "${HUSK_CGROUP_DRIVER:-}" != systemd ] || systemctl stop "$cgroup_parent" 2>/dev/null
     # The parents of pods, which a runtime leaves: ours, and containerd's fixed one when no other containerd uses it.
     remove_cgroup "$cgroup_parent"
     remove_cgroup k8s.io

@@ -96,18 +96,13 @@ fn cgroup(raw: crate::RawCgroup, check: &mut Checker<'_>) -> CgroupConfig {
     if let Some(parent) = &parent {
         let path = parent.starts_with('/') && parent.len() > 1 && parent.split('/').all(|part| part != "..");
         let slice = parent.ends_with(".slice");
-        match driver {
-            CgroupDriver::Systemd if !slice => {
-                let reason = format!("{parent:?} is not a slice such as \"husk.slice\"");
-                check.wrong("cgroup.parent", reason);
-            }
-            CgroupDriver::Cgroupfs | CgroupDriver::Auto
-                if !path && !(slice && driver == CgroupDriver::Auto) =>
-            {
-                let reason = format!("{parent:?} is not an absolute cgroup path below the root");
-                check.wrong("cgroup.parent", reason);
-            }
-            _ => {}
+        let (fits, wanted) = match driver {
+            CgroupDriver::Systemd => (slice, "a slice such as \"husk.slice\""),
+            CgroupDriver::Cgroupfs => (path, "an absolute cgroup path below the root"),
+            CgroupDriver::Auto => (path || slice, "an absolute cgroup path below the root, or a slice"),
+        };
+        if !fits {
+            check.wrong("cgroup.parent", format!("{parent:?} is not {wanted}"));
         }
     }
     CgroupConfig { driver, parent }
