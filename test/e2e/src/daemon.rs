@@ -26,7 +26,7 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Leave the busybox image out.
     pub without_image: bool,
-    /// The cgroup driver; by default that of `$HUSK_CGROUP_DRIVER`, else cgroupfs.
+    /// The cgroup driver; by default that of `$HUSK_E2E_CGROUP_DRIVER`, else cgroupfs.
     pub cgroup_driver: Option<CgroupDriver>,
 }
 
@@ -40,12 +40,12 @@ pub enum CgroupDriver {
 }
 
 impl CgroupDriver {
-    /// As `$HUSK_CGROUP_DRIVER` has it.
+    /// As `$HUSK_E2E_CGROUP_DRIVER` has it.
     fn from_environment() -> Self {
-        match std::env::var("HUSK_CGROUP_DRIVER").as_deref() {
+        match std::env::var("HUSK_E2E_CGROUP_DRIVER").as_deref() {
             Err(_) | Ok("" | "cgroupfs") => CgroupDriver::Cgroupfs,
             Ok("systemd") => CgroupDriver::Systemd,
-            Ok(other) => panic!("HUSK_CGROUP_DRIVER is {other:?}, neither cgroupfs nor systemd"),
+            Ok(other) => panic!("HUSK_E2E_CGROUP_DRIVER is {other:?}, neither cgroupfs nor systemd"),
         }
     }
 
