@@ -1,9 +1,13 @@
 //! The daemon's life: start-up in order, serving, a stop that leaves the pods running.
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use husk_config::{Config, LogFormat};
-use husk_images::ImageStore;
+use husk_images::{ImageError, ImageStore};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
@@ -18,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// RPCs are short and I/O goes to blocking threads: two workers serve a full node.
 const WORKERS: usize = 2;
 /// A blocking thread that has had nothing to do for this long ends, and gives back its stack.
-const THREAD_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// An error with all its causes, on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
@@ -56,7 +60,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
         std::fs::metadata(program).map_err(|error| format!("{}: {error}", program.display()))?;
     }
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let images = ImageStore::open(&config.root, images_config(&config))?;
+    let images = open_images(&config).await?;
     let network = Network::start(network_config(&config)).await?;
     let engine = Engine::start(
         engine_config(&config).await?,
@@ -95,6 +99,23 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     network.shutdown();
     info!("huskd ends; pods keep running");
     Ok(())
+}
+
+/// How long a process that a killed daemon was starting may hold that daemon's descriptors, between its fork and its exec.
+const HEIR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Opens the images. That no other daemon has them is known from the lock on the directory; so whoever has them open is about to
+/// let go, or `husk` works on them offline. There is no event for that.
+async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
+    let deadline = Instant::now() + HEIR_PATIENCE;
+    loop {
+        match ImageStore::open(&config.root, images_config(config)) {
+            Err(ImageError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 fn images_config(config: &Config) -> husk_images::ImagesConfig {
