@@ -37,9 +37,9 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
     let Parts { engine, images, network, metrics } = parts;
-    let runtime = RuntimeApi::new(engine, Arc::clone(&images), network);
+    let runtime = RuntimeApi::new(Arc::clone(&engine), Arc::clone(&images), network);
     let parts_store = Arc::clone(&images);
-    let image = ImageApi::new(images, Arc::clone(&metrics), config.root.join("containers"));
+    let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
@@ -64,6 +64,7 @@ pub(crate) async fn serve(
         ended = &mut server => return Ok(ended?),
         () = stop => {}
     }
+    engine.end_events();
     drop(stopping);
     if tokio::time::timeout(LAST_CALLS, server).await.is_err() {
         tracing::info!("calls were still in progress at the end");

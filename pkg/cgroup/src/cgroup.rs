@@ -212,7 +212,7 @@ pub(crate) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
-fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<u32>) -> rustix::io::Result<()> {
+pub(crate) fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<u32>) -> rustix::io::Result<()> {
     match dir::read(dir, "cgroup.procs") {
         Ok(text) => {
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0))

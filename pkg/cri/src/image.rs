@@ -1,10 +1,10 @@
 //! ImageService.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
 use husk_images::{Auth, Image, ImageStore, PullRequest};
-use husk_model::FilesystemStats;
+use husk_pods::Engine;
 use husk_proto::cri::v1::{self, image_service_server::ImageService};
 use husk_telemetry::Metrics;
 use tonic::{Request, Response, Status};
@@ -19,21 +19,20 @@ use crate::{
 #[derive(Clone)]
 pub struct ImageApi {
     store: Arc<ImageStore>,
+    engine: Arc<Engine>,
     metrics: Arc<Metrics>,
-    /// Where writable layers are.
-    containers: PathBuf,
 }
 
 impl std::fmt::Debug for ImageApi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageApi").field("containers", &self.containers).finish_non_exhaustive()
+        f.debug_struct("ImageApi").finish_non_exhaustive()
     }
 }
 
 impl ImageApi {
-    /// Serves `store`; `containers` is the directory of the writable layers.
-    pub fn new(store: Arc<ImageStore>, metrics: Arc<Metrics>, containers: PathBuf) -> Self {
-        Self { store, metrics, containers }
+    /// Serves `store`; what the containers wrote on top of images is `engine`'s to know.
+    pub fn new(store: Arc<ImageStore>, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
+        Self { store, engine, metrics }
     }
 
     fn list(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
@@ -144,7 +143,7 @@ impl ImageService for ImageApi {
         &self,
         _request: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
-        // Clients probe connections with this call, so nothing is measured here.
+        // Clients probe connections with this call, so nothing is measured in it.
         let usage = self.store.usage();
         let images = v1::FilesystemUsage {
             timestamp: timestamp_now(),
@@ -152,11 +151,7 @@ impl ImageService for ImageApi {
             used_bytes: unsigned(usage.used_bytes),
             inodes_used: unsigned(usage.inodes_used),
         };
-        let containers = FilesystemStats {
-            timestamp: timestamp_now(),
-            mountpoint: self.containers.display().to_string(),
-            ..FilesystemStats::default()
-        };
+        let containers = self.engine.writable_layers();
         Ok(Response::new(v1::ImageFsInfoResponse {
             image_filesystems: vec![images],
             container_filesystems: vec![convert::filesystem(&containers)],

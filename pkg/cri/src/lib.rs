@@ -8,6 +8,7 @@
 mod convert;
 mod image;
 mod layer;
+mod metrics;
 mod runtime;
 mod status;
 

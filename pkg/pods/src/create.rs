@@ -22,7 +22,6 @@ use crate::{
     engine::{check_created, now, shown},
     facilities::{ImageFacts, Lease},
     files,
-    life::Fact,
     pod::{Container, Phase, Pod, Snapshot},
     seccomp, signal,
     stop::discard_container,
@@ -298,8 +297,10 @@ fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Cr
         _leases: leases,
         removal: tokio::sync::Mutex::new(()),
     });
-    engine.add_container(Arc::clone(&container));
-    engine.announce(Lifecycle::Created(pod.id.clone(), container.id.clone()));
+    engine.happen(pod, || {
+        engine.add_container(Arc::clone(&container));
+        Some(Lifecycle::Created(pod.id.clone(), container.id.clone()))
+    });
     watch::learn_early_exit(engine, &container);
 }
 
@@ -328,8 +329,6 @@ pub(crate) fn status(pod: &Pod, file: &ContainerFile, state: ContainerState) -> 
 pub(crate) async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     check_created(container)?;
     let started_at = container.pod.monitor()?.start_container(&container.id).await?;
-    if container.learn(Fact::Started(started_at)) {
-        engine.announce(Lifecycle::Started(container.pod.id.clone(), container.id.clone()));
-    }
+    watch::learn_start(engine, container, started_at);
     Ok(())
 }

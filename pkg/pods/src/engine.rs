@@ -17,12 +17,12 @@ use husk_model::{
 use husk_monitor::{ExecOutput, MonitorConfig};
 use husk_network::Network;
 use husk_stats::Stats;
-use tokio::sync::broadcast;
 
 use crate::{
     PodsError, Result,
     claims::Claims,
     driver::CgroupDriver,
+    events::Events,
     facilities::{Images, Monitors, PodNetworks},
     life,
     pod::{Container, ContainerName, Pod},
@@ -49,28 +49,6 @@ pub struct EngineConfig {
     pub unprivileged_icmp: bool,
 }
 
-/// Something that happened, for those who follow the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lifecycle {
-    /// A container was created.
-    Created(PodSandboxId, ContainerId),
-    /// Its command runs.
-    Started(PodSandboxId, ContainerId),
-    /// It ended.
-    Stopped(PodSandboxId, ContainerId),
-    /// It was removed.
-    Deleted(PodSandboxId, ContainerId),
-    /// A sandbox became ready.
-    PodReady(PodSandboxId),
-    /// A sandbox stopped being ready.
-    PodNotReady(PodSandboxId),
-    /// A sandbox was removed.
-    PodDeleted(PodSandboxId),
-}
-
-/// How many happenings a slow follower may be behind.
-const LIFECYCLE_BACKLOG: usize = 4096;
-
 /// All pods and containers of the node.
 pub struct Engine {
     pub(crate) config: EngineConfig,
@@ -87,7 +65,7 @@ pub struct Engine {
     pub(crate) trash: Trash,
     pods: RwLock<BTreeMap<PodSandboxId, Arc<Pod>>>,
     containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
-    lifecycle: broadcast::Sender<Lifecycle>,
+    pub(crate) events: Events,
 }
 
 impl std::fmt::Debug for Engine {
@@ -128,7 +106,6 @@ impl Engine {
     ) -> Result<Arc<Self>> {
         let store = Arc::new(Store::open(&config.root, &config.state)?);
         let hierarchy = Hierarchy::detect().map_err(PodsError::Cgroup)?;
-        let (lifecycle, _) = broadcast::channel(LIFECYCLE_BACKLOG);
         let mountpoint = config.root.display().to_string();
         let engine = Arc::new(Self {
             stats: Stats::new(hierarchy.clone(), mountpoint).map_err(PodsError::Stats)?,
@@ -145,7 +122,7 @@ impl Engine {
             container_names: Claims::new(),
             pods: RwLock::default(),
             containers: RwLock::default(),
-            lifecycle,
+            events: Events::new(),
         });
         crate::recovery::recover(&engine).await?;
         Ok(engine)
@@ -289,9 +266,19 @@ impl Engine {
         detached(async move { crate::update::update(&engine, &container, change).await }).await
     }
 
-    /// Follows the node. Events come after the snapshots that they announce.
-    pub fn lifecycle(&self) -> broadcast::Receiver<Lifecycle> {
-        self.lifecycle.subscribe()
+    /// Takes in what the pod's containers need together and what the pod costs beyond them; `None` keeps what is known.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchPod`], or when it cannot be written down.
+    pub async fn update_pod_resources(
+        self: &Arc<Self>,
+        id: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<()> {
+        let pod = self.pod(id)?;
+        let engine = Arc::clone(self);
+        detached(async move { crate::update::update_pod(&engine, &pod, overhead, resources) }).await
     }
 
     /// The cgroup hierarchy of the node.
@@ -302,11 +289,6 @@ impl Engine {
     /// The node's AppArmor.
     pub fn apparmor(&self) -> &AppArmor {
         &self.apparmor
-    }
-
-    pub(crate) fn announce(&self, event: Lifecycle) {
-        // Nobody listening is fine.
-        let _ = self.lifecycle.send(event);
     }
 
     pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {

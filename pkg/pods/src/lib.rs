@@ -11,7 +11,9 @@
 //! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
 //! | `update` | UpdateContainerResources |
 //! | `stats` | statistics of containers and pods |
+//! | `metrics` | all that can be counted of them |
 //! | `watch` | events of the monitors |
+//! | `events` | events for followers of the node |
 //! | `recovery` | start-up |
 //! | `store` | files of huskd |
 //! | `trash` | deleting in the background |
@@ -25,9 +27,11 @@ mod devices;
 mod driver;
 mod engine;
 mod error;
+mod events;
 pub mod facilities;
 mod files;
 mod life;
+mod metrics;
 mod pod;
 mod recovery;
 mod run;
@@ -43,7 +47,9 @@ mod volumes;
 mod watch;
 
 pub use driver::CgroupDriver;
-pub use engine::{Engine, EngineConfig, Lifecycle};
+pub use engine::{Engine, EngineConfig};
 pub use error::{PodsError, Result};
+pub use events::{Follower, Lifecycle, PodEvent, Unfollowed};
 pub use husk_monitor::{ExecOutput, MonitorConfig};
+pub use metrics::{ContainerMetrics, MetricGroups, NodeMetrics, PodMetrics};
 pub use stats::PodStats;

@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use husk_model::{
     ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Exit, PodMetadata, PodSandboxId,
-    PodState, PodStatus,
+    PodState, PodStatus, UnixNanos,
 };
 use husk_monitor::Monitor;
 
@@ -72,6 +75,8 @@ pub(crate) struct Pod {
     pub(crate) early_exits: Mutex<BTreeMap<ContainerId, Exit>>,
     /// Relative to the hierarchy's root.
     pub(crate) cgroup_path: String,
+    /// When the sandbox's end was announced; 0 before.
+    pub(crate) ended_at: AtomicI64,
 }
 
 impl Pod {
@@ -90,15 +95,22 @@ impl Pod {
         self.status.get().state == PodState::Ready
     }
 
-    /// Marks the sandbox as not ready; its addresses are kept until the network is torn down. Returns whether it was ready.
-    pub(crate) fn mark_not_ready(&self) -> bool {
-        let mut was_ready = false;
+    /// Marks the sandbox as not ready; its addresses are kept until the network is torn down.
+    pub(crate) fn mark_not_ready(&self) {
         self.status.update(|status| {
-            was_ready = status.state == PodState::Ready;
             status.state = PodState::NotReady;
             status.pid = None;
         });
-        was_ready
+    }
+
+    /// Notes when the sandbox ended. Returns whether that is news.
+    pub(crate) fn note_end(&self, at: UnixNanos) -> bool {
+        self.ended_at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// When the sandbox ended, if it has and that is known.
+    pub(crate) fn ended_at(&self) -> Option<UnixNanos> {
+        Some(self.ended_at.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
     /// Keeps the exit of a container that is not known yet, for [`Pod::take_early_exit`].

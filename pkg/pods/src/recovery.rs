@@ -129,6 +129,7 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
         monitor,
         containers: Default::default(),
         early_exits: Default::default(),
+        ended_at: Default::default(),
         file: Mutex::new(file),
     });
     let config = Arc::clone(&pod.status.get().config);

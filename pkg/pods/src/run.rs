@@ -70,9 +70,11 @@ async fn build(
     engine.store.create_pod(id)?;
     match build_recorded(engine, &mut file, place).await {
         Ok(pod) => {
-            engine.add_pod(Arc::clone(&pod));
+            engine.happen(&pod, || {
+                engine.add_pod(Arc::clone(&pod));
+                Some(Lifecycle::PodReady(id.clone()))
+            });
             watch::follow(engine, &pod);
-            engine.announce(Lifecycle::PodReady(id.clone()));
             Ok(())
         }
         Err(error) => {
@@ -117,6 +119,7 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place)
         containers: Default::default(),
         early_exits: Default::default(),
         cgroup_path: place.cgroup.clone(),
+        ended_at: Default::default(),
     }))
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use husk_model::{ContainerStatus, NamespaceMode, NetworkStats, PodState, PodStatus, ResourceStats};
+use husk_model::{
+    ContainerStatus, FilesystemStats, NamespaceMode, NetworkStats, PodState, PodStatus, ResourceStats,
+};
 use husk_stats::{Stats, Target};
 
 use crate::{
@@ -27,10 +29,10 @@ pub struct PodStats {
 }
 
 /// A sandbox and what of it is to be measured.
-struct Chosen {
-    pod: Arc<Pod>,
+pub(crate) struct Chosen {
+    pub(crate) pod: Arc<Pod>,
     target: Target,
-    containers: Vec<(Arc<ContainerStatus>, Target)>,
+    pub(crate) containers: Vec<(Arc<ContainerStatus>, Target)>,
 }
 
 impl Engine {
@@ -85,7 +87,18 @@ impl Engine {
         measured.await.unwrap_or_default()
     }
 
-    async fn measure<T: Send + 'static>(&self, work: impl FnOnce(&Stats) -> T + Send + 'static) -> Result<T> {
+    /// What the writable layers of all containers take together; the first answers may be short of those that were not
+    /// measured yet. Never waits for the disk.
+    pub fn writable_layers(&self) -> FilesystemStats {
+        let containers = self.all_containers();
+        self.stats
+            .layers(containers.iter().map(|container| (container.id.as_str(), container.upper.as_path())))
+    }
+
+    pub(crate) async fn measure<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stats) -> T + Send + 'static,
+    ) -> Result<T> {
         let stats = self.stats.clone();
         tokio::task::spawn_blocking(move || work(&stats)).await.map_err(|_| PodsError::Lost)
     }
@@ -105,9 +118,14 @@ fn live(
         .collect()
 }
 
-fn choose(pod: &Arc<Pod>) -> Result<Chosen> {
+pub(crate) fn choose(pod: &Arc<Pod>) -> Result<Chosen> {
     Ok(Chosen {
-        target: Target { id: pod.id.to_string(), cgroup: cgroup_path(&pod.cgroup_path)?, upper: None },
+        target: Target {
+            id: pod.id.to_string(),
+            cgroup: cgroup_path(&pod.cgroup_path)?,
+            upper: None,
+            since: Some(pod.status.get().created_at),
+        },
         containers: live(&pod.containers(), |_| true),
         pod: Arc::clone(pod),
     })
@@ -124,7 +142,7 @@ fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, h
 }
 
 /// The counters of the pod's own interfaces, as its pause process sees them.
-fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
+pub(crate) fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
     let status = pod.status.get();
     let Some(pid) = status.pid.filter(|_| status.config.namespaces().network != NamespaceMode::Node) else {
         return Vec::new();
@@ -151,5 +169,6 @@ fn target(container: &Container) -> Result<Target> {
         id: container.id.to_string(),
         cgroup: cgroup_path(&status.cgroup_path)?,
         upper: Some(container.upper.clone()),
+        since: Some(status.created_at),
     })
 }

@@ -46,9 +46,10 @@ pub(crate) async fn stop_container(
 
 /// Takes in an exit and tells those who follow.
 pub(crate) fn learn_exit(engine: &Engine, container: &Container, exit: Exit) {
-    if container.learn(Fact::Exited(exit)) {
-        engine.announce(Lifecycle::Stopped(container.pod.id.clone(), container.id.clone()));
-    }
+    engine.happen(&container.pod, || {
+        let stopped = || Lifecycle::Stopped(container.pod.id.clone(), container.id.clone());
+        container.learn(Fact::Exited(exit)).then(stopped)
+    });
 }
 
 /// The exit of a container whose monitor died: nobody saw it.
@@ -102,8 +103,10 @@ pub(crate) async fn remove_container(engine: &Arc<Engine>, container: &Arc<Conta
     }
     discard_container(engine, &container.pod, &container.id)?;
     engine.stats.forget(container.id.as_str());
-    engine.forget_container(container);
-    engine.announce(Lifecycle::Deleted(container.pod.id.clone(), container.id.clone()));
+    engine.happen(&container.pod, || {
+        engine.forget_container(container);
+        Some(Lifecycle::Deleted(container.pod.id.clone(), container.id.clone()))
+    });
     Ok(())
 }
 
@@ -125,9 +128,8 @@ pub(crate) async fn stop_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()>
 }
 
 async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
-    if pod.mark_not_ready() {
-        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
-    }
+    // No container is created from here on; the end is announced when all is over.
+    pod.mark_not_ready();
     // Containers and network do not need each other.
     let containers = async {
         let mut stops = tokio::task::JoinSet::new();
@@ -156,6 +158,7 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     };
     engine.store.write_pod(&file)?;
     pod.status.update(|status| status.ips.clear());
+    engine.pod_ended(pod, now());
     Ok(())
 }
 
@@ -202,7 +205,9 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
     }
     engine.discard(&engine.store.pod(&pod.id))?;
     *phase = Phase::Removed;
-    engine.forget_pod(pod);
-    engine.announce(Lifecycle::PodDeleted(pod.id.clone()));
+    engine.happen(pod, || {
+        engine.forget_pod(pod);
+        Some(Lifecycle::PodDeleted(pod.id.clone()))
+    });
     Ok(())
 }

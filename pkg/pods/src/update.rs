@@ -1,4 +1,4 @@
-//! UpdateContainerResources.
+//! UpdateContainerResources and UpdatePodSandboxResources.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,7 +6,10 @@ use husk_model::Resources;
 use husk_spec::linux_resources;
 use tracing::warn;
 
-use crate::{Engine, PodsError, Result, life, pod::Container};
+use crate::{
+    Engine, PodsError, Result, life,
+    pod::{Container, Pod},
+};
 
 /// The limits after a change: what it sets replaces, what it leaves out stays.
 fn merge(old: &Resources, change: &Resources) -> Resources {
@@ -71,6 +74,27 @@ pub(crate) async fn update(
         }
         None => Ok(()),
     }
+}
+
+/// Notes the resources of a pod. No limit is written: the kubelet has set those of the pod's cgroup before it makes this
+/// call, husk's own group inside of it has none (a second limit there could only contradict the first), and with one child
+/// in the pod's cgroup its weight decides nothing.
+pub(crate) fn update_pod(
+    engine: &Engine,
+    pod: &Pod,
+    overhead: Option<Resources>,
+    resources: Option<Resources>,
+) -> Result<()> {
+    let file = {
+        let mut file = pod.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = (*file.config).clone();
+        config.overhead = overhead.or(config.overhead);
+        config.resources = resources.or(config.resources);
+        file.config = Arc::new(config);
+        file.clone()
+    };
+    pod.status.update(|status| status.config = Arc::clone(&file.config));
+    engine.store.write_pod(&file)
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use husk_model::{ContainerState, SandboxRecord, UnixNanos};
 use husk_monitor::{Event, Events, Monitor, Snapshot};
 use tracing::{info, warn};
 
 use crate::{
     Engine, Lifecycle,
+    engine::now,
     life::Fact,
     pod::{Container, Phase, Pod},
     stop::{kill_cgroup, learn_exit, lost_exit},
@@ -25,10 +27,8 @@ async fn watch(engine: Arc<Engine>, pod: Arc<Pod>, monitor: Monitor, mut events:
     while let Some(event) = events.next().await {
         match event {
             Event::ContainerStarted { id, at } => {
-                if let Some(container) = pod.container(&id)
-                    && container.learn(Fact::Started(at))
-                {
-                    engine.announce(Lifecycle::Started(pod.id.clone(), id));
+                if let Some(container) = pod.container(&id) {
+                    learn_start(&engine, &container, at);
                 }
             }
             Event::ContainerExited { id, exit } => {
@@ -42,9 +42,9 @@ async fn watch(engine: Arc<Engine>, pod: Arc<Pod>, monitor: Monitor, mut events:
                 info!(pod = %pod.id, container = %id, "the kernel killed a process for memory")
             }
             Event::SandboxExited { exit } => {
-                if pod.mark_not_ready() {
+                if pod.is_ready() {
                     warn!(pod = %pod.id, code = exit.code, "the pause process ended; the pod is not ready any more");
-                    engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+                    engine.pod_ended(&pod, exit.finished_at);
                 }
             }
             Event::Missed => catch_up(&engine, &pod, &monitor).await,
@@ -68,7 +68,7 @@ pub(crate) fn learn(engine: &Engine, pod: &Pod, snapshot: Snapshot) {
     for record in snapshot.containers {
         let Some(container) = pod.container(&record.id) else { continue };
         if record.started_at != 0 {
-            container.learn(Fact::Started(record.started_at));
+            learn_start(engine, &container, record.started_at);
         }
         match record.exit {
             Some(exit) => learn_exit(engine, &container, exit),
@@ -78,11 +78,20 @@ pub(crate) fn learn(engine: &Engine, pod: &Pod, snapshot: Snapshot) {
             }),
         }
     }
-    if snapshot.sandbox.is_some_and(|sandbox| sandbox.exit.is_some() || sandbox.stopped)
-        && pod.mark_not_ready()
-    {
-        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
+    match snapshot.sandbox {
+        Some(SandboxRecord { exit: Some(exit), .. }) => engine.pod_ended(pod, exit.finished_at),
+        Some(SandboxRecord { stopped: true, .. }) => engine.pod_ended(pod, now()),
+        _ => {}
     }
+}
+
+/// Takes in a start and tells those who follow, unless it is heard of after the exit: then it only fills in the time.
+pub(crate) fn learn_start(engine: &Engine, container: &Container, at: UnixNanos) {
+    engine.happen(&container.pod, || {
+        let runs = container.learn(Fact::Started(at))
+            && matches!(container.status.get().state, ContainerState::Running { .. });
+        runs.then(|| Lifecycle::Started(container.pod.id.clone(), container.id.clone()))
+    });
 }
 
 /// Takes in the exit of a container that came before the container was known.
@@ -117,7 +126,5 @@ pub(crate) async fn abandon(engine: &Engine, pod: &Pod) {
             learn_exit(engine, &container, lost_exit());
         }
     }
-    if pod.mark_not_ready() {
-        engine.announce(Lifecycle::PodNotReady(pod.id.clone()));
-    }
+    engine.pod_ended(pod, now());
 }

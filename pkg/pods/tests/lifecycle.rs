@@ -6,7 +6,8 @@ use std::{fs, sync::atomic::Ordering, time::Duration};
 
 use common::{Node, eventually, ready, shell};
 use husk_model::{
-    Classify, ContainerState, ExitReason, Kind, Mount, MountSource, PodState, Propagation, Resources,
+    Classify, ContainerState, ContainerStatus, ExitReason, Kind, Mount, MountSource, PodState, Propagation,
+    Resources,
 };
 use husk_pods::{Lifecycle, PodsError};
 
@@ -18,7 +19,7 @@ fn a_pod_lives_from_run_to_removal_and_leaves_nothing() {
         return;
     }
     let node = Node::start();
-    let mut events = node.engine().lifecycle();
+    let mut events = node.engine().follow();
     let pod = node.pod("whole");
     let status = node.engine().pod_status(&pod).unwrap();
     assert_eq!(status.state, PodState::Ready);
@@ -41,8 +42,19 @@ fn a_pod_lives_from_run_to_removal_and_leaves_nothing() {
     assert!(node.dir.path().join("logs/main.log").exists(), "the log file stays");
 
     let mut seen = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        seen.push(match event {
+    while seen.last() != Some(&"pod deleted") {
+        let event = node.wait(events.next()).unwrap();
+        assert_eq!(event.pod.id.as_str(), pod);
+        let runs = |status: &ContainerStatus| matches!(status.state, ContainerState::Running { .. });
+        let statuses = (event.pod.state, event.containers.iter().filter(|status| runs(status)).count());
+        let ready = !matches!(
+            event.what,
+            Lifecycle::PodNotReady(_) | Lifecycle::PodDeleted(_) | Lifecycle::Deleted(..)
+        );
+        let running = usize::from(matches!(event.what, Lifecycle::Started(..)));
+        let state = if ready { PodState::Ready } else { PodState::NotReady };
+        assert_eq!(statuses, (state, running), "{:?}", event.what);
+        seen.push(match event.what {
             Lifecycle::PodReady(_) => "ready",
             Lifecycle::Created(..) => "created",
             Lifecycle::Started(..) => "started",

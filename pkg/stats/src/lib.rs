@@ -9,24 +9,28 @@
 mod error;
 mod filesystem;
 mod network;
+mod processes;
 mod sampler;
 mod usage;
+mod volume;
 mod walker;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use husk_cgroup::{CgroupPath, Hierarchy};
+use husk_cgroup::{CgroupPath, CgroupStats, Hierarchy};
 use husk_model::{FilesystemStats, ResourceStats, UnixNanos};
 
 pub use error::Error;
 pub use filesystem::filesystem;
 pub use network::network;
+pub use processes::Processes;
 pub use usage::{Usage, disk_usage};
+pub use volume::{DeviceNames, Volume, volume};
 
 use sampler::Sampler;
 use walker::Walker;
@@ -43,6 +47,23 @@ pub struct Target {
     pub cgroup: CgroupPath,
     /// Its writable layer's upper directory; `None` for a pod.
     pub upper: Option<PathBuf>,
+    /// When the group was made, if that is known: the first rate of CPU use is that since then.
+    pub since: Option<UnixNanos>,
+}
+
+/// Everything that is known of a container's use, for metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Detail {
+    /// When it was read.
+    pub timestamp: UnixNanos,
+    /// Its group's counters.
+    pub cgroup: CgroupStats,
+    /// Its writable layer, as in [`Stats::sample`].
+    pub layer: Option<Usage>,
+    /// Its processes.
+    pub processes: Processes,
+    /// How many descriptors its init may open.
+    pub open_files_limit: Option<u64>,
 }
 
 /// The statistics of all containers. A cheap handle: clones share the samples.
@@ -98,16 +119,60 @@ impl Stats {
                 return Err(err);
             }
         };
-        if let Some(upper) = &target.upper {
-            stats.writable_layer =
-                self.0.walker.usage(&target.id, upper).map(|(usage, timestamp)| FilesystemStats {
-                    timestamp,
-                    mountpoint: self.0.mountpoint.clone(),
-                    used_bytes: usage.bytes,
-                    inodes_used: usage.inodes,
-                });
-        }
+        stats.writable_layer = self.layer(target).map(|(usage, timestamp)| FilesystemStats {
+            timestamp,
+            mountpoint: self.0.mountpoint.clone(),
+            used_bytes: usage.bytes,
+            inodes_used: usage.inodes,
+        });
         Ok(stats)
+    }
+
+    /// Reads everything there is of a container whose init is `pid`, through the same open files. Asks procfs about each
+    /// process and descriptor, so this belongs on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Stats::sample`].
+    pub fn detail(&self, target: &Target, pid: Option<u32>) -> Result<Detail> {
+        let (cgroup, pids) = self.sampler(target).detail().inspect_err(|error| {
+            if matches!(error, Error::Gone { .. }) {
+                self.forget(&target.id);
+            }
+        })?;
+        Ok(Detail {
+            timestamp: now(),
+            cgroup,
+            layer: self.layer(target).map(|(usage, _)| usage),
+            processes: processes::count(&pids),
+            open_files_limit: pid.and_then(processes::open_files_limit),
+        })
+    }
+
+    /// What writable layers take together, as far as they have been measured; those whose size is old are measured in the
+    /// background. Constant time for each, whatever they hold.
+    pub fn layers<'t>(&self, layers: impl IntoIterator<Item = (&'t str, &'t Path)>) -> FilesystemStats {
+        let mut sum = FilesystemStats {
+            timestamp: now(),
+            mountpoint: self.0.mountpoint.clone(),
+            ..FilesystemStats::default()
+        };
+        for (usage, _) in layers.into_iter().filter_map(|(id, upper)| self.0.walker.usage(id, upper)) {
+            sum.used_bytes += usage.bytes;
+            sum.inodes_used += usage.inodes;
+        }
+        sum
+    }
+
+    /// The filesystem that holds the writable layers.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn volume(&self) -> Result<Volume> {
+        volume(Path::new(&self.0.mountpoint))
+    }
+
+    fn layer(&self, target: &Target) -> Option<(Usage, UnixNanos)> {
+        self.0.walker.usage(&target.id, target.upper.as_ref()?)
     }
 
     /// Measures many, in order; those that are gone or can't be read are left out.
@@ -145,8 +210,7 @@ impl Stats {
             return Arc::clone(sampler);
         }
         drop(read);
-        let sampler =
-            Arc::new(Sampler::new(self.0.hierarchy.stats_reader(&target.cgroup), target.cgroup.clone()));
+        let sampler = Arc::new(Sampler::new(self.0.hierarchy.stats_reader(&target.cgroup), target));
         let mut write = self.0.samplers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         Arc::clone(write.entry(target.id.clone()).or_insert(sampler))
     }

@@ -26,15 +26,19 @@ fn parse(text: &str) -> Vec<NetworkStats> {
             let counters: Vec<u64> =
                 counters.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect();
             let name = name.trim();
-            if name == "lo" || counters.len() < 11 {
+            if name == "lo" || counters.len() < 12 {
                 return None;
             }
             Some(NetworkStats {
                 name: name.to_owned(),
                 rx_bytes: counters[0],
+                rx_packets: counters[1],
                 rx_errors: counters[2],
+                rx_dropped: counters[3],
                 tx_bytes: counters[8],
+                tx_packets: counters[9],
                 tx_errors: counters[10],
+                tx_dropped: counters[11],
             })
         })
         .collect()
@@ -52,8 +56,17 @@ Inter-|   Receive                                                |  Transmit
     lo: 100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0
   eth0: 1500 10 3 4 5 6 7 8 2500 20 9 1 2 3 4 5
 ";
-        let want =
-            NetworkStats { name: "eth0".into(), rx_bytes: 1500, rx_errors: 3, tx_bytes: 2500, tx_errors: 9 };
+        let want = NetworkStats {
+            name: "eth0".into(),
+            rx_bytes: 1500,
+            rx_packets: 10,
+            rx_errors: 3,
+            rx_dropped: 4,
+            tx_bytes: 2500,
+            tx_packets: 20,
+            tx_errors: 9,
+            tx_dropped: 1,
+        };
         assert_eq!(parse(text), [want]);
     }
 

@@ -7,7 +7,7 @@ use husk_model::{
     CpuStats, IoStats, MemoryStats, Pressure, PressureStats, ResourceStats, SwapStats, UnixNanos,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, Target};
 
 /// Shortest time a CPU rate is computed over. Two callers (kubelet and crictl) in the same moment would otherwise see
 /// the noise of a few scheduler ticks; they get the previous rate.
@@ -37,8 +37,11 @@ struct Window {
 }
 
 impl Sampler {
-    pub(crate) fn new(files: StatsReader, path: CgroupPath) -> Self {
-        Self { path, reader: Mutex::new(Reader { files, window: None }), last: Mutex::new(None) }
+    pub(crate) fn new(files: StatsReader, target: &Target) -> Self {
+        // Made with nothing used, so a first question has a rate to be answered with.
+        let window = target.since.map(|start| Window { start, usage: 0, rate: None });
+        let path = target.cgroup.clone();
+        Self { path, reader: Mutex::new(Reader { files, window }), last: Mutex::new(None) }
     }
 
     /// A sample as of `now`; the previous one if somebody else is reading at this moment.
@@ -60,6 +63,18 @@ impl Sampler {
         drop(reader);
         *self.last() = Some(stats.clone());
         Ok(stats)
+    }
+
+    /// Everything the kernel counts, and the processes; waits for a sample in progress.
+    pub(crate) fn detail(&self) -> Result<(CgroupStats, Vec<u32>)> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| Error::Read { path: self.path.to_string(), source };
+        let stats = reader.files.read().map_err(failed)?;
+        if stats.cpu.is_none() && stats.memory.is_none() {
+            return Err(Error::Gone { path: self.path.to_string() });
+        }
+        let processes = reader.files.processes().map_err(failed)?;
+        Ok((stats, processes))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<ResourceStats>> {

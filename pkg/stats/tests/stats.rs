@@ -31,7 +31,7 @@ impl Fixture {
 
     fn container(&self, id: &str) -> (Cgroup, Target) {
         let cgroup = self.parent.join(id).unwrap();
-        let target = Target { id: id.to_owned(), cgroup: cgroup.clone(), upper: None };
+        let target = Target { id: id.to_owned(), cgroup: cgroup.clone(), upper: None, since: None };
         (self.hierarchy.create(&cgroup).unwrap(), target)
     }
 }

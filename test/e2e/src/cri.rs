@@ -95,7 +95,16 @@ calls! {
         reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse,
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse,
         container_stats(ContainerStatsRequest) -> ContainerStatsResponse,
-        list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+        list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse,
+        pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse,
+        list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse,
+        list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse,
+        list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse,
+        update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse,
+        update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse,
+        checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse,
+        checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse,
+        restore_pod(RestorePodRequest) -> RestorePodResponse;
     images:
         list_images(ListImagesRequest) -> ListImagesResponse,
         image_status(ImageStatusRequest) -> ImageStatusResponse,

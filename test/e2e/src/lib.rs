@@ -17,7 +17,7 @@ pub use cri::Cri;
 pub use daemon::{CgroupDriver, Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use kubelet::{Kubelet, NODE};
-pub use node::Node;
+pub use node::{Node, hierarchies};
 pub use requests::{container, pod, with_command};
 pub use tools::{Output, dist, root, run, tool};
 pub use web::FakeRegistry;

@@ -73,6 +73,8 @@ pub struct MemoryStats {
     pub major_page_faults: u64,
     /// How often the limit was hit.
     pub failures: u64,
+    /// Processes the kernel killed for lack of memory.
+    pub oom_kills: u64,
     /// Swapped out now; `None` where the kernel does not account it.
     pub swap: Option<u64>,
     /// Swap the group may use; `None` is unlimited or not accounted.

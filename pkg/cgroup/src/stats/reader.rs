@@ -1,11 +1,14 @@
 //! Reading stat files through descriptors that stay open: half the cost of open, read, close.
 
-use std::os::fd::OwnedFd;
+use std::{
+    borrow::Cow,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::io::Errno;
 
 use super::{CgroupStats, PressureSet, parse};
-use crate::{Cgroup, CgroupPath, Controller, Error, Hierarchy, Result, dir};
+use crate::{Cgroup, CgroupPath, Controller, Error, Hierarchy, Result, cgroup::collect_pids, dir};
 
 /// How much to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,7 @@ enum Source {
 #[derive(Debug)]
 struct File {
     mount: usize,
-    name: &'static str,
+    name: Cow<'static, str>,
     /// `None`: looked for and not there. Files of a group do not appear later.
     fd: Option<OwnedFd>,
 }
@@ -77,6 +80,27 @@ impl StatsReader {
         Ok(stats)
     }
 
+    /// Ids of the processes in the group and below, in the caller's PID namespace. Of a group that is gone there are none.
+    ///
+    /// # Errors
+    /// A `cgroup.procs` can't be read.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let mount = self.hierarchy().tracking();
+        let mut pids = Vec::new();
+        let collected = match &self.source {
+            Source::Group(group) => match group.member(mount) {
+                Some(member) => collect_pids(member.dir.as_fd(), &mut pids),
+                None => Ok(()),
+            },
+            Source::Path(hierarchy, path) => dir::open_dir(&hierarchy.mounts()[mount], path.relative())
+                .and_then(|dir| collect_pids(dir.as_fd(), &mut pids)),
+        };
+        match collected {
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(pids),
+            Err(errno) => Err(self.error(mount, "cgroup.procs", errno)),
+        }
+    }
+
     fn pids(&mut self, stats: &mut CgroupStats) -> Result<()> {
         let Some(mount) = self.home(Controller::Pids) else {
             return Ok(());
@@ -117,25 +141,7 @@ impl StatsReader {
         Some(mount) == self.hierarchy().unified()
     }
 
-    /// A file whose name is made at run time; it is not kept open.
-    pub(super) fn once<T>(
-        &self,
-        mount: usize,
-        name: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let Some(fd) = self.open(mount, name)? else {
-            return Ok(None);
-        };
-        let mut buf = Vec::new();
-        match dir::read_at_start(&fd, &mut buf) {
-            Ok(()) => Ok(parse(&String::from_utf8_lossy(&buf))),
-            Err(Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.error(mount, name, errno)),
-        }
-    }
-
-    pub(super) fn number(&mut self, mount: usize, name: &'static str) -> Result<Option<u64>> {
+    pub(super) fn number(&mut self, mount: usize, name: impl Into<Cow<'static, str>>) -> Result<Option<u64>> {
         Ok(self.text(mount, name, |text| text.trim().parse().ok())?.flatten())
     }
 
@@ -143,14 +149,15 @@ impl StatsReader {
     pub(super) fn text<T>(
         &mut self,
         mount: usize,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         parse: impl FnOnce(&str) -> T,
     ) -> Result<Option<T>> {
+        let name = name.into();
         let at = match self.files.iter().position(|file| file.mount == mount && file.name == name) {
             Some(at) => at,
             None => {
-                let fd = self.open(mount, name)?;
-                self.files.push(File { mount, name, fd });
+                let fd = self.open(mount, &name)?;
+                self.files.push(File { mount, name: name.clone(), fd });
                 self.files.len() - 1
             }
         };
@@ -161,7 +168,7 @@ impl StatsReader {
             Ok(()) => Ok(Some(parse(&String::from_utf8_lossy(&self.buf)))),
             // The group is gone, or the kernel runs with psi=0.
             Err(Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.error(mount, name, errno)),
+            Err(errno) => Err(self.error(mount, &name, errno)),
         }
     }
 

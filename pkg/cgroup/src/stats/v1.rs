@@ -60,6 +60,10 @@ impl StatsReader {
         if detail == Detail::Full {
             memory.max_usage = self.number(mount, "memory.max_usage_in_bytes")?.unwrap_or_default();
             memory.failures = self.number(mount, "memory.failcnt")?.unwrap_or_default();
+            self.text(mount, "memory.oom_control", |text| {
+                memory.oom_kills =
+                    parse::keyed(text).find(|(key, _)| *key == "oom_kill").map_or(0, |(_, value)| value);
+            })?;
             memory.kernel = self.number(mount, "memory.kmem.usage_in_bytes")?.unwrap_or_default();
         }
         memory.swap = swap;
@@ -82,9 +86,7 @@ impl StatsReader {
     }
 
     pub(super) fn hugetlb_v1(&mut self, mount: usize, page_size: &str) -> Result<Option<HugetlbStats>> {
-        let number = |file: &str| -> Result<Option<u64>> {
-            self.once(mount, &format!("hugetlb.{page_size}.{file}"), |text| text.trim().parse().ok())
-        };
+        let mut number = |file: &str| self.number(mount, format!("hugetlb.{page_size}.{file}"));
         let Some(usage) = number("usage_in_bytes")? else {
             return Ok(None);
         };

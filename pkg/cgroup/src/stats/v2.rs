@@ -95,8 +95,13 @@ impl StatsReader {
         if detail == Detail::Full {
             memory.max_usage = self.number(mount, "memory.peak")?.unwrap_or_default();
             self.text(mount, "memory.events", |text| {
-                memory.failures =
-                    parse::keyed(text).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value);
+                for (key, value) in parse::keyed(text) {
+                    match key {
+                        "max" => memory.failures = value,
+                        "oom_kill" => memory.oom_kills = value,
+                        _ => {}
+                    }
+                }
             })?;
         }
         memory.swap = self.number(mount, "memory.swap.current")?;
@@ -110,11 +115,11 @@ impl StatsReader {
 
     fn hugetlb_v2(&mut self, mount: usize, page_size: &str) -> Result<Option<HugetlbStats>> {
         let file = |name: &str| format!("hugetlb.{page_size}.{name}");
-        let Some(usage) = self.once(mount, &file("current"), |text| text.trim().parse().ok())? else {
+        let Some(usage) = self.number(mount, file("current"))? else {
             return Ok(None);
         };
-        let failures = self.once(mount, &file("events"), |text| {
-            parse::keyed(text).find(|(key, _)| *key == "max").map(|(_, value)| value)
+        let failures = self.text(mount, file("events"), |text| {
+            parse::keyed(text).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value)
         })?;
         let failures = failures.unwrap_or_default();
         Ok(Some(HugetlbStats { page_size: page_size.to_owned(), usage, max_usage: 0, failures }))

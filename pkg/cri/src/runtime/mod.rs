@@ -1,8 +1,10 @@
 //! RuntimeService: which RPC is served where.
 
 mod containers;
+mod events;
 mod ids;
 mod info;
+mod metrics;
 mod pods;
 mod stats;
 
@@ -50,8 +52,8 @@ impl RuntimeApi {
     }
 }
 
-fn missing<T>(rpc: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("{rpc} is not part of this version of husk")))
+fn missing<T>(what: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("this version of husk {what}")))
 }
 
 /// The label selector and id rules of every filter: labels must match exactly, an id may be a prefix.
@@ -66,7 +68,6 @@ macro_rules! serve {
     (served { $( $group:ident :: $name:ident ( $request:ident ) -> $response:ident ; )* }
      missing { $( $absent:ident ( $absent_request:ident ) -> $absent_response:ident as $shown:literal ; )* }
      lists { $( $list:ident ( $list_request:ident ) -> $stream:ident of $list_response:ident . $field:ident from $source:ident :: $items:ident ; )* }
-     streams { $( $flow:ident ( $flow_request:ident ) -> $flow_stream:ident of $flow_response:ident as $flow_shown:literal ; )* }
     ) => {
         #[tonic::async_trait]
         impl RuntimeService for RuntimeApi {
@@ -91,15 +92,23 @@ macro_rules! serve {
                     Ok(Response::new(Box::pin(stream::iter(answers))))
                 }
             )*
-            $(
-                type $flow_stream = BoxStream<v1::$flow_response>;
-                async fn $flow(
-                    &self,
-                    _request: Request<v1::$flow_request>,
-                ) -> Result<Response<Self::$flow_stream>, Status> {
-                    missing($flow_shown)
-                }
-            )*
+            type StreamPodSandboxMetricsStream = BoxStream<v1::StreamPodSandboxMetricsResponse>;
+            async fn stream_pod_sandbox_metrics(
+                &self,
+                _request: Request<v1::StreamPodSandboxMetricsRequest>,
+            ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+                let answers = batches(metrics::items(self).await?).map(|pod_sandbox_metrics| {
+                    Ok(v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics })
+                });
+                Ok(Response::new(Box::pin(stream::iter(answers))))
+            }
+            type GetContainerEventsStream = BoxStream<v1::ContainerEventResponse>;
+            async fn get_container_events(
+                &self,
+                _request: Request<v1::GetEventsRequest>,
+            ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+                Ok(Response::new(Box::pin(events::get_container_events(self))))
+            }
         }
     };
 }
@@ -127,19 +136,21 @@ serve! {
     stats::list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     stats::pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
     stats::list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
+    metrics::list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
+    metrics::list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
+    pods::update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
     }
     missing {
-    exec(ExecRequest) -> ExecResponse as "Exec";
-    attach(AttachRequest) -> AttachResponse as "Attach";
-    port_forward(PortForwardRequest) -> PortForwardResponse as "PortForward";
+    exec(ExecRequest) -> ExecResponse as "does not serve Exec";
+    attach(AttachRequest) -> AttachResponse as "does not serve Attach";
+    port_forward(PortForwardRequest) -> PortForwardResponse as "does not serve PortForward";
     update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse as "UpdateRuntimeConfig";
-    checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse as "CheckpointContainer";
-    checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse as "CheckpointPod";
-    restore_pod(RestorePodRequest) -> RestorePodResponse as "RestorePod";
-    list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse as "ListMetricDescriptors";
-    list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse as "ListPodSandboxMetrics";
-    update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse
-        as "UpdatePodSandboxResources";
+    checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse
+        as "cannot write the memory of a container's processes to a file (no CRIU)";
+    checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse
+        as "cannot write the memory of a pod's processes to a file (no CRIU)";
+    restore_pod(RestorePodRequest) -> RestorePodResponse
+        as "cannot make processes from a checkpoint (no CRIU); create the pod anew";
     }
     lists {
     stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesStream
@@ -150,11 +161,6 @@ serve! {
         of StreamContainerStatsResponse.container_stats from stats::items;
     stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream
         of StreamPodSandboxStatsResponse.pod_sandbox_stats from stats::pod_items;
-    }
-    streams {
-    stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsStream
-        of StreamPodSandboxMetricsResponse as "StreamPodSandboxMetrics";
-    get_container_events(GetEventsRequest) -> GetContainerEventsStream of ContainerEventResponse as "GetContainerEvents";
     }
 }
 

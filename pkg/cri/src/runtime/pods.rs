@@ -65,6 +65,18 @@ pub(super) async fn pod_sandbox_status(
     })
 }
 
+pub(super) async fn update_pod_sandbox_resources(
+    api: &RuntimeApi,
+    request: v1::UpdatePodSandboxResourcesRequest,
+) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
+    let id = ids::pod(api, &request.pod_sandbox_id)?;
+    let checked = |field, message: Option<_>| message.map(|one| convert::resources(field, one)).transpose();
+    let overhead = checked("overhead", request.overhead)?;
+    let resources = checked("resources", request.resources)?;
+    api.engine.update_pod_resources(&id, overhead, resources).await.map_err(status)?;
+    Ok(v1::UpdatePodSandboxResourcesResponse {})
+}
+
 pub(super) async fn list_pod_sandbox(
     api: &RuntimeApi,
     request: v1::ListPodSandboxRequest,
