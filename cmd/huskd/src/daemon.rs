@@ -154,6 +154,7 @@ async fn engine_config(config: &Config) -> Result<EngineConfig> {
         },
         cgroup_parent: cgroup::parent(config, &cgroup_driver)?,
         cgroup_driver,
+        cdi_dirs: config.runtime.cdi_dirs.clone(),
         unprivileged_ports: config.runtime.unprivileged_ports,
         unprivileged_icmp: config.runtime.unprivileged_icmp,
     })

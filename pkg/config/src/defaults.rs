@@ -54,6 +54,8 @@ address = ""
 # The monitor and the sandbox process; empty looks beside huskd, then in ../libexec/husk.
 podmon = ""
 pause = ""
+# CDI specs, which device vendors install; of two that have the same device, the one in the later directory counts.
+cdi_dirs = ["/etc/cdi", "/var/run/cdi"]
 # Pods may bind ports below 1024 and ping without capabilities.
 unprivileged_ports = true
 unprivileged_icmp = true

@@ -120,6 +120,8 @@ pub struct RuntimeConfig {
     pub podmon: PathBuf,
     /// The husk-pause binary.
     pub pause: PathBuf,
+    /// CDI specs of device vendors; a later directory wins.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Pods may bind ports below 1024 without a capability.
     pub unprivileged_ports: bool,
     /// Pods may ping without a capability.

@@ -98,6 +98,7 @@ raw! {
     RawRuntime {
         podmon: Option<String>,
         pause: Option<String>,
+        cdi_dirs: Option<Vec<String>>,
         unprivileged_ports: Option<bool>,
         unprivileged_icmp: Option<bool>,
     }

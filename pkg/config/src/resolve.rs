@@ -14,6 +14,9 @@ use crate::{
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
+/// The specification's own (CDI, "Discovery").
+const CDI_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+
 struct Checker<'a> {
     problems: &'a mut Vec<Problem>,
 }
@@ -157,6 +160,12 @@ fn runtime(raw: crate::RawRuntime, check: &mut Checker<'_>) -> RuntimeConfig {
     RuntimeConfig {
         podmon: program("runtime.podmon", raw.podmon, "husk-podmon", check),
         pause: program("runtime.pause", raw.pause, "husk-pause", check),
+        cdi_dirs: raw
+            .cdi_dirs
+            .unwrap_or_else(|| CDI_DIRS.map(str::to_owned).into())
+            .into_iter()
+            .map(|dir| check.path("runtime.cdi_dirs", Some(dir), ""))
+            .collect(),
         unprivileged_ports: raw.unprivileged_ports.unwrap_or(true),
         unprivileged_icmp: raw.unprivileged_icmp.unwrap_or(true),
     }

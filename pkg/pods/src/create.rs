@@ -7,6 +7,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use husk_cdi::Edits;
 use husk_model::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode, Signal,
 };
@@ -70,7 +71,6 @@ async fn build(
     if *phase != Phase::Open || !pod.is_ready() {
         return Err(PodsError::PodNotReady { id: pod.id.clone() });
     }
-    check_supported(config)?;
     let no_image =
         || PodsError::NoSuchImage { field: "config.image.image".to_owned(), reference: config.image.clone() };
     let image = engine.images.find(&config.image).ok_or_else(no_image)?;
@@ -91,15 +91,6 @@ async fn build(
     }
 }
 
-/// What the request may ask for and husk does not do yet. Doing less than was asked for in silence would be worse.
-fn check_supported(config: &ContainerConfig) -> Result<()> {
-    let unsupported = |field, what: String| Err(PodsError::Unsupported { field, what });
-    if let Some(device) = config.cdi_devices.first() {
-        return unsupported("config.CDI_devices", format!("CDI devices are not supported ({device})"));
-    }
-    Ok(())
-}
-
 /// How long looking at the node's files may take. A dead NFS server must not hold a pod's gate for ever.
 const LOOK: Duration = Duration::from_secs(20);
 
@@ -108,6 +99,7 @@ struct NodeFacts {
     devices: Vec<DeviceNode>,
     filter: Option<Arc<Program>>,
     labels: Labels,
+    cdi: Edits,
 }
 
 impl NodeFacts {
@@ -116,10 +108,12 @@ impl NodeFacts {
         let apparmor = engine.apparmor.profile(&security.apparmor, security.privileged).await;
         let labels = Labels { apparmor: apparmor.map_err(PodsError::AppArmor)?, ..Labels::default() };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
+        let cdi_dirs = engine.config.cdi_dirs.clone();
         let look = tokio::task::spawn_blocking(move || {
             check_sources(&config)?;
             let filter = seccomp::filter(&cache, &config.security)?;
-            Ok(Self { devices: devices::collect(&config)?, filter, labels })
+            let cdi = devices::cdi(&cdi_dirs, &config)?;
+            Ok(Self { devices: devices::collect(&config)?, filter, labels, cdi })
         });
         match tokio::time::timeout(LOOK, look).await {
             Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
@@ -148,7 +142,7 @@ impl Plan {
     ) -> Result<Self> {
         let pod_config = Arc::clone(&pod.status.get().config);
         let cgroup_path = format!("{}/{id}", pod.cgroup_path);
-        let spec = container_spec(&SpecInput {
+        let mut spec = container_spec(&SpecInput {
             container: config,
             pod: &pod_config,
             image: &image.defaults,
@@ -160,6 +154,9 @@ impl Plan {
             cgroup_v2: engine.hierarchy.version() == husk_cgroup::Version::V2,
             cgroup_path: &cgroup_path,
         })?;
+        facts.cdi.apply(&mut spec, devices::owner(config)).map_err(PodsError::Cdi)?;
+        let mut user = user_request(config, &image.user)?;
+        user.supplemental_groups.extend(&facts.cdi.additional_gids);
         let spec_json = serde_json::to_vec(&spec)
             .map_err(|error| PodsError::files("encode the spec of", id.as_str())(error.into()))?;
         let layer = engine.store.layer(id);
@@ -183,7 +180,7 @@ impl Plan {
                 work: text(&layer.join("work")),
                 readonly: config.security.readonly_rootfs,
             }),
-            user: Some(user_request(config, &image.user)?),
+            user: Some(user),
             seccomp: facts.filter.as_ref().map(|filter| filter.bytes().to_vec()).unwrap_or_default(),
             seccomp_flags: facts.filter.as_ref().map(|filter| filter.flags()).unwrap_or_default(),
             cgroup_path: cgroup_path.clone(),

@@ -1,12 +1,36 @@
 //! Looking up devices of the node.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use husk_model::{ContainerConfig, Device};
+use husk_cdi::{CdiError, Edits};
+use husk_model::{ContainerConfig, Device, UserSpec};
 use husk_spec::DeviceNode;
 use rustix::fs::{FileType, Stat, major, minor, stat};
 
+use tracing::warn;
+
 use crate::{PodsError, Result};
+
+/// What the request's CDI devices change.
+pub(crate) fn cdi(dirs: &[PathBuf], config: &ContainerConfig) -> Result<Edits> {
+    let unknown = |name: &String| CdiError::Unknown { name: name.clone(), broken: Vec::new() };
+    let names = config.cdi_devices.iter().map(|name| name.parse().map_err(|_| unknown(name)));
+    let names = names.collect::<std::result::Result<Vec<_>, _>>().map_err(PodsError::Cdi)?;
+    let edits = husk_cdi::load(dirs, &names).map_err(PodsError::Cdi)?;
+    edits.warnings.iter().for_each(|warning| warn!("CDI device {warning}"));
+    Ok(edits)
+}
+
+/// Who device nodes belong to that have no owner of their own: the container's user, as far as the request has it.
+pub(crate) fn owner(config: &ContainerConfig) -> Option<u32> {
+    match config.security.run_as_user {
+        Some(UserSpec::Uid(uid)) => Some(uid),
+        _ => None,
+    }
+}
 
 /// Directories of /dev that are not devices of the node: each container has its own.
 const NOT_DEVICES: [&str; 6] = ["pts", "shm", "mqueue", "fd", ".lxc", ".udev"];

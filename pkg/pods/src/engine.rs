@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub cgroup_parent: String,
     /// Who makes the cgroups of pods.
     pub cgroup_driver: CgroupDriver,
+    /// Where CDI specs are; of two that have the same device, the one in the later directory counts.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Let processes without capabilities bind every port (`net.ipv4.ip_unprivileged_port_start=0`).
     pub unprivileged_ports: bool,
     /// Let processes without capabilities ping (`net.ipv4.ping_group_range`).

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use husk_cdi::CdiError;
 use husk_lsm::LsmError;
 use husk_model::{Classify, ContainerId, Kind, PodSandboxId};
 use husk_monitor::MonitorError;
@@ -98,6 +99,9 @@ pub enum PodsError {
     /// An AppArmor profile cannot be used.
     #[error("config.linux.security_context.apparmor")]
     AppArmor(#[source] LsmError),
+    /// A CDI device cannot be given.
+    #[error("config.CDI_devices")]
+    Cdi(#[source] CdiError),
     /// The container's target for a shared PID namespace cannot be used.
     #[error("config.linux.security_context.namespace_options.target_id: {reason}")]
     PidTarget {
@@ -217,6 +221,7 @@ impl Classify for PodsError {
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
             PodsError::Unsupported { .. } => Kind::Unimplemented,
             PodsError::AppArmor(error) => error.kind(),
+            PodsError::Cdi(error) => error.kind(),
             PodsError::Stats(error) => error.kind(),
             PodsError::Unit(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,

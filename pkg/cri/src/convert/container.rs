@@ -21,18 +21,7 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
     let image = present("config.image", message.image)?;
     let linux = message.linux.unwrap_or_default();
     let stop_signal = known::<v1::Signal>("config.stop_signal", message.stop_signal)?;
-    if !message.cdi_devices.is_empty() {
-        return Err(invalid(
-            "config.CDI_devices",
-            "the Container Device Interface is not supported by this version of husk",
-        ));
-    }
-    if let Some(key) = message.annotations.keys().find(|key| key.starts_with(CDI_ANNOTATION)) {
-        return Err(invalid(
-            format!("config.annotations[{key:?}]"),
-            "the Container Device Interface is not supported by this version of husk",
-        ));
-    }
+    let cdi_devices = cdi_devices(message.cdi_devices, &message.annotations)?;
     let reference = filled("config.image.image", image.image)?;
     Ok(ContainerConfig {
         metadata: ContainerMetadata {
@@ -63,7 +52,7 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
             .enumerate()
             .map(|(index, device)| self::device(index, device))
             .collect::<Checked<_>>()?,
-        cdi_devices: Vec::new(),
+        cdi_devices,
         labels: tags("config.labels", message.labels)?,
         annotations: tags("config.annotations", message.annotations)?,
         log_path: below("config.log_path", message.log_path)?,
@@ -155,6 +144,32 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
         propagation,
         options: message.mount_options,
     })
+}
+
+/// CDI devices are those of the field. Device managers repeat them as annotations for old runtimes; one that is there only
+/// would be missing in the container without a word.
+fn cdi_devices(
+    list: Vec<v1::CdiDevice>,
+    annotations: &std::collections::HashMap<String, String>,
+) -> Checked<Vec<String>> {
+    let mut names = Vec::new();
+    for (index, device) in list.into_iter().enumerate() {
+        if let Err(reason) = device.name.parse::<husk_cdi::Name>() {
+            let field = format!("config.CDI_devices[{index}].name");
+            return Err(invalid(field, format!("{:?} {reason}", device.name)));
+        }
+        if !names.contains(&device.name) {
+            names.push(device.name);
+        }
+    }
+    for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(CDI_ANNOTATION)) {
+        if let Some(name) = value.split(',').find(|name| !names.iter().any(|known| known == name)) {
+            let reason =
+                format!("{name:?} is not in config.CDI_devices, the only place husk takes devices from");
+            return Err(invalid(format!("config.annotations[{key:?}]"), reason));
+        }
+    }
+    Ok(names)
 }
 
 fn device(index: usize, message: v1::Device) -> Checked<Device> {

@@ -627,13 +627,25 @@ fn devices_have_paths_and_permissions() {
 }
 
 #[test]
-fn devices_by_cdi_name_are_refused_and_not_forgotten() {
-    let name = "vendor.com/gpu=0";
-    refused(".CDI_devices", with(|message| message.cdi_devices.push(v1::CdiDevice { name: name.into() })));
-    refused(
-        ".annotations[\"cdi.k8s.io/x\"]",
-        with(|message| _ = message.annotations.insert("cdi.k8s.io/x".into(), name.into())),
-    );
+fn cdi_devices_are_those_of_the_field_and_an_annotation_adds_none() {
+    let (zero, one) = ("vendor.com/gpu=0", "vendor.com/gpu=1");
+    let devices = |names: &[&str], annotation: &str| {
+        with(|message| {
+            let device = |name: &&str| v1::CdiDevice { name: name.to_string() };
+            message.cdi_devices = names.iter().map(device).collect();
+            if !annotation.is_empty() {
+                message.annotations.insert("cdi.k8s.io/x".into(), annotation.into());
+            }
+        })
+        .map(|config| config.cdi_devices)
+    };
+    assert_eq!(devices(&[zero, one, zero], "").unwrap(), [zero, one], "each once");
+    assert_eq!(devices(&[zero, one], "vendor.com/gpu=1,vendor.com/gpu=0").unwrap(), [zero, one]);
+    refused(".CDI_devices[1].name", devices(&[zero, "gpu"], ""));
+    refused(".CDI_devices[0].name", devices(&[""], ""));
+    for names in [&[][..], &[zero]] {
+        refused(".annotations[\"cdi.k8s.io/x\"]", devices(names, one));
+    }
 }
 
 #[test]

@@ -206,6 +206,7 @@ impl Node {
             monitor: monitor.clone(),
             cgroup_parent: self.cgroup_parent.clone(),
             cgroup_driver: husk_pods::CgroupDriver::Cgroupfs,
+            cdi_dirs: Vec::new(),
             unprivileged_ports: false,
             unprivileged_icmp: false,
         };
