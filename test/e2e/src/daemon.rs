@@ -92,17 +92,19 @@ impl Daemon {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let cgroup_driver = options.cgroup_driver.unwrap_or_else(CgroupDriver::from_environment);
+        let dir =
+            tempfile::Builder::new().prefix("husk-e2e-").tempdir_in("/tmp").expect("temporary directory");
+        // Pids repeat in other namespaces, but cgroups are the whole machine's.
+        let unique = dir.path().file_name().expect("a name").to_string_lossy();
         let names = Names {
             bridge: format!("hk{:x}-{number}", pid & 0xff_ffff),
             table: format!("husk-e2e-{pid}-{number}"),
             cgroup: match cgroup_driver {
-                CgroupDriver::Cgroupfs => format!("/husk-e2e-{pid}-{number}"),
+                CgroupDriver::Cgroupfs => format!("/{unique}"),
                 // Dashes would nest.
-                CgroupDriver::Systemd => format!("/huske2e{pid}x{number}.slice"),
+                CgroupDriver::Systemd => format!("/{}.slice", unique.replace('-', "")),
             },
         };
-        let dir =
-            tempfile::Builder::new().prefix("husk-e2e-").tempdir_in("/tmp").expect("temporary directory");
         let config = format!(
             "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/24\"\n[cgroup]\nparent = {:?}\ndriver = {:?}\n{}",
             names.bridge,
@@ -277,6 +279,24 @@ impl Daemon {
                 Err(error) => panic!("huskd is not ready: {error}\n{}", self.log()),
             }
         }
+    }
+
+    /// Loses everything that a reboot loses (processes, mounts, links, rules, the state directory) and starts the daemon
+    /// again.
+    pub fn reboot(&mut self) {
+        self.kill();
+        for cgroup in [self.names.cgroup.clone(), self.kubelet_cgroup()] {
+            node::kill_cgroup(&cgroup);
+            node::stop_slice(&cgroup);
+        }
+        node::kill_processes_of(self.dir.path());
+        eventually("every process is gone", Duration::from_secs(10), || {
+            node::processes_of(self.dir.path()).is_empty().then_some(())
+        });
+        node::unmount_below(self.dir.path());
+        node::remove_network(&self.names.bridge, &self.names.table);
+        fs::remove_dir_all(self.path("state")).expect("empty the state directory");
+        self.spawn();
     }
 
     /// Removes every pod and image's use, ends the daemon and proves that the node is as before. Called by drop; a test

@@ -4,21 +4,25 @@
 //! kubelet, and ends by proving that nothing is left on the node ([`Node`]). Tests run one at a time, as root.
 #![forbid(unsafe_code)]
 
+mod containerd;
 mod cri;
 mod daemon;
 mod images;
 mod kubelet;
 mod node;
 mod requests;
+mod subject;
 mod tools;
 mod web;
 
+pub use containerd::Containerd;
 pub use cri::Cri;
 pub use daemon::{CgroupDriver, Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
-pub use kubelet::{Kubelet, NODE};
-pub use node::{Node, hierarchies};
+pub use kubelet::{Gates, Kubelet, NODE};
+pub use node::{Node, hierarchies, mounts, processes_of};
 pub use requests::{container, pod, with_command};
+pub use subject::Subject;
 pub use tools::{Output, dist, root, run, tool};
 pub use web::FakeRegistry;
 
@@ -37,8 +41,18 @@ pub fn patience(limit: Duration) -> Duration {
 
 /// Waits until `condition` yields a value, asking again every few milliseconds, and panics with `what` after `limit`
 /// (see [`patience`]). For facts that no event announces to a client: a state seen through List, a file of another process.
+pub fn eventually<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_every(Duration::from_millis(5), what, limit, condition)
+}
+
+/// [`eventually`] for conditions that cost the asked one something.
 #[allow(clippy::disallowed_methods)]
-pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn eventually_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let limit = patience(limit);
     let deadline = Instant::now() + limit;
     loop {
@@ -46,6 +60,6 @@ pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
             return value;
         }
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
     }
 }

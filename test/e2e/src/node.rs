@@ -64,7 +64,8 @@ impl Node {
     }
 }
 
-fn mounts() -> BTreeSet<String> {
+/// Mount points of the node.
+pub fn mounts() -> BTreeSet<String> {
     fs::read_to_string("/proc/self/mountinfo")
         .expect("read mountinfo")
         .lines()
@@ -192,10 +193,15 @@ pub(crate) fn unmount_below(dir: &Path) {
     }
 }
 
+/// Removes a link that exists.
+pub(crate) fn remove_link(link: &str) {
+    if Path::new("/sys/class/net").join(link).exists() {
+        run(Command::new("ip").args(["link", "delete", link])).success();
+    }
+}
+
 /// Removes a daemon's bridge and rules: they belong to the node and stay when a daemon ends, so a test removes its own.
 pub(crate) fn remove_network(bridge: &str, table: &str) {
-    if Path::new("/sys/class/net").join(bridge).exists() {
-        run(Command::new("ip").args(["link", "delete", bridge])).success();
-    }
+    remove_link(bridge);
     let _ = run(Command::new("nft").args(["delete", "table", "inet", table]));
 }

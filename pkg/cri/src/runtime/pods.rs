@@ -53,7 +53,8 @@ pub(super) async fn pod_sandbox_status(
     }
     let mut containers: Vec<_> =
         api.engine.list_containers().into_iter().filter(|container| container.pod_id == pod.id).collect();
-    containers.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    // Newest first, as the kubelet sorts what it lists: it takes the first of a name for the present one.
+    containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     Ok(v1::PodSandboxStatusResponse {
         status: Some(convert::pod_status(&pod)),
         info,
@@ -61,7 +62,10 @@ pub(super) async fn pod_sandbox_status(
             .iter()
             .map(|container| convert::container_status(container))
             .collect(),
-        timestamp: convert::timestamp_now(),
+        // Not set, as containerd does not: a kubelet with EventedPLEG that sees one takes the containers above for all
+        // there is to know, and forgets which of them belong to the present sandbox (v1.37,
+        // PodStatus.ActiveContainerStatuses). It then runs init containers again and again.
+        timestamp: 0,
     })
 }
 
