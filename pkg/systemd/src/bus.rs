@@ -2,13 +2,11 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures_util::StreamExt;
 use tokio::{
-    net::UnixStream,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::JoinHandle,
 };
@@ -18,15 +16,14 @@ const SYSTEMD: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// A way to systemd.
+/// A way to systemd. (Its own socket, /run/systemd/private, is none: systemd signs its messages there with a name that D-Bus does
+/// not allow for a sender, and zbus refuses them.)
 #[derive(Debug, Clone)]
 pub enum Route {
     /// The system bus.
     System,
     /// A message bus at a D-Bus address (`unix:path=…`).
     Bus(String),
-    /// systemd's own socket, without a bus between.
-    Private(PathBuf),
 }
 
 impl Route {
@@ -35,7 +32,6 @@ impl Route {
         match self {
             Route::System => "system bus".to_owned(),
             Route::Bus(address) => address.clone(),
-            Route::Private(path) => path.display().to_string(),
         }
     }
 }
@@ -55,7 +51,6 @@ type Watchers = Arc<Mutex<HashMap<String, UnboundedSender<JobEnd>>>>;
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
-    destination: Option<&'static str>,
     watchers: Watchers,
     reader: JoinHandle<()>,
 }
@@ -83,13 +78,9 @@ impl Drop for Watch {
 impl Link {
     /// Connects and subscribes to the ends of jobs.
     pub(crate) async fn open(route: &Route) -> zbus::Result<Self> {
-        let (builder, destination) = match route {
-            Route::System => (Builder::system(), Some(SYSTEMD)),
-            Route::Bus(address) => (Builder::address(address.as_str()), Some(SYSTEMD)),
-            Route::Private(path) => {
-                let stream = UnixStream::connect(path).await?.into_std()?;
-                (Builder::unix_stream(stream).p2p(), None)
-            }
+        let builder = match route {
+            Route::System => Builder::system(),
+            Route::Bus(address) => Builder::address(address.as_str()),
         };
         let connection = builder.build().await?;
         let rule = MatchRule::builder()
@@ -101,7 +92,7 @@ impl Link {
         let signals = MessageStream::for_match_rule(rule, &connection, None).await?;
         let watchers = Watchers::default();
         let reader = tokio::spawn(deliver(signals, Arc::clone(&watchers)));
-        let link = Self { connection, destination, watchers, reader };
+        let link = Self { connection, watchers, reader };
         // Without a subscriber systemd sends no signals.
         link.call("Subscribe", &()).await?;
         Ok(link)
@@ -117,7 +108,7 @@ impl Link {
     where
         B: serde::Serialize + zbus::DynamicType,
     {
-        self.connection.call_method(self.destination, OBJECT, Some(MANAGER), method, body).await
+        self.connection.call_method(Some(SYSTEMD), OBJECT, Some(MANAGER), method, body).await
     }
 
     /// Notes the ends of a unit's jobs from now on. One watch per unit: units are a pod's own.
@@ -151,7 +142,7 @@ async fn deliver(mut signals: MessageStream, watchers: Watchers) {
     lock(&watchers).clear();
 }
 
-/// The bus's name of whoever sent a message; `None` without a bus.
+/// The bus's name of whoever sent a message.
 pub(crate) fn sender(message: &Message) -> Option<String> {
     message.header().sender().map(ToString::to_string)
 }

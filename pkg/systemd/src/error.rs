@@ -8,11 +8,13 @@ use husk_model::{Classify, Kind};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No way to systemd is open.
-    #[error("connect to systemd: {reasons}")]
+    /// systemd cannot be reached.
+    #[error("connect to systemd by {bus}: {reason}")]
     Connect {
-        /// Each address that was tried, with the reason.
-        reasons: String,
+        /// The bus.
+        bus: String,
+        /// The reason.
+        reason: String,
     },
     /// systemd refused a call, or it could not be sent.
     #[error("{call} {unit}")]

@@ -1,7 +1,7 @@
 //! The handle on systemd's manager: two calls, each with a deadline for every step, on a connection that is made anew
 //! whenever it broke.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::timeout};
 use tracing::debug;
@@ -12,8 +12,6 @@ use crate::{
     bus::{Link, Route, Watch, sender},
 };
 
-/// systemd's own socket, for a node without a message bus or with one that does not answer.
-const PRIVATE: &str = "/run/systemd/private";
 /// How long a connection may take, the answer to the first call included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long systemd may take to answer a call. Under churn of units it has been seen to need ten seconds and more
@@ -27,22 +25,22 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// systemd's manager.
 #[derive(Debug)]
 pub struct Systemd {
-    routes: Vec<Route>,
+    route: Route,
     link: Mutex<Option<Arc<Link>>>,
     answer: Duration,
 }
 
 impl Default for Systemd {
-    /// By the system bus, else by its own socket.
+    /// By the system bus.
     fn default() -> Self {
-        Self::at(vec![Route::System, Route::Private(Path::new(PRIVATE).to_owned())])
+        Self::at(Route::System)
     }
 }
 
 impl Systemd {
-    /// Tries these ways in turn.
-    pub fn at(routes: Vec<Route>) -> Self {
-        Self { routes, link: Mutex::new(None), answer: ANSWER }
+    /// By this bus.
+    pub fn at(route: Route) -> Self {
+        Self { route, link: Mutex::new(None), answer: ANSWER }
     }
 
     /// As [`Systemd::at`], with another patience for answers.
@@ -139,19 +137,15 @@ impl Systemd {
             return Ok(Arc::clone(link));
         }
         *current = None;
-        let mut reasons = Vec::new();
-        for route in &self.routes {
-            let reason = match timeout(CONNECT, Link::open(route)).await {
-                Ok(Ok(link)) => {
-                    debug!(route = route.name(), "connected to systemd");
-                    return Ok(Arc::clone(current.insert(Arc::new(link))));
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {CONNECT:?}"),
-            };
-            reasons.push(format!("{}: {reason}", route.name()));
-        }
-        Err(Error::Connect { reasons: reasons.join("; ") })
+        let reason = match timeout(CONNECT, Link::open(&self.route)).await {
+            Ok(Ok(link)) => {
+                debug!(route = self.route.name(), "connected to systemd");
+                return Ok(Arc::clone(current.insert(Arc::new(link))));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {CONNECT:?}"),
+        };
+        Err(Error::Connect { bus: self.route.name(), reason })
     }
 }
 

@@ -163,9 +163,9 @@ fn a_container_killed_for_memory_says_so_every_time() {
     for round in 0..5 {
         // Two ways to die: the command itself, and a child of it.
         let command = if round % 2 == 0 {
-            "exec tail -c 100000000 /dev/zero"
+            "exec dd if=/dev/zero of=/dev/null bs=100M"
         } else {
-            "tail -c 100000000 /dev/zero; exit 9"
+            "dd if=/dev/zero of=/dev/null bs=100M; exit 9"
         };
         let mut eater = with_command(&format!("eater-{round}"), command);
         eater.linux.as_mut().unwrap().resources =

@@ -26,7 +26,7 @@ fn world(start: Start) -> Arc<Mutex<World>> {
 /// A client and a fake that starts units in this way.
 async fn pair(bus: &Bus, start: Start) -> (Systemd, Manager) {
     let manager = Manager::on_bus(&bus.address(), world(start)).await;
-    (Systemd::at(vec![Route::Bus(bus.address())]), manager)
+    (Systemd::at(Route::Bus(bus.address())), manager)
 }
 
 #[tokio::test]
@@ -143,22 +143,6 @@ async fn a_connection_that_breaks_while_a_job_is_waited_for_ends_the_wait() {
     let error = systemd.start_scope(&pod, 42).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.to_string().contains(&bus.address()), "{error}");
-}
-
-#[tokio::test]
-async fn without_a_bus_systemds_own_socket_is_used() {
-    let dir = tempfile::tempdir().unwrap();
-    let private = dir.path().join("private");
-    let listener = tokio::net::UnixListener::bind(&private).unwrap();
-    let world = world(Start::Works);
-    let server = Manager::private(listener, Arc::clone(&world));
-    let nowhere = format!("unix:path={}", dir.path().join("none").display());
-    let systemd = Systemd::at(vec![Route::Bus(nowhere), Route::Private(private)]);
-    let scope = scope();
-    systemd.start_scope(&scope, 42).await.unwrap();
-    systemd.stop_unit(scope.unit()).await.unwrap();
-    assert_eq!(world.lock().unwrap().stopped, [scope.unit()]);
-    server.abort();
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl Tree {
         // As `husk-podmon --anchor`.
         fs::write(&anchor, "#!/bin/sh\nexec cat\n").unwrap();
         fs::set_permissions(&anchor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        (PodUnits::new(Systemd::at(vec![Route::Bus(bus.address())]), anchor), manager)
+        (PodUnits::new(Systemd::at(Route::Bus(bus.address())), anchor), manager)
     }
 }
 

@@ -66,17 +66,6 @@ impl Manager {
         let task = tokio::spawn(serve(connection.clone(), calls, Arc::clone(&world)));
         Self { world, connection, task }
     }
-
-    /// Serves one client on a socket of its own, as /run/systemd/private.
-    pub fn private(listener: tokio::net::UnixListener, world: Arc<Mutex<World>>) -> JoinHandle<()> {
-        tokio::spawn(async move {
-            let stream = listener.accept().await.unwrap().0.into_std().unwrap();
-            let guid = zbus::Guid::generate();
-            let connection = Builder::unix_stream(stream).server(guid).p2p().build().await.unwrap();
-            let calls = MessageStream::from(&connection);
-            serve(connection, calls, world).await;
-        })
-    }
 }
 
 async fn serve(connection: Connection, mut calls: MessageStream, world: Arc<Mutex<World>>) {
