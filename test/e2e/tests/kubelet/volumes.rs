@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};
 
-use husk_e2e::{eventually_every, run};
+use husk_e2e::{Archive, Layer, eventually_every, run};
 use serde_json::{Value, json};
 
 use crate::{Day, Gates, manifest, merge, mounts, shell};
@@ -158,6 +158,32 @@ fn fs_group() -> Value {
     )
 }
 
+/// An image's files as a volume, whole and below a path, and nothing that can be written to.
+fn image_volumes() -> Value {
+    let script = "cat /whole/data/file /part/file; touch /part/new 2>&1 | grep -o 'Read-only.*'";
+    let main = merge(
+        shell("main", script),
+        json!({ "volumeMounts": [
+            { "name": "data", "mountPath": "/whole" },
+            { "name": "data", "mountPath": "/part", "subPath": "data" },
+        ] }),
+    );
+    let image = json!({ "reference": DATA, "pullPolicy": "Never" });
+    manifest(
+        "image",
+        json!({ "restartPolicy": "Never", "volumes": [{ "name": "data", "image": image }], "containers": [main] }),
+    )
+}
+
+const DATA: &str = "registry.example/husk/data:e2e";
+
+fn import_data(day: &Day) {
+    let layer = Layer::new(&["data"], &[("data/file", 0o644, b"of an image\n")], &[]);
+    let archive = day.runtime.path("data.tar");
+    Archive { tags: vec![DATA.to_owned()], config: json!({}), layers: vec![layer] }.write(&archive);
+    day.runtime.import(&archive);
+}
+
 fn prepare(dir: &Path) {
     fs::create_dir_all(dir.join("directory")).unwrap();
     fs::write(dir.join("file"), "a file\n").unwrap();
@@ -169,6 +195,7 @@ fn volumes_of_a_kubelet_are_what_its_pods_asked_for() {
     let day = Day::start(Gates::Off);
     let dir = day.shared("volumes");
     prepare(&dir);
+    import_data(&day);
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
     // Shared on purpose, whatever the node's root is.
     let tree = day.shared("tree");
@@ -184,6 +211,7 @@ fn volumes_of_a_kubelet_are_what_its_pods_asked_for() {
         escape(),
         propagation(&tree),
         fs_group(),
+        image_volumes(),
     ]);
 
     assert!(day.printed("empty", "writer").contains("No space left"), "the size limit is kept");
@@ -193,6 +221,7 @@ fn volumes_of_a_kubelet_are_what_its_pods_asked_for() {
     assert_eq!(fs::read_to_string(dir.join("made-file")).unwrap(), "more\n");
     assert_eq!(day.printed("sub-path", "main"), "inside\ninit\nexpanded\nfrom-init\nkept\n");
     assert_eq!(day.printed("fs-group", "main"), "1000\n3000\n3000 2000 50000\n2000 2777\n1000:2000\n");
+    assert_eq!(day.printed("image", "main"), "of an image\nof an image\nRead-only file system\n");
     day.wait_container("the kubelet refuses the link", "escape", "main", |status| {
         (status["state"]["waiting"]["reason"] == "CreateContainerConfigError").then_some(())
     });
