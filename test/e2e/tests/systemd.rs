@@ -230,7 +230,7 @@ impl Service {
             .map(|line| if line.starts_with("ExecStart=") { command.as_str() } else { line })
             .collect();
         fs::write(&file, lines.join("\n")).unwrap();
-        systemctl(&["daemon-reload"]);
+        // A unit that was never loaded needs no daemon-reload.
         systemctl(&["start", &unit]);
         Self { unit, file }
     }
@@ -247,7 +247,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = run(Command::new("systemctl").args(["stop", &self.unit]));
         let _ = fs::remove_file(&self.file);
-        let _ = run(Command::new("systemctl").arg("daemon-reload"));
     }
 }
 
