@@ -13,6 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_ADMIN").is_some() {
         admin()?;
     }
+    if env::var_os("CARGO_FEATURE_NRI").is_some() {
+        nri()?;
+    }
     Ok(())
 }
 
@@ -40,5 +43,15 @@ fn admin() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=husk");
     let files = protox::compile(["husk/v1/images.proto"], ["."])?;
     tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}
+
+/// The Node Resource Interface and the messages of ttrpc, which carries it. Sorted maps: what is sent does not change from
+/// one run to the next.
+fn nri() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=nri");
+    println!("cargo::rerun-if-changed=ttrpc");
+    let files = protox::compile(["nri/v1alpha1/api.proto", "ttrpc/ttrpc.proto"], ["."])?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(files)?;
     Ok(())
 }

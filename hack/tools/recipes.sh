@@ -42,6 +42,9 @@ build_kubelet() {
         -o "$1/kubelet" k8s.io/kubernetes/cmd/kubelet
 }
 
+# A plugin for tests, on containerd's stub.
+build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
+
 # tools_names: every name, in the order of the pins (quick ones first).
 tools_names() { awk '!/^#/ && NF { print $1 }' "$tools_dir/pins"; }
 tools_version() { awk -v n="$1" '$1 == n { print $2 }' "$tools_dir/pins"; }
@@ -53,12 +56,13 @@ tools_home() {
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
-    kubelet) module=kubelet ;;
+    kubelet | nri-plugin) module=$name ;;
     esac
     hash=$({
         echo "$name $version"
         declare -f go_env "build_$name"
-        [ $module = /dev/null ] || cat "$tools_dir/$module/go.mod" "$tools_dir/$module/go.sum"
+        [ "$module" = /dev/null ] || cat "$tools_dir/$module/go.mod" "$tools_dir/$module/go.sum"
+        [ "$name" != nri-plugin ] || cat "$tools_dir/$module/main.go"
     } | sha256sum)
     echo "$tools_cache/$name-${version#v}-${hash:0:12}"
 }

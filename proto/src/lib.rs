@@ -1,4 +1,4 @@
-//! The CRI v1 wire contract and the daemon-to-monitor protocol.
+//! The CRI v1 wire contract, the daemon-to-monitor protocol, and the Node Resource Interface.
 #![forbid(unsafe_code)]
 
 /// The protocol between huskd and husk-podmon; `proto/podmon/v1/podmon.proto` describes each message and its rules.
@@ -35,4 +35,18 @@ pub mod cri {
 #[allow(missing_docs, rust_2018_idioms, clippy::all)]
 pub mod admin {
     tonic::include_proto!("husk.v1");
+}
+
+/// The Node Resource Interface; `proto/nri/v1alpha1/api.proto` describes each message.
+#[cfg(feature = "nri")]
+#[allow(missing_docs, clippy::all)]
+pub mod nri {
+    include!(concat!(env!("OUT_DIR"), "/nri.pkg.api.v1alpha1.rs"));
+}
+
+/// Content of ttrpc's frames; `proto/ttrpc/ttrpc.proto` describes each message.
+#[cfg(feature = "nri")]
+#[allow(missing_docs, clippy::all)]
+pub mod ttrpc {
+    include!(concat!(env!("OUT_DIR"), "/ttrpc.rs"));
 }

@@ -64,6 +64,9 @@ struct Flags {
     /// Serve Prometheus metrics on this address
     #[arg(long, value_name = "IP:PORT", global = true)]
     metrics_address: Option<String>,
+    /// Let NRI plugins connect to this socket
+    #[arg(long, value_name = "PATH", global = true)]
+    nri_socket: Option<String>,
 }
 
 impl Cli {
@@ -82,6 +85,8 @@ impl Cli {
         raw.log.level.clone_from(&flags.log_level);
         raw.log.format.clone_from(&flags.log_format);
         raw.metrics.address.clone_from(&flags.metrics_address);
+        raw.nri.socket.clone_from(&flags.nri_socket);
+        raw.nri.enabled = flags.nri_socket.is_some().then_some(true);
         Ok(husk_config::load(self.config.as_deref(), raw)?)
     }
 

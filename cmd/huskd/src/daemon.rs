@@ -15,7 +15,7 @@ use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::{cgroup, cli::Cli, directories, images::StoreImages, serve, socket, systemd};
+use crate::{cgroup, cli::Cli, directories, images::StoreImages, nri, serve, socket, systemd};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -70,6 +70,9 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     .await?;
     // Running containers hold their images again; what was removed while in use and has no user left can go.
     images.collect().await?;
+    if let Some(nri) = &config.nri {
+        nri::start(nri, &engine).await?;
+    }
     if let Some(address) = config.metrics_address {
         let engine = Arc::clone(&engine);
         let refresh = move |metrics: &Metrics| {

@@ -10,6 +10,7 @@ mod cli;
 mod daemon;
 mod directories;
 mod images;
+mod nri;
 mod serve;
 mod socket;
 mod systemd;

@@ -26,13 +26,14 @@ pub(crate) fn listen(address: &Path) -> io::Result<UnixListener> {
     let inherited = listenfd::ListenFd::from_env().take_unix_listener(0)?;
     let listener = match inherited {
         Some(listener) => listener,
-        None => bind(address).map_err(wrap)?,
+        None => bind(address, MODE).map_err(wrap)?,
     };
     listener.set_nonblocking(true).map_err(wrap)?;
     UnixListener::from_std(listener).map_err(wrap)
 }
 
-fn bind(address: &Path) -> io::Result<StdListener> {
+/// A new socket at `address` with these permissions.
+pub(crate) fn bind(address: &Path, mode: u32) -> io::Result<StdListener> {
     if let Some(parent) = address.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -45,7 +46,7 @@ fn bind(address: &Path) -> io::Result<StdListener> {
         _ => {}
     }
     let listener = StdListener::bind(&hidden)?;
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(MODE))?;
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(mode))?;
     fs::rename(&hidden, address)?;
     Ok(listener)
 }
@@ -93,7 +94,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let address = dir.path().join("s");
         drop(StdListener::bind(&address).unwrap());
-        let listener = bind(&address).unwrap();
+        let listener = bind(&address, MODE).unwrap();
         assert_eq!(fs::metadata(&address).unwrap().permissions().mode() & 0o777, MODE);
         UnixStream::connect(&address).unwrap();
         drop(listener);
@@ -104,10 +105,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let address = dir.path().join("s");
         let _listener = StdListener::bind(&address).unwrap();
-        assert_eq!(bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&address, MODE).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let file = dir.path().join("f");
         fs::write(&file, "precious").unwrap();
-        assert_eq!(bind(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&file, MODE).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 }

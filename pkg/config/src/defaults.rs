@@ -59,4 +59,17 @@ cdi_dirs = ["/etc/cdi", "/var/run/cdi"]
 # Pods may bind ports below 1024 and ping without capabilities.
 unprivileged_ports = true
 unprivileged_icmp = true
+
+[nri]
+# Plugins of the Node Resource Interface that see and change pods and containers. Whoever can connect to the socket (mode
+# 0600) is root on the node. --nri-socket PATH turns it on, too.
+enabled = false
+socket = "/var/run/nri/nri.sock"
+# Executables named NN-name are launched in the order of NN, with <NN-name>.conf or <name>.conf as their configuration.
+plugin_dir = "/opt/nri/plugins"
+plugin_config_dir = "/etc/nri/conf.d"
+# Time for each step of getting in: registration, configuration, synchronization.
+registration_timeout = "5s"
+# A plugin that has not answered for this long is disconnected, and the request goes on without it.
+request_timeout = "2s"
 "#;

@@ -14,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub use defaults::DEFAULT_TOML;
 pub use ipnet;
 pub use load::{ConfigError, Problem, load};
-pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawRuntime};
+pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime};
 
 /// Where the configuration is looked for without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/husk/husk.toml";
@@ -40,6 +40,23 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// How pods run.
     pub runtime: RuntimeConfig,
+    /// NRI plugins; `None` without them.
+    pub nri: Option<NriConfig>,
+}
+
+/// NRI plugins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NriConfig {
+    /// Where plugins connect.
+    pub socket: PathBuf,
+    /// Plugins to launch.
+    pub plugin_dir: PathBuf,
+    /// Their configurations.
+    pub plugin_config_dir: PathBuf,
+    /// Time for each step of getting in.
+    pub registration_timeout: Duration,
+    /// Time for the answer to anything else.
+    pub request_timeout: Duration,
 }
 
 /// Pod network.

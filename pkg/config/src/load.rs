@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_printed_default_has_every_key() {
         let table: Table = crate::DEFAULT_TOML.parse().unwrap();
-        for section in ["network", "images", "cgroup", "log", "metrics", "runtime"] {
+        for section in ["network", "images", "cgroup", "log", "metrics", "runtime", "nri"] {
             let mut keys: Vec<&str> = table[section].as_table().unwrap().keys().map(String::as_str).collect();
             // Another crate's features decide whether the table keeps the file's order.
             keys.sort_unstable();

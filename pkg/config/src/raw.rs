@@ -52,6 +52,7 @@ raw! {
         log: RawLog,
         metrics: RawMetrics,
         runtime: RawRuntime,
+        nri: RawNri,
     }
 }
 
@@ -104,6 +105,18 @@ raw! {
     }
 }
 
+raw! {
+    /// `[nri]`
+    RawNri {
+        enabled: Option<bool>,
+        socket: Option<String>,
+        plugin_dir: Option<String>,
+        plugin_config_dir: Option<String>,
+        registration_timeout: Option<String>,
+        request_timeout: Option<String>,
+    }
+}
+
 /// Keys of a section by its name; the empty name is the top level.
 pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
     match section {
@@ -114,6 +127,7 @@ pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
         "log" => Some(RawLog::KEYS),
         "metrics" => Some(RawMetrics::KEYS),
         "runtime" => Some(RawRuntime::KEYS),
+        "nri" => Some(RawNri::KEYS),
         _ => None,
     }
 }

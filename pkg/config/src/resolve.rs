@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    CgroupConfig, CgroupDriver, Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, Problem, Raw,
-    RuntimeConfig,
+    CgroupConfig, CgroupDriver, Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, NriConfig,
+    Problem, Raw, RuntimeConfig,
 };
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
@@ -66,6 +66,7 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
             "an address with a port",
         ),
         runtime: runtime(raw.runtime, &mut check),
+        nri: nri(raw.nri, &mut check),
     }
 }
 
@@ -169,6 +170,35 @@ fn runtime(raw: crate::RawRuntime, check: &mut Checker<'_>) -> RuntimeConfig {
         unprivileged_ports: raw.unprivileged_ports.unwrap_or(true),
         unprivileged_icmp: raw.unprivileged_icmp.unwrap_or(true),
     }
+}
+
+/// Checked whether plugins are wanted or not.
+fn nri(raw: crate::RawNri, check: &mut Checker<'_>) -> Option<NriConfig> {
+    let socket = check.path("nri.socket", raw.socket, "/var/run/nri/nri.sock");
+    if socket.as_os_str().len() > MAX_SOCKET_PATH {
+        check.wrong(
+            "nri.socket",
+            format!("is longer than the {MAX_SOCKET_PATH} bytes of a unix socket's path"),
+        );
+    }
+    let config = NriConfig {
+        socket,
+        plugin_dir: check.path("nri.plugin_dir", raw.plugin_dir, "/opt/nri/plugins"),
+        plugin_config_dir: check.path("nri.plugin_config_dir", raw.plugin_config_dir, "/etc/nri/conf.d"),
+        registration_timeout: time(check, "nri.registration_timeout", raw.registration_timeout, 5),
+        request_timeout: time(check, "nri.request_timeout", raw.request_timeout, 2),
+    };
+    raw.enabled.unwrap_or(false).then_some(config)
+}
+
+/// A duration, or its default in seconds.
+fn time(check: &mut Checker<'_>, key: &str, value: Option<String>, default: u64) -> Duration {
+    let default = Duration::from_secs(default);
+    let Some(text) = value else { return default };
+    duration(&text).unwrap_or_else(|| {
+        check.wrong(key, format!("{text:?} is not a duration such as 2s or 1m"));
+        default
+    })
 }
 
 /// A program by its configured path, else beside this one or in `../libexec/husk`. That it is there is checked when the

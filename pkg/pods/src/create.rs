@@ -1,7 +1,7 @@
 //! CreateContainer and StartContainer.
 //!
 //! ```text
-//! claim the name → image → spec and filter → container.json (incomplete) → writable layer → init at its gate
+//! claim the name → image → spec and filter → plugins → container.json (incomplete) → writable layer → init at its gate
 //!                → container.json (complete) → CREATED
 //! ```
 
@@ -12,8 +12,10 @@ use husk_model::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode, Signal,
 };
 use husk_monitor::{Created, proto};
+use husk_nri::Event;
 use husk_seccomp::Program;
 use husk_spec::{DeviceNode, Labels, SpecInput, container_spec};
+use oci_spec::runtime::Spec;
 use tracing::warn;
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     devices,
     engine::{check_created, now, shown},
     facilities::{ImageFacts, Lease},
-    files,
+    files, plugins,
     pod::{Container, Phase, Pod, Snapshot},
     seccomp, signal,
     stop::discard_container,
@@ -76,13 +78,23 @@ async fn build(
     let image = engine.images.find(&config.image).ok_or_else(no_image)?;
     let layers = Layers::lease(engine.images.as_ref(), &image.id, config)?;
     let facts = NodeFacts::gather(engine, config).await?;
-    let plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
+    let mut plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
+    let turn = engine.plugins().enter().await;
+    if engine.plugins().active() {
+        Box::pin(plugins::adjust(engine, pod, &mut plan)).await?;
+    }
+    plan.seal()?;
     match build_recorded(engine, pod, &plan).await {
         Ok(created) => {
             publish(engine, pod, plan.file, created, layers.into_leases());
+            drop(turn);
+            if let Some(container) = pod.container(id) {
+                plugins::tell_of(engine, Event::PostCreateContainer, &container).await;
+            }
             Ok(())
         }
         Err(error) => {
+            plugins::take_back_container(engine, pod, &plan).await;
             if let Err(left) = discard_container(engine, pod, id) {
                 warn!(container = %id, error = &left as &dyn std::error::Error, "cannot remove the files of a container that failed to be created");
             }
@@ -125,9 +137,10 @@ impl NodeFacts {
 }
 
 /// What is known before anything is made.
-struct Plan {
-    file: ContainerFile,
-    request: proto::CreateContainer,
+pub(crate) struct Plan {
+    pub(crate) file: ContainerFile,
+    pub(crate) request: proto::CreateContainer,
+    pub(crate) spec: Spec,
 }
 
 impl Plan {
@@ -157,8 +170,6 @@ impl Plan {
         facts.cdi.apply(&mut spec, devices::owner(config)).map_err(PodsError::Cdi)?;
         let mut user = user_request(config, &image.user)?;
         user.supplemental_groups.extend(&facts.cdi.additional_gids);
-        let spec_json = serde_json::to_vec(&spec)
-            .map_err(|error| PodsError::files("encode the spec of", id.as_str())(error.into()))?;
         let layer = engine.store.layer(id);
         let text = |path: &Path| path.display().to_string();
         let stop_signal = config
@@ -172,7 +183,8 @@ impl Plan {
         let namespaces = &config.security.namespaces;
         let request = proto::CreateContainer {
             container_id: id.to_string(),
-            spec_json,
+            // Put in by `seal`.
+            spec_json: Vec::new(),
             rootfs: Some(proto::Rootfs {
                 base: text(&layers.root.base),
                 lowers: layers.root.lowers.clone(),
@@ -211,7 +223,14 @@ impl Plan {
             cgroup_path,
             complete: false,
         };
-        Ok(Self { file, request })
+        Ok(Self { file, request, spec })
+    }
+
+    /// Puts the spec into the request; nobody changes it any more.
+    pub(crate) fn seal(&mut self) -> Result<()> {
+        self.request.spec_json = serde_json::to_vec(&self.spec)
+            .map_err(|error| PodsError::files("encode the spec of", self.file.id.as_str())(error.into()))?;
+        Ok(())
     }
 }
 
@@ -261,6 +280,9 @@ async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Creat
     let id = &plan.file.id;
     engine.store.create_container(&pod.id, id)?;
     engine.store.write_container(&pod.id, &plan.file)?;
+    if engine.plugins().enabled() {
+        engine.store.write_spec(&pod.id, id, &plan.request.spec_json)?;
+    }
     engine.store.create_layer(id)?;
     let log_dir = Path::new(&plan.file.log_path).parent();
     if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
@@ -293,6 +315,7 @@ fn publish(engine: &Engine, pod: &Arc<Pod>, mut file: ContainerFile, created: Cr
         file: std::sync::Mutex::new(Some(file)),
         _leases: leases,
         removal: tokio::sync::Mutex::new(()),
+        told_end: Default::default(),
     });
     engine.happen(pod, || {
         engine.add_container(Arc::clone(&container));
@@ -325,7 +348,10 @@ pub(crate) fn status(pod: &Pod, file: &ContainerFile, state: ContainerState) -> 
 /// Opens the gate.
 pub(crate) async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     check_created(container)?;
+    let turn = plugins::admit_start(engine, container).await?;
     let started_at = container.pod.monitor()?.start_container(&container.id).await?;
     watch::learn_start(engine, container, started_at);
+    drop(turn);
+    plugins::tell_of(engine, Event::PostStartContainer, container).await;
     Ok(())
 }

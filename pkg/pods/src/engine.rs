@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,8 +23,8 @@ use crate::{
     claims::Claims,
     driver::CgroupDriver,
     events::Events,
-    facilities::{Images, Monitors, PodNetworks},
-    life,
+    facilities::{Images, Monitors, NoPlugins, Plugins, PodNetworks},
+    life, plugins,
     pod::{Container, ContainerName, Pod},
     store::Store,
     trash::Trash,
@@ -65,6 +65,7 @@ pub struct Engine {
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     pub(crate) trash: Trash,
+    pub(crate) joined: OnceLock<plugins::Joined>,
     pods: RwLock<BTreeMap<PodSandboxId, Arc<Pod>>>,
     containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
     pub(crate) events: Events,
@@ -122,12 +123,26 @@ impl Engine {
             apparmor: AppArmor::default(),
             pod_names: Claims::new(),
             container_names: Claims::new(),
+            joined: OnceLock::new(),
             pods: RwLock::default(),
             containers: RwLock::default(),
             events: Events::new(),
         });
         crate::recovery::recover(&engine).await?;
         Ok(engine)
+    }
+
+    /// Lets plugins take part; they reach the engine by what is returned. To be called once, before anything is asked of it.
+    pub fn admit_plugins(self: &Arc<Self>, plugins: Arc<dyn Plugins>) -> Arc<dyn husk_nri::Runtime> {
+        let joined = plugins::Joined { plugins, engine: Arc::downgrade(self) };
+        // A second call changes nothing.
+        let _ = self.joined.set(joined);
+        Arc::new(plugins::Back(Arc::downgrade(self)))
+    }
+
+    /// The plugins, or none.
+    pub(crate) fn plugins(&self) -> &dyn Plugins {
+        self.joined.get().map_or(&NoPlugins as &dyn Plugins, |joined| joined.plugins.as_ref())
     }
 
     /// Makes a sandbox, or joins the attempt that makes the same one. Returns its id.
@@ -280,7 +295,7 @@ impl Engine {
     ) -> Result<()> {
         let pod = self.pod(id)?;
         let engine = Arc::clone(self);
-        detached(async move { crate::update::update_pod(&engine, &pod, overhead, resources) }).await
+        detached(async move { crate::update::update_pod(&engine, &pod, overhead, resources).await }).await
     }
 
     /// The cgroup hierarchy of the node.

@@ -7,6 +7,7 @@ use husk_lsm::LsmError;
 use husk_model::{Classify, ContainerId, Kind, PodSandboxId};
 use husk_monitor::MonitorError;
 use husk_network::NetworkError;
+use husk_nri::NriError;
 use husk_spec::SpecError;
 
 use crate::facilities::ImageFault;
@@ -184,6 +185,9 @@ pub enum PodsError {
     /// Spec.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A plugin.
+    #[error(transparent)]
+    Nri(#[from] NriError),
     /// Monitor.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
@@ -232,6 +236,7 @@ impl Classify for PodsError {
             PodsError::Image(error) => error.kind(),
             PodsError::Network(error) => error.kind(),
             PodsError::Spec(error) => error.kind(),
+            PodsError::Nri(error) => error.kind(),
             PodsError::Monitor(error) => error.kind(),
             PodsError::Shared(error) => error.kind(),
         }

@@ -12,9 +12,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use husk_model::{Classify, ImageId, Kind, PodConfig, PodSandboxId};
+use husk_model::{Classify, ImageId, Kind, PodConfig, PodSandboxId, Resources};
 use husk_monitor::{Monitor, MonitorConfig, MonitorError};
 use husk_network::{Network, NetworkError, PodNetworkRequest};
+use husk_nri::{Adjusted, ContainerFacts, Event, Nri, NriError, PodFacts, Turn, Update, Updated};
 
 /// The images of this node.
 pub trait Images: Send + Sync + 'static {
@@ -150,5 +151,167 @@ pub trait Monitors: Send + Sync + 'static {
 impl Monitors for MonitorConfig {
     async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError> {
         Monitor::spawn(self, pod_dir).await
+    }
+}
+
+/// Plugins that take part in the life of pods and containers.
+#[async_trait]
+pub trait Plugins: Send + Sync + 'static {
+    /// Whether there will ever be any: only then is kept what they would want to know of a container.
+    fn enabled(&self) -> bool;
+
+    /// Whether there may be anybody to tell now.
+    fn active(&self) -> bool;
+
+    /// Waits while a plugin is getting in.
+    async fn enter(&self) -> Turn;
+
+    /// Tells of an event.
+    ///
+    /// # Errors
+    /// A plugin's.
+    async fn tell(
+        &self,
+        event: Event,
+        pod: &PodFacts,
+        container: Option<&ContainerFacts>,
+    ) -> Result<(), NriError>;
+
+    /// Asks what a container is to be; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// A plugin's, or that of putting together what they want.
+    async fn create_container(
+        &self,
+        pod: &PodFacts,
+        container: &ContainerFacts,
+    ) -> Result<Option<Adjusted>, NriError>;
+
+    /// Asks about a change of limits; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// As [`Plugins::create_container`].
+    async fn update_container(
+        &self,
+        pod: &PodFacts,
+        container: &ContainerFacts,
+        change: &Resources,
+    ) -> Result<Option<Updated>, NriError>;
+
+    /// Tells that a container has ended, and returns what is to be changed of others.
+    async fn stop_container(&self, pod: &PodFacts, container: &ContainerFacts) -> Vec<Update>;
+
+    /// Asks about new limits of a pod.
+    ///
+    /// # Errors
+    /// A plugin's.
+    async fn update_pod(
+        &self,
+        pod: &PodFacts,
+        overhead: Option<&Resources>,
+        resources: Option<&Resources>,
+    ) -> Result<(), NriError>;
+}
+
+#[async_trait]
+impl Plugins for Nri {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn active(&self) -> bool {
+        Nri::active(self)
+    }
+
+    async fn enter(&self) -> Turn {
+        Nri::enter(self).await
+    }
+
+    async fn tell(
+        &self,
+        event: Event,
+        pod: &PodFacts,
+        container: Option<&ContainerFacts>,
+    ) -> Result<(), NriError> {
+        Nri::tell(self, event, pod, container).await
+    }
+
+    async fn create_container(
+        &self,
+        pod: &PodFacts,
+        container: &ContainerFacts,
+    ) -> Result<Option<Adjusted>, NriError> {
+        Nri::create_container(self, pod, container).await
+    }
+
+    async fn update_container(
+        &self,
+        pod: &PodFacts,
+        container: &ContainerFacts,
+        change: &Resources,
+    ) -> Result<Option<Updated>, NriError> {
+        Nri::update_container(self, pod, container, change).await
+    }
+
+    async fn stop_container(&self, pod: &PodFacts, container: &ContainerFacts) -> Vec<Update> {
+        Nri::stop_container(self, pod, container).await
+    }
+
+    async fn update_pod(
+        &self,
+        pod: &PodFacts,
+        overhead: Option<&Resources>,
+        resources: Option<&Resources>,
+    ) -> Result<(), NriError> {
+        Nri::update_pod(self, pod, overhead, resources).await
+    }
+}
+
+/// No plugins.
+#[derive(Debug, Clone, Copy)]
+pub struct NoPlugins;
+
+#[async_trait]
+impl Plugins for NoPlugins {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn active(&self) -> bool {
+        false
+    }
+
+    async fn enter(&self) -> Turn {
+        Turn::default()
+    }
+
+    async fn tell(&self, _: Event, _: &PodFacts, _: Option<&ContainerFacts>) -> Result<(), NriError> {
+        Ok(())
+    }
+
+    async fn create_container(&self, _: &PodFacts, _: &ContainerFacts) -> Result<Option<Adjusted>, NriError> {
+        Ok(None)
+    }
+
+    async fn update_container(
+        &self,
+        _: &PodFacts,
+        _: &ContainerFacts,
+        _: &Resources,
+    ) -> Result<Option<Updated>, NriError> {
+        Ok(None)
+    }
+
+    async fn stop_container(&self, _: &PodFacts, _: &ContainerFacts) -> Vec<Update> {
+        Vec::new()
+    }
+
+    async fn update_pod(
+        &self,
+        _: &PodFacts,
+        _: Option<&Resources>,
+        _: Option<&Resources>,
+    ) -> Result<(), NriError> {
+        Ok(())
     }
 }

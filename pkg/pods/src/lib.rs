@@ -12,6 +12,7 @@
 //! | `update` | UpdateContainerResources |
 //! | `stats` | statistics of containers and pods |
 //! | `metrics` | all that can be counted of them |
+//! | `plugins` | NRI: when plugins are told of what, and what becomes of their answers |
 //! | `watch` | events of the monitors |
 //! | `events` | events for followers of the node |
 //! | `recovery` | start-up |
@@ -32,6 +33,7 @@ pub mod facilities;
 mod files;
 mod life;
 mod metrics;
+mod plugins;
 mod pod;
 mod recovery;
 mod run;

@@ -77,6 +77,8 @@ pub(crate) struct Pod {
     pub(crate) cgroup_path: String,
     /// When the sandbox's end was announced; 0 before.
     pub(crate) ended_at: AtomicI64,
+    /// Set when plugins have been told of its stop.
+    pub(crate) told_stop: tokio::sync::OnceCell<()>,
 }
 
 impl Pod {
@@ -151,6 +153,8 @@ pub(crate) struct Container {
     pub(crate) upper: PathBuf,
     /// Orders removals: the second waits for the first.
     pub(crate) removal: tokio::sync::Mutex<()>,
+    /// Set when plugins have been told of its end.
+    pub(crate) told_end: tokio::sync::OnceCell<()>,
 }
 
 impl Container {

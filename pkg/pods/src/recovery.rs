@@ -130,6 +130,7 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
         containers: Default::default(),
         early_exits: Default::default(),
         ended_at: Default::default(),
+        told_stop: Default::default(),
         file: Mutex::new(file),
     });
     let config = Arc::clone(&pod.status.get().config);
@@ -178,6 +179,7 @@ fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
         file: Mutex::new(file),
         _leases: leases,
         removal: tokio::sync::Mutex::new(()),
+        told_end: Default::default(),
         id,
     });
     let config = Arc::clone(&container.status.get().config);

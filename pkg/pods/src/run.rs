@@ -1,7 +1,7 @@
 //! RunPodSandbox: the steps that make a sandbox, and their undoing.
 //!
 //! ```text
-//! claim the name → pod.json (incomplete) → network ∥ monitor ∥ unit → files → pause → pod.json (complete) → READY
+//! claim the name → pod.json (incomplete) → network ∥ monitor ∥ unit → files → pause → plugins → pod.json (complete) → READY
 //! ```
 //! The network, the monitor and the unit (with the systemd cgroup driver) do not need each other, so they are made at the
 //! same time. A failure undoes what was made,
@@ -15,6 +15,7 @@ use std::{
 
 use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus};
 use husk_monitor::{Monitor, MonitorError, proto};
+use husk_nri::Turn;
 use tracing::{debug, warn};
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     driver::Place,
     engine::{now, shown},
     error::chain,
-    files,
+    files, plugins,
     pod::{Phase, Pod, Snapshot},
     stop::kill_cgroup,
     store::PodFile,
@@ -69,11 +70,12 @@ async fn build(
     file.cgroup_path.clone_from(&place.cgroup);
     engine.store.create_pod(id)?;
     match build_recorded(engine, &mut file, place).await {
-        Ok(pod) => {
+        Ok((pod, turn)) => {
             engine.happen(&pod, || {
                 engine.add_pod(Arc::clone(&pod));
                 Some(Lifecycle::PodReady(id.clone()))
             });
+            drop(turn);
             watch::follow(engine, &pod);
             Ok(())
         }
@@ -84,7 +86,7 @@ async fn build(
     }
 }
 
-async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place) -> Result<Arc<Pod>> {
+async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place) -> Result<(Arc<Pod>, Turn)> {
     engine.store.write_pod(file)?;
     let dir = engine.store.pod(&file.id);
     if !file.config.log_directory.is_empty() {
@@ -108,19 +110,27 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place)
     }
     debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, whole = ?began.elapsed(), "made a sandbox");
     file.ips = ips;
+    let ready = status(file, PodState::Ready, Some(process.pid), String::new());
+    // Before the pod counts as made: one that is killed over a hook is undone at the next start.
+    let turn = plugins::admit_pod(engine, ready.clone(), &place.cgroup).await?;
     file.complete = true;
-    engine.store.write_pod(file)?;
-    Ok(Arc::new(Pod {
+    if let Err(error) = engine.store.write_pod(file) {
+        plugins::take_back_pod(engine, ready, &place.cgroup).await;
+        return Err(error);
+    }
+    let pod = Arc::new(Pod {
         id: file.id.clone(),
-        status: Snapshot::new(status(file, PodState::Ready, Some(process.pid), String::new())),
+        status: Snapshot::new(ready),
         file: std::sync::Mutex::new(file.clone()),
         monitor: Some(monitor),
         gate: tokio::sync::RwLock::new(Phase::Open),
         containers: Default::default(),
         early_exits: Default::default(),
+        told_stop: Default::default(),
         cgroup_path: place.cgroup.clone(),
         ended_at: Default::default(),
-    }))
+    });
+    Ok((pod, turn))
 }
 
 /// The snapshot of a sandbox from its file.

@@ -28,6 +28,20 @@ pub(crate) fn filter(cache: &Cache, security: &SecurityContext) -> Result<Option
         .map_err(|error| PodsError::Seccomp { profile: profile.to_owned(), reason: chain(&error) })
 }
 
+/// The filter of a policy that a plugin wants instead.
+pub(crate) fn of_plugin(
+    cache: &Cache,
+    profile: Vec<u8>,
+    plugin: String,
+    security: &SecurityContext,
+) -> Result<Arc<Program>> {
+    let context = Context::new(effective_capabilities(security));
+    cache.localhost(&profile, &context).map_err(|error| PodsError::Seccomp {
+        profile: format!("of NRI plugin {plugin}"),
+        reason: chain(&error),
+    })
+}
+
 /// Reads a profile, but no FIFO, device or endless file.
 fn read_profile(path: &str) -> Result<Vec<u8>> {
     let wrong = |reason: String| PodsError::Seccomp { profile: path.to_owned(), reason };

@@ -13,6 +13,7 @@ use crate::{
     Engine, Lifecycle, PodsError, Result,
     engine::{cgroup_path, now},
     life::Fact,
+    plugins,
     pod::{Container, Phase, Pod},
     run::{end_monitor, kill_monitor, tear_down_network},
     watch::abandon,
@@ -24,9 +25,14 @@ pub(crate) async fn stop_container(
     container: &Arc<Container>,
     grace: Duration,
 ) -> Result<()> {
-    if !container.status.get().state.is_alive() {
-        return Ok(());
+    if container.status.get().state.is_alive() {
+        end_container(engine, container, grace).await?;
     }
+    plugins::tell_end(engine, container).await;
+    Ok(())
+}
+
+async fn end_container(engine: &Arc<Engine>, container: &Arc<Container>, grace: Duration) -> Result<()> {
     if let Ok(monitor) = container.pod.monitor() {
         match monitor.stop_container(&container.id, None, grace).await {
             Ok(exit) => {
@@ -46,10 +52,14 @@ pub(crate) async fn stop_container(
 
 /// Takes in an exit and tells those who follow.
 pub(crate) fn learn_exit(engine: &Engine, container: &Container, exit: Exit) {
+    let mut news = false;
     engine.happen(&container.pod, || {
-        let stopped = || Lifecycle::Stopped(container.pod.id.clone(), container.id.clone());
-        container.learn(Fact::Exited(exit)).then(stopped)
+        news = container.learn(Fact::Exited(exit));
+        news.then(|| Lifecycle::Stopped(container.pod.id.clone(), container.id.clone()))
     });
+    if news {
+        plugins::ended(engine, container);
+    }
 }
 
 /// The exit of a container whose monitor died: nobody saw it.
@@ -101,8 +111,11 @@ pub(crate) async fn remove_container(engine: &Arc<Engine>, container: &Arc<Conta
         let exit = Exit { code: 137, finished_at: now(), reason: ExitReason::Error, message: String::new() };
         learn_exit(engine, container, exit);
     }
+    plugins::tell_end(engine, container).await;
+    let facts = plugins::container_facts(engine, container);
     discard_container(engine, &container.pod, &container.id)?;
     engine.stats.forget(container.id.as_str());
+    let _turn = plugins::container_goes(engine, &container.pod, &facts).await;
     engine.happen(&container.pod, || {
         engine.forget_container(container);
         Some(Lifecycle::Deleted(container.pod.id.clone(), container.id.clone()))
@@ -140,7 +153,17 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
         stops.join_all().await.into_iter().collect::<Result<Vec<()>>>()
     };
     let config = Arc::clone(&pod.status.get().config);
-    let (stopped, network) = tokio::join!(containers, tear_down_network(engine, &pod.id, &config));
+    let network = tear_down_network(engine, &pod.id, &config);
+    let (stopped, network) = if engine.plugins().active() {
+        // A plugin may take back something from the pod's network namespace.
+        let stopped = containers.await;
+        if stopped.is_ok() {
+            plugins::pod_stops(engine, pod).await;
+        }
+        (stopped, network.await)
+    } else {
+        tokio::join!(containers, network)
+    };
     let stopped = match stopped {
         Ok(_) => stop_sandbox(engine, pod).await,
         Err(error) => Err(error),
@@ -148,6 +171,7 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     if let Err(error) = stopped {
         replace_hung_monitor(engine, pod, error).await?;
     }
+    plugins::pod_stops(engine, pod).await;
     engine.end_unit(&pod.cgroup_path);
     network?;
     let file = {
@@ -205,6 +229,7 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
     }
     engine.discard(&engine.store.pod(&pod.id))?;
     *phase = Phase::Removed;
+    let _turn = plugins::pod_goes(engine, pod).await;
     engine.happen(pod, || {
         engine.forget_pod(pod);
         Some(Lifecycle::PodDeleted(pod.id.clone()))

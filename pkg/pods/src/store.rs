@@ -3,6 +3,7 @@
 //! ```text
 //! <state>/pods/<id>/pod.json                      PodFile         before anything is built, and when it is ready
 //! <state>/pods/<id>/containers/<id>/container.json ContainerFile  likewise
+//! <state>/pods/<id>/containers/<id>/spec.json      OCI spec       with NRI: what plugins are told of the container
 //! <state>/pods/<id>/{hostname,hosts,resolv.conf}  bound into the containers
 //! <state>/trash/<name>                            directories on their way out
 //! <root>/containers/<id>/{upper,work}             writable layers
@@ -170,6 +171,15 @@ impl Store {
         let container: ContainerFile = read(&self.container(pod, id).join("container.json"))?;
         check_format(container.format, &self.container(pod, id))?;
         Ok(container)
+    }
+
+    /// Keeps the spec of a container.
+    pub(crate) fn write_spec(&self, pod: &PodSandboxId, id: &ContainerId, spec: &[u8]) -> Result<()> {
+        write_file(&self.container(pod, id).join("spec.json"), spec)
+    }
+
+    pub(crate) fn read_spec(&self, pod: &PodSandboxId, id: &ContainerId) -> Result<oci_spec::runtime::Spec> {
+        read(&self.container(pod, id).join("spec.json"))
     }
 
     /// Makes the directory of a new pod.

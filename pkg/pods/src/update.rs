@@ -3,16 +3,17 @@
 use std::sync::{Arc, PoisonError};
 
 use husk_model::Resources;
+use husk_nri::{Event, Limits};
 use husk_spec::linux_resources;
 use tracing::warn;
 
 use crate::{
-    Engine, PodsError, Result, life,
+    Engine, PodsError, Result, life, plugins,
     pod::{Container, Pod},
 };
 
 /// The limits after a change: what it sets replaces, what it leaves out stays.
-fn merge(old: &Resources, change: &Resources) -> Resources {
+pub(crate) fn merge(old: &Resources, change: &Resources) -> Resources {
     let text = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
     let mut unified = old.unified.clone();
     unified.extend(change.unified.clone());
@@ -39,6 +40,16 @@ pub(crate) async fn update(
     container: &Arc<Container>,
     change: Resources,
 ) -> Result<()> {
+    let turn = engine.plugins().enter().await;
+    let limits = plugins::adjust_limits(engine, container, change).await?;
+    apply(engine, container, &limits).await?;
+    drop(turn);
+    plugins::tell_of(engine, Event::PostUpdateContainer, container).await;
+    Ok(())
+}
+
+/// Changes the limits of a container without asking anybody.
+pub(crate) async fn apply(engine: &Arc<Engine>, container: &Arc<Container>, change: &Limits) -> Result<()> {
     let status = container.status.get();
     if !status.state.is_alive() {
         return Err(PodsError::ContainerState {
@@ -48,8 +59,9 @@ pub(crate) async fn update(
             wanted: "created or running",
         });
     }
-    let merged = merge(&status.resources, &change);
+    let merged = merge(&status.resources, &change.common);
     let mut limits = linux_resources(&merged)?;
+    change.overlay_rest(&mut limits);
     if let Some(memory) = limits.memory_mut() {
         // A limit below what is in use is refused, not enforced by killing.
         memory.set_check_before_update(Some(true));
@@ -79,12 +91,13 @@ pub(crate) async fn update(
 /// Notes the resources of a pod. No limit is written: the kubelet has set those of the pod's cgroup before it makes this
 /// call, husk's own group inside of it has none (a second limit there could only contradict the first), and with one child
 /// in the pod's cgroup its weight decides nothing.
-pub(crate) fn update_pod(
+pub(crate) async fn update_pod(
     engine: &Engine,
     pod: &Pod,
     overhead: Option<Resources>,
     resources: Option<Resources>,
 ) -> Result<()> {
+    let turn = plugins::admit_pod_limits(engine, pod, overhead.as_ref(), resources.as_ref()).await?;
     let file = {
         let mut file = pod.file.lock().unwrap_or_else(PoisonError::into_inner);
         let mut config = (*file.config).clone();
@@ -94,7 +107,10 @@ pub(crate) fn update_pod(
         file.clone()
     };
     pod.status.update(|status| status.config = Arc::clone(&file.config));
-    engine.store.write_pod(&file)
+    engine.store.write_pod(&file)?;
+    drop(turn);
+    plugins::pod_changed(engine, pod).await;
+    Ok(())
 }
 
 #[cfg(test)]
