@@ -138,6 +138,7 @@ fn network_config(config: &Config) -> husk_network::NetworkConfig {
         subnet6: wanted.subnet6,
         mtu: wanted.mtu,
         table: wanted.nft_table.clone(),
+        former: Vec::new(),
     };
     network.cni_conf_dir.clone_from(&wanted.cni_conf_dir);
     network.cni_bin_dirs = vec![wanted.cni_bin_dir.clone()];

@@ -49,6 +49,11 @@ impl NetworkConfig {
         self.root.join("network/pods")
     }
 
+    /// Where the kubelet's pod CIDR is kept.
+    pub(crate) fn pod_cidr_file(&self) -> PathBuf {
+        self.root.join("network/pod-cidr.json")
+    }
+
     /// The `dataDir` of the reservations, in the format of the host-local IPAM plugin.
     pub(crate) fn ipam_dir(&self) -> PathBuf {
         self.root.join("network/ipam")
@@ -68,6 +73,8 @@ pub struct BridgeConfig {
     pub mtu: Option<u32>,
     /// Name of the nftables table (family inet) that holds masquerade and host ports.
     pub table: String,
+    /// Subnets of earlier times: pods that came then still have their addresses.
+    pub former: Vec<IpNet>,
 }
 
 impl Default for BridgeConfig {
@@ -78,6 +85,7 @@ impl Default for BridgeConfig {
             subnet6: None,
             mtu: None,
             table: "husk".into(),
+            former: Vec::new(),
         }
     }
 }
@@ -116,6 +124,11 @@ impl BridgeConfig {
         problems
     }
 
+    /// The subnets of today and of earlier times.
+    pub(crate) fn all_subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.subnets().chain(self.former.iter().copied())
+    }
+
     /// The subnets, IPv4 first.
     pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
         [Some(IpNet::V4(self.subnet.trunc())), self.subnet6.map(|net| IpNet::V6(net.trunc()))]
@@ -141,6 +154,7 @@ mod tests {
             subnet6: Some("fd00::/127".parse().unwrap()),
             mtu: Some(12),
             table: "x;flush ruleset".into(),
+            former: Vec::new(),
         };
         assert_eq!(config.problems().len(), 6);
     }

@@ -8,6 +8,12 @@ use ipnet::IpNet;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
+    /// A pod CIDR that the embedded network cannot use.
+    #[error("pod CIDR: {reason}")]
+    PodCidr {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The configuration cannot work.
     #[error("network configuration: {}", .0.join("; "))]
     Config(Vec<String>),
@@ -221,7 +227,7 @@ const CNI_TRY_AGAIN: u32 = 11;
 impl Classify for NetworkError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Dns { .. } | Self::HostPortFamily { .. } => Kind::InvalidArgument,
+            Self::Dns { .. } | Self::HostPortFamily { .. } | Self::PodCidr { .. } => Kind::InvalidArgument,
             Self::Exhausted { .. } => Kind::ResourceExhausted,
             Self::HostPortTaken { .. }
             | Self::NftMissing

@@ -53,6 +53,11 @@ impl Ipam {
         Ok(Self { dir, ranges: subnets.map(Range::new).collect() })
     }
 
+    /// The same reservations, with pods of other subnets from now on.
+    pub(crate) fn with_subnets(&self, subnets: impl Iterator<Item = IpNet>) -> Self {
+        Self { dir: self.dir.clone(), ranges: subnets.map(Range::new).collect() }
+    }
+
     /// The same for another network of the data directory: the bridge may have had another name when a pod came.
     pub(crate) fn of_network(&self, network: &str) -> Self {
         Self { dir: self.dir.with_file_name(network), ranges: self.ranges.clone() }

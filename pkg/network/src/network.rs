@@ -11,13 +11,15 @@ use std::{
 use husk_model::PodSandboxId;
 
 use crate::{
-    GcReport, NetworkConfig, NetworkError, NetworkStatus, PodNetwork, PodNetworkRequest, Provider,
+    BridgeConfig, GcReport, NetworkConfig, NetworkError, NetworkStatus, PodCidr, PodNetwork,
+    PodNetworkRequest, Provider,
     cni::{self, Cni},
     embedded::Embedded,
     error::with_causes,
     ipam::Ipam,
     netlink::Netlink,
     netns_pool::{Flavor, Pool, Prepared},
+    pod_cidr::Kept,
     record::{Attachment, Record, Records},
 };
 
@@ -50,7 +52,7 @@ impl Network {
     ///
     /// # Errors
     /// A configuration that cannot work, or directories that cannot be made.
-    pub async fn start(config: NetworkConfig) -> Result<Arc<Self>, NetworkError> {
+    pub async fn start(mut config: NetworkConfig) -> Result<Arc<Self>, NetworkError> {
         let problems = config.bridge.problems();
         if !problems.is_empty() {
             return Err(NetworkError::Config(problems));
@@ -59,6 +61,12 @@ impl Network {
         fs::create_dir_all(&netns_dir).map_err(NetworkError::file("create", netns_dir))?;
         let records = Records::open(config.record_dir())?;
         let ipam = Ipam::open(&config.ipam_dir(), &config.bridge.name, config.bridge.subnets())?;
+        if let Some(kept) = Kept::read(&config.pod_cidr_file())? {
+            config.bridge.former = kept.former;
+            config.bridge = config.bridge.with_cidr(kept.cidr)?;
+            forget_unused(&mut config.bridge, &ipam)?;
+        }
+        let ipam = ipam.with_subnets(config.bridge.subnets());
         let netlink = Arc::new(Netlink::start().map_err(NetworkError::NetlinkSocket)?);
         let embedded =
             Arc::new(Embedded::new(config.bridge.clone(), netlink.clone(), ipam, records.clone())?);
@@ -73,6 +81,36 @@ impl Network {
         }
         network.follow_cni();
         Ok(network)
+    }
+
+    /// Takes in the node's pod CIDR. The embedded network gives new pods addresses of it, from now on and after a restart;
+    /// pods keep what they have. With CNI it is kept for the day on which the last CNI configuration goes.
+    ///
+    /// # Errors
+    /// [`NetworkError::PodCidr`] when the embedded network cannot use it, or what kept the bridge from being changed.
+    pub async fn set_pod_cidr(self: &Arc<Self>, cidr: PodCidr) -> Result<(), NetworkError> {
+        let embedded = matches!(self.cni.choice(), cni::Choice::Embedded);
+        let present = self.embedded.config();
+        if present.cidr() == cidr {
+            return Ok(());
+        }
+        let changed = match present.with_cidr(cidr) {
+            Ok(changed) => changed,
+            Err(error) if !embedded => {
+                tracing::info!(%error, "CNI provides the network; the pod CIDR is nothing that husk's own could use");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let (this, kept) = (self.clone(), Kept { cidr, former: changed.former.clone() });
+        let work = async move {
+            this.embedded.change(changed, embedded).await?;
+            this.pool.set_flavor(flavor(&this.cni.choice(), &this.embedded));
+            kept.write(&this.config.pod_cidr_file())
+        };
+        self.netlink.run(work).await??;
+        tracing::info!(?cidr, "new pods get addresses of another subnet");
+        Ok(())
     }
 
     /// CRI's `NetworkReady` condition, from what is known; never waits.
@@ -378,6 +416,13 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.shutdown();
     }
+}
+
+/// Drops former subnets of which no address is reserved any more.
+fn forget_unused(bridge: &mut BridgeConfig, ipam: &Ipam) -> Result<(), NetworkError> {
+    let reserved = ipam.reservations()?;
+    bridge.former.retain(|subnet| reserved.iter().any(|reservation| subnet.contains(&reservation.ip)));
+    Ok(())
 }
 
 fn flavor(choice: &cni::Choice, embedded: &Embedded) -> Flavor {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use husk_network::PodCidr;
 use husk_proto::cri::v1;
 use serde_json::json;
 use tonic::Status;
 
 use super::RuntimeApi;
-use crate::API_VERSION;
+use crate::{API_VERSION, convert::invalid, status::status as status_of};
 
 /// mount_setattr(2), which makes mounts read-only with everything below them, came with Linux 5.12.
 const RECURSIVE_READ_ONLY_SINCE: (u32, u32) = (5, 12);
@@ -78,6 +79,20 @@ pub(super) async fn status(
             mount_options: true,
         }),
     })
+}
+
+/// The pod CIDR is all there is to update. None of it is fine: the kubelet knows none before the node is registered.
+pub(super) async fn update_runtime_config(
+    api: &RuntimeApi,
+    request: v1::UpdateRuntimeConfigRequest,
+) -> Result<v1::UpdateRuntimeConfigResponse, Status> {
+    let network = request.runtime_config.and_then(|config| config.network_config).unwrap_or_default();
+    if !network.pod_cidr.is_empty() {
+        let field = "runtime_config.network_config.pod_cidr";
+        let cidr: PodCidr = network.pod_cidr.parse().map_err(|reason: String| invalid(field, reason))?;
+        api.network.set_pod_cidr(cidr).await.map_err(status_of)?;
+    }
+    Ok(v1::UpdateRuntimeConfigResponse {})
 }
 
 pub(super) async fn runtime_config(

@@ -118,6 +118,7 @@ serve! {
     info::version(VersionRequest) -> VersionResponse;
     info::status(StatusRequest) -> StatusResponse;
     info::runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
+    info::update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
     pods::run_pod_sandbox(RunPodSandboxRequest) -> RunPodSandboxResponse;
     pods::stop_pod_sandbox(StopPodSandboxRequest) -> StopPodSandboxResponse;
     pods::remove_pod_sandbox(RemovePodSandboxRequest) -> RemovePodSandboxResponse;
@@ -144,7 +145,6 @@ serve! {
     exec(ExecRequest) -> ExecResponse as "does not serve Exec";
     attach(AttachRequest) -> AttachResponse as "does not serve Attach";
     port_forward(PortForwardRequest) -> PortForwardResponse as "does not serve PortForward";
-    update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse as "UpdateRuntimeConfig";
     checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse
         as "cannot write the memory of a container's processes to a file (no CRIU)";
     checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse

@@ -43,21 +43,26 @@ pub(super) async fn ensure(handle: Handle, config: BridgeConfig) -> Result<Bridg
         }
         None => make(&handle, &config, &links).await?,
     };
-    for subnet in config.subnets() {
-        let wanted = with_prefix(ipam::gateway(subnet), subnet);
-        let own = |found: &&(u32, IpNet)| {
-            found.0 == bridge.index
-                && found.1.addr().is_ipv4() == subnet.addr().is_ipv4()
-                && !is_link_local(found.1.addr())
-        };
-        match addresses.iter().find(own) {
-            Some((_, found)) if *found == wanted => {}
-            Some((_, found)) => {
-                return Err(NetworkError::BridgeDiffers { name: config.name.clone(), found: *found, wanted });
-            }
-            None => netlink::add_address(&handle, bridge.index, wanted).await.map_err(
-                NetworkError::netlink("give an address to", format!("{} ({wanted})", config.name)),
-            )?,
+    // Pods of former subnets still use the gateways of these.
+    let gateways: Vec<IpNet> =
+        config.all_subnets().map(|subnet| with_prefix(ipam::gateway(subnet), subnet)).collect();
+    let own: Vec<IpNet> = addresses
+        .iter()
+        .filter(|(index, found)| *index == bridge.index && !is_link_local(found.addr()))
+        .map(|(_, found)| *found)
+        .collect();
+    for wanted in &gateways {
+        let stranger =
+            |found: &&IpNet| found.addr().is_ipv4() == wanted.addr().is_ipv4() && !gateways.contains(found);
+        if let Some(found) = own.iter().find(stranger) {
+            let (found, wanted) = (*found, *wanted);
+            return Err(NetworkError::BridgeDiffers { name: config.name.clone(), found, wanted });
+        }
+        if !own.contains(wanted) {
+            netlink::add_address(&handle, bridge.index, *wanted).await.map_err(NetworkError::netlink(
+                "give an address to",
+                format!("{} ({wanted})", config.name),
+            ))?;
         }
     }
     Ok(bridge)

@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     os::fd::AsFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -63,15 +63,22 @@ pub(crate) struct BridgeAttachment {
 /// The embedded network of one daemon.
 #[derive(Debug)]
 pub(crate) struct Embedded {
-    config: BridgeConfig,
+    /// Replaced whole when the kubelet tells another pod CIDR.
+    plan: RwLock<Arc<Plan>>,
     netlink: Arc<Netlink>,
-    ipam: Ipam,
     records: Records,
     /// Held across nft transactions, which therefore never overlap; only pods with host ports wait here.
     host_ports: tokio::sync::Mutex<HostPorts>,
     /// Held while the bridge and the table are made, so that they are made once.
     making: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+}
+
+/// How the network looks, and what its pods' addresses are reserved from.
+#[derive(Debug)]
+struct Plan {
+    config: Arc<BridgeConfig>,
+    ipam: Ipam,
 }
 
 #[derive(Debug, Default)]
@@ -108,9 +115,8 @@ impl Embedded {
             }
         }
         Ok(Self {
-            config,
+            plan: RwLock::new(Arc::new(Plan { config: Arc::new(config), ipam })),
             netlink,
-            ipam,
             records,
             host_ports: tokio::sync::Mutex::new(host_ports),
             making: tokio::sync::Mutex::new(()),
@@ -120,13 +126,42 @@ impl Embedded {
 
     /// Whether it gives pods IPv6 addresses.
     pub(crate) fn ipv6(&self) -> bool {
-        self.config.subnet6.is_some()
+        self.config().subnet6.is_some()
     }
 
     /// Whether the bridge is there, and what the operator should know.
     pub(crate) fn condition(&self) -> (bool, Option<String>) {
         let state = self.state();
         (state.bridge.is_some(), state.trouble.clone())
+    }
+
+    /// How the network looks now.
+    pub(crate) fn config(&self) -> Arc<BridgeConfig> {
+        Arc::clone(&self.plan().config)
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives new pods addresses of other subnets. With `make`, the bridge and the table are made to fit first.
+    ///
+    /// # Errors
+    /// When they cannot be made so, for example because the subnet is in use elsewhere: then all stays as it was.
+    pub(crate) async fn change(&self, config: BridgeConfig, make: bool) -> Result<(), NetworkError> {
+        let _making = self.making.lock().await;
+        if make {
+            let (bridge, trouble) = self.make_ready(&config).await?;
+            let mut state = self.state();
+            (state.bridge, state.trouble, state.tried) = (Some(bridge), trouble, Some(Instant::now()));
+        } else {
+            // Made to fit when it is needed.
+            self.state().bridge = None;
+        }
+        let ipam = self.plan().ipam.with_subnets(config.subnets());
+        let plan = Arc::new(Plan { config: Arc::new(config), ipam });
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+        Ok(())
     }
 
     /// Makes the bridge, forwarding and the nftables table, unless that was done.
@@ -138,7 +173,7 @@ impl Embedded {
         if let Some(bridge) = self.state().good_bridge() {
             return Ok(bridge);
         }
-        let result = self.make_ready().await;
+        let result = self.make_ready(&self.config()).await;
         let mut state = self.state();
         state.tried = Some(Instant::now());
         match result {
@@ -154,10 +189,10 @@ impl Embedded {
         }
     }
 
-    async fn make_ready(&self) -> Result<(Bridge, Option<String>), NetworkError> {
-        let bridge = bridge::ensure(self.netlink.host(), self.config.clone()).await?;
+    async fn make_ready(&self, config: &BridgeConfig) -> Result<(Bridge, Option<String>), NetworkError> {
+        let bridge = bridge::ensure(self.netlink.host(), config.clone()).await?;
         // Without nft pods still reach each other and the node; that is worth more than refusing them all.
-        let table = self.host_ports.lock().await.load_table(&self.config).await;
+        let table = self.host_ports.lock().await.load_table(config).await;
         let trouble = match table {
             Ok(()) => None,
             Err(error) => Some(format!(
@@ -166,10 +201,10 @@ impl Embedded {
             )),
         };
         sysctl::set("ipv4/ip_forward", "1")?;
-        let name = &self.config.name;
+        let name = &config.name;
         // A pod must not become the node's router by sending advertisements (CVE-2020-13401).
         sysctl::set_if_known(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-        if self.ipv6() {
+        if config.subnet6.is_some() {
             sysctl::set("ipv6/conf/all/forwarding", "1")?;
         }
         if trouble.is_none() {
@@ -218,12 +253,12 @@ impl Embedded {
         attachment: &BridgeAttachment,
     ) -> Result<(), NetworkError> {
         if !attachment.mappings.is_empty() {
-            self.host_ports.lock().await.remove(&self.config, id, &attachment.mappings).await?;
+            self.host_ports.lock().await.remove(&self.config(), id, &attachment.mappings).await?;
             self.forget_flows(Stale::Led(&attachment.mappings)).await;
         }
         let veth = veth_name(id);
         self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
-        self.ipam.of_network(&attachment.bridge).release(id.as_str(), &attachment.ips)?;
+        self.plan().ipam.of_network(&attachment.bridge).release(id.as_str(), &attachment.ips)?;
         self.records.remove(id)?;
         let this = self.clone();
         tokio::spawn(async move {
@@ -241,7 +276,7 @@ impl Embedded {
         &self,
         stale: impl Fn(&str) -> bool,
     ) -> Result<Vec<Reservation>, NetworkError> {
-        self.ipam.release_if(stale)
+        self.plan().ipam.release_if(stale)
     }
 
     /// Deletes ports of the bridge that are ours by name and not those of `live` pods. Returns their names.
@@ -250,10 +285,10 @@ impl Embedded {
         live: &HashSet<PodSandboxId>,
     ) -> Result<Vec<String>, NetworkError> {
         let live: HashSet<String> = live.iter().map(veth_name).collect();
-        let host = self.netlink.host();
-        let failed = || NetworkError::netlink("delete stale ports of", &self.config.name);
+        let (host, config) = (self.netlink.host(), self.config());
+        let failed = || NetworkError::netlink("delete stale ports of", &config.name);
         let links = netlink::links(&host).await.map_err(failed())?;
-        let Some(bridge) = links.iter().find(|link| link.name == self.config.name) else {
+        let Some(bridge) = links.iter().find(|link| link.name == config.name) else {
             return Ok(Vec::new());
         };
         let bridge = Some(bridge.index);
@@ -271,8 +306,9 @@ impl Embedded {
     pub(crate) async fn dismantle(&self) -> Result<(), NetworkError> {
         let _making = self.making.lock().await;
         self.state().bridge = None;
-        self.delete_link(&self.config.name).await?;
-        match nft::run("delete the table", nft::drop_table(&self.config.table)).await {
+        let config = self.config();
+        self.delete_link(&config.name).await?;
+        match nft::run("delete the table", nft::drop_table(&config.table)).await {
             Err(NetworkError::NftMissing) => Ok(()),
             other => other,
         }
@@ -282,7 +318,7 @@ impl Embedded {
         PodNetwork {
             ips: attachment.ips.clone(),
             interface: INTERFACE.to_owned(),
-            provider: Provider::Embedded(self.config.name.clone()),
+            provider: Provider::Embedded(self.config().name.clone()),
         }
     }
 
@@ -290,16 +326,17 @@ impl Embedded {
     fn reserve(&self, request: PodNetworkRequest) -> Result<BridgeAttachment, NetworkError> {
         let id = request.id.clone();
         let held = |ip| self.state().draining.contains_key(&ip);
-        let ips = self.ipam.reserve(id.as_str(), INTERFACE, held)?;
+        let ipam = self.plan().ipam.clone();
+        let ips = ipam.reserve(id.as_str(), INTERFACE, held)?;
         self.record(request, &ips).inspect_err(|_| {
             // The reservation carries the pod's id; if it cannot be given back now, gc will.
-            let _ = self.ipam.release(id.as_str(), &ips);
+            let _ = ipam.release(id.as_str(), &ips);
         })
     }
 
     fn record(&self, request: PodNetworkRequest, ips: &[IpAddr]) -> Result<BridgeAttachment, NetworkError> {
         let attachment = BridgeAttachment {
-            bridge: self.config.name.clone(),
+            bridge: self.config().name.clone(),
             ips: ips.to_vec(),
             mappings: hostports::mappings(&request.host_ports, ips)?,
         };

@@ -14,6 +14,7 @@
 use std::{fmt::Write, path::PathBuf, process::Stdio, time::Duration};
 
 use husk_model::Protocol;
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -31,9 +32,14 @@ const MAX_MESSAGE: u64 = 4096;
 
 /// The whole table with the given mappings in it, replacing what there is.
 pub(super) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
-    let BridgeConfig { name: bridge, subnet, subnet6, table, .. } = config;
-    let subnet = subnet.trunc();
-    let subnet6 = subnet6.map(|net| net.trunc());
+    let BridgeConfig { name: bridge, table, .. } = config;
+    // A set of nft has no overlapping elements, but a pod CIDR may lie within a former one.
+    let all = IpNet::aggregate(&config.all_subnets().collect());
+    let family = |ipv4: bool| {
+        let nets = all.iter().filter(|net| net.addr().is_ipv4() == ipv4);
+        nets.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let (subnets, subnets6) = (family(true), family(false));
     let mut text = format!(
         "table inet {table} {{}}\n\
          delete table inet {table}\n\
@@ -59,15 +65,15 @@ pub(super) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
          }}\n\
          chain postrouting {{ type nat hook postrouting priority 100; policy accept;\n\
          oifname \"{bridge}\" ip saddr 127.0.0.0/8 masquerade\n\
-         oifname \"{bridge}\" ip saddr {subnet} ct status dnat masquerade\n\
-         oifname != \"{bridge}\" ip saddr {subnet} ip daddr != {{ {subnet}, 224.0.0.0/4 }} masquerade\n",
+         oifname \"{bridge}\" ip saddr {{ {subnets} }} ct status dnat masquerade\n\
+         oifname != \"{bridge}\" ip saddr {{ {subnets} }} ip daddr != {{ {subnets}, 224.0.0.0/4 }} masquerade\n",
     );
-    if let Some(subnet6) = subnet6 {
+    if !subnets6.is_empty() {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "oifname \"{bridge}\" ip6 saddr {subnet6} ct status dnat masquerade\n\
-             oifname != \"{bridge}\" ip6 saddr {subnet6} ip6 daddr != {{ {subnet6}, ff00::/8 }} masquerade\n",
+            "oifname \"{bridge}\" ip6 saddr {{ {subnets6} }} ct status dnat masquerade\n\
+             oifname != \"{bridge}\" ip6 saddr {{ {subnets6} }} ip6 daddr != {{ {subnets6}, ff00::/8 }} masquerade\n",
         );
     }
     text.push_str("}\n}\n");
@@ -199,6 +205,6 @@ mod tests {
         assert!(plain.starts_with("table inet husk {}\ndelete table inet husk\n"));
         assert!(!plain.contains("ip6 saddr"));
         config.subnet6 = Some("fd00:88::/64".parse().unwrap());
-        assert!(table(&config, &[]).contains("ip6 saddr fd00:88::/64"));
+        assert!(table(&config, &[]).contains("ip6 saddr { fd00:88::/64 }"));
     }
 }

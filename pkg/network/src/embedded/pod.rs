@@ -34,14 +34,17 @@ impl Embedded {
             None => return Err(failed()(Errno::NODEV.into())),
         };
         netlink::set_up(inside, index).await.map_err(failed())?;
-        for (subnet, ip) in self.config.subnets().zip(&attachment.ips) {
+        // By address, not by order: the pod CIDR may have changed since they were reserved.
+        let config = self.config();
+        let subnet_of = |ip: &IpAddr| config.all_subnets().find(|subnet| subnet.contains(ip));
+        for (subnet, ip) in attachment.ips.iter().filter_map(|ip| Some((subnet_of(ip)?, ip))) {
             let address = bridge::with_prefix(*ip, subnet);
             netlink::add_address(inside, index, address).await.map_err(failed())?;
             let gateway = crate::ipam::gateway(subnet);
             netlink::add_default_route(inside, index, gateway).await.map_err(failed())?;
         }
         if !attachment.mappings.is_empty() {
-            self.host_ports.lock().await.add(&self.config, id, &attachment.mappings).await?;
+            self.host_ports.lock().await.add(&config, id, &attachment.mappings).await?;
             // A node that cannot list its own addresses has worse trouble than flows that time out.
             let own = netlink::own_ips(&self.netlink.host()).await.unwrap_or_default();
             self.forget_flows(Stale::Unled(&attachment.mappings, &own)).await;
