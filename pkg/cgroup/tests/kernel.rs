@@ -304,6 +304,9 @@ fn a_missing_hugetlb_controller_degrades_and_a_present_one_limits() {
     let present = fixture.hierarchy.has(Controller::HugeTlb)
         && std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
     assert_eq!(degraded.is_empty(), present, "{degraded:?}");
+    // The kubelet sends it with every container.
+    let none = group.apply(&resources(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#)).unwrap();
+    assert!(none.is_empty(), "none of what is not there is nothing to tell of: {none:?}");
 }
 
 #[test]

@@ -11,24 +11,34 @@ impl Apply<'_> {
     /// that size, is not an error.
     pub(super) fn hugetlb(&mut self, limits: &[LinuxHugepageLimit]) -> Result<()> {
         for limit in limits {
-            let size = limit.page_size();
-            check_size(size)?;
-            let Some(home) = self.prefer(Controller::HugeTlb, "hugepageLimits") else {
-                return Ok(());
-            };
-            let name = if home.v2 { "max" } else { "limit_in_bytes" };
-            let value = if limit.limit() < 0 {
-                if home.v2 { "max".to_owned() } else { "-1".to_owned() }
-            } else {
-                limit.limit().to_string()
-            };
-            self.write_or_degrade(home.mount, &format!("hugetlb.{size}.{name}"), &value, "hugepageLimits")?;
-            // Reservations are counted apart since Linux 5.7; an older kernel has the fault-time limit above.
-            let reserved = format!("hugetlb.{size}.rsvd.{name}");
-            match self.group.try_write(home.mount, &reserved, &value) {
-                Ok(()) | Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(self.group.write_error(home.mount, &reserved, &value, errno)),
+            let noted = self.degraded.len();
+            self.huge_pages(limit)?;
+            // None of what the node has not is what it gives: nothing worth a line of log for every container.
+            if limit.limit() == 0 {
+                self.degraded.truncate(noted);
             }
+        }
+        Ok(())
+    }
+
+    fn huge_pages(&mut self, limit: &LinuxHugepageLimit) -> Result<()> {
+        let size = limit.page_size();
+        check_size(size)?;
+        let Some(home) = self.prefer(Controller::HugeTlb, "hugepageLimits") else {
+            return Ok(());
+        };
+        let name = if home.v2 { "max" } else { "limit_in_bytes" };
+        let value = if limit.limit() < 0 {
+            if home.v2 { "max".to_owned() } else { "-1".to_owned() }
+        } else {
+            limit.limit().to_string()
+        };
+        self.write_or_degrade(home.mount, &format!("hugetlb.{size}.{name}"), &value, "hugepageLimits")?;
+        // Reservations are counted apart since Linux 5.7; an older kernel has the fault-time limit above.
+        let reserved = format!("hugetlb.{size}.rsvd.{name}");
+        match self.group.try_write(home.mount, &reserved, &value) {
+            Ok(()) | Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(self.group.write_error(home.mount, &reserved, &value, errno)),
         }
         Ok(())
     }
