@@ -7,10 +7,12 @@ use std::{
 };
 
 use husk_config::{Config, LogFormat};
+use husk_cri::StreamedContainers;
 use husk_images::{ImageError, ImageStore};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
+use husk_streaming::{StreamingConfig, StreamingServer, TlsFiles};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -73,6 +75,8 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     if let Some(nri) = &config.nri {
         nri::start(nri, &engine).await?;
     }
+    let containers = Arc::new(StreamedContainers(Arc::clone(&engine)));
+    let streaming = Arc::new(StreamingServer::start(streaming_config(&config), containers).await?);
     if let Some(address) = config.metrics_address {
         let engine = Arc::clone(&engine);
         let refresh = move |metrics: &Metrics| {
@@ -94,7 +98,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     serve::serve(
         listener,
         &config,
-        serve::Parts { engine, images, network: Arc::clone(&network), metrics },
+        serve::Parts { engine, images, network: Arc::clone(&network), metrics, streaming },
         stop,
     )
     .await?;
@@ -144,6 +148,21 @@ fn network_config(config: &Config) -> husk_network::NetworkConfig {
     network.cni_bin_dirs = vec![wanted.cni_bin_dir.clone()];
     network.netns_pool = wanted.netns_pool;
     network
+}
+
+fn streaming_config(config: &Config) -> StreamingConfig {
+    let wanted = &config.streaming;
+    StreamingConfig {
+        address: wanted.address,
+        tls: wanted.tls.clone().map(|files| TlsFiles {
+            certificate: files.certificate,
+            key: files.key,
+            client_ca: files.client_ca,
+        }),
+        idle_timeout: wanted.idle_timeout,
+        creation_timeout: wanted.creation_timeout,
+        max_sessions: wanted.max_sessions,
+    }
 }
 
 async fn engine_config(config: &Config) -> Result<EngineConfig> {

@@ -11,6 +11,7 @@ use husk_proto::admin::images_server::ImagesServer;
 use husk_proto::cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
+use husk_streaming::StreamingServer;
 use husk_telemetry::Metrics;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) images: Arc<ImageStore>,
     pub(crate) network: Arc<Network>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) streaming: Arc<StreamingServer>,
 }
 
 /// A client that keeps its connection open must not hold up the end.
@@ -36,8 +38,8 @@ pub(crate) async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
-    let Parts { engine, images, network, metrics } = parts;
-    let runtime = RuntimeApi::new(Arc::clone(&engine), Arc::clone(&images), network);
+    let Parts { engine, images, network, metrics, streaming } = parts;
+    let runtime = RuntimeApi::new(Arc::clone(&engine), Arc::clone(&images), network, Arc::clone(&streaming));
     let parts_store = Arc::clone(&images);
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };
@@ -66,7 +68,8 @@ pub(crate) async fn serve(
     }
     engine.end_events();
     drop(stopping);
-    if tokio::time::timeout(LAST_CALLS, server).await.is_err() {
+    let (calls, ()) = tokio::join!(tokio::time::timeout(LAST_CALLS, server), streaming.shutdown(LAST_CALLS));
+    if calls.is_err() {
         tracing::info!("calls were still in progress at the end");
     }
     Ok(())

@@ -72,4 +72,18 @@ plugin_config_dir = "/etc/nri/conf.d"
 registration_timeout = "5s"
 # A plugin that has not answered for this long is disconnected, and the request goes on without it.
 request_timeout = "2s"
+
+[streaming]
+# Where exec, attach and port-forward are served; port 0 takes a free one. Without TLS only on the loopback.
+address = "127.0.0.1:0"
+# HTTPS with these PEM files, which are read again when they change; with a client CA, clients must have a certificate of it.
+tls_certificate = ""
+tls_key = ""
+tls_client_ca = ""
+# A session on which nothing moves for this long ends.
+idle_timeout = "4h"
+# How long a client may take to open the streams of its session.
+creation_timeout = "30s"
+# Sessions at once.
+max_sessions = 1000
 "#;

@@ -14,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub use defaults::DEFAULT_TOML;
 pub use ipnet;
 pub use load::{ConfigError, Problem, load};
-pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime};
+pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming};
 
 /// Where the configuration is looked for without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/husk/husk.toml";
@@ -42,6 +42,8 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// NRI plugins; `None` without them.
     pub nri: Option<NriConfig>,
+    /// Exec, attach and port-forward.
+    pub streaming: StreamingConfig,
 }
 
 /// NRI plugins.
@@ -57,6 +59,32 @@ pub struct NriConfig {
     pub registration_timeout: Duration,
     /// Time for the answer to anything else.
     pub request_timeout: Duration,
+}
+
+/// Exec, attach and port-forward.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamingConfig {
+    /// Where they are served; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Serve HTTPS.
+    pub tls: Option<StreamingTls>,
+    /// A session on which nothing moves for this long ends.
+    pub idle_timeout: Duration,
+    /// How long a client may take to open its streams.
+    pub creation_timeout: Duration,
+    /// Sessions at once.
+    pub max_sessions: usize,
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamingTls {
+    /// Certificate and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of the certificates that clients must have.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Pod network.

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_printed_default_has_every_key() {
         let table: Table = crate::DEFAULT_TOML.parse().unwrap();
-        for section in ["network", "images", "cgroup", "log", "metrics", "runtime", "nri"] {
+        for section in ["network", "images", "cgroup", "log", "metrics", "runtime", "nri", "streaming"] {
             let mut keys: Vec<&str> = table[section].as_table().unwrap().keys().map(String::as_str).collect();
             // Another crate's features decide whether the table keeps the file's order.
             keys.sort_unstable();
@@ -226,6 +226,30 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
         assert_eq!(error.problems.len(), 5, "{text}");
+    }
+
+    #[test]
+    fn streams_leave_the_node_only_over_tls_and_a_key_needs_its_certificate() {
+        for (text, problem) in [
+            ("address = \"0.0.0.0:1\"", Some("streaming.address: 0.0.0.0:1 is not on the loopback")),
+            ("address = \"0.0.0.0:1\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"", None),
+            ("address = \"[::1]:0\"", None),
+            ("tls_key = \"/k\"", Some("need each other")),
+            ("tls_client_ca = \"/ca\"", Some("streaming.tls_client_ca")),
+            ("tls_certificate = \"c\"\ntls_key = \"/k\"", Some("not an absolute path")),
+            ("idle_timeout = \"soon\"", Some("streaming.idle_timeout")),
+            ("max_sessions = 0", Some("streaming.max_sessions")),
+        ] {
+            let dir = write(&format!("[streaming]\n{text}\n"));
+            let loaded = load(Some(&dir.path().join("husk.toml")), Raw::default());
+            match problem {
+                None => drop(loaded.unwrap()),
+                Some(part) => {
+                    let shown = loaded.unwrap_err().to_string();
+                    assert!(shown.contains(part), "{part:?} is not in {shown}");
+                }
+            }
+        }
     }
 
     #[test]

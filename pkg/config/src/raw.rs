@@ -53,6 +53,7 @@ raw! {
         metrics: RawMetrics,
         runtime: RawRuntime,
         nri: RawNri,
+        streaming: RawStreaming,
     }
 }
 
@@ -117,6 +118,19 @@ raw! {
     }
 }
 
+raw! {
+    /// `[streaming]`
+    RawStreaming {
+        address: Option<String>,
+        tls_certificate: Option<String>,
+        tls_key: Option<String>,
+        tls_client_ca: Option<String>,
+        idle_timeout: Option<String>,
+        creation_timeout: Option<String>,
+        max_sessions: Option<usize>,
+    }
+}
+
 /// Keys of a section by its name; the empty name is the top level.
 pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
     match section {
@@ -128,6 +142,7 @@ pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
         "metrics" => Some(RawMetrics::KEYS),
         "runtime" => Some(RawRuntime::KEYS),
         "nri" => Some(RawNri::KEYS),
+        "streaming" => Some(RawStreaming::KEYS),
         _ => None,
     }
 }

@@ -1,14 +1,14 @@
 //! From what was written to what holds.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
     CgroupConfig, CgroupDriver, Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, NriConfig,
-    Problem, Raw, RuntimeConfig,
+    Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls,
 };
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
@@ -32,6 +32,14 @@ impl Checker<'_> {
             self.wrong(key, format!("{text:?} is not an absolute path"));
         }
         PathBuf::from(text)
+    }
+
+    fn duration(&mut self, key: &str, value: Option<String>, default: &str) -> Duration {
+        let text = value.unwrap_or_else(|| default.to_owned());
+        duration(&text).unwrap_or_else(|| {
+            self.wrong(key, format!("{text:?} is not a duration such as 30s or 5m"));
+            Duration::from_secs(1)
+        })
     }
 
     /// An optional value: absent and empty are `None`.
@@ -67,6 +75,7 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
         ),
         runtime: runtime(raw.runtime, &mut check),
         nri: nri(raw.nri, &mut check),
+        streaming: streaming(raw.streaming, &mut check),
     }
 }
 
@@ -117,11 +126,8 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
     if !(1..=64).contains(&max_parallel_layers) {
         check.wrong("images.max_parallel_layers", format!("{max_parallel_layers} is not between 1 and 64"));
     }
-    let text = raw.pull_progress_timeout.unwrap_or_else(|| "5m".to_owned());
-    let pull_progress_timeout = duration(&text).unwrap_or_else(|| {
-        check.wrong("images.pull_progress_timeout", format!("{text:?} is not a duration such as 30s or 5m"));
-        Duration::from_secs(300)
-    });
+    let pull_progress_timeout =
+        check.duration("images.pull_progress_timeout", raw.pull_progress_timeout, "5m");
     ImagesConfig {
         registry_config_dir: check.path(
             "images.registry_config_dir",
@@ -199,6 +205,46 @@ fn time(check: &mut Checker<'_>, key: &str, value: Option<String>, default: u64)
         check.wrong(key, format!("{text:?} is not a duration such as 2s or 1m"));
         default
     })
+}
+
+fn streaming(raw: crate::RawStreaming, check: &mut Checker<'_>) -> StreamingConfig {
+    let address = check
+        .parsed::<SocketAddr>("streaming.address", raw.address, "an IP address with a port")
+        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let mut file = |key: &str, value: Option<String>| {
+        value.filter(|path| !path.is_empty()).map(|path| check.path(key, Some(path), ""))
+    };
+    let certificate = file("streaming.tls_certificate", raw.tls_certificate);
+    let key = file("streaming.tls_key", raw.tls_key);
+    let client_ca = file("streaming.tls_client_ca", raw.tls_client_ca);
+    let tls = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(StreamingTls { certificate, key, client_ca }),
+        (None, None) => {
+            if client_ca.is_some() {
+                check.wrong("streaming.tls_client_ca", "needs tls_certificate and tls_key".to_owned());
+            }
+            if !address.ip().is_loopback() {
+                let reason = format!("{address} is not on the loopback; set tls_certificate and tls_key");
+                check.wrong("streaming.address", reason);
+            }
+            None
+        }
+        _ => {
+            check.wrong("streaming.tls_key", "tls_certificate and tls_key need each other".to_owned());
+            None
+        }
+    };
+    let max_sessions = raw.max_sessions.unwrap_or(1000);
+    if !(1..=100_000).contains(&max_sessions) {
+        check.wrong("streaming.max_sessions", format!("{max_sessions} is not between 1 and 100000"));
+    }
+    StreamingConfig {
+        address,
+        tls,
+        idle_timeout: check.duration("streaming.idle_timeout", raw.idle_timeout, "4h"),
+        creation_timeout: check.duration("streaming.creation_timeout", raw.creation_timeout, "30s"),
+        max_sessions,
+    }
 }
 
 /// A program by its configured path, else beside this one or in `../libexec/husk`. That it is there is checked when the

@@ -14,7 +14,7 @@ mod status;
 
 pub use image::ImageApi;
 pub use layer::{Observe, Observed};
-pub use runtime::RuntimeApi;
+pub use runtime::{RuntimeApi, StreamedContainers};
 
 /// The version of the API that is served.
 pub const API_VERSION: &str = "v1";

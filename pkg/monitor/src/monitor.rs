@@ -259,7 +259,13 @@ impl Monitor {
                 }
                 call.await
             }
-            answer = &mut call => answer,
+            answer = &mut call => {
+                // Of a command that was over at once the terminal has been sent as well; its output is in there.
+                if let Ok(master) = wire::take_fd(&ours) {
+                    on_master(master);
+                }
+                answer
+            }
         };
         match convert::success(CALL, &id, answer?)? {
             Answer::ExecExited(exited) => Ok(exited.exit_code),

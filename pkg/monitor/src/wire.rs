@@ -57,19 +57,20 @@ fn send(socket: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize>
 
 /// Receives the one descriptor that a monitor sends over a socket of its own (an exec's terminal).
 pub(crate) async fn receive_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
-    socket
-        .async_io(Interest::READABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let mut byte = [0; 1];
-            recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-            let fd = ancillary.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-                _ => None,
-            });
-            fd.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-        })
-        .await
+    socket.async_io(Interest::READABLE, || take_fd(socket)).await
+}
+
+/// As [`receive_fd`], if the descriptor is there already.
+pub(crate) fn take_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 1];
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let fd = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fd.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Reads the next frame; `None` at the end of the stream. Not cancel-safe: only the link's reader task calls it.

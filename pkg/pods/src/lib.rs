@@ -10,6 +10,7 @@
 //! | `create` | CreateContainer and StartContainer |
 //! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
 //! | `update` | UpdateContainerResources |
+//! | `streams` | what streaming sessions need: commands on descriptors, attaching, a pod's network |
 //! | `stats` | statistics of containers and pods |
 //! | `metrics` | all that can be counted of them |
 //! | `plugins` | NRI: when plugins are told of what, and what becomes of their answers |
@@ -42,6 +43,7 @@ mod signal;
 mod stats;
 mod stop;
 mod store;
+mod streams;
 mod trash;
 mod update;
 mod user;
@@ -52,6 +54,6 @@ pub use driver::CgroupDriver;
 pub use engine::{Engine, EngineConfig};
 pub use error::{PodsError, Result};
 pub use events::{Follower, Lifecycle, PodEvent, Unfollowed};
-pub use husk_monitor::{ExecOutput, MonitorConfig};
+pub use husk_monitor::{ExecIo, ExecOutput, MonitorConfig};
 pub use metrics::{ContainerMetrics, MetricGroups, NodeMetrics, PodMetrics};
 pub use stats::PodStats;

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{RuntimeApi, ids, labelled};
 use crate::{
     MAX_MESSAGE,
-    convert::{self, invalid},
+    convert::{self, Invalid, invalid},
     status::status,
 };
 
@@ -132,16 +132,11 @@ pub(super) async fn exec_sync(
     api: &RuntimeApi,
     request: v1::ExecSyncRequest,
 ) -> Result<v1::ExecSyncResponse, Status> {
-    if request.cmd.is_empty() {
-        return Err(invalid("cmd", "is empty").into());
-    }
-    if let Some(index) = request.cmd.iter().position(|argument| argument.contains('\0')) {
-        return Err(invalid(format!("cmd[{index}]"), "contains a NUL byte").into());
-    }
+    let command = command(request.cmd)?;
     let timeout = Some(seconds("timeout", request.timeout)?).filter(|timeout| !timeout.is_zero());
     let mut output = api
         .engine
-        .exec_sync(&ids::container(api, &request.container_id)?, request.cmd, timeout)
+        .exec_sync(&ids::container(api, &request.container_id)?, command, timeout)
         .await
         .map_err(status)?;
     fit(&mut output.stdout, &mut output.stderr);
@@ -150,6 +145,17 @@ pub(super) async fn exec_sync(
         stderr: output.stderr.into(),
         exit_code: output.exit_code,
     })
+}
+
+/// A command that can be executed as far as one can see.
+pub(super) fn command(argv: Vec<String>) -> Result<Vec<String>, Invalid> {
+    if argv.is_empty() {
+        return Err(invalid("cmd", "is empty"));
+    }
+    match argv.iter().position(|argument| argument.contains('\0')) {
+        Some(index) => Err(invalid(format!("cmd[{index}]"), "contains a NUL byte")),
+        None => Ok(argv),
+    }
 }
 
 /// What an answer needs besides the output: tags, lengths, the exit code.

@@ -7,6 +7,7 @@ mod info;
 mod metrics;
 mod pods;
 mod stats;
+mod streaming;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -15,7 +16,10 @@ use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
 use husk_proto::cri::v1::{self, runtime_service_server::RuntimeService};
+use husk_streaming::StreamingServer;
 use tonic::{Request, Response, Status};
+
+pub use streaming::StreamedContainers;
 
 pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -37,6 +41,7 @@ pub struct RuntimeApi {
     engine: Arc<Engine>,
     images: Arc<ImageStore>,
     network: Arc<Network>,
+    streaming: Arc<StreamingServer>,
 }
 
 impl std::fmt::Debug for RuntimeApi {
@@ -47,8 +52,13 @@ impl std::fmt::Debug for RuntimeApi {
 
 impl RuntimeApi {
     /// Serves `engine`.
-    pub fn new(engine: Arc<Engine>, images: Arc<ImageStore>, network: Arc<Network>) -> Self {
-        Self { engine, images, network }
+    pub fn new(
+        engine: Arc<Engine>,
+        images: Arc<ImageStore>,
+        network: Arc<Network>,
+        streaming: Arc<StreamingServer>,
+    ) -> Self {
+        Self { engine, images, network, streaming }
     }
 }
 
@@ -133,6 +143,9 @@ serve! {
     containers::update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
     containers::reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
     containers::exec_sync(ExecSyncRequest) -> ExecSyncResponse;
+    streaming::exec(ExecRequest) -> ExecResponse;
+    streaming::attach(AttachRequest) -> AttachResponse;
+    streaming::port_forward(PortForwardRequest) -> PortForwardResponse;
     stats::container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     stats::list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     stats::pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
@@ -142,9 +155,6 @@ serve! {
     pods::update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
     }
     missing {
-    exec(ExecRequest) -> ExecResponse as "does not serve Exec";
-    attach(AttachRequest) -> AttachResponse as "does not serve Attach";
-    port_forward(PortForwardRequest) -> PortForwardResponse as "does not serve PortForward";
     checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse
         as "cannot write the memory of a container's processes to a file (no CRIU)";
     checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse
