@@ -14,6 +14,7 @@ mod requests;
 mod subject;
 mod tools;
 mod web;
+mod websocket;
 
 pub use containerd::Containerd;
 pub use cri::Cri;
@@ -25,6 +26,7 @@ pub use requests::{container, pod, with_command};
 pub use subject::Subject;
 pub use tools::{Output, dist, root, run, tool};
 pub use web::FakeRegistry;
+pub use websocket::{Said, WebSocket};
 
 /// The CRI's generated types.
 pub use husk_proto::cri::v1;

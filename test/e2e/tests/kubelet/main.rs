@@ -14,6 +14,7 @@ mod probes;
 mod resources;
 mod restarts;
 mod security;
+mod streams;
 mod volumes;
 
 use day::{Day, manifest, merge, mounts, shell};
