@@ -46,6 +46,11 @@ impl Server {
                 Ok(Some(Answer::State(self.state())))
             }
             Call::RunSandbox(request) => self.run_sandbox(caller, request),
+            Call::ReleaseSandbox(_) => {
+                let none = || fault(Code::FailedPrecondition, "there is no sandbox");
+                self.sandbox.as_mut().ok_or_else(none)?.release(caller)?;
+                Ok(None)
+            }
             Call::StopSandbox(_) => self.stop_sandbox(caller),
             Call::Shutdown(_) => self.shutdown(),
             Call::CreateContainer(request) => self.create(caller, request),

@@ -144,6 +144,7 @@ impl Exec {
                 process,
                 user: container.user.clone(),
                 seccomp: container.seccomp.clone(),
+                user_namespace: container.user_mappings.clone(),
                 cgroup: target,
                 stdio: request.stdio,
             };
@@ -200,6 +201,8 @@ impl Exec {
                     }
                 }
                 Ok(Some(Report::Executed)) => self.unlink(core),
+                // Only containers have a successor.
+                Ok(Some(Report::Moved)) => {}
                 Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),
                 Err(error) => self.fail(core, fault_of(&error)),
             }

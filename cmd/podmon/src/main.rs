@@ -30,7 +30,7 @@ mod stdio;
 use std::{
     env,
     io::{self, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -41,13 +41,23 @@ struct Arguments {
     nofile_soft: Option<u64>,
 }
 
+/// Tells the daemon whether pods can have user namespaces: it has too many threads to try itself.
+const PROBE: &str = "--probe-user-namespaces";
+
 fn main() -> ExitCode {
     if env::args().skip(1).eq(["--anchor"]) {
         return anchor();
     }
+    let mut arguments = env::args_os().skip(1);
+    if let (Some(PROBE), Some(dir)) =
+        (arguments.next().as_ref().and_then(|first| first.to_str()), arguments.next())
+    {
+        return probe(Path::new(&dir));
+    }
     let Some(arguments) = parse(env::args().skip(1)) else {
         eprintln!("usage: husk-podmon --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket");
         eprintln!("       husk-podmon --anchor <pipe");
+        eprintln!("       husk-podmon {PROBE} DIR");
         return ExitCode::from(2);
     };
     match run(arguments) {
@@ -67,6 +77,16 @@ fn anchor() -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(count) if count > 0 => {}
             Ok(_) | Err(_) => return ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn probe(dir: &Path) -> ExitCode {
+    match husk_runtime::probe_user_namespaces(dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
 use husk_runtime::{
     CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, ImageVolume, PidNs, Rootfs,
-    SeccompFilter, Stdio, UserName, UserRequest,
+    SeccompFilter, Stdio, UserName, UserNamespace, UserRequest,
 };
 use oci_spec::runtime::Spec;
 
@@ -15,6 +15,7 @@ use crate::fault::{Fault, Outcome, fault};
 pub struct Parts {
     pub spec: Spec,
     pub sandbox: OwnedFd,
+    pub user: Option<UserNamespace>,
     /// For `PidMode::Target`.
     pub target: Option<OwnedFd>,
     pub cgroup: CgroupTarget,
@@ -77,6 +78,7 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
             host_net: request.node_network,
             host_ipc: request.node_ipc,
             cgroup: parts.cgroup_namespace,
+            user: parts.user,
         },
         cgroup: parts.cgroup,
         stdio: parts.stdio,

@@ -11,7 +11,8 @@ use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
 use husk_proto::podmon::{self, error::Code, event};
 use husk_runtime::{
-    Child, IdMapping, IdMappings, NetNs, Report, SandboxNamespaces, SandboxPlan, SeccompFilter, spawn_sandbox,
+    Child, IdMapping, IdMappings, NetNs, Report, SandboxNamespaces, SandboxPlan, SeccompFilter,
+    UserNamespace, spawn_sandbox,
 };
 use oci_spec::runtime::LinuxResources;
 use rustix::{
@@ -21,7 +22,7 @@ use rustix::{
 
 use crate::{
     clients::{Answer, Caller},
-    core::{Core, Owner, cgroup_target, now, try_remove},
+    core::{Core, Owner, cgroup_target, dup, now, try_remove},
     fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
     journal,
     poll::{Interest, Source},
@@ -35,6 +36,7 @@ pub struct Sandbox {
     cgroup: Option<Cgroup>,
     /// Where the containers' logs are.
     pub log_directory: String,
+    user: Option<UserNamespace>,
     phase: Phase,
     process: Process,
     started_at: UnixNanos,
@@ -42,13 +44,16 @@ pub struct Sandbox {
     stopped: bool,
     /// StopSandbox calls.
     waiting: Vec<Caller>,
+    /// Why pause ended before ReleaseSandbox, which is told.
+    stillborn: Option<Fault>,
 }
 
 #[derive(Debug)]
 enum Phase {
     /// Pause was cloned and has not executed yet. A failure that it reported is answered once it is reaped.
     Starting {
-        caller: Caller,
+        /// With a user namespace there is nobody to answer between RunSandbox and ReleaseSandbox.
+        caller: Option<Caller>,
         child: Child,
         failure: Option<Fault>,
     },
@@ -63,18 +68,28 @@ enum Phase {
 const CGROUP_RETRY: Duration = Duration::from_millis(2);
 
 impl Sandbox {
-    /// Makes the pod's cgroup and clones pause; the caller is answered when it runs.
+    /// Makes the pod's cgroup and clones pause; the caller is answered when it runs, or at once where its network is still
+    /// to be set up.
     pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let log_directory = request.log_directory.clone();
+        let (mappings, owns_network) = (mappings(&request), request.new_netns);
         let cloned = apply_json(&cgroup, &request.resources_json)
             .and_then(|_| cgroup.path().join("pause").map_err(|error| fault_of(&error)))
             .and_then(|path| core.create_cgroup(path.as_str()))
             .and_then(|pause_cgroup| plan(&pause_cgroup, pause, request))
             .and_then(|plan| spawn_sandbox(plan).map_err(|error| fault_of(&error)))
-            .and_then(|child| watch(core, &child).map(|()| child));
-        let child = match cloned {
-            Ok(child) => child,
+            .and_then(|child| watch(core, &child).map(|()| child))
+            .and_then(|child| {
+                let open = |mappings| -> Outcome<_> {
+                    let fd = child.user_namespace().map_err(|error| fault_of(&error))?;
+                    Ok(UserNamespace { fd, mappings, owns_network })
+                };
+                let user = mappings.map(open).transpose()?;
+                Ok((child, user))
+            });
+        let (child, user) = match cloned {
+            Ok(cloned) => cloned,
             Err(fault) => {
                 let _ = cgroup.kill();
                 try_remove(&cgroup);
@@ -82,16 +97,50 @@ impl Sandbox {
             }
         };
         let process = core.adopt(child.pid, Owner::Sandbox);
+        let mut caller = Some(caller);
+        if user.is_some() {
+            let born = podmon::SandboxStarted { pid: process.pid, start_time: process.start_time };
+            caller.take().into_iter().for_each(|caller| {
+                core.reply(caller, Ok(Answer::SandboxStarted(born)));
+            });
+        }
         Ok(Self {
             cgroup: Some(cgroup),
             log_directory,
+            user,
             phase: Phase::Starting { caller, child, failure: None },
             process,
             started_at: 0,
             exit: None,
             stopped: false,
             waiting: Vec::new(),
+            stillborn: None,
         })
+    }
+
+    /// ReleaseSandbox: opens the gate; the caller is answered when pause runs.
+    pub fn release(&mut self, released_by: Caller) -> Outcome<()> {
+        if let Some(fault) = self.stillborn.take() {
+            return Err(fault);
+        }
+        match &mut self.phase {
+            Phase::Starting { caller: caller @ None, child, failure } => {
+                *caller = Some(released_by);
+                if let Err(error) = child.open_gate() {
+                    // It died at the gate; what it said, or its end, is the story.
+                    failure.get_or_insert(os_fault("open gate", "", &error));
+                }
+                Ok(())
+            }
+            _ => Err(fault(Code::FailedPrecondition, "the sandbox waits for nothing")),
+        }
+    }
+
+    /// The pod's user namespace, for a container of it.
+    pub fn user_namespace(&self) -> Outcome<Option<UserNamespace>> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let (fd, mappings) = (dup(&user.fd)?, user.mappings.clone());
+        Ok(Some(UserNamespace { fd, mappings, owns_network: user.owns_network }))
     }
 
     /// pidfd of pause, while containers can join it.
@@ -120,7 +169,7 @@ impl Sandbox {
                 core.poller.remove(child.report_fd());
                 self.started(core);
             }
-            Ok(Some(Report::Ready(_)) | None) => {}
+            Ok(Some(Report::Ready(_) | Report::Moved) | None) => {}
             Err(error) => {
                 *failure = Some(fault_of(&error));
                 core.poller.remove(child.report_fd());
@@ -141,7 +190,9 @@ impl Sandbox {
         self.started_at = now();
         self.write_record(core);
         let started = podmon::SandboxStarted { pid: self.process.pid, start_time: self.process.start_time };
-        core.reply(caller, Ok(Answer::SandboxStarted(started)));
+        if let Some(caller) = caller {
+            core.reply(caller, Ok(Answer::SandboxStarted(started)));
+        }
     }
 
     /// Pause was reaped. False when it never ran, and the sandbox is to be forgotten.
@@ -156,12 +207,17 @@ impl Sandbox {
                 let _ = cgroup.kill();
                 try_remove(&cgroup);
             }
-            core.reply(caller, Err(fault));
+            let released = caller.is_some();
+            match caller {
+                Some(caller) => core.reply(caller, Err(fault)),
+                None => self.stillborn = Some(fault),
+            }
+            self.phase = Phase::Ended;
             // A stop came before pause ran: there is nothing left to stop.
             for caller in self.waiting.drain(..) {
                 core.reply(caller, Ok(Answer::Done(podmon::Done::default())));
             }
-            return false;
+            return !released;
         }
         self.phase = Phase::Ended;
         let code = record::exit_code(status);
@@ -268,7 +324,8 @@ pub fn apply_json(cgroup: &Cgroup, json: &[u8]) -> Outcome<Vec<String>> {
     Ok(degraded.iter().map(ToString::to_string).collect())
 }
 
-fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
+/// The user namespace of a request, if it wants one.
+fn mappings(request: &podmon::RunSandbox) -> Option<IdMappings> {
     let mapping = |m: &podmon::IdMapping| IdMapping {
         container_id: m.container_id,
         host_id: m.host_id,
@@ -278,8 +335,16 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
         uids: request.uid_mappings.iter().map(mapping).collect(),
         gids: request.gid_mappings.iter().map(mapping).collect(),
     };
-    let net =
-        if request.netns_path.is_empty() { NetNs::Host } else { NetNs::Path(request.netns_path.into()) };
+    (mappings != IdMappings::default()).then_some(mappings)
+}
+
+fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
+    let user = mappings(&request);
+    let net = match request.netns_path.as_str() {
+        _ if request.new_netns => NetNs::New,
+        "" => NetNs::Host,
+        path => NetNs::Path(path.into()),
+    };
     Ok(SandboxPlan {
         hostname: request.hostname,
         sysctls: request.sysctls.into_iter().map(|s| (s.name, s.value)).collect(),
@@ -288,7 +353,7 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
             pid: request.own_pid,
             ipc: request.own_ipc,
             uts: request.own_uts,
-            user: (mappings != IdMappings::default()).then_some(mappings),
+            user,
         },
         cgroup: cgroup_target(cgroup)?,
         pause: sealed_copy(pause).map_err(|error| os_fault("copy", pause.to_string_lossy(), &error))?,

@@ -130,10 +130,20 @@ impl Monitor {
         }
     }
 
-    /// Makes the pod's cgroup and runs its pause process, once per monitor.
+    /// Makes the pod's cgroup and runs its pause process, once per monitor. With a user namespace the process then waits for
+    /// [`Monitor::release_sandbox`].
     pub async fn run_sandbox(&self, request: podmon::RunSandbox) -> Result<Process> {
         const CALL: &str = "run sandbox";
         match self.call(CALL, "", Call::RunSandbox(request), BUILD).await? {
+            Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
+            _ => Err(MonitorError::Protocol { call: CALL }),
+        }
+    }
+
+    /// Lets the pause process of a pod with a user namespace go on, whose network has been set up.
+    pub async fn release_sandbox(&self) -> Result<Process> {
+        const CALL: &str = "release sandbox";
+        match self.call(CALL, "", Call::ReleaseSandbox(podmon::ReleaseSandbox {}), BUILD).await? {
             Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }

@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use tokio::{
@@ -18,10 +19,15 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{MonitorError, Result, identity, record};
+use crate::{MonitorError, identity, record};
+
+type Result<T, E = MonitorError> = std::result::Result<T, E>;
 
 /// Longest path of a unix socket, the terminating NUL included (unix(7)).
 const SUN_PATH: usize = 108;
+
+/// Longest time that trying a user namespace may take.
+const PROBE: Duration = Duration::from_secs(20);
 
 /// How monitors are started.
 #[derive(Debug, Clone)]
@@ -32,6 +38,23 @@ pub struct MonitorConfig {
     pub pause_path: PathBuf,
     /// Soft RLIMIT_NOFILE for containers: what the daemon was started with before it raised its own.
     pub nofile_soft: Option<u64>,
+}
+
+impl MonitorConfig {
+    /// Whether pods on this node can have user namespaces, with images in `dir`. It is tried, in a process of its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe_user_namespaces(&self, dir: &Path) -> Result<(), String> {
+        let mut command = Command::new(&self.podmon_path);
+        command.arg("--probe-user-namespaces").arg(dir).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        match tokio::time::timeout(PROBE, command.output()).await {
+            Ok(Ok(output)) if output.status.success() => Ok(()),
+            Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Ok(Err(error)) => Err(format!("start {}: {error}", self.podmon_path.display())),
+            Err(_) => Err(format!("no answer within {} seconds", PROBE.as_secs())),
+        }
+    }
 }
 
 /// Starts a monitor on a socket that is bound here, so that it can be connected to at once.

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,7 +17,7 @@ use crate::{
     embedded::Embedded,
     error::with_causes,
     ipam::Ipam,
-    netlink::Netlink,
+    netlink::{self, Netlink},
     netns_pool::{Flavor, Pool, Prepared},
     pod_cidr::Kept,
     record::{Attachment, Record, Records},
@@ -160,6 +160,10 @@ impl Network {
     /// [`NetworkError::Netns`], also when something is at `path` already.
     pub async fn create_netns(&self, path: &Path) -> Result<(), NetworkError> {
         let prepared = self.pool.take().await?;
+        self.pin(prepared, path)
+    }
+
+    fn pin(&self, prepared: Prepared, path: &Path) -> Result<(), NetworkError> {
         let (ns, target) = (prepared.ns.clone(), path.to_owned());
         self.state().pins.insert(path.to_owned());
         // Pinning is two system calls on tmpfs, not worth the way to another thread.
@@ -171,6 +175,22 @@ impl Network {
         }
         self.state().prepared.insert(path.to_owned(), prepared);
         Ok(())
+    }
+
+    /// Sets `lo` up in a namespace that was made elsewhere and pins it at `path`: the network namespace of a pod with a user
+    /// namespace must be made in that.
+    ///
+    /// # Errors
+    /// As [`Network::create_netns`].
+    pub async fn adopt_netns(&self, ns: OwnedFd, path: &Path) -> Result<(), NetworkError> {
+        let inside = self.netlink.connect_in(ns.as_fd()).map_err(NetworkError::netns("enter", path))?;
+        let handle = inside.clone();
+        // In a fresh namespace `lo` is the link with index 1 (LOOPBACK_IFINDEX).
+        self.netlink
+            .run(async move { netlink::set_up(&handle, 1).await })
+            .await?
+            .map_err(NetworkError::netlink("set up", "lo"))?;
+        self.pin(Prepared { ns: Arc::new(ns), inside, hardened: false }, path)
     }
 
     /// Takes the pin at `path` away; what is gone is fine. The namespace ends when its last process does.

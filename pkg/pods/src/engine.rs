@@ -59,6 +59,8 @@ pub struct Engine {
     pub(crate) network: Box<dyn PodNetworks>,
     pub(crate) monitors: Box<dyn Monitors>,
     pub(crate) hierarchy: Hierarchy,
+    /// Whether pods can have user namespaces; if not, why.
+    pub(crate) user_namespaces: std::result::Result<(), String>,
     pub(crate) stats: Stats,
     pub(crate) filters: husk_seccomp::Cache,
     pub(crate) apparmor: AppArmor,
@@ -109,6 +111,10 @@ impl Engine {
     ) -> Result<Arc<Self>> {
         let store = Arc::new(Store::open(&config.root, &config.state)?);
         let hierarchy = Hierarchy::detect().map_err(PodsError::Cgroup)?;
+        let user_namespaces = monitors.user_namespaces(&config.root).await;
+        if let Err(reason) = &user_namespaces {
+            tracing::info!(reason, "pods cannot have user namespaces on this node");
+        }
         let mountpoint = config.root.display().to_string();
         let engine = Arc::new(Self {
             stats: Stats::new(hierarchy.clone(), mountpoint).map_err(PodsError::Stats)?,
@@ -119,6 +125,7 @@ impl Engine {
             network,
             monitors,
             hierarchy,
+            user_namespaces,
             filters: husk_seccomp::Cache::default(),
             apparmor: AppArmor::default(),
             pod_names: Claims::new(),
@@ -143,6 +150,19 @@ impl Engine {
     /// The plugins, or none.
     pub(crate) fn plugins(&self) -> &dyn Plugins {
         self.joined.get().map_or(&NoPlugins as &dyn Plugins, |joined| joined.plugins.as_ref())
+    }
+
+    /// Whether pods on this node can have user namespaces; if not, why.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn user_namespaces(&self) -> std::result::Result<(), &str> {
+        self.user_namespaces.as_ref().copied().map_err(String::as_str)
+    }
+
+    /// Directory of what dies with the boot.
+    pub fn state_dir(&self) -> &Path {
+        &self.config.state
     }
 
     /// Makes a sandbox, or joins the attempt that makes the same one. Returns its id.

@@ -7,6 +7,7 @@ use std::{
     error::Error,
     fmt,
     net::IpAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -98,13 +99,14 @@ impl Classify for ImageFault {
 /// The pod network.
 #[async_trait]
 pub trait PodNetworks: Send + Sync + 'static {
-    /// Makes and pins a network namespace at `netns` and gives the pod its network. Returns its addresses. What a failure
-    /// leaves is taken back by [`PodNetworks::tear_down`].
+    /// Makes a network namespace (or takes `made`), pins it at `netns` and gives the pod its network. Returns its addresses.
+    /// What a failure leaves is taken back by [`PodNetworks::tear_down`].
     async fn set_up(
         &self,
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
+        made: Option<OwnedFd>,
     ) -> Result<Vec<IpAddr>, NetworkError>;
 
     /// Takes the network and the namespace back. Idempotent; nothing to do is fine.
@@ -121,8 +123,12 @@ impl PodNetworks for Arc<Network> {
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
+        made: Option<OwnedFd>,
     ) -> Result<Vec<IpAddr>, NetworkError> {
-        self.create_netns(netns).await?;
+        match made {
+            Some(ns) => self.adopt_netns(ns, netns).await?,
+            None => self.create_netns(netns).await?,
+        }
         let request = PodNetworkRequest::new(id.clone(), netns.to_owned(), config);
         Ok(self.setup(&request).await?.ips)
     }
@@ -145,12 +151,19 @@ impl PodNetworks for Arc<Network> {
 pub trait Monitors: Send + Sync + 'static {
     /// Starts one for an existing pod directory.
     async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError>;
+
+    /// Whether pods can have user namespaces, with images in `dir`; if not, why.
+    async fn user_namespaces(&self, dir: &Path) -> Result<(), String>;
 }
 
 #[async_trait]
 impl Monitors for MonitorConfig {
     async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError> {
         Monitor::spawn(self, pod_dir).await
+    }
+
+    async fn user_namespaces(&self, dir: &Path) -> Result<(), String> {
+        self.probe_user_namespaces(dir).await
     }
 }
 

@@ -2,20 +2,25 @@
 //!
 //! ```text
 //! claim the name → pod.json (incomplete) → network ∥ monitor ∥ unit → files → pause → plugins → pod.json (complete) → READY
+//! with a user namespace:  monitor ∥ unit → pause, waiting → network in its namespace → files → pause goes on → ...
 //! ```
 //! The network, the monitor and the unit (with the systemd cgroup driver) do not need each other, so they are made at the
 //! same time. A failure undoes what was made,
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
 use std::{
-    fs,
+    fs, io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus};
+use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus, Process};
 use husk_monitor::{Monitor, MonitorError, proto};
 use husk_nri::Turn;
+use husk_systemd::Anchor;
 use tracing::{debug, warn};
 
 use crate::{
@@ -35,7 +40,7 @@ use crate::{
 const PAUSE_OOM_SCORE: i32 = -998;
 
 pub(crate) async fn run(engine: &Arc<Engine>, config: PodConfig) -> Result<PodSandboxId> {
-    check_supported(&config)?;
+    check_supported(engine, &config)?;
     let config = Arc::new(config);
     let id = PodSandboxId::generate();
     let place = engine.place(&id, &config)?;
@@ -88,27 +93,20 @@ async fn build(
 
 async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place) -> Result<(Arc<Pod>, Turn)> {
     engine.store.write_pod(file)?;
-    let dir = engine.store.pod(&file.id);
     if !file.config.log_directory.is_empty() {
         fs::create_dir_all(&file.config.log_directory)
             .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
     }
     let began = Instant::now();
-    let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
-        timed(set_up_network(engine, file)),
-        timed(engine.monitors.spawn(&dir)),
-        timed(engine.start_unit(place))
-    );
-    // All have run to their end, so that the undoing finds all there is.
-    let (ips, monitor, anchor) = (network?, monitor?, anchor?);
-    files::write(&dir, &file.config, &ips)?;
-    let (process, pause_took) =
-        timed(monitor.run_sandbox(sandbox_request(engine, file, &place.cgroup))).await;
-    let process = process?;
+    let request = sandbox_request(engine, file, &place.cgroup);
+    let Made { monitor, process, anchor, ips } = match file.config.namespaces().user {
+        None => make(engine, file, place, request).await?,
+        Some(_) => make_in_user_namespace(engine, file, place, request).await?,
+    };
     if let Some(anchor) = anchor {
         anchor.release().await;
     }
-    debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, whole = ?began.elapsed(), "made a sandbox");
+    debug!(pod = %file.id, whole = ?began.elapsed(), "made a sandbox");
     file.ips = ips;
     let ready = status(file, PodState::Ready, Some(process.pid), String::new());
     // Before the pod counts as made: one that is killed over a hook is undone at the next start.
@@ -133,6 +131,61 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place)
     Ok((pod, turn))
 }
 
+/// A sandbox that runs.
+struct Made {
+    monitor: Monitor,
+    process: Process,
+    /// Holds the pod's unit until a process of the pod does.
+    anchor: Option<Anchor>,
+    ips: Vec<IpAddr>,
+}
+
+async fn make(engine: &Engine, file: &PodFile, place: &Place, request: proto::RunSandbox) -> Result<Made> {
+    let dir = engine.store.pod(&file.id);
+    let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
+        timed(set_up_network(engine, file, None)),
+        timed(engine.monitors.spawn(&dir)),
+        timed(engine.start_unit(place))
+    );
+    // All have run to their end, so that the undoing finds all there is.
+    let (ips, monitor, anchor) = (network?, monitor?, anchor?);
+    files::write(&dir, &file.config, &ips)?;
+    let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
+    debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, "steps of a sandbox");
+    Ok(Made { process: process?, monitor, anchor, ips })
+}
+
+/// The network namespace belongs to the user namespace, so it is there only once pause is.
+async fn make_in_user_namespace(
+    engine: &Engine,
+    file: &PodFile,
+    place: &Place,
+    request: proto::RunSandbox,
+) -> Result<Made> {
+    let dir = engine.store.pod(&file.id);
+    let (monitor, anchor) = tokio::join!(engine.monitors.spawn(&dir), engine.start_unit(place));
+    let (monitor, anchor) = (monitor?, anchor?);
+    let own_network = request.new_netns;
+    let process = monitor.run_sandbox(request).await?;
+    let made = own_network.then(|| network_namespace(process)).transpose()?;
+    let ips = set_up_network(engine, file, made).await?;
+    files::write(&dir, &file.config, &ips)?;
+    let process = monitor.release_sandbox().await?;
+    Ok(Made { monitor, process, anchor, ips })
+}
+
+/// The network namespace of a process that is known by its identity.
+fn network_namespace(process: Process) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/net", process.pid);
+    let ns = husk_sys::netns::open(Path::new(&path)).map_err(PodsError::files("open", &path))?;
+    // Checked after it was opened: so it is this process's, and not that of another one with its number.
+    if husk_monitor::is_alive(process) {
+        return Ok(ns);
+    }
+    let gone = io::Error::new(io::ErrorKind::NotFound, "the pod's process has ended");
+    Err(PodsError::files("open", path)(gone))
+}
+
 /// The snapshot of a sandbox from its file.
 pub(crate) fn status(file: &PodFile, state: PodState, pid: Option<u32>, message: String) -> PodStatus {
     PodStatus {
@@ -153,12 +206,12 @@ async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     (work.await, began.elapsed())
 }
 
-async fn set_up_network(engine: &Engine, file: &PodFile) -> Result<Vec<std::net::IpAddr>> {
+async fn set_up_network(engine: &Engine, file: &PodFile, made: Option<OwnedFd>) -> Result<Vec<IpAddr>> {
     if file.config.namespaces().network == NamespaceMode::Node {
         return Ok(Vec::new());
     }
     let netns = engine.store.netns(&file.id);
-    engine.network.set_up(&file.id, &netns, &file.config).await.map_err(PodsError::Network)
+    engine.network.set_up(&file.id, &netns, &file.config, made).await.map_err(PodsError::Network)
 }
 
 fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto::RunSandbox {
@@ -170,14 +223,22 @@ fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto:
         if engine.config.unprivileged_ports {
             sysctls.entry("net.ipv4.ip_unprivileged_port_start".into()).or_insert_with(|| "0".into());
         }
-        if engine.config.unprivileged_icmp && namespaces.user.is_none() {
-            sysctls.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| "0 2147483647".into());
+        if engine.config.unprivileged_icmp {
+            // Of a user namespace, only groups that are mapped.
+            let last = namespaces.user.map_or(2_147_483_647, |(_, gids)| gids.length - 1);
+            sysctls.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| format!("0 {last}"));
         }
     }
+    let in_user_namespace = namespaces.user.is_some();
+    let mapping = |map: husk_model::IdMapping| proto::IdMapping {
+        host_id: map.host_id,
+        container_id: map.container_id,
+        length: map.length,
+    };
     proto::RunSandbox {
         hostname: if own_network { config.hostname.clone() } else { String::new() },
         sysctls: sysctls.into_iter().map(|(name, value)| proto::Sysctl { name, value }).collect(),
-        netns_path: if own_network {
+        netns_path: if own_network && !in_user_namespace {
             engine.store.netns(&file.id).display().to_string()
         } else {
             String::new()
@@ -188,19 +249,22 @@ fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto:
         cgroup_path: cgroup_path.to_owned(),
         oom_score_adj: Some(PAUSE_OOM_SCORE),
         log_directory: config.log_directory.clone(),
+        uid_mappings: namespaces.user.iter().map(|(uids, _)| mapping(*uids)).collect(),
+        gid_mappings: namespaces.user.iter().map(|(_, gids)| mapping(*gids)).collect(),
+        new_netns: own_network && in_user_namespace,
         ..Default::default()
     }
 }
 
-/// What the request may ask for and husk does not do yet. Doing less than was asked for in silence would be worse.
-fn check_supported(config: &PodConfig) -> Result<()> {
-    if config.namespaces().user.is_some() {
-        return Err(PodsError::Unsupported {
+/// What this node cannot do. Doing less than was asked for in silence would be worse.
+fn check_supported(engine: &Engine, config: &PodConfig) -> Result<()> {
+    match &engine.user_namespaces {
+        Err(reason) if config.namespaces().user.is_some() => Err(PodsError::Unsupported {
             field: "config.linux.security_context.namespace_options.userns_options",
-            what: "user namespaces are not supported".to_owned(),
-        });
+            what: format!("pods cannot have user namespaces on this node: {reason}"),
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Takes back everything that an attempt may have made. Each step is tried whatever the others do; what fails is logged

@@ -215,6 +215,7 @@ fn a_failed_create_takes_everything_back_and_names_the_step() {
         selinux_relabel: false,
         propagation: Propagation::Private,
         options: Vec::new(),
+        id_mapping: None,
     };
     let mut on_a_file = absent.clone();
     on_a_file.source = MountSource::HostPath("/tmp".into());

@@ -3,6 +3,7 @@
 //! | message | from | when | then |
 //! | --- | --- | --- | --- |
 //! | Ready (user, warnings, maybe the terminal) | child | set up | the child waits for the gate, if it has one |
+//! | Successor (pid, its pidfd) | child | it cloned the process that goes on | the child exits with code 0 |
 //! | Failed (step, object, errno, detail) | child | a step failed | the child exits with code 1 |
 //! | Go | parent | the gate opens | the child takes its user and filter and executes |
 //! | EOF | child | execve closed the socket, or the child died | the pidfd tells which |
@@ -26,6 +27,7 @@ use crate::{Failure, ResolvedUser, Step, user::MAX_GROUPS};
 const READY: u8 = 1;
 const FAILED: u8 = 2;
 const GO: u8 = 3;
+const SUCCESSOR: u8 = 4;
 
 /// Longest message. Senders cut their texts to fit.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -36,6 +38,7 @@ const MAX_TEXT: usize = 4096;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Ready { user: ResolvedUser, warnings: Vec<String> },
+    Successor { pid: u32 },
     Failed(Failure),
 }
 
@@ -47,12 +50,12 @@ pub(crate) fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     message: &Message,
-    terminal: Option<BorrowedFd<'_>>,
+    attached: Option<BorrowedFd<'_>>,
 ) -> rustix::io::Result<()> {
     let bytes = encode(message);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let rights = terminal.map(|fd| [fd]);
+    let rights = attached.map(|fd| [fd]);
     if let Some(rights) = &rights {
         ancillary.push(SendAncillaryMessage::ScmRights(rights));
     }
@@ -130,6 +133,10 @@ fn encode(message: &Message) -> Vec<u8> {
             put_u32(&mut out, warnings.len() as u32);
             warnings.iter().for_each(|warning| put_text(&mut out, warning));
         }
+        Message::Successor { pid } => {
+            out.push(SUCCESSOR);
+            put_u32(&mut out, *pid);
+        }
         Message::Failed(failure) => {
             out.push(FAILED);
             out.push(failure.step as u8);
@@ -152,6 +159,7 @@ fn decode(mut bytes: &[u8]) -> Option<Message> {
             let warnings = (0..count.min(4)).map(|_| take_text(input)).collect::<Option<_>>()?;
             Some(Message::Ready { user: ResolvedUser { uid, gid, groups, home }, warnings })
         }
+        SUCCESSOR => Some(Message::Successor { pid: take_u32(input)? }),
         FAILED => {
             let step = Step::from_number(take_u8(input)?)?;
             let errno = take_u32(input)? as i32;
@@ -215,11 +223,14 @@ mod tests {
             detail: "x".into(),
         });
         send(child.as_fd(), &ready(), Some(parent.as_fd())).unwrap();
+        send(child.as_fd(), &Message::Successor { pid: 4711 }, Some(parent.as_fd())).unwrap();
         send(child.as_fd(), &failed, None).unwrap();
         drop(child);
         let (message, fd) = receive(parent.as_fd()).unwrap().unwrap();
         assert_eq!(message, ready());
         assert!(fd.is_some());
+        let (message, fd) = receive(parent.as_fd()).unwrap().unwrap();
+        assert_eq!((message, fd.is_some()), (Message::Successor { pid: 4711 }, true));
         assert_eq!(receive(parent.as_fd()).unwrap().unwrap().0, failed);
         assert!(receive(parent.as_fd()).unwrap().is_none());
     }

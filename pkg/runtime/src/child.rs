@@ -21,7 +21,7 @@ use crate::{
     CgroupTarget, Error, Failure, Ready, Report, ResolvedUser, Result, Step,
     channel::{self, Message},
     failure::At,
-    stdio,
+    stdio, userns,
 };
 
 /// A process of ours. Dropping it before the gate was opened makes the child exit; it must be reaped in any case.
@@ -64,6 +64,16 @@ impl Child {
                         return Ok(Some(Report::Ready(Ready { user, terminal, warnings })));
                     }
                 }
+                Ok(Some((Message::Successor { pid }, Some(pidfd)))) => {
+                    (self.pid, self.pidfd) = (pid, pidfd);
+                    return Ok(Some(Report::Moved));
+                }
+                Ok(Some((Message::Successor { .. }, None))) => {
+                    return Err(Error::Sys {
+                        intent: "receive the successor of a child",
+                        source: Errno::PROTO,
+                    });
+                }
                 Ok(Some((Message::Failed(failure), _))) => return Ok(Some(Report::Failed(failure))),
                 Ok(None) if self.state == State::Ready => return Ok(Some(Report::Executed)),
                 Ok(None) => {
@@ -80,12 +90,21 @@ impl Child {
         }
     }
 
-    /// Lets a [`Report::Ready`] container go on to `execve`. Pause and exec'd processes have no gate.
+    /// Lets a [`Report::Ready`] container go on to `execve`, or a pause in a user namespace begin. Exec'd processes have no
+    /// gate.
     ///
     /// # Errors
     /// `EPIPE` when the child is gone.
     pub fn open_gate(&mut self) -> io::Result<()> {
         Ok(channel::send_go(self.socket.as_fd())?)
+    }
+
+    /// The user namespace the child is in. It must not have been reaped.
+    ///
+    /// # Errors
+    /// Those of opening `/proc/<pid>/ns/user`.
+    pub fn user_namespace(&self) -> Result<OwnedFd> {
+        userns::of(self.pid)
     }
 }
 
@@ -126,6 +145,27 @@ impl Link {
         Ok(())
     }
 
+    /// Leaves the rest to a new process in new namespaces, a child of our parent's, and ends this one.
+    pub(crate) fn succeed(
+        &self,
+        namespaces: UnshareFlags,
+        body: impl FnOnce() -> Result<Infallible, Failure>,
+    ) -> Result<Infallible, Failure> {
+        let options = CloneOptions { namespaces, into_cgroup: None, sibling: true };
+        let sibling = || -> Infallible {
+            let session = rustix::process::setsid().at(Step::Prepare, "session");
+            match session.and_then(|_| body()) {
+                Ok(never) => never,
+                Err(failure) => self.fail(failure),
+            }
+        };
+        let successor = clone::clone(options, sibling).at(Step::Namespaces, "of the container")?;
+        let message = Message::Successor { pid: successor.pid };
+        // When nobody is there to be told, the successor finds nobody at its gate either.
+        let _ = channel::send(self.socket.as_fd(), &message, Some(successor.pidfd.as_fd()));
+        clone::exit(0)
+    }
+
     fn fail(&self, failure: Failure) -> ! {
         // The parent sees an EOF, which it takes for a death, if it cannot be told.
         let _ = channel::send(self.socket.as_fd(), &Message::Failed(failure), None);
@@ -143,6 +183,7 @@ pub(crate) fn launch(
     let options = CloneOptions {
         namespaces: launch.namespaces,
         into_cgroup: launch.cgroup.unified.as_ref().map(AsFd::as_fd),
+        sibling: false,
     };
     let (cgroup, mut keep) = (launch.cgroup, launch.keep);
     keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));

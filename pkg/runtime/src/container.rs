@@ -12,18 +12,23 @@ use husk_sys::{
     namespace,
     root::{Node, Root},
 };
+use oci_spec::runtime::LinuxDevice;
 use rustix::{
     fs::{self, Mode, OFlags},
     thread::{ThreadNameSpaceType, UnshareFlags},
 };
 
 use crate::{
-    Child, ContainerPlan, Error, Failure, PidNs, Result, Stdio, Step,
+    Child, ContainerNamespaces, ContainerPlan, Error, Failure, PidNs, Result, Stdio, Step,
     child::{self, Launch, Link},
     failure::At,
     process::Program,
-    rootfs::{attach, cgroupfs, dev, mask, overlay, pivot, pod, sources, volumes},
-    stdio, terminal, user,
+    rootfs::{
+        attach, cgroupfs, dev, mask, overlay, pivot, pod,
+        sources::{self, Planned},
+        volumes,
+    },
+    stdio, terminal, user, userns,
 };
 
 /// Clones the init of a container. Its first report is [`crate::Report::Ready`], after which it waits for
@@ -34,19 +39,15 @@ use crate::{
 pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
     let program = Program::new(process, plan.seccomp.clone())?;
-    if let Some(linux) = plan.spec.linux()
-        && (linux.uid_mappings().as_ref().is_some_and(|mappings| !mappings.is_empty())
-            || linux.gid_mappings().as_ref().is_some_and(|mappings| !mappings.is_empty()))
-    {
-        return Err(Error::InvalidPlan("user namespaces are not supported".to_owned()));
-    }
-    cgroupfs::prepare();
     let namespaces = &plan.namespaces;
+    check_user_namespace(namespaces)?;
+    cgroupfs::prepare();
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(namespaces.sandbox.as_raw_fd());
+    keep.extend(namespaces.user.as_ref().map(|user| user.fd.as_raw_fd()));
     let launch = Launch {
-        namespaces: match namespaces.pid {
-            PidNs::Own => UnshareFlags::NEWPID,
+        namespaces: match (&namespaces.pid, &namespaces.user) {
+            (PidNs::Own, None) => UnshareFlags::NEWPID,
             _ => UnshareFlags::empty(),
         },
         pid_namespace_of: match &namespaces.pid {
@@ -61,21 +62,73 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     child::launch(launch, |link| run(&plan, program, link))
 }
 
+fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
+    let Some(user) = &namespaces.user else { return Ok(()) };
+    user.mappings.check()?;
+    if namespaces.host_ipc || matches!(namespaces.pid, PidNs::Host) {
+        let text = "a container in a user namespace cannot have the node's IPC or PID namespace";
+        return Err(Error::InvalidPlan(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// What a container takes from the node.
+struct Supplies {
+    mounts: Vec<Planned>,
+    /// Image volumes.
+    volumes: Vec<OwnedFd>,
+    host_shm: Option<OwnedFd>,
+    overlay: OwnedFd,
+    warnings: Vec<String>,
+}
+
 /// The child, from its birth to execve.
 fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
-    let linux = plan.spec.linux().as_ref();
-    let oom_score = program.open_oom_score()?;
+    let supplies = gather(plan, &program)?;
+    if plan.namespaces.user.is_none() {
+        return inside(plan, program, link, supplies);
+    }
+    userns::enter(plan)?;
+    match userns::late_namespaces(plan) {
+        late if late.is_empty() => inside(plan, program, link, supplies),
+        late => link.succeed(late, || inside(plan, program, link, supplies)),
+    }
+}
+
+/// All that needs the privileges or the mounts of the node.
+fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> {
     program.labels.claim()?;
+    let warnings = program.claim()?.into_iter().collect();
+    let user = plan.namespaces.user.as_ref();
     let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = sources::open(mounts, plan.namespaces.cgroup)?;
+    let mut mounts = sources::open(mounts, plan.namespaces.cgroup, user)?;
+    if let Some(user) = user {
+        stdio::give(&plan.stdio, user.mappings.root())?;
+        dev::make_on_node(&mut mounts, devices(plan), user)?;
+    }
     let host_shm = match plan.namespaces.host_ipc {
         true => Some(mount::clone_path("/dev/shm", false).at(Step::Source, "/dev/shm")?),
         false => None,
     };
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
-    let volumes = volumes::open(&plan.image_volumes)?;
-    let overlay = overlay::mount(&plan.rootfs)?;
+    let volumes = volumes::open(&plan.image_volumes, user)?;
+    let overlay = overlay::mount(&plan.rootfs, user)?;
+    Ok(Supplies { mounts, volumes, host_shm, overlay, warnings })
+}
 
+fn devices(plan: &ContainerPlan) -> &[LinuxDevice] {
+    plan.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default()
+}
+
+/// In the namespaces of the pod.
+fn inside(
+    plan: &ContainerPlan,
+    program: Program,
+    link: &Link,
+    supplies: Supplies,
+) -> Result<Infallible, Failure> {
+    let linux = plan.spec.linux().as_ref();
+    let Supplies { mut mounts, volumes, host_shm, overlay, mut warnings } = supplies;
     join(plan)?;
     let shm = match host_shm {
         Some(shm) => shm,
@@ -90,9 +143,12 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
     let own_dev = dev::is_own(&mounts);
     let readonly_later = attach::all(&root, mounts, shm)?;
     if own_dev {
-        dev::furnish(&root, linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default())?;
+        dev::furnish(&root, devices(plan))?;
     }
     let user = user::resolve(&root, &plan.user)?;
+    if let Some(namespace) = &plan.namespaces.user {
+        namespace.check_user(&user)?;
+    }
     let terminal = match &plan.stdio {
         Stdio::Terminal { rows, columns } => {
             let terminal = terminal::open(&root, *rows, *columns)?;
@@ -121,11 +177,13 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
 
     match &terminal {
         Some(terminal) => terminal.install(user.uid)?,
-        None => stdio::install(&plan.stdio, &root)?,
+        None => stdio::install(&plan.stdio, &root, &user)?,
     }
-    let warnings = program.restrict(oom_score)?;
+    warnings.extend(program.restrict()?);
+    // Who is told that we are ready may look at what we hold.
+    drop(root);
     link.ready(&user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
-    drop((terminal, root));
+    drop(terminal);
     link.wait_gate()?;
     program.execute(&user)
 }
@@ -133,12 +191,10 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
 /// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's.
 fn join(plan: &ContainerPlan) -> Result<(), Failure> {
     let namespaces = &plan.namespaces;
-    let mut kinds = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
-    if !namespaces.host_net {
-        kinds |= ThreadNameSpaceType::NETWORK;
-    }
-    if !namespaces.host_ipc {
-        kinds |= ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+    let mut kinds = ThreadNameSpaceType::MOUNT;
+    if namespaces.user.is_none() {
+        // Else they were joined together with the user namespace.
+        kinds |= namespaces.shared();
     }
     namespace::join(&namespaces.sandbox, kinds).at(Step::Namespaces, "of the pod")?;
     let mut own = UnshareFlags::NEWNS;

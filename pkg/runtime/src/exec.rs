@@ -16,7 +16,7 @@ use crate::{
     child::{self, Launch, Link},
     failure::At,
     process::Program,
-    stdio, terminal,
+    stdio, terminal, userns,
 };
 
 /// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
@@ -40,16 +40,23 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
 }
 
 fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
-    let oom_score = program.open_oom_score()?;
+    if let Some(mappings) = &plan.user_namespace {
+        stdio::give(&plan.stdio, mappings.root())?;
+    }
     program.labels.claim()?;
-    let kinds = ThreadNameSpaceType::MOUNT
+    let mut warnings: Vec<String> = program.claim()?.into_iter().collect();
+    let mut kinds = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP;
+    kinds.set(ThreadNameSpaceType::USER, plan.user_namespace.is_some());
     // Joining a mount namespace also moves root and working directory to its root: the container's, which its init
     // pivoted to.
     namespace::join(&plan.target, kinds).at(Step::Namespaces, "of the container")?;
+    if plan.user_namespace.is_some() {
+        userns::become_root()?;
+    }
     let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map(Root::new)
         .at(Step::Namespaces, "/")?;
@@ -59,9 +66,9 @@ fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Fai
     };
     match &terminal {
         Some(terminal) => terminal.install(plan.user.uid)?,
-        None => stdio::install(&plan.stdio, &root)?,
+        None => stdio::install(&plan.stdio, &root, &plan.user)?,
     }
-    let warnings = program.restrict(oom_score)?;
+    warnings.extend(program.restrict()?);
     link.ready(&plan.user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
     drop((terminal, root));
     program.execute(&plan.user)

@@ -24,6 +24,7 @@ mod failure;
 mod lookup;
 mod lsm;
 mod plan;
+mod probe;
 mod process;
 mod report;
 mod rlimits;
@@ -33,6 +34,7 @@ mod stdio;
 mod sysctl;
 mod terminal;
 mod user;
+mod userns;
 
 pub use self::{
     child::Child,
@@ -43,7 +45,9 @@ pub use self::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, ImageVolume,
         NetNs, PidNs, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
     },
+    probe::probe_user_namespaces,
     report::{Failure, Ready, Report, Step},
     sandbox::spawn_sandbox,
     user::{GroupRequest, ResolvedUser, UserName, UserRequest},
+    userns::UserNamespace,
 };

@@ -3,8 +3,9 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
+use rustix::thread::ThreadNameSpaceType;
 
-use crate::{ResolvedUser, UserRequest};
+use crate::{ResolvedUser, UserNamespace, UserRequest};
 
 /// The cgroup a child is put into before it does anything else.
 #[derive(Debug, Default)]
@@ -51,6 +52,8 @@ pub enum NetNs {
     Host,
     /// A pinned one: path of the bind mount.
     Path(PathBuf),
+    /// A new one of pause's own, which belongs to the pod's user namespace.
+    New,
 }
 
 /// Which namespaces a pod has for itself; the others are the node's.
@@ -64,7 +67,8 @@ pub struct SandboxNamespaces {
     pub ipc: bool,
     /// Host name.
     pub uts: bool,
-    /// User ids. Refused with an error so far.
+    /// User ids. All of the pod's other own namespaces then belong to this one, and pause waits for
+    /// [`crate::Child::open_gate`], so that its network can be set up.
     pub user: Option<IdMappings>,
 }
 
@@ -116,6 +120,23 @@ pub struct ContainerNamespaces {
     pub host_ipc: bool,
     /// A cgroup namespace of its own (peers: unless privileged, on v2).
     pub cgroup: bool,
+    /// The pod's user namespace, if it has one. `host_ipc` and [`PidNs::Host`] are then impossible: the namespaces of the
+    /// node give nothing to whoever is root in another.
+    pub user: Option<UserNamespace>,
+}
+
+impl ContainerNamespaces {
+    /// Those of the pod that may be the node's as well.
+    pub(crate) fn shared(&self) -> ThreadNameSpaceType {
+        let mut kinds = ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+        if !self.host_net {
+            kinds |= ThreadNameSpaceType::NETWORK;
+        }
+        if !self.host_ipc {
+            kinds |= ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+        }
+        kinds
+    }
 }
 
 /// An overlay of image layers and a writable layer.
@@ -199,6 +220,8 @@ pub struct ExecPlan {
     pub user: ResolvedUser,
     /// The container's filter.
     pub seccomp: Option<SeccompFilter>,
+    /// The mappings of the container's user namespace, if it has one.
+    pub user_namespace: Option<IdMappings>,
     /// A sub-cgroup of the container's, or the container's own.
     pub cgroup: CgroupTarget,
     /// Standard streams.

@@ -3,9 +3,6 @@
 use std::{
     convert::Infallible,
     ffi::CString,
-    fs::File,
-    io::Write,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -69,38 +66,29 @@ impl Program {
         })
     }
 
-    /// Opens what has to be opened while the node's /proc is visible.
-    pub(crate) fn open_oom_score(&self) -> Result<Option<OwnedFd>, Failure> {
-        if self.oom_score_adj.is_none() {
-            return Ok(None);
-        }
-        Procfs::host()
+    /// OOM score and hard limits: what needs the node's /proc and the privileges that end with a user namespace. Returns
+    /// a warning.
+    pub(crate) fn claim(&self) -> Result<Option<String>, Failure> {
+        rlimits::make_room(&self.limits)?;
+        let Some(score) = self.oom_score_adj else { return Ok(None) };
+        let file = Procfs::host()
             .and_then(|proc| proc.open_self("oom_score_adj", OFlags::WRONLY))
-            .map(Some)
-            .at(Step::OomScore, "/proc/self/oom_score_adj")
+            .at(Step::OomScore, "/proc/self/oom_score_adj")?;
+        match rustix::io::write(&file, score.to_string().as_bytes()) {
+            Ok(_) => Ok(None),
+            // Lowering needs CAP_SYS_RESOURCE, which nested nodes lack; the score stays as it was inherited.
+            Err(Errno::ACCESS | Errno::PERM) => {
+                Ok(Some(format!("the OOM score could not be lowered to {score} without CAP_SYS_RESOURCE")))
+            }
+            Err(errno) => Err(errno).at(Step::OomScore, score),
+        }
     }
 
-    /// Resource limits and OOM score: what needs the privileges of the runtime. Returns warnings.
-    pub(crate) fn restrict(&self, oom_score: Option<OwnedFd>) -> Result<Vec<String>, Failure> {
-        let mut warnings = Vec::new();
-        if let (Some(score), Some(file)) = (self.oom_score_adj, oom_score) {
-            match File::from(file).write_all(score.to_string().as_bytes()) {
-                Ok(()) => {}
-                // Lowering needs CAP_SYS_RESOURCE, which nested nodes lack; the score stays as it was inherited.
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    warnings.push(format!(
-                        "the OOM score could not be lowered to {score} without CAP_SYS_RESOURCE"
-                    ));
-                }
-                Err(error) => {
-                    return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)).at(Step::OomScore, score);
-                }
-            }
-        }
+    /// Resource limits and mode mask, once everything is set up. Returns a warning.
+    pub(crate) fn restrict(&self) -> Result<Option<String>, Failure> {
         rlimits::apply(&self.limits)?;
-        warnings.extend(self.capabilities.unavailable()?);
         rustix::process::umask(self.umask);
-        Ok(warnings)
+        self.capabilities.unavailable()
     }
 
     /// Becomes the program, or says why not. The last steps, in the order that leaves the filter the fewest calls to

@@ -9,6 +9,9 @@ use crate::ResolvedUser;
 pub enum Report {
     /// Set up; waits at the gate.
     Ready(Ready),
+    /// Another process has taken over, whose pid and pidfd the [`crate::Child`] now has. The former one exits by itself and
+    /// is to be reaped like any child. Only a container in a user namespace does so, before it is ready.
+    Moved,
     /// Gave up; it exits by itself and is to be reaped.
     Failed(Failure),
     /// The socket closed after the gate was opened: `execve` succeeded. (Or a signal killed the child just then, which

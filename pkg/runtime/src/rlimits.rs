@@ -1,7 +1,7 @@
 //! Resource limits of a process.
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Error, Failure, Result, Step, failure::At};
 
@@ -34,6 +34,23 @@ pub(crate) fn parse(limits: &[PosixRlimit]) -> Result<Vec<Limit>> {
 /// Sets them. Raising a hard limit needs CAP_SYS_RESOURCE.
 pub(crate) fn apply(limits: &[Limit]) -> Result<(), Failure> {
     limits.iter().try_for_each(|limit| setrlimit(limit.resource, limit.limit).at(Step::Rlimit, &limit.name))
+}
+
+/// Raises the hard limits to what [`apply`] will set: it will run in a user namespace, where nobody can.
+pub(crate) fn make_room(limits: &[Limit]) -> Result<(), Failure> {
+    limits.iter().try_for_each(|limit| {
+        let now = getrlimit(limit.resource);
+        let higher = match (limit.limit.maximum, now.maximum) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(wanted), Some(now)) => wanted > now,
+        };
+        if !higher {
+            return Ok(());
+        }
+        let raised = Rlimit { current: now.current, maximum: limit.limit.maximum };
+        setrlimit(limit.resource, raised).at(Step::Rlimit, &limit.name)
+    })
 }
 
 fn resource(kind: PosixRlimitType) -> Resource {

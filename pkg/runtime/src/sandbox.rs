@@ -2,6 +2,9 @@
 //!
 //! Its mount namespace holds a sealed tmpfs of four entries (`crate::rootfs::pod`) and the pod's /dev/shm, nothing of
 //! the node. That is what every container's mount namespace is copied from.
+//!
+//! In a user namespace it holds a procfs and a sysfs besides: the kernel lets nobody mount one there who does not see one
+//! already, whole (`mount_too_revealing`), and the containers see their copy of these.
 
 use std::{
     convert::Infallible,
@@ -13,13 +16,13 @@ use husk_sys::{
     exec::StringArray,
     mount,
     mount::{Attr, Change, Filesystem, Propagation},
-    namespace,
+    namespace, pidfd,
     procfs::Procfs,
 };
 use rustix::{
     fs::{self, FileType, Mode, OFlags},
     mount::{UnmountFlags, unmount},
-    process::{chdir, fchdir, pivot_root},
+    process::{Signal, chdir, fchdir, pivot_root},
     system::sethostname,
     thread::{self, CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags},
 };
@@ -29,7 +32,7 @@ use crate::{
     child::{self, Launch, Link},
     failure::At,
     rootfs::pod,
-    sysctl,
+    sysctl, userns,
 };
 
 /// Longest host name (__NEW_UTS_LEN).
@@ -39,15 +42,19 @@ const SHM_SIZE: u64 = 64 << 20;
 /// Who pause runs as: nobody that a container is likely to be, as in upstream's pause image.
 const USER: u32 = 65535;
 
-/// Clones a pod's pause process. It has no gate: the first report is [`crate::Report::Executed`] or
-/// [`crate::Report::Failed`].
+/// Clones a pod's pause process. The first report is [`crate::Report::Executed`] or [`crate::Report::Failed`]. It has no
+/// gate, except in a user namespace, where it waits for [`Child::open_gate`].
 ///
 /// # Errors
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
 pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
     let own = &plan.namespaces;
-    if own.user.is_some() {
-        return Err(Error::InvalidPlan("user namespaces are not supported".to_owned()));
+    if let Some(mappings) = &own.user {
+        mappings.check()?;
+        if !own.pid || !own.ipc {
+            let text = "a pod in a user namespace needs PID and IPC namespaces of its own";
+            return Err(Error::InvalidPlan(text.to_owned()));
+        }
     }
     if plan.hostname.len() > MAX_HOSTNAME {
         return Err(Error::InvalidPlan(format!(
@@ -57,9 +64,13 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
     }
     sysctl::check(&plan.sysctls, own)?;
     let mut namespaces = UnshareFlags::NEWNS;
-    for (own, namespace) in
-        [(own.pid, UnshareFlags::NEWPID), (own.ipc, UnshareFlags::NEWIPC), (own.uts, UnshareFlags::NEWUTS)]
-    {
+    for (own, namespace) in [
+        (own.pid, UnshareFlags::NEWPID),
+        (own.ipc, UnshareFlags::NEWIPC),
+        (own.uts, UnshareFlags::NEWUTS),
+        (own.net == NetNs::New, UnshareFlags::NEWNET),
+        (own.user.is_some(), UnshareFlags::NEWUSER),
+    ] {
         namespaces.set(namespace, own);
     }
     let launch = Launch {
@@ -69,12 +80,26 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
         keep: vec![plan.pause.as_raw_fd()],
         tells_ready: false,
     };
-    child::launch(launch, |link| run(&plan, link))
+    let child = child::launch(launch, |link| run(&plan, link))?;
+    if let Some(mappings) = &own.user
+        && let Err(error) = userns::furnish(child.pid, mappings, plan.oom_score_adj)
+    {
+        // It waits at its gate and is nobody's yet.
+        let _ = pidfd::signal(&child.pidfd, Signal::KILL);
+        let _ = pidfd::reap(&child.pidfd);
+        return Err(error);
+    }
+    Ok(child)
 }
 
 fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     let namespaces = &plan.namespaces;
-    set_oom_score(plan)?;
+    if namespaces.user.is_some() {
+        link.wait_gate()?;
+        userns::become_root()?;
+    } else {
+        set_oom_score(plan)?;
+    }
     if let NetNs::Path(path) = &namespaces.net {
         let net = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .at(Step::Namespaces, path.display())?;
@@ -88,7 +113,8 @@ fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     link.ready(&ResolvedUser::default(), Vec::new(), None)?;
 
     capabilities::limit_bounding(CapabilitySet::empty())?;
-    let user = ResolvedUser { uid: USER, gid: USER, groups: Vec::new(), home: String::new() };
+    let id = namespaces.user.as_ref().map_or(USER, |mappings| mappings.at_most(USER));
+    let user = ResolvedUser { uid: id, gid: id, groups: Vec::new(), home: String::new() };
     capabilities::change_user(&user)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -126,34 +152,57 @@ fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
     let node_root = fs::open("/", flags, Mode::empty()).at(step, "/")?;
     // Before anything is attached: what is attached to a shared mount appears on the node.
     mount::change(&node_root, true, Change::propagation(Propagation::Private)).at(step, "/")?;
-    let root = make_root().at(step, "pod root")?;
+    let nodes = plan.namespaces.user.is_some().then(|| mount::clone_path("/dev/null", false));
+    let root = make_root(plan).at(step, "pod root")?;
     mount::attach(&root, &node_root).at(step, "pod root")?;
-    if plan.namespaces.ipc {
-        let shm = make_shm(plan.shm_size).at(step, "/dev/shm")?;
-        let place = fs::openat(&root, pod::SHM, flags, Mode::empty()).at(step, "/dev/shm")?;
-        mount::attach(&shm, &place).at(step, "/dev/shm")?;
+    if let Some(null) = nodes {
+        lend(&root, pod::NULL, &null.at(step, "/dev/null")?)?;
+        let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+        for (name, kind) in visible(plan) {
+            let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
+            lend(&root, name, &filesystem.at(step, kind)?)?;
+        }
     }
+    if plan.namespaces.ipc {
+        lend(&root, pod::SHM, &make_shm(plan.shm_size).at(step, "/dev/shm")?)?;
+    }
+    // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
+    mount::seal(&root).at(step, "pod root")?;
     fchdir(&root).at(Step::Pivot, "pod root")?;
     pivot_root(".", ".").at(Step::Pivot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(Step::Pivot, "umount of the node's root")?;
     chdir("/").at(Step::Pivot, "/")
 }
 
-fn make_root() -> husk_sys::Result<OwnedFd> {
+/// What a pod in a user namespace has to see, so that its containers can mount their own: names in pause's root, and kinds.
+fn visible(plan: &SandboxPlan) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let sysfs = (plan.namespaces.net == NetNs::New).then_some((pod::SYS, "sysfs"));
+    [(pod::PROC, "proc")].into_iter().chain(sysfs)
+}
+
+/// Attaches something at its place in pause's root.
+fn lend(root: &OwnedFd, name: &str, mount: &OwnedFd) -> Result<(), Failure> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = fs::openat(root, name, flags, Mode::empty()).at(Step::Rootfs, name)?;
+    mount::attach(mount, &place).at(Step::Rootfs, name)
+}
+
+fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
     let tmpfs = Filesystem::new("tmpfs")?;
     tmpfs.string("source", "husk")?.string("mode", "755")?.string("size", "64k")?;
     let root = tmpfs.mount(Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
     let named = |call: &'static str, name: &str, result: rustix::io::Result<()>| {
         result.map_err(|errno| husk_sys::Error::new(call, format!("root, {name:?}"), errno))
     };
-    for name in [pod::SHM, pod::ROOT, pod::EMPTY] {
+    let in_user_namespace = plan.namespaces.user.is_some();
+    let visible = visible(plan).map(|(name, _)| name).filter(|_| in_user_namespace);
+    for name in [pod::SHM, pod::ROOT, pod::EMPTY].into_iter().chain(visible) {
         named("mkdirat", name, fs::mkdirat(root.as_fd(), name, Mode::from_raw_mode(0o755)))?;
     }
+    // Devices cannot be made in a user namespace: there the node's own will be attached to an empty file.
+    let kind = if in_user_namespace { FileType::RegularFile } else { FileType::CharacterDevice };
     let (mode, null) = (Mode::from_raw_mode(0o666), fs::makedev(1, 3));
-    let made = fs::mknodat(root.as_fd(), pod::NULL, FileType::CharacterDevice, mode, null);
-    named("mknodat", pod::NULL, made)?;
-    // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
-    mount::seal(&root)?;
+    named("mknodat", pod::NULL, fs::mknodat(root.as_fd(), pod::NULL, kind, mode, null))?;
     Ok(root)
 }
 

@@ -9,7 +9,7 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
-use crate::{Failure, Stdio, Step, failure::At};
+use crate::{Failure, ResolvedUser, Stdio, Step, failure::At};
 
 /// Descriptors the child has to keep.
 pub(crate) fn descriptors(stdio: &Stdio) -> Vec<RawFd> {
@@ -28,9 +28,25 @@ pub(crate) fn null_all() -> Result<(), Failure> {
     set(Some(null.as_fd()), Some(null.as_fd()), Some(null.as_fd()))
 }
 
-/// Puts the plan's streams in place. Those without an end get the container's own /dev/null if that is the real
+/// Gives the plan's pipes to somebody, while the caller may. What else a client hands over is not ours to give: a
+/// device's owner would change on the node.
+pub(crate) fn give(stdio: &Stdio, (uid, gid): (u32, u32)) -> Result<(), Failure> {
+    let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
+    for stream in [stdin, stdout, stderr].into_iter().flatten() {
+        let stat = fs::fstat(stream).at(Step::Prepare, "owner of a stream")?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && (stat.st_uid, stat.st_gid) != (uid, gid)
+        {
+            fs::fchown(stream, Some(fs::Uid::from_raw(uid)), Some(fs::Gid::from_raw(gid)))
+                .at(Step::Prepare, "owner of a stream")?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the plan's streams in place, and makes them the user's, who may open /dev/stdout. Those without an end get the container's own /dev/null if that is the real
 /// device: a descriptor of the node's would let the container change the mode of the node's inode.
-pub(crate) fn install(stdio: &Stdio, root: &Root) -> Result<(), Failure> {
+pub(crate) fn install(stdio: &Stdio, root: &Root, user: &ResolvedUser) -> Result<(), Failure> {
+    give(stdio, (user.uid, user.gid))?;
     let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
     if let Some(null) = container_null(root) {
         set(Some(null.as_fd()), Some(null.as_fd()), Some(null.as_fd()))?;

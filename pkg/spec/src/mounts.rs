@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use husk_model::{Mount as Request, MountSource, Propagation};
-use oci_spec::runtime::{Mount, MountBuilder};
+use husk_model::{IdMapping, Mount as Request, MountSource, Propagation};
+use oci_spec::runtime::{LinuxIdMappingBuilder, Mount, MountBuilder};
 
 use crate::{SpecError, SpecInput};
 
@@ -19,10 +19,26 @@ fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Resu
         .build()?)
 }
 
+/// Gives a bind mount the ids of a user namespace.
+fn mapped(mut mount: Mount, mapping: Option<(IdMapping, IdMapping)>) -> Result<Mount, SpecError> {
+    let Some((uids, gids)) = mapping else { return Ok(mount) };
+    let lines = |map: IdMapping| {
+        let line = LinuxIdMappingBuilder::default()
+            .container_id(map.container_id)
+            .host_id(map.host_id)
+            .size(map.length)
+            .build()?;
+        Ok::<_, SpecError>(vec![line])
+    };
+    mount.set_uid_mappings(Some(lines(uids)?)).set_gid_mappings(Some(lines(gids)?));
+    Ok(mount)
+}
+
 /// All mounts in the order in which they are made: outer ones first, whatever the request's order, because a later mount
 /// hides what is below it; equal depths keep ours before the request's (the peers do the same).
 pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
-    let mut result = kernel_filesystems(input.container.security.privileged, input.cgroup_v2)?;
+    let user = input.pod.namespaces().user;
+    let mut result = kernel_filesystems(input.container.security.privileged, input.cgroup_v2, user)?;
     let requested =
         |path: &str| input.container.mounts.iter().any(|mount| normal(&mount.container_path) == path);
     let writable = if input.container.security.readonly_rootfs { "ro" } else { "rw" };
@@ -53,18 +69,26 @@ fn normal(path: &str) -> &str {
     if path.len() > 1 { path.trim_end_matches('/') } else { path }
 }
 
-fn kernel_filesystems(privileged: bool, cgroup_v2: bool) -> Result<Vec<Mount>, SpecError> {
+/// Group of terminals, `tty` of every distribution.
+const TTY: u32 = 5;
+
+fn kernel_filesystems(
+    privileged: bool,
+    cgroup_v2: bool,
+    user: Option<(IdMapping, IdMapping)>,
+) -> Result<Vec<Mount>, SpecError> {
+    let tty = format!("gid={TTY}");
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    // A group that a small user namespace does not map cannot own anything in it.
+    if user.is_none_or(|(_, gids)| gids.length > TTY) {
+        terminals.push(&tty);
+    }
     let access = if privileged { "rw" } else { "ro" };
     let cgroup = if cgroup_v2 { "cgroup2" } else { "cgroup" };
     Ok(vec![
         mount("/proc", "proc", Path::new("proc"), &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", Path::new("tmpfs"), &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
-        mount(
-            "/dev/pts",
-            "devpts",
-            Path::new("devpts"),
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        )?,
+        mount("/dev/pts", "devpts", Path::new("devpts"), &terminals)?,
         mount("/dev/mqueue", "mqueue", Path::new("mqueue"), &["nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", Path::new("sysfs"), &["nosuid", "noexec", "nodev", access])?,
         mount(
@@ -96,7 +120,7 @@ fn request_mount(request: &Request, images: &mut usize) -> Result<Mount, SpecErr
         (false, false) => "rw",
     });
     options.extend(request.options.iter().map(String::as_str));
-    mount(&request.container_path, kind, Path::new(&source), &options)
+    mapped(mount(&request.container_path, kind, Path::new(&source), &options)?, request.id_mapping)
 }
 
 fn propagation(propagation: Propagation) -> &'static str {

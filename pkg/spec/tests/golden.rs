@@ -84,6 +84,7 @@ fn mount(path: &str, source: &str) -> Mount {
         selinux_relabel: false,
         propagation: Propagation::Private,
         options: Vec::new(),
+        id_mapping: None,
     }
 }
 

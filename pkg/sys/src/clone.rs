@@ -23,11 +23,13 @@ pub struct CloneOptions<'fd> {
     pub namespaces: UnshareFlags,
     /// cgroup v2 directory the child is born in.
     pub into_cgroup: Option<BorrowedFd<'fd>>,
+    /// The new process is no child but a sibling: its parent is the caller's parent, which also reaps it.
+    pub sibling: bool,
 }
 
 impl Default for CloneOptions<'_> {
     fn default() -> Self {
-        Self { namespaces: UnshareFlags::empty(), into_cgroup: None }
+        Self { namespaces: UnshareFlags::empty(), into_cgroup: None, sibling: false }
     }
 }
 
@@ -61,12 +63,16 @@ pub fn clone(options: CloneOptions<'_>, child: impl FnOnce() -> Infallible) -> R
     if options.into_cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
+    if options.sibling {
+        flags |= libc::CLONE_PARENT as u64;
+    }
     let mut arguments = libc::clone_args {
         flags,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling has the caller's own, and the kernel refuses another.
+        exit_signal: if options.sibling { 0 } else { libc::SIGCHLD as u64 },
         stack: 0,
         stack_size: 0,
         tls: 0,

@@ -56,6 +56,19 @@ pub fn reap(pidfd: impl AsFd) -> Result<Exit> {
     }
 }
 
+/// Whether a child of ours has been reaped already, by whoever collects our children. One that only ended has not.
+///
+/// # Errors
+/// Those of waitid(2) other than `ECHILD`.
+pub fn is_reaped(pidfd: impl AsFd) -> Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match reap_with(pidfd, options) {
+        Ok(_) => Ok(false),
+        Err(error) if error.errno() == rustix::io::Errno::CHILD => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn reap_with(pidfd: impl AsFd, options: WaitIdOptions) -> Result<Option<Exit>> {
     let status = loop {
         match waitid(WaitId::PidFd(pidfd.as_fd()), options) {

@@ -76,6 +76,30 @@ impl Procfs {
         Ok(text)
     }
 
+    /// Writes a file of a process that the caller has not reaped, so that the id is still its own: `uid_map`.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and write(2); `EXDEV` when something is mounted over it.
+    pub fn write_of(&self, pid: u32, name: &str, text: &str) -> Result<()> {
+        let path = PathBuf::from(pid.to_string()).join(name);
+        let file = self.open(&path, OFlags::WRONLY, ResolveFlags::NO_SYMLINKS)?;
+        // One write: the kernel takes an id map whole or not at all (user_namespaces(7)).
+        rustix::io::write(&file, text.as_bytes()).named("write", || format!("{path:?}, {text:?}")).map(drop)
+    }
+
+    /// A namespace (`user`, `net`) of a process. The caller makes sure that the id is still that process's: it has not
+    /// reaped it, or checks its identity afterwards.
+    ///
+    /// # Errors
+    /// Those of openat2(2); `ENOENT` when there is no such process.
+    pub fn namespace_of(&self, pid: u32, kind: &str) -> Result<OwnedFd> {
+        let path = PathBuf::from(pid.to_string()).join("ns");
+        let dir = self.open(&path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)?;
+        // The link itself is magic, which `open` refuses; its directory was found without any.
+        fs::openat(&dir, kind, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .named("openat", || format!("proc, {path:?}, {kind:?}"))
+    }
+
     /// Sets a sysctl by its dotted or slashed name.
     ///
     /// # Errors

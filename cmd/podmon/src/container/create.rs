@@ -20,6 +20,9 @@ use crate::{
     stdio::Output,
 };
 
+/// Exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
 /// Our ends of a container's streams.
 #[derive(Default)]
 struct Ends {
@@ -48,7 +51,8 @@ impl Container {
             (PidMode::Target, Some(container)) if container.is_alive() => Some(dup(&container.pidfd)?),
             _ => None,
         };
-        let sandbox_pidfd = dup(sandbox.pidfd()?)?;
+        let (sandbox_pidfd, user_namespace) = (dup(sandbox.pidfd()?)?, sandbox.user_namespace()?);
+        let user_mappings = user_namespace.as_ref().map(|user| user.mappings.clone());
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
             let _ = cgroup.kill();
@@ -70,7 +74,8 @@ impl Container {
         let cgroup_path = request.cgroup_path.clone();
         let cloned = streams(&request).and_then(|(stdio, ends)| {
             let cgroup = cgroup_target(&cgroup)?;
-            let parts = plan::Parts { spec, sandbox: sandbox_pidfd, target, cgroup, cgroup_namespace, stdio };
+            let (sandbox, user) = (sandbox_pidfd, user_namespace);
+            let parts = plan::Parts { spec, sandbox, user, target, cgroup, cgroup_namespace, stdio };
             let child =
                 spawn_container(plan::container(request, parts)?).map_err(|error| fault_of(&error))?;
             let pidfd = dup(&child.pidfd)?;
@@ -99,6 +104,7 @@ impl Container {
             spec_process,
             seccomp,
             user: ResolvedUser::default(),
+            user_mappings,
             lingering: Vec::new(),
             lingering_since: Instant::now(),
             log,
@@ -138,6 +144,20 @@ impl Container {
         let output =
             Output::watch(core, fd, stream, source).map_err(|error| os_fault("watch output", "", &error))?;
         self.outputs[stream as usize] = Some(output);
+        Ok(())
+    }
+
+    /// Another process has taken over from the one we cloned. That one's end concerns nobody any more.
+    pub(super) fn on_moved(&mut self, core: &mut Core) -> Outcome<()> {
+        let Some(child) = &self.child else { return Ok(()) };
+        core.children.remove(&self.process.pid);
+        self.pidfd = dup(&child.pidfd)?;
+        self.process = core.adopt(child.pid, Owner::Container(self.key));
+        // It may have been killed, and collected as somebody unknown, before we heard of it.
+        if husk_sys::pidfd::is_reaped(&self.pidfd).unwrap_or(false) {
+            core.children.remove(&self.process.pid);
+            self.end(core, KILLED);
+        }
         Ok(())
     }
 

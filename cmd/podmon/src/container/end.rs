@@ -35,10 +35,17 @@ const SWEEP_MAX: Duration = Duration::from_secs(60);
 const START_ERROR: i32 = 128;
 
 impl Container {
-    /// Its init was reaped.
-    pub fn on_reaped(&mut self, core: &mut Core, status: WaitStatus) {
+    /// A process of it was reaped: its init, or the one from which that has just taken over.
+    pub fn on_reaped(&mut self, core: &mut Core, pid: u32, status: WaitStatus) {
         // It may have died with its last words still in the socket.
         self.on_report(core);
+        if self.process.pid == pid {
+            self.end(core, exit_code(status));
+        }
+    }
+
+    /// Nothing of it is to live any more.
+    pub(super) fn end(&mut self, core: &mut Core, code: i32) {
         self.unlink(core);
         core.poller.clear_deadline(Source::InitGrace(self.key));
         let finished_at = now();
@@ -51,7 +58,7 @@ impl Container {
         if self.phase == Phase::Building {
             self.explain_death();
         }
-        self.exit = Some(self.describe_exit(status, finished_at));
+        self.exit = Some(self.describe_exit(code, finished_at));
         self.phase = if self.phase == Phase::Building { Phase::Discarded } else { Phase::Draining };
         if self.phase == Phase::Draining {
             core.poller.set_deadline(Source::InitDrain(self.key), Instant::now() + DRAIN);
@@ -71,8 +78,7 @@ impl Container {
         self.failure.get_or_insert_with(|| fault(Code::Aborted, "it was killed while it was set up"));
     }
 
-    fn describe_exit(&self, status: WaitStatus, finished_at: i64) -> Exit {
-        let code = exit_code(status);
+    fn describe_exit(&self, code: i32, finished_at: i64) -> Exit {
         if let (Phase::Starting, Some(failure)) = (self.phase, &self.failure) {
             let message = describe(failure);
             return Exit { code: START_ERROR, finished_at, reason: ExitReason::StartError, message };

@@ -24,7 +24,7 @@ use std::{
 use husk_cgroup::Cgroup;
 use husk_model::{ContainerRecord, Exit, Process, UnixNanos};
 use husk_proto::podmon::{self, error::Code, event};
-use husk_runtime::{Child, Report, ResolvedUser, SeccompFilter};
+use husk_runtime::{Child, IdMappings, Report, ResolvedUser, SeccompFilter};
 
 use crate::{
     attach::Attachments,
@@ -64,6 +64,8 @@ pub struct Container {
     pub spec_process: oci_spec::runtime::Process,
     pub seccomp: Option<SeccompFilter>,
     pub user: ResolvedUser,
+    /// Of its user namespace.
+    pub user_mappings: Option<IdMappings>,
     /// Sub-cgroups of execs that left background processes.
     lingering: Vec<Cgroup>,
     lingering_since: Instant,
@@ -134,6 +136,11 @@ impl Container {
                 Ok(None) => return,
                 Ok(Some(Report::Ready(ready))) => {
                     if let Err(fault) = self.on_ready(core, ready) {
+                        self.fail(core, fault);
+                    }
+                }
+                Ok(Some(Report::Moved)) => {
+                    if let Err(fault) = self.on_moved(core) {
                         self.fail(core, fault);
                     }
                 }

@@ -100,12 +100,10 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
     if message.recursive_read_only && (!message.readonly || propagation != Propagation::Private) {
         return Err(invalid(field("recursive_read_only"), "needs readonly and PROPAGATION_PRIVATE"));
     }
-    if !message.uid_mappings.is_empty() || !message.gid_mappings.is_empty() {
-        return Err(invalid(
-            field("uidMappings"),
-            "user namespaces are not supported by this version of husk",
-        ));
-    }
+    let id_mapping = match (message.uid_mappings.as_slice(), message.gid_mappings.as_slice()) {
+        ([], []) => None,
+        (uids, gids) => Some(security::id_mapping(&field("uidMappings"), &field("gidMappings"), uids, gids)?),
+    };
     for (number, option) in message.mount_options.iter().enumerate() {
         if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
             return Err(invalid(
@@ -143,6 +141,7 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
         selinux_relabel: message.selinux_relabel,
         propagation,
         options: message.mount_options,
+        id_mapping,
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) use output::{
 };
 pub(crate) use pod::pod_config;
 pub(crate) use resources::resources;
-pub(crate) use security::check_shared_namespaces;
+pub(crate) use security::{asked_user_namespace, check_shared_namespaces, check_user_namespace};
 
 #[cfg(test)]
 mod tests;

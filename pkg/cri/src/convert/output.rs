@@ -7,8 +7,8 @@ use std::{
 
 use husk_images::Image;
 use husk_model::{
-    ContainerState, ContainerStatus, Mount, MountSource, NamespaceMode, Namespaces, PodState, PodStatus,
-    Propagation,
+    ContainerState, ContainerStatus, IdMapping, Mount, MountSource, NamespaceMode, Namespaces, PodState,
+    PodStatus, Propagation,
 };
 use husk_proto::cri::v1;
 
@@ -69,13 +69,26 @@ fn namespace_mode(mode: NamespaceMode) -> i32 {
     .into()
 }
 
+fn id_mapping(mapping: IdMapping) -> v1::IdMapping {
+    v1::IdMapping { host_id: mapping.host_id, container_id: mapping.container_id, length: mapping.length }
+}
+
+fn user_namespace(namespaces: &Namespaces) -> v1::UserNamespace {
+    let mode = if namespaces.user.is_some() { v1::NamespaceMode::Pod } else { v1::NamespaceMode::Node };
+    v1::UserNamespace {
+        mode: mode.into(),
+        uids: namespaces.user.iter().map(|(uids, _)| id_mapping(*uids)).collect(),
+        gids: namespaces.user.iter().map(|(_, gids)| id_mapping(*gids)).collect(),
+    }
+}
+
 fn namespaces(namespaces: &Namespaces) -> v1::NamespaceOption {
     v1::NamespaceOption {
         network: namespace_mode(namespaces.network),
         pid: namespace_mode(namespaces.pid),
         ipc: namespace_mode(namespaces.ipc),
         target_id: namespaces.target_id.clone(),
-        userns_options: None,
+        userns_options: Some(user_namespace(namespaces)),
     }
 }
 
@@ -163,7 +176,8 @@ fn mount(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
         image,
         image_sub_path,
         mount_options: mount.options.clone(),
-        ..Default::default()
+        uid_mappings: mount.id_mapping.iter().map(|(uids, _)| id_mapping(*uids)).collect(),
+        gid_mappings: mount.id_mapping.iter().map(|(_, gids)| id_mapping(*gids)).collect(),
     }
 }
 

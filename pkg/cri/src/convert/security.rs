@@ -1,8 +1,8 @@
 //! Security contexts.
 
 use husk_model::{
-    AppArmor, Capabilities, GroupsPolicy, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
-    SecurityContext, UserSpec,
+    AppArmor, Capabilities, ContainerConfig, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, Propagation,
+    SeLinuxLabel, SeccompProfile, SecurityContext, UserSpec,
 };
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 use husk_spec::is_known_capability;
@@ -47,20 +47,65 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
     if pid == NamespaceMode::Target && message.target_id.is_empty() {
         return Err(invalid(at("target_id"), "is empty although pid is TARGET"));
     }
-    if let Some(user) = message.userns_options {
-        let field = at("userns_options");
-        mode(&format!("{field}.mode"), user.mode, &shared)?;
-        if user.mode() == v1::NamespaceMode::Pod {
-            check_user_namespace(&field, &user)?;
-        }
-    }
-    Ok(Namespaces {
+    let namespaces = Namespaces {
         network: mode(&at("network"), message.network, &shared)?,
         pid,
         ipc: mode(&at("ipc"), message.ipc, &shared)?,
         target_id: line(&at("target_id"), message.target_id)?,
-        user: None,
-    })
+        user: user_namespace(&at("userns_options"), message.userns_options)?,
+    };
+    if namespaces.user.is_some() {
+        // Root of the pod's own namespace has no say in the node's.
+        for (name, mode) in [("pid", namespaces.pid), ("ipc", namespaces.ipc)] {
+            if mode == NamespaceMode::Node {
+                return Err(invalid(at(name), "is NODE, which is not possible with a user namespace"));
+            }
+        }
+    }
+    Ok(namespaces)
+}
+
+/// The mapping of a pod's user namespace: exactly one range of each kind, from id 0 of the container on (CRI,
+/// `UserNamespace`); `None` is the node's.
+fn user_namespace(field: &str, user: Option<v1::UserNamespace>) -> Checked<Option<(IdMapping, IdMapping)>> {
+    let Some(user) = user else { return Ok(None) };
+    let shared = [NamespaceMode::Pod, NamespaceMode::Node];
+    if mode(&format!("{field}.mode"), user.mode, &shared)? == NamespaceMode::Node {
+        return match (user.uids.is_empty(), user.gids.is_empty()) {
+            (true, true) => Ok(None),
+            (false, _) => Err(invalid(format!("{field}.uids"), "is set although mode is NODE")),
+            (true, false) => Err(invalid(format!("{field}.gids"), "is set although mode is NODE")),
+        };
+    }
+    id_mapping(&format!("{field}.uids"), &format!("{field}.gids"), &user.uids, &user.gids).map(Some)
+}
+
+/// The one mapping of users and the one of groups.
+pub(crate) fn id_mapping(
+    uids_field: &str,
+    gids_field: &str,
+    uids: &[v1::IdMapping],
+    gids: &[v1::IdMapping],
+) -> Checked<(IdMapping, IdMapping)> {
+    Ok((one_mapping(uids_field, uids)?, one_mapping(gids_field, gids)?))
+}
+
+fn one_mapping(field: &str, mappings: &[v1::IdMapping]) -> Checked<IdMapping> {
+    let [map] = mappings else {
+        return Err(invalid(field, format!("has {} mappings, not exactly one", mappings.len())));
+    };
+    let at = |name: &str| format!("{field}[0].{name}");
+    if map.container_id != 0 {
+        return Err(invalid(at("container_id"), "is not 0: root of the container is not mapped"));
+    }
+    // The last id is -1 to system calls and belongs to nobody.
+    if map.length == 0 || map.host_id.checked_add(map.length).is_none() {
+        return Err(invalid(
+            at("length"),
+            format!("{} ids from {} on are no range", map.length, map.host_id),
+        ));
+    }
+    Ok(IdMapping { host_id: map.host_id, container_id: map.container_id, length: map.length })
 }
 
 /// Network and IPC are the pod's. Callers that leave a container's to the default get the pod's, whatever it is; one that
@@ -77,20 +122,48 @@ pub(crate) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) 
     Ok(())
 }
 
-/// The rules hold already, so that a wrong mapping is told from one that this version cannot make.
-fn check_user_namespace(field: &str, user: &v1::UserNamespace) -> Checked<()> {
-    for (name, mappings) in [("uids", &user.uids), ("gids", &user.gids)] {
-        if mappings.len() != 1 {
-            return Err(invalid(
-                format!("{field}.{name}"),
-                format!("has {} mappings, not exactly one", mappings.len()),
-            ));
+/// What a container says of its user namespace, if anything.
+pub(crate) type AskedUserNamespace = Option<Option<(IdMapping, IdMapping)>>;
+
+/// Reads it.
+pub(crate) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> Checked<AskedUserNamespace> {
+    let field = "config.linux.security_context.namespace_options.userns_options";
+    container
+        .and_then(|config| {
+            let security = config.linux.as_ref()?.security_context.as_ref()?;
+            security.namespace_options.as_ref()?.userns_options.clone()
+        })
+        .map(|user| user_namespace(field, Some(user)))
+        .transpose()
+}
+
+/// The user namespace is the pod's, for the container and for its volumes. A request that says nothing of it gets it all the
+/// same; one that says something else is told so.
+pub(crate) fn check_user_namespace(
+    pod: &Namespaces,
+    asked: AskedUserNamespace,
+    container: &ContainerConfig,
+) -> Checked<()> {
+    let field = |name| format!("config.linux.security_context.namespace_options.{name}");
+    if asked.is_some_and(|asked| asked != pod.user) {
+        return Err(invalid(field("userns_options"), "is not that of the pod"));
+    }
+    if pod.user.is_some() && container.security.namespaces.pid == NamespaceMode::Node {
+        return Err(invalid(field("pid"), "is NODE, which is not possible with a user namespace"));
+    }
+    for (index, mount) in container.mounts.iter().enumerate() {
+        let field = |name| format!("config.mounts[{index}].{name}");
+        if mount.id_mapping.is_some() && mount.id_mapping != pod.user {
+            let reason = "and gidMappings are not those of the pod's user namespace";
+            return Err(invalid(field("uidMappings"), reason));
         }
-        if mappings[0].container_id != 0 || mappings[0].length == 0 {
-            return Err(invalid(format!("{field}.{name}[0]"), "does not map id 0 of the container"));
+        // What its root mounts must not appear on the node.
+        if pod.user.is_some() && mount.propagation == Propagation::Bidirectional {
+            let reason = "is BIDIRECTIONAL, which is not possible with a user namespace";
+            return Err(invalid(field("propagation"), reason));
         }
     }
-    Err(invalid(field, "user namespaces are not supported by this version of husk"))
+    Ok(())
 }
 
 /// A profile by its message, else by the deprecated text.

@@ -442,7 +442,7 @@ fn namespaces_default_to_the_pods() {
 }
 
 #[test]
-fn a_user_namespace_is_checked_before_it_is_refused() {
+fn a_user_namespace_has_one_range_of_each_kind_from_root_on() {
     let mapping = |container_id, length| v1::IdMapping { host_id: 100_000, container_id, length };
     let user = |mode: v1::NamespaceMode, uids: Vec<v1::IdMapping>| {
         sandbox_security(|context| {
@@ -456,12 +456,82 @@ fn a_user_namespace_is_checked_before_it_is_refused() {
     let at = ".linux.security_context.namespace_options.userns_options";
     let good = mapping(0, 65_536);
     refused(&format!("{at}.uids"), user(v1::NamespaceMode::Pod, vec![good, good]));
-    refused(&format!("{at}.uids[0]"), user(v1::NamespaceMode::Pod, vec![mapping(1, 65_536)]));
-    refused(&format!("{at}.uids[0]"), user(v1::NamespaceMode::Pod, vec![mapping(0, 0)]));
+    refused(&format!("{at}.uids"), user(v1::NamespaceMode::Pod, Vec::new()));
+    refused(&format!("{at}.uids"), user(v1::NamespaceMode::Node, vec![good]));
+    refused(&format!("{at}.uids[0].container_id"), user(v1::NamespaceMode::Pod, vec![mapping(1, 65_536)]));
+    refused(&format!("{at}.uids[0].length"), user(v1::NamespaceMode::Pod, vec![mapping(0, 0)]));
+    refused(&format!("{at}.uids[0].length"), user(v1::NamespaceMode::Pod, vec![mapping(0, u32::MAX)]));
     refused(&format!("{at}.mode"), user(v1::NamespaceMode::Container, vec![good]));
     refused(&format!("{at}.mode"), user(v1::NamespaceMode::Target, vec![good]));
-    let error = refused(at, user(v1::NamespaceMode::Pod, vec![good]));
-    assert!(error.reason.contains("not supported"), "{error}");
+    let ours = husk_model::IdMapping { host_id: 100_000, container_id: 0, length: 65_536 };
+    assert_eq!(user(v1::NamespaceMode::Pod, vec![good]).unwrap().namespaces.user, Some((ours, ours)));
+}
+
+#[test]
+fn a_user_namespace_excludes_the_nodes_pids_and_queues() {
+    let map = vec![v1::IdMapping { host_id: 100_000, container_id: 0, length: 65_536 }];
+    let user = v1::UserNamespace { mode: 0, uids: map.clone(), gids: map };
+    let node = i32::from(v1::NamespaceMode::Node);
+    let with = |change: fn(&mut v1::NamespaceOption, i32)| {
+        let mut options =
+            v1::NamespaceOption { userns_options: Some(user.clone()), ..v1::NamespaceOption::default() };
+        change(&mut options, node);
+        sandbox_security(|context| context.namespace_options = Some(options))
+    };
+    let at = ".linux.security_context.namespace_options";
+    refused(&format!("{at}.pid"), with(|options, node| options.pid = node));
+    refused(&format!("{at}.ipc"), with(|options, node| options.ipc = node));
+    assert!(
+        with(|options, node| options.network = node).is_ok(),
+        "KEP-127: the node's network may be shared"
+    );
+}
+
+#[test]
+fn a_container_has_the_user_namespace_of_its_pod_or_is_refused() {
+    let map = |host_id| vec![v1::IdMapping { host_id, container_id: 0, length: 65_536 }];
+    let user = |host_id| v1::UserNamespace { mode: 0, uids: map(host_id), gids: map(host_id) };
+    let node = v1::UserNamespace { mode: v1::NamespaceMode::Node.into(), ..Default::default() };
+    let options = |user| v1::NamespaceOption { userns_options: user, ..Default::default() };
+    let pod = |user| {
+        sandbox_security(|context| context.namespace_options = Some(options(user))).unwrap().namespaces
+    };
+    let check = |of_pod: Option<v1::UserNamespace>,
+                 of_container: Option<v1::UserNamespace>,
+                 mount: v1::Mount| {
+        let message = v1::ContainerConfig {
+            linux: Some(v1::LinuxContainerConfig {
+                security_context: Some(v1::LinuxContainerSecurityContext {
+                    namespace_options: Some(options(of_container)),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            mounts: vec![v1::Mount { container_path: "/data".into(), host_path: "/data".into(), ..mount }],
+            ..container()
+        };
+        let asked = super::asked_user_namespace(Some(&message)).unwrap();
+        let config = container_config(Some(message)).unwrap();
+        super::check_user_namespace(&pod(of_pod), asked, &config).map_err(|error| error.field)
+    };
+    let plain = v1::Mount::default;
+    assert_eq!(check(Some(user(1000)), Some(user(1000)), plain()), Ok(()));
+    assert_eq!(check(Some(user(1000)), None, plain()), Ok(()));
+    assert_eq!(check(None, Some(node.clone()), plain()), Ok(()));
+    let field = "config.linux.security_context.namespace_options.userns_options".to_owned();
+    for (of_pod, of_container) in
+        [(Some(user(1000)), Some(user(2000))), (Some(user(1000)), Some(node)), (None, Some(user(1000)))]
+    {
+        assert_eq!(check(of_pod, of_container, plain()), Err(field.clone()));
+    }
+    let mapped = |host_id| v1::Mount { uid_mappings: map(host_id), gid_mappings: map(host_id), ..plain() };
+    assert_eq!(check(Some(user(1000)), None, mapped(1000)), Ok(()));
+    for of_pod in [None, Some(user(2000))] {
+        assert_eq!(check(of_pod, None, mapped(1000)), Err("config.mounts[0].uidMappings".to_owned()));
+    }
+    let shared = v1::Mount { propagation: v1::MountPropagation::PropagationBidirectional.into(), ..plain() };
+    assert_eq!(check(Some(user(1000)), None, shared.clone()), Err("config.mounts[0].propagation".to_owned()));
+    assert_eq!(check(None, None, shared), Ok(()));
 }
 
 #[test]
@@ -575,7 +645,7 @@ fn mounts_follow_the_rules_of_propagation_and_recursion() {
             mount.recursive_read_only = true;
             mount.propagation = v1::MountPropagation::PropagationHostToContainer.into();
         }),
-        ("uidMappings", |mount| mount.uid_mappings.push(v1::IdMapping::default())),
+        ("uidMappings[0].length", |mount| mount.uid_mappings.push(v1::IdMapping::default())),
         ("mount_options[0]", |mount| mount.mount_options.push("suid".into())),
     ];
     for (field, change) in cases {

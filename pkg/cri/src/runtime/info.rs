@@ -48,7 +48,7 @@ pub(super) async fn status(
     let network = api.network.status();
     let features = v1::RuntimeHandlerFeatures {
         recursive_read_only_mounts: kernel() >= RECURSIVE_READ_ONLY_SINCE,
-        user_namespaces: false,
+        user_namespaces: api.engine.user_namespaces().is_ok(),
     };
     let mut info = HashMap::new();
     if request.verbose {
@@ -57,6 +57,8 @@ pub(super) async fn status(
             "cgroup": api.engine.hierarchy().version().as_str(),
             "apparmor": api.engine.apparmor().availability().as_str(),
             "cgroup_driver": if api.engine.has_systemd_driver() { "systemd" } else { "cgroupfs" },
+            "stateDir": api.engine.state_dir(),
+            "userNamespaces": api.engine.user_namespaces().err().unwrap_or("supported"),
             "network": format!("{:?}", network.provider),
             "pods": api.engine.list_pods().len(),
             "containers": api.engine.list_containers().len(),
@@ -75,7 +77,7 @@ pub(super) async fn status(
         runtime_handlers: vec![v1::RuntimeHandler { name: String::new(), features: Some(features) }],
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: api.engine.user_namespaces().is_ok(),
             mount_options: true,
         }),
     })

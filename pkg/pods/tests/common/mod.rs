@@ -137,9 +137,10 @@ impl PodNetworks for SharedLoopback {
         _: &PodSandboxId,
         netns: &Path,
         _: &PodConfig,
+        made: Option<std::os::fd::OwnedFd>,
     ) -> Result<Vec<IpAddr>, NetworkError> {
         fs::create_dir_all(netns.parent().unwrap()).unwrap();
-        let (ns, ()) = husk_sys::netns::create(|| ()).unwrap();
+        let ns = made.unwrap_or_else(|| husk_sys::netns::create(|| ()).unwrap().0);
         husk_sys::netns::pin(ns.as_fd(), netns).unwrap();
         self.0.set_up.fetch_add(1, Ordering::SeqCst);
         let delay = *self.0.delay.lock().unwrap();

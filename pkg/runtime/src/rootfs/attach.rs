@@ -58,6 +58,12 @@ pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Ve
                 }
                 attach_straight(root, destination, filesystem, &kind)?;
             }
+            Source::Made { tmpfs, readonly } => {
+                let tmpfs = attach_returning(root, destination, tmpfs)?;
+                if readonly {
+                    readonly_later.push(tmpfs);
+                }
+            }
             Source::Controllers { controllers, options } => {
                 let tmpfs = attach_controllers(root, destination, controllers, &options)?;
                 if options.readonly() {
@@ -76,7 +82,13 @@ pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Ve
     Ok(readonly_later)
 }
 
-fn make(kind: &str, name: &str, options: &Options, destination: &Path) -> Result<OwnedFd, Failure> {
+/// Makes a filesystem, detached.
+pub(crate) fn make(
+    kind: &str,
+    name: &str,
+    options: &Options,
+    destination: &Path,
+) -> Result<OwnedFd, Failure> {
     let make = || -> husk_sys::Result<OwnedFd> {
         let filesystem = Filesystem::new(kind)?;
         filesystem.string("source", name)?;

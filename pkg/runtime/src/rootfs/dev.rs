@@ -7,6 +7,7 @@ use std::{
 
 use husk_sys::{
     mount,
+    mount::{Attr, Filesystem},
     root::{Node, Root},
 };
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -15,8 +16,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::sources::{Planned, Source};
-use crate::{Failure, Step, failure::At};
+use super::{
+    attach,
+    sources::{self, Planned, Source},
+};
+use crate::{Failure, Step, UserNamespace, failure::At};
 
 /// The devices every container has (OCI runtime-spec, config-linux: Default Devices).
 const DEFAULTS: &[(&str, u32, u32)] = &[
@@ -39,42 +43,65 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Whether /dev is the container's own. A bind of some directory there is left as it is.
 pub(crate) fn is_own(planned: &[Planned]) -> bool {
-    planned
-        .iter()
-        .any(|mount| mount.destination == Path::new("/dev") && matches!(mount.source, Source::New { .. }))
+    planned.iter().any(|mount| {
+        mount.destination == Path::new("/dev")
+            && matches!(mount.source, Source::New { .. } | Source::Made { .. })
+    })
+}
+
+/// For a user namespace, in which no device can be made: makes the container's /dev and the devices in it before it is
+/// entered. The default devices are root's in the container. Those of the spec keep the owner that they have on the
+/// node: a privileged container sees all of the node's, and may open what anybody on the node may.
+pub(crate) fn make_on_node(
+    planned: &mut Vec<Planned>,
+    devices: &[LinuxDevice],
+    user: &UserNamespace,
+) -> Result<(), Failure> {
+    let owner = user.mappings.root();
+    let mut elsewhere = Vec::new();
+    for mount in planned.iter_mut().filter(|mount| mount.destination == Path::new("/dev")) {
+        let Source::New { kind, name, options } = &mut mount.source else { continue };
+        for (key, id) in [("uid", owner.0), ("gid", owner.1)] {
+            options.data.push((key.to_owned(), Some(id.to_string())));
+        }
+        let tmpfs = attach::make(kind, name, options, &mount.destination)?;
+        let root = Root::new(tmpfs.try_clone().at(Step::Device, "/dev")?);
+        for device in devices {
+            match device.path().strip_prefix("/dev") {
+                Ok(path) => create(&root, path, DeviceNode::of(device)?)?,
+                Err(_) => elsewhere.push(alone(device)?),
+            }
+        }
+        for &(path, major, minor) in DEFAULTS {
+            let node = DeviceNode { owner, ..DeviceNode::default_device(major, minor) };
+            create(&root, Path::new(path).strip_prefix("/dev").unwrap_or(Path::new(path)), node)?;
+        }
+        mount.source = Source::Made { tmpfs, readonly: options.readonly() };
+    }
+    planned.extend(elsewhere);
+    Ok(())
+}
+
+/// A device outside of /dev, as a mount of its own.
+fn alone(device: &LinuxDevice) -> Result<Planned, Failure> {
+    let (step, object) = (Step::Device, device.path().display());
+    let tmpfs =
+        Filesystem::new("tmpfs").and_then(|new| new.mount(Attr::MOUNT_ATTR_NOSUID)).at(step, &object)?;
+    let root = Root::new(tmpfs);
+    create(&root, Path::new("device"), DeviceNode::of(device)?)?;
+    let node = root.open("device", OFlags::PATH).at(step, &object)?;
+    let tree = mount::clone_fd(node, false).at(step, &object)?;
+    let destination = sources::destination(device.path())?;
+    Ok(Planned { destination, source: Source::Tree { tree, directory: false, procfs: false } })
 }
 
 /// Creates devices and links.
 pub(crate) fn furnish(root: &Root, devices: &[LinuxDevice]) -> Result<(), Failure> {
     for device in devices {
-        let kind = match device.typ() {
-            LinuxDeviceType::B => FileType::BlockDevice,
-            LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
-            LinuxDeviceType::P => FileType::Fifo,
-            LinuxDeviceType::A => {
-                return Err(Failure::because(
-                    Step::Device,
-                    device.path().display(),
-                    "type \"a\" is no device",
-                ));
-            }
-        };
-        let number = |number: i64| {
-            u32::try_from(number)
-                .map_err(|_| Failure::because(Step::Device, device.path().display(), "bad device number"))
-        };
-        let node = DeviceNode {
-            kind,
-            number: fs::makedev(number(device.major())?, number(device.minor())?),
-            mode: device.file_mode().unwrap_or(0o666),
-            owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
-        };
-        create(root, device.path(), node)?;
+        create(root, device.path(), DeviceNode::of(device)?)?;
     }
     for &(path, major, minor) in DEFAULTS {
-        let number = fs::makedev(major, minor);
-        let node = DeviceNode { kind: FileType::CharacterDevice, number, mode: 0o666, owner: (0, 0) };
-        create(root, Path::new(path), node)?;
+        create(root, Path::new(path), DeviceNode::default_device(major, minor))?;
     }
     for &(path, target) in LINKS {
         let (parent, name) = root.ensure_parent(Path::new(path)).at(Step::Device, path)?;
@@ -92,6 +119,30 @@ struct DeviceNode {
     number: u64,
     mode: u32,
     owner: (u32, u32),
+}
+
+impl DeviceNode {
+    fn of(device: &LinuxDevice) -> Result<Self, Failure> {
+        let refuse = |why| Failure::because(Step::Device, device.path().display(), why);
+        let kind = match device.typ() {
+            LinuxDeviceType::B => FileType::BlockDevice,
+            LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
+            LinuxDeviceType::P => FileType::Fifo,
+            LinuxDeviceType::A => return Err(refuse("type \"a\" is no device")),
+        };
+        let number = |number: i64| u32::try_from(number).map_err(|_| refuse("bad device number"));
+        Ok(Self {
+            kind,
+            number: fs::makedev(number(device.major())?, number(device.minor())?),
+            mode: device.file_mode().unwrap_or(0o666),
+            owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
+        })
+    }
+
+    fn default_device(major: u32, minor: u32) -> Self {
+        let number = fs::makedev(major, minor);
+        Self { kind: FileType::CharacterDevice, number, mode: 0o666, owner: (0, 0) }
+    }
 }
 
 fn create(root: &Root, path: &Path, device: DeviceNode) -> Result<(), Failure> {

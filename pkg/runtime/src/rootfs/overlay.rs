@@ -8,13 +8,14 @@ use husk_sys::{
     namespace,
 };
 use rustix::{
+    fs::{Gid, Mode, OFlags, Uid},
     io::Errno,
     mount::{MountFlags, UnmountFlags, unmount},
-    process::chdir,
+    process::{chdir, fchdir},
     thread::UnshareFlags,
 };
 
-use crate::{Failure, Rootfs, Step, failure::At};
+use crate::{Failure, Rootfs, Step, UserNamespace, failure::At};
 
 /// Most layers the kernel stacks (OVL_MAX_STACK).
 const MAX_LAYERS: usize = 500;
@@ -30,19 +31,27 @@ struct Stack<'a> {
 }
 
 /// Mounts the overlay of a container's root.
-pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+///
+/// For a user namespace the layers are seen through one mount of their parent with the namespace's ids, however many
+/// there are (Linux 5.19). The writable layer is not mapped but owned by the namespace's root: a setuid binary that a
+/// container makes shall not be one of the node's root on the node's disk.
+pub(crate) fn mount(rootfs: &Rootfs, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
     let writable = Some((&*rootfs.upper, &*rootfs.work));
-    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable })
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable }, user)
 }
 
 /// Mounts layers alone, read-only.
-pub(crate) fn mount_readonly(base: &Path, lowers: &[String]) -> Result<OwnedFd, Failure> {
-    stack(&Stack { base, lowers, writable: None })
+pub(crate) fn mount_readonly(
+    base: &Path,
+    lowers: &[String],
+    user: Option<&UserNamespace>,
+) -> Result<OwnedFd, Failure> {
+    stack(&Stack { base, lowers, writable: None }, user)
 }
 
 /// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
 /// not fit into the page of options that old kernels take.
-fn stack(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
+fn stack(stack: &Stack<'_>, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
     if stack.lowers.is_empty() || stack.lowers.len() > MAX_LAYERS {
         let detail = format!("{} layers, 1 to {MAX_LAYERS} can be mounted", stack.lowers.len());
@@ -58,7 +67,14 @@ fn stack(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
         let tree = mount::clone_path(&*path, false).at(step, path.display())?;
         let change =
             Change { propagation: Some(Propagation::Private), ..Change::set(Attr::MOUNT_ATTR_RDONLY) };
-        return mount::change(&tree, false, change).at(step, path.display()).map(|()| tree);
+        mount::change(&tree, false, change).at(step, path.display())?;
+        return match user {
+            Some(user) => map_ids(&tree, &path, user).map(|()| tree),
+            None => Ok(tree),
+        };
+    }
+    if let Some(user) = user {
+        return mapped(stack, user);
     }
     chdir(stack.base).at(step, stack.base.display())?;
     match layered(stack) {
@@ -66,6 +82,50 @@ fn stack(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
         Err(error) if lacks_appended_layers(&error) => classic(stack),
         Err(error) => Err(error).at(step, stack.shown().display()),
     }
+}
+
+fn mapped(stack: &Stack<'_>, user: &UserNamespace) -> Result<OwnedFd, Failure> {
+    let step = Step::Rootfs;
+    if let Some((upper, _)) = stack.writable {
+        let (uid, gid) = user.mappings.root();
+        rustix::fs::chown(upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .at(step, upper.display())?;
+    }
+    let layers = mount::clone_path(stack.base, false).at(step, stack.base.display())?;
+    map_ids(&layers, stack.base, user)?;
+    fchdir(&layers).at(step, stack.base.display())?;
+    let overlay = match layered(stack) {
+        Ok(overlay) => overlay,
+        // Linux before 6.15 takes no layers from a mount that is attached nowhere.
+        Err(error) if error.errno() == Errno::INVAL => attached(stack, &layers)?,
+        Err(error) => return Err(error).at(step, stack.shown().display()),
+    };
+    // As on a filesystem of the namespace's own: a device in an image gives nothing.
+    mount::change(&overlay, false, Change::set(Attr::MOUNT_ATTR_NODEV)).at(step, "nodev")?;
+    Ok(overlay)
+}
+
+fn map_ids(tree: &OwnedFd, path: &Path, user: &UserNamespace) -> Result<(), Failure> {
+    mount::map_ids(tree, false, &user.fd).at(Step::Rootfs, path.display()).map_err(|failure| {
+        failure.explain("the filesystem of the images cannot be mapped to a user namespace")
+    })
+}
+
+/// With the mapped layers on top of the others, in a throw-away copy of the mount namespace.
+fn attached(stack: &Stack<'_>, layers: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let step = Step::Rootfs;
+    private_mounts()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = rustix::fs::open(stack.base, flags, Mode::empty()).at(step, stack.base.display())?;
+    mount::attach(layers, &place).at(step, stack.base.display())?;
+    fchdir(layers).at(step, stack.base.display())?;
+    let overlay = match layered(stack) {
+        Err(error) if lacks_appended_layers(&error) => classic(stack)?,
+        other => other.at(step, stack.shown().display())?,
+    };
+    // The next stack maps the layers anew, which nobody can do with mapped ones.
+    unmount(stack.base, UnmountFlags::DETACH).at(step, stack.base.display())?;
+    Ok(overlay)
 }
 
 /// Linux before 6.8 has no "lowerdir+": 6.5 to 6.7 say so at once, older ones collect any option and fail when the
@@ -96,6 +156,15 @@ fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     overlay.mount(if stack.writable.is_some() { Attr::empty() } else { Attr::MOUNT_ATTR_RDONLY })
 }
 
+/// A copy of the mount namespace that nothing leaves.
+fn private_mounts() -> Result<(), Failure> {
+    let step = Step::Rootfs;
+    namespace::unshare(UnshareFlags::NEWNS).at(step, "")?;
+    // unshare keeps the working directory, in the copy of its mount.
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(step, "/")?;
+    mount::change(&root, true, Change::propagation(Propagation::Private)).at(step, "/")
+}
+
 /// With mount(2), which attaches at a path: in a throw-away copy of the mount namespace.
 fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
@@ -114,15 +183,7 @@ fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
         );
         return Err(Failure::because(step, shown.display(), detail));
     }
-    namespace::unshare(UnshareFlags::NEWNS).at(step, "")?;
-    // unshare keeps the working directory, in the copy of its mount.
-    let root = rustix::fs::open(
-        "/",
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .at(step, "/")?;
-    mount::change(&root, true, Change::propagation(Propagation::Private)).at(step, "/")?;
+    private_mounts()?;
     let data = std::ffi::CString::new(data).map_err(|_| Failure::because(step, "", "NUL byte"))?;
     rustix::mount::mount("overlay", shown, "overlay", flags, data.as_c_str()).at(step, shown.display())?;
     let tree = mount::clone_path(shown, false).at(step, shown.display())?;
@@ -166,7 +227,7 @@ mod tests {
         (rootfs.base, rootfs.upper, rootfs.work) = (dir.join("layers"), dir.join("upper"), dir.join("work"));
         // A thread of its own: what it does to its mount namespace and working directory ends with it.
         let (shown, long) = std::thread::spawn(move || {
-            namespace::unshare(UnshareFlags::NEWNS).unwrap();
+            private_mounts().unwrap();
             chdir(&rootfs.base).unwrap();
             let shown = |mount: OwnedFd| {
                 let flags = rustix::fs::OFlags::RDONLY;
@@ -185,10 +246,57 @@ mod tests {
         assert!(long.detail.contains("the 50 layers need"), "{long}");
     }
 
+    /// A user namespace whose root is the node's, and who holds it.
+    fn namespace_of_root() -> (UserNamespace, std::process::Child) {
+        use crate::{IdMapping, IdMappings};
+        let mut holder = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", "echo; exec sleep 60"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The shell speaks once the maps are written.
+        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let fd = crate::userns::of(holder.id()).unwrap();
+        let map = vec![IdMapping { container_id: 0, host_id: 0, length: 1 }];
+        let mappings = IdMappings { uids: map.clone(), gids: map };
+        (UserNamespace { fd, mappings, owns_network: true }, holder)
+    }
+
+    #[test]
+    fn layers_are_mapped_on_kernels_that_want_them_attached() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: root is needed");
+            return;
+        }
+        let dir = std::env::temp_dir().join(format!("husk-mapped-overlay-{}", std::process::id()));
+        for name in ["layers/a", "upper", "work"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for (name, owner) in [("root", 0), ("other", 1000)] {
+            std::fs::write(dir.join("layers/a").join(name), "").unwrap();
+            std::os::unix::fs::chown(dir.join("layers/a").join(name), Some(owner), Some(owner)).unwrap();
+        }
+        let mut rootfs = rootfs(vec!["a".to_owned()]);
+        (rootfs.base, rootfs.upper, rootfs.work) = (dir.join("layers"), dir.join("upper"), dir.join("work"));
+        let (user, mut holder) = namespace_of_root();
+        let owners = std::thread::spawn(move || {
+            let layers = mount::clone_path(&*rootfs.base, false).unwrap();
+            mount::map_ids(&layers, false, &user.fd).unwrap();
+            let overlay = attached(&of(&rootfs, true), &layers).unwrap();
+            ["root", "other"]
+                .map(|name| rustix::fs::statat(&overlay, name, rustix::fs::AtFlags::empty()).unwrap().st_uid)
+        })
+        .join()
+        .unwrap();
+        holder.kill().and_then(|()| holder.wait()).unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(owners, [0, 65_534], "whom the namespace does not know is nobody");
+    }
+
     #[test]
     fn layer_names_cannot_smuggle_options() {
         for name in ["a:b", "a,upperdir=/etc", "a\\:b"] {
-            let failure = mount(&rootfs(vec![name.to_owned()])).unwrap_err();
+            let failure = mount(&rootfs(vec![name.to_owned()]), None).unwrap_err();
             assert_eq!(failure.step, Step::Rootfs);
             assert!(failure.detail.contains("separator"), "{failure}");
         }
@@ -196,7 +304,7 @@ mod tests {
 
     #[test]
     fn more_layers_than_the_kernel_stacks_are_refused() {
-        let failure = mount(&rootfs(vec!["a".to_owned(); 501])).unwrap_err();
+        let failure = mount(&rootfs(vec!["a".to_owned(); 501]), None).unwrap_err();
         assert!(failure.detail.contains("501 layers"), "{failure}");
     }
 }

@@ -10,11 +10,11 @@ use husk_sys::{
     mount::{Attr, Change, Propagation},
     procfs::Procfs,
 };
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
 use rustix::fs::{self, AtFlags, FileType, StatxFlags};
 
 use super::{cgroupfs, cgroupfs::Controllers, options::Options};
-use crate::{Failure, Step, failure::At};
+use crate::{Failure, IdMapping, IdMappings, Step, UserNamespace, failure::At};
 
 /// One mount, ready to be attached.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) enum Source {
     Tree { tree: OwnedFd, directory: bool, procfs: bool },
     /// A filesystem still to be made, because it shows the namespaces of whoever makes it.
     New { kind: String, name: String, options: Options },
+    /// A tmpfs that had to be made with the privileges of the node.
+    Made { tmpfs: OwnedFd, readonly: bool },
     /// cgroup v1: a tmpfs with one directory per hierarchy.
     Controllers { controllers: Controllers, options: Options },
     /// The shared memory of pod or node.
@@ -40,11 +42,15 @@ pub(crate) enum Source {
 }
 
 /// Opens the sources of all mounts, in the caller's mount namespace.
-pub(crate) fn open(mounts: &[Mount], own_cgroup_namespace: bool) -> Result<Vec<Planned>, Failure> {
+pub(crate) fn open(
+    mounts: &[Mount],
+    own_cgroup_namespace: bool,
+    user: Option<&UserNamespace>,
+) -> Result<Vec<Planned>, Failure> {
     let mut planned = Vec::with_capacity(mounts.len() + 1);
     for mount in mounts {
         let destination = destination(mount.destination())?;
-        let source = source(mount, &destination, own_cgroup_namespace)
+        let source = source(mount, &destination, own_cgroup_namespace, user)
             .map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
@@ -52,7 +58,12 @@ pub(crate) fn open(mounts: &[Mount], own_cgroup_namespace: bool) -> Result<Vec<P
     Ok(planned)
 }
 
-fn source(mount: &Mount, destination: &Path, own_cgroup_namespace: bool) -> Result<Source, Failure> {
+fn source(
+    mount: &Mount,
+    destination: &Path,
+    own_cgroup_namespace: bool,
+    user: Option<&UserNamespace>,
+) -> Result<Source, Failure> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
     })?;
@@ -60,9 +71,16 @@ fn source(mount: &Mount, destination: &Path, own_cgroup_namespace: bool) -> Resu
     let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
     if options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none" | "") {
         let recursive = options.bind.unwrap_or(kind == "rbind");
-        return bind(mount.source().as_deref().unwrap_or(Path::new("")), recursive, &options);
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        let bound = bind(source, recursive, &options)?;
+        if let Source::Tree { tree, .. } = &bound {
+            map_ids(mount, source, tree, recursive, user)?;
+        }
+        return Ok(bound);
     }
     Ok(match kind {
+        // The node's: of its network namespace the pod may mount none.
+        "sysfs" if user.is_some_and(|user| !user.owns_network) => bind(Path::new("/sys"), false, &options)?,
         "tmpfs" if destination == Path::new("/dev/shm") => Source::SharedMemory,
         "image" => {
             let number = name.as_deref().and_then(|name| name.parse().ok());
@@ -90,6 +108,35 @@ pub(crate) fn bind(source: &Path, recursive: bool, options: &Options) -> Result<
     let procfs = fs::fstatfs(&tree).at(step, source.display())?.f_type as u64 == husk_sys::procfs::MAGIC;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(Source::Tree { tree, directory, procfs })
+}
+
+/// Gives a volume the ids of the pod's user namespace, where its mount asks for that.
+fn map_ids(
+    mount: &Mount,
+    source: &Path,
+    tree: &OwnedFd,
+    recursive: bool,
+    user: Option<&UserNamespace>,
+) -> Result<(), Failure> {
+    let asked = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMapping> {
+        let mapping = |map: &LinuxIdMapping| IdMapping {
+            container_id: map.container_id(),
+            host_id: map.host_id(),
+            length: map.size(),
+        };
+        mappings.iter().flatten().map(mapping).collect()
+    };
+    let wanted = IdMappings { uids: asked(mount.uid_mappings()), gids: asked(mount.gid_mappings()) };
+    if wanted == IdMappings::default() {
+        return Ok(());
+    }
+    let Some(user) = user.filter(|user| user.mappings == wanted) else {
+        let detail = "its id mappings are not those of the pod's user namespace";
+        return Err(Failure::because(Step::Source, source.display(), detail));
+    };
+    mount::map_ids(tree, recursive, &user.fd).at(Step::Source, source.display()).map_err(|failure| {
+        failure.explain("its filesystem, or one mounted below it, cannot be mapped to a user namespace")
+    })
 }
 
 /// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a

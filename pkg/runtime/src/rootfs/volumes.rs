@@ -21,11 +21,11 @@ use super::{
     overlay, pod,
     sources::{Planned, Source},
 };
-use crate::{Failure, ImageVolume, Step, failure::At};
+use crate::{Failure, ImageVolume, Step, UserNamespace, failure::At};
 
 /// Opens each volume as a detached mount of the whole image, in the monitor's mount namespace.
-pub(crate) fn open(volumes: &[ImageVolume]) -> Result<Vec<OwnedFd>, Failure> {
-    volumes.iter().map(|volume| overlay::mount_readonly(&volume.base, &volume.lowers)).collect()
+pub(crate) fn open(volumes: &[ImageVolume], user: Option<&UserNamespace>) -> Result<Vec<OwnedFd>, Failure> {
+    volumes.iter().map(|volume| overlay::mount_readonly(&volume.base, &volume.lowers, user)).collect()
 }
 
 /// Gives the mounts of type `image` their trees, in the container's own mount namespace.

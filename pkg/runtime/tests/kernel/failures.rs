@@ -97,7 +97,7 @@ fn a_plan_that_cannot_be_is_refused_before_anything_is_cloned(world: &World) {
         error
     };
     assert!(refused(&|plan| plan.hostname = "x".repeat(65)).contains("longer than 64"));
-    assert!(refused(&|plan| plan.namespaces.user = Some(Default::default())).contains("user namespaces"));
+    assert!(refused(&|plan| plan.namespaces.user = Some(Default::default())).contains("is not mapped"));
     let sysctl = |name: &'static str| refused(&move |plan| plan.sysctls = vec![(name.into(), "1".into())]);
     assert!(sysctl("kernel.core_pattern").contains("would change the node"));
     assert!(sysctl("net.ipv4.ip_forward").contains("network namespace of the pod's own"));

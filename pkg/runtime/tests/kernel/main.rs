@@ -8,11 +8,19 @@ mod exec;
 mod failures;
 mod mounts;
 mod runner;
+mod userns;
 mod users;
 mod world;
 
 fn main() -> std::process::ExitCode {
-    let cases =
-        [basics::CASES, mounts::CASES, confinement::CASES, users::CASES, exec::CASES, failures::CASES];
+    let cases = [
+        basics::CASES,
+        mounts::CASES,
+        confinement::CASES,
+        users::CASES,
+        exec::CASES,
+        failures::CASES,
+        userns::CASES,
+    ];
     runner::main(&cases.concat())
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use husk_runtime::{
-    CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, ImageVolume, NetNs, PidNs,
-    Ready, Report, ResolvedUser, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio, UserRequest,
-    spawn_container, spawn_exec, spawn_sandbox,
+    CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, IdMapping, IdMappings,
+    ImageVolume, NetNs, PidNs, Ready, Report, ResolvedUser, Rootfs, SandboxNamespaces, SandboxPlan,
+    SeccompFilter, Stdio, UserNamespace, UserRequest, spawn_container, spawn_exec, spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
@@ -93,6 +93,14 @@ impl World {
             oom_score_adj: None,
             seccomp: None,
         }
+    }
+
+    /// A pod in a user namespace that maps its first 65536 ids to those from `host_id` on, with all namespaces of its own.
+    pub fn mapped_pod(&self, host_id: u32) -> Pod {
+        let mut plan = self.sandbox_plan();
+        plan.namespaces.net = NetNs::New;
+        plan.namespaces.user = Some(mappings(host_id));
+        Pod::start(plan).unwrap()
     }
 
     /// A container in a pod, to be changed before it runs.
@@ -189,24 +197,45 @@ fn default_spec(args: &[&str]) -> Value {
     })
 }
 
+/// 65536 ids from `host_id` on.
+pub fn mappings(host_id: u32) -> IdMappings {
+    let map = vec![IdMapping { container_id: 0, host_id, length: 65_536 }];
+    IdMappings { uids: map.clone(), gids: map }
+}
+
 /// A running pod; killed when dropped.
 pub struct Pod {
     /// The pause process.
     pub pause: Child,
+    user: Option<(OwnedFd, IdMappings, bool)>,
 }
 
 impl Pod {
     /// Starts pause and waits until it is executed.
     pub fn start(plan: SandboxPlan) -> Result<Self, Failure> {
+        let (mappings, owns_network) = (plan.namespaces.user.clone(), plan.namespaces.net == NetNs::New);
         let mut pause = spawn_sandbox(plan).unwrap();
+        let user = mappings.map(|mappings| {
+            pause.open_gate().unwrap();
+            (pause.user_namespace().unwrap(), mappings, owns_network)
+        });
         match report(&mut pause) {
-            Report::Executed => Ok(Self { pause }),
+            Report::Executed => Ok(Self { pause, user }),
             Report::Failed(failure) => {
                 pidfd::reap(&pause.pidfd).unwrap();
                 Err(failure)
             }
-            other @ Report::Ready(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
+    }
+
+    /// Its user namespace, for a container.
+    fn user(&self) -> Option<UserNamespace> {
+        self.user.as_ref().map(|(fd, mappings, owns_network)| UserNamespace {
+            fd: fd.try_clone().unwrap(),
+            mappings: mappings.clone(),
+            owns_network: *owns_network,
+        })
     }
 }
 
@@ -240,6 +269,8 @@ pub struct Running {
     pub ready: Ready,
     /// Taken by [`Self::finish`].
     streams: Option<(OwnedFd, OwnedFd)>,
+    /// Of its user namespace.
+    mappings: Option<IdMappings>,
 }
 
 impl Drop for Running {
@@ -316,13 +347,17 @@ impl Container<'_> {
                 host_net: false,
                 host_ipc: self.host_ipc,
                 cgroup: self.cgroup_namespace,
+                user: self.pod.user(),
             },
             cgroup: self.cgroup,
             stdio,
         };
+        let mappings = self.pod.user.as_ref().map(|(_, mappings, _)| mappings.clone());
         let child = spawn_container(plan).unwrap();
         then(child.pid);
-        ready(child, stdout, stderr)
+        let mut running = ready(child, stdout, stderr)?;
+        running.mappings = mappings;
+        Ok(running)
     }
 }
 
@@ -349,6 +384,14 @@ impl Running {
         Output { code, stdout, stderr }
     }
 
+    /// Reads what it says first.
+    pub fn read(&self, length: usize) -> String {
+        let (stdout, _) = self.streams.as_ref().unwrap();
+        let mut bytes = vec![0; length];
+        let read = rustix::io::read(stdout, &mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
     /// Drops the handle without a word to the child.
     pub fn abandon(mut self) {
         self.streams = None;
@@ -371,6 +414,7 @@ impl Running {
             process: serde_json::from_value(process).unwrap(),
             user: self.ready.user.clone(),
             seccomp: None,
+            user_namespace: self.mappings.clone(),
             cgroup: CgroupTarget::default(),
             stdio: Stdio::Pipes { stdin: None, stdout: Some(child_stdout), stderr: Some(child_stderr) },
         };
@@ -394,7 +438,8 @@ pub fn run_exec(plan: ExecPlan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Outp
 /// Waits for the first report of a child.
 pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, Failure> {
     match report(&mut child) {
-        Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)) }),
+        Report::Moved => ready(child, stdout, stderr),
+        Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)), mappings: None }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();
             Err(failure)
@@ -410,7 +455,7 @@ fn executed(child: &mut Child) -> Result<(), Failure> {
             pidfd::reap(&child.pidfd).unwrap();
             Err(failure)
         }
-        other @ Report::Ready(_) => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

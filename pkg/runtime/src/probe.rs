@@ -1,0 +1,107 @@
+//! Whether this node can give pods user namespaces: it is tried, once, because no version number tells.
+
+use std::{convert::Infallible, path::Path};
+
+use husk_sys::{clone, mount, mount::Filesystem, pidfd};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+    thread::UnshareFlags,
+};
+
+use crate::{
+    CgroupTarget, Child, Failure, IdMapping, IdMappings, Report, ResolvedUser, Step,
+    child::{self, Launch, Link},
+    failure::At,
+    rootfs::pod,
+    userns,
+};
+
+/// overlayfs takes mapped layers since Linux 5.19, and nothing but using it tells.
+const OVERLAY_SINCE: (u32, u32) = (5, 19);
+/// How long the kernel may take for a few namespaces.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Makes a user namespace with all the others in it, mounts in it what a pod needs, and maps a mount of `dir`, where
+/// the images are. The caller has one thread.
+///
+/// # Errors
+/// Why pods cannot have user namespaces here, for the operator.
+pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if version(&release) < OVERLAY_SINCE {
+        return Err(format!("Linux {release} cannot map the layers of an overlay; 5.19 can"));
+    }
+    let cgroup = CgroupTarget::default();
+    let launch = Launch {
+        namespaces: UnshareFlags::NEWUSER
+            | UnshareFlags::NEWNS
+            | UnshareFlags::NEWPID
+            | UnshareFlags::NEWNET
+            | UnshareFlags::NEWIPC,
+        pid_namespace_of: None,
+        cgroup: &cgroup,
+        keep: Vec::new(),
+        tells_ready: true,
+    };
+    let mut child = child::launch(launch, inside).map_err(|error| chain(&error))?;
+    let outcome = try_with(&mut child, dir);
+    let _ = pidfd::signal(&child.pidfd, Signal::KILL);
+    let _ = pidfd::reap(&child.pidfd);
+    outcome
+}
+
+fn try_with(child: &mut Child, dir: &Path) -> Result<(), String> {
+    // Ids that exist on every node; nothing is written with them.
+    let map = vec![IdMapping { container_id: 0, host_id: 65_536, length: 65_536 }];
+    let mappings = IdMappings { uids: map.clone(), gids: map };
+    userns::furnish(child.pid, &mappings, None).map_err(|error| chain(&error))?;
+    let user = child.user_namespace().map_err(|error| chain(&error))?;
+    let mapped = mount::clone_path(dir, false).and_then(|copy| mount::map_ids(&copy, false, &user));
+    mapped.map_err(|error| format!("{} cannot be mapped to a user namespace: {error}", dir.display()))?;
+    child.open_gate().map_err(|error| error.to_string())?;
+    let ready = poll(&mut [PollFd::new(&child.report_fd(), PollFlags::IN)], Some(&PATIENCE));
+    match ready.map(|_| child.read_report()) {
+        Ok(Ok(Some(Report::Ready(_)))) => Ok(()),
+        Ok(Ok(Some(Report::Failed(failure)))) => Err(failure.to_string()),
+        other => Err(format!("no answer from inside a user namespace: {other:?}")),
+    }
+}
+
+/// As pause does it.
+fn inside(link: &Link) -> Result<Infallible, Failure> {
+    link.wait_gate()?;
+    userns::become_root()?;
+    for (name, kind) in [(pod::PROC, "proc"), (pod::SYS, "sysfs")] {
+        Filesystem::new(kind)
+            .and_then(|new| new.mount(mount::Attr::empty()))
+            .at(Step::Rootfs, name)
+            .map_err(|failure| failure.explain("the node's own is covered in places"))?;
+    }
+    link.ready(&ResolvedUser::default(), Vec::new(), None)?;
+    clone::exit(0)
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_as_numbers() {
+        assert!(version("6.1.0-32-amd64") > OVERLAY_SINCE);
+        assert!(version("5.4.0") < OVERLAY_SINCE);
+        assert_eq!(version("5.19.17"), OVERLAY_SINCE);
+    }
+}

@@ -1,0 +1,186 @@
+//! A pod's user namespace: made with pause, which is born in it, and entered by every container and exec of the pod.
+//!
+//! ```text
+//! monitor                                  pause, born unmapped
+//!   uid_map, gid_map, oom_score_adj           waits at its gate: an unmapped process can own nothing
+//!   (the pod's network is set up)
+//!   open_gate ──────────────────────────────▶ becomes root of the namespace, builds the pod's tree, execve
+//!
+//! monitor                                  a container's child, with all privileges of the node
+//!   clone ──────────────────────────────────▶ sources, devices, overlay: all that needs the node
+//!                                             setns(user), root of the namespace
+//!   read_report ◀─ Moved ───────────────────┤ with a PID namespace of its own: clones its successor into one, exits
+//!   read_report ◀─ Ready ───────────────────┘ mounts, pivot_root... as any container
+//! ```
+//!
+//! A PID namespace belongs to the user namespace of whoever makes it, and only its owner may mount its /proc. That is why
+//! the process that enters the user namespace makes it, as its monitor's child (`CLONE_PARENT`) and not its own.
+
+use std::{fmt::Write as _, os::fd::OwnedFd};
+
+use husk_sys::{namespace, procfs::Procfs};
+use rustix::{
+    io::Errno,
+    thread::{ThreadNameSpaceType, UnshareFlags},
+};
+
+use crate::{
+    ContainerPlan, Error, Failure, IdMapping, IdMappings, PidNs, ResolvedUser, Result, Step, capabilities,
+    failure::At,
+};
+
+/// The user namespace of a running pod, for its containers.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// The namespace: [`crate::Child::user_namespace`] of pause.
+    pub fd: OwnedFd,
+    /// As pause was given them.
+    pub mappings: IdMappings,
+    /// Whether the pod's network namespace belongs to it. Without, the node's /sys is shown: only the owner of a network
+    /// namespace may mount a sysfs that shows it.
+    pub owns_network: bool,
+}
+
+impl UserNamespace {
+    /// Refuses a user whom the namespace does not know, in words better than the kernel's.
+    pub(crate) fn check_user(&self, user: &ResolvedUser) -> Result<(), Failure> {
+        let refuse = |kind, id| {
+            let detail = format!("{kind} {id} is not mapped in the pod's user namespace");
+            Err(Failure::because(Step::ResolveUser, "", detail))
+        };
+        if !maps(&self.mappings.uids, user.uid) {
+            return refuse("uid", user.uid);
+        }
+        match user.groups.iter().chain([&user.gid]).find(|&&gid| !maps(&self.mappings.gids, gid)) {
+            Some(gid) => refuse("gid", *gid),
+            None => Ok(()),
+        }
+    }
+}
+
+fn maps(mappings: &[IdMapping], id: u32) -> bool {
+    mappings.iter().any(|map| id >= map.container_id && id - map.container_id < map.length)
+}
+
+impl IdMappings {
+    /// Checks what everything else here relies on: id 0 is mapped, by the first line, and no line overflows.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPlan`].
+    pub(crate) fn check(&self) -> Result<()> {
+        for (kind, mappings) in [("uid", &self.uids), ("gid", &self.gids)] {
+            let refuse = |why| Err(Error::InvalidPlan(format!("{kind} mappings: {why}")));
+            if mappings.first().is_none_or(|map| map.container_id != 0 || map.length == 0) {
+                return refuse("id 0 of the container is not mapped");
+            }
+            let fits = |first: u32, length: u32| first.checked_add(length).is_some();
+            if !mappings.iter().all(|map| fits(map.container_id, map.length) && fits(map.host_id, map.length))
+            {
+                return refuse("a range ends beyond the last id");
+            }
+        }
+        Ok(())
+    }
+
+    /// Who on the node is root inside: uid and gid.
+    pub(crate) fn root(&self) -> (u32, u32) {
+        let first = |mappings: &[IdMapping]| mappings.first().map_or(u32::MAX, |map| map.host_id);
+        (first(&self.uids), first(&self.gids))
+    }
+
+    /// The highest id below or at `wanted` that is mapped as uid and gid.
+    pub(crate) fn at_most(&self, wanted: u32) -> u32 {
+        let last = |mappings: &[IdMapping]| mappings.first().map_or(0, |map| map.length - 1);
+        wanted.min(last(&self.uids)).min(last(&self.gids))
+    }
+}
+
+/// Writes the maps of a child born in a new user namespace, and what only the node's root can set for it.
+pub(crate) fn furnish(pid: u32, mappings: &IdMappings, oom_score_adj: Option<i32>) -> Result<()> {
+    let call = |intent| move |source| Error::Call { intent, source };
+    let proc = Procfs::host().map_err(call("open /proc"))?;
+    for (name, mappings) in [("uid_map", &mappings.uids), ("gid_map", &mappings.gids)] {
+        proc.write_of(pid, name, &lines(mappings)).map_err(call("map the ids of a user namespace"))?;
+    }
+    let Some(score) = oom_score_adj else { return Ok(()) };
+    match proc.write_of(pid, "oom_score_adj", &score.to_string()) {
+        // As in `sandbox`: without CAP_SYS_RESOURCE the inherited score is the best there is.
+        Err(error) if !matches!(error.errno(), Errno::ACCESS | Errno::PERM) => {
+            Err(call("set the OOM score of pause")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The text of a `uid_map`.
+fn lines(mappings: &[IdMapping]) -> String {
+    mappings.iter().fold(String::new(), |mut text, map| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.length);
+        text
+    })
+}
+
+/// Makes the process, which has just come into its user namespace, root there. Its capabilities are full already; what
+/// it makes shall belong to somebody whom the namespace knows.
+pub(crate) fn become_root() -> Result<(), Failure> {
+    capabilities::change_user(&ResolvedUser { home: "/".to_owned(), ..ResolvedUser::default() })
+}
+
+/// Enters the pod's user namespace together with those it may share with the node, which takes the node's privileges.
+pub(crate) fn enter(plan: &ContainerPlan) -> Result<(), Failure> {
+    let namespaces = &plan.namespaces;
+    let kinds = ThreadNameSpaceType::USER | namespaces.shared();
+    namespace::join(&namespaces.sandbox, kinds).at(Step::Namespaces, "of the pod")?;
+    become_root()
+}
+
+/// The PID namespace that has to be made from inside the user namespace.
+pub(crate) fn late_namespaces(plan: &ContainerPlan) -> UnshareFlags {
+    match (&plan.namespaces.user, &plan.namespaces.pid) {
+        (Some(_), PidNs::Own) => UnshareFlags::NEWPID,
+        _ => UnshareFlags::empty(),
+    }
+}
+
+/// Opens the user namespace of a child that is not reaped.
+pub(crate) fn of(pid: u32) -> Result<OwnedFd> {
+    Procfs::host()
+        .and_then(|proc| proc.namespace_of(pid, "user"))
+        .map_err(|source| Error::Call { intent: "open the user namespace of the pod", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mappings(container_id: u32, host_id: u32, length: u32) -> IdMappings {
+        let map = vec![IdMapping { container_id, host_id, length }];
+        IdMappings { uids: map.clone(), gids: map }
+    }
+
+    #[test]
+    fn a_map_is_one_line_a_range() {
+        let map = |container_id, host_id, length| IdMapping { container_id, host_id, length };
+        assert_eq!(lines(&[map(0, 100_000, 65_536), map(65_536, 7, 1)]), "0 100000 65536\n65536 7 1\n");
+    }
+
+    #[test]
+    fn mappings_have_root_and_do_not_overflow() {
+        assert!(mappings(0, 100_000, 65_536).check().is_ok());
+        for bad in [
+            mappings(1, 100_000, 10),
+            mappings(0, 100_000, 0),
+            mappings(0, u32::MAX, 2),
+            IdMappings::default(),
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn pause_runs_as_somebody_who_is_mapped() {
+        assert_eq!(mappings(0, 100_000, 65_536).at_most(65_535), 65_535);
+        assert_eq!(mappings(0, 100_000, 1000).at_most(65_535), 999);
+    }
+}
