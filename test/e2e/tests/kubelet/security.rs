@@ -1,6 +1,6 @@
 //! Security contexts: users and groups, capabilities, seccomp, read-only roots, privilege, sysctls.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt};
 
 use serde_json::{Value, json};
 
@@ -147,4 +147,37 @@ fn security_contexts_are_what_containers_run_with() {
     assert_eq!(day.printed("confined", "masked").trim(), "Read-only file system");
     assert_eq!(day.printed("sysctls", "main"), "123\n1\n65000\n");
     day.end();
+}
+
+/// Root of a pod without the host's users: what it writes to a volume is root's for the node too, through an id-mapped mount.
+fn without_host_users() -> Value {
+    let script = "id -u; awk '{ print $1, ($2 != 0), $3 }' /proc/self/uid_map; echo mine > /data/file; stat -c '%u:%g' /data/file; \
+        touch /made && stat -c %u /made; hostname changed && echo its own";
+    manifest(
+        "users",
+        json!({
+            "restartPolicy": "Never",
+            "hostUsers": false,
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+            "containers": [mounts(secured("main", script, json!({ "capabilities": { "add": ["SYS_ADMIN"] } })), &[("data", "/data")])],
+        }),
+    )
+}
+
+#[test]
+fn a_pod_without_the_hosts_users_has_ids_of_its_own_and_keeps_those_of_its_volumes() {
+    let day = Day::start(Gates::On);
+    day.kubelet.apply(&without_host_users());
+    assert_eq!(day.printed("users", "main"), "0\n0 1 65536\n0:0\n0\nits own\n");
+    let volume = format!("{}/volumes/kubernetes.io~empty-dir/data/file", pod_directory(&day, "users"));
+    let owner = fs::metadata(&volume).unwrap_or_else(|error| panic!("{volume}: {error}"));
+    assert_eq!((owner.uid(), owner.gid()), (0, 0));
+    day.end();
+}
+
+fn pod_directory(day: &Day, pod: &str) -> String {
+    let pod = day.pod(pod).expect("the pod");
+    let hash =
+        pod["metadata"]["annotations"]["kubernetes.io/config.hash"].as_str().expect("its hash").to_owned();
+    day.kubelet.dir().join("root/pods").join(hash).display().to_string()
 }
