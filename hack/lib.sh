@@ -85,9 +85,10 @@ finish() {
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# wait_for WHAT SECONDS COMMAND...: until COMMAND succeeds; fails early when the daemon $daemon_pid has ended.
+# wait_for WHAT SECONDS COMMAND...: until COMMAND succeeds; fails early when the daemon $daemon_pid has ended. Emulated
+# processors get $HUSK_E2E_PATIENCE times as long.
 wait_for() {
-    local what=$1 deadline=$((SECONDS + $2))
+    local what=$1 deadline=$((SECONDS + $2 * ${HUSK_E2E_PATIENCE:-1}))
     shift 2
     until "$@" >/dev/null 2>&1; do
         if ! kill -0 "$daemon_pid" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
