@@ -223,7 +223,7 @@ fn a_failed_create_takes_everything_back_and_names_the_step() {
     let mut no_image = shell("main", "true");
     no_image.image = "absent:1".into();
     let mut image_volume = absent.clone();
-    image_volume.source = MountSource::Image { reference: "busybox".into(), sub_path: String::new() };
+    image_volume.source = MountSource::Image { reference: "absent:2".into(), sub_path: String::new() };
     let with = |mount| {
         let mut config = shell("main", "true");
         config.mounts.push(mount);
@@ -232,7 +232,7 @@ fn a_failed_create_takes_everything_back_and_names_the_step() {
     for (config, kind, part) in [
         (with(absent), Kind::InvalidArgument, "config.mounts[0].host_path: /no/such/directory"),
         (with(on_a_file), Kind::InvalidArgument, "/etc/passwd"),
-        (with(image_volume), Kind::Unimplemented, "image volumes"),
+        (with(image_volume), Kind::NotFound, "absent:2"),
         (no_image, Kind::NotFound, "absent:1"),
     ] {
         let failed = node.wait(node.engine().create_container(&pod, config)).unwrap_err();
