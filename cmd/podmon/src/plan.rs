@@ -70,6 +70,7 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
                 sub_path: volume.sub_path.into(),
             })
             .collect(),
+        relabel: request.relabel.into_iter().map(Into::into).collect(),
         user: request.user.map(user).unwrap_or_default(),
         seccomp,
         namespaces: ContainerNamespaces {

@@ -11,8 +11,8 @@ use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
 use husk_proto::podmon::{self, error::Code, event};
 use husk_runtime::{
-    Child, IdMapping, IdMappings, NetNs, Report, SandboxNamespaces, SandboxPlan, SeccompFilter,
-    UserNamespace, spawn_sandbox,
+    Child, IdMapping, IdMappings, NetNs, Report, SandboxLabels, SandboxNamespaces, SandboxPlan,
+    SeccompFilter, UserNamespace, spawn_sandbox,
 };
 use oci_spec::runtime::LinuxResources;
 use rustix::{
@@ -361,6 +361,10 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
         oom_score_adj: request.oom_score_adj,
         seccomp: (!request.seccomp.is_empty())
             .then_some(SeccompFilter { program: request.seccomp, flags: 0 }),
+        selinux: SandboxLabels {
+            process: Some(request.selinux_process).filter(|label| !label.is_empty()),
+            mount: Some(request.selinux_mount).filter(|label| !label.is_empty()),
+        },
     })
 }
 

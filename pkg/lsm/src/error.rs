@@ -25,13 +25,43 @@ pub enum LsmError {
         /// Why.
         reason: String,
     },
+    /// A part of the SELinux options is malformed.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A context that the node's policy does not know.
+    #[error("the SELinux policy of this node does not know the context {context}")]
+    Context {
+        /// As it was composed.
+        context: String,
+    },
+    /// Every pair of categories is in use.
+    #[error("no SELinux level is left for another pod")]
+    NoLevel,
+    /// The node's SELinux does not answer.
+    #[error("SELinux: {what}")]
+    SeLinux {
+        /// What was done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
 }
 
 impl Classify for LsmError {
     fn kind(&self) -> Kind {
         match self {
-            LsmError::NoAppArmor { .. } | LsmError::NotLoaded { .. } => Kind::InvalidArgument,
+            LsmError::NoAppArmor { .. }
+            | LsmError::NotLoaded { .. }
+            | LsmError::Option { .. }
+            | LsmError::Context { .. } => Kind::InvalidArgument,
             LsmError::Load { .. } => Kind::FailedPrecondition,
+            LsmError::NoLevel => Kind::Unavailable,
+            LsmError::SeLinux { .. } => Kind::Internal,
         }
     }
 }

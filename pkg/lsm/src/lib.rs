@@ -8,6 +8,7 @@
 mod apparmor;
 mod error;
 mod profile;
+pub mod selinux;
 
 pub use apparmor::{AppArmor, Availability};
 pub use error::LsmError;

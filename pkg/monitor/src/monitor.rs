@@ -17,6 +17,8 @@ use crate::{
 const QUICK: Duration = Duration::from_secs(10);
 /// Calls that build something in the kernel: on a node out of memory or I/O these take seconds.
 const BUILD: Duration = Duration::from_secs(60);
+/// Building a container whose volumes are relabelled file by file, of which there may be millions.
+const RELABEL: Duration = Duration::from_secs(15 * 60);
 /// What a monitor may need beyond the time it was given: killing a large cgroup, draining its output.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -153,7 +155,8 @@ impl Monitor {
     pub async fn create_container(&self, request: podmon::CreateContainer) -> Result<Created> {
         const CALL: &str = "create container";
         let id = request.container_id.clone();
-        match self.call(CALL, &id, Call::CreateContainer(request), BUILD).await? {
+        let deadline = if request.relabel.is_empty() { BUILD } else { RELABEL };
+        match self.call(CALL, &id, Call::CreateContainer(request), deadline).await? {
             Answer::ContainerCreated(c) => Ok(Created {
                 process: Process { pid: c.pid, start_time: c.start_time },
                 user: convert::user(c.user),

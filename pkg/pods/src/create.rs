@@ -14,7 +14,7 @@ use husk_model::{
 use husk_monitor::{Created, proto};
 use husk_nri::Event;
 use husk_seccomp::Program;
-use husk_spec::{DeviceNode, Labels, SpecInput, container_spec};
+use husk_spec::{DeviceNode, Labels, PodFiles, SpecInput, container_spec};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 
@@ -26,7 +26,7 @@ use crate::{
     facilities::{ImageFacts, Lease},
     files, plugins,
     pod::{Container, Phase, Pod, Snapshot},
-    seccomp, signal,
+    seccomp, selinux, signal,
     stop::discard_container,
     store::ContainerFile,
     user::user_request,
@@ -77,7 +77,7 @@ async fn build(
         || PodsError::NoSuchImage { field: "config.image.image".to_owned(), reference: config.image.clone() };
     let image = engine.images.find(&config.image).ok_or_else(no_image)?;
     let layers = Layers::lease(engine.images.as_ref(), &image.id, config)?;
-    let facts = NodeFacts::gather(engine, config).await?;
+    let facts = NodeFacts::gather(engine, pod, config).await?;
     let mut plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
     let turn = engine.plugins().enter().await;
     if engine.plugins().active() {
@@ -115,10 +115,13 @@ struct NodeFacts {
 }
 
 impl NodeFacts {
-    async fn gather(engine: &Engine, config: &Arc<ContainerConfig>) -> Result<Self> {
+    async fn gather(engine: &Engine, pod: &Pod, config: &Arc<ContainerConfig>) -> Result<Self> {
         let security = &config.security;
         let apparmor = engine.apparmor.profile(&security.apparmor, security.privileged).await;
-        let labels = Labels { apparmor: apparmor.map_err(PodsError::AppArmor)?, ..Labels::default() };
+        let apparmor = apparmor.map_err(PodsError::AppArmor)?;
+        let selinux = selinux::of_container(engine, pod, config)?;
+        let (selinux_process, selinux_mount) = selinux.map(|labels| (labels.process, labels.mount)).unzip();
+        let labels = Labels { apparmor, selinux_process, selinux_mount };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
         let cdi_dirs = engine.config.cdi_dirs.clone();
         let look = tokio::task::spawn_blocking(move || {
@@ -208,6 +211,10 @@ impl Plan {
             node_ipc: pod_config.namespaces().ipc == NamespaceMode::Node,
             privileged: config.security.privileged,
             image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
+            relabel: match &facts.labels.selinux_mount {
+                Some(_) => relabelled(config, files::paths(&engine.store.pod(&pod.id))),
+                None => Vec::new(),
+            },
         };
         let file = ContainerFile {
             format: engine.store.format(),
@@ -232,6 +239,10 @@ impl Plan {
             .map_err(|error| PodsError::files("encode the spec of", self.file.id.as_str())(error.into()))?;
         Ok(())
     }
+}
+
+fn relabelled(config: &ContainerConfig, files: PodFiles) -> Vec<String> {
+    selinux::relabelled(&config.mounts, files).iter().map(|path| path.display().to_string()).collect()
 }
 
 /// Mount sources must exist: creating them, as the peers do, turns a typing error into an empty volume.

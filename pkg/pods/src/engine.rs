@@ -9,7 +9,7 @@ use std::{
 };
 
 use husk_cgroup::{CgroupPath, Hierarchy};
-use husk_lsm::AppArmor;
+use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
     PodSandboxId, PodStatus, Resources, UnixNanos,
@@ -64,6 +64,7 @@ pub struct Engine {
     pub(crate) stats: Stats,
     pub(crate) filters: husk_seccomp::Cache,
     pub(crate) apparmor: AppArmor,
+    pub(crate) selinux: SeLinux,
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     pub(crate) trash: Trash,
@@ -128,6 +129,7 @@ impl Engine {
             user_namespaces,
             filters: husk_seccomp::Cache::default(),
             apparmor: AppArmor::default(),
+            selinux: SeLinux::default(),
             pod_names: Claims::new(),
             container_names: Claims::new(),
             joined: OnceLock::new(),
@@ -326,6 +328,11 @@ impl Engine {
     /// The node's AppArmor.
     pub fn apparmor(&self) -> &AppArmor {
         &self.apparmor
+    }
+
+    /// The node's SELinux.
+    pub fn selinux(&self) -> &SeLinux {
+        &self.selinux
     }
 
     pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {

@@ -100,6 +100,9 @@ pub enum PodsError {
     /// An AppArmor profile cannot be used.
     #[error("config.linux.security_context.apparmor")]
     AppArmor(#[source] LsmError),
+    /// SELinux contexts cannot be made of what was asked for.
+    #[error("config.linux.security_context.selinux_options")]
+    SeLinux(#[source] LsmError),
     /// A CDI device cannot be given.
     #[error("config.CDI_devices")]
     Cdi(#[source] CdiError),
@@ -224,7 +227,7 @@ impl Classify for PodsError {
             PodsError::Update { .. } => Kind::FailedPrecondition,
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
             PodsError::Unsupported { .. } => Kind::Unimplemented,
-            PodsError::AppArmor(error) => error.kind(),
+            PodsError::AppArmor(error) | PodsError::SeLinux(error) => error.kind(),
             PodsError::Cdi(error) => error.kind(),
             PodsError::Stats(error) => error.kind(),
             PodsError::Unit(error) => error.kind(),

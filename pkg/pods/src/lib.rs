@@ -39,6 +39,7 @@ mod pod;
 mod recovery;
 mod run;
 mod seccomp;
+mod selinux;
 mod signal;
 mod stats;
 mod stop;

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use husk_lsm::selinux::Hold;
 use husk_model::{
     ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Exit, PodMetadata, PodSandboxId,
     PodState, PodStatus, UnixNanos,
@@ -75,6 +76,8 @@ pub(crate) struct Pod {
     pub(crate) early_exits: Mutex<BTreeMap<ContainerId, Exit>>,
     /// Relative to the hierarchy's root.
     pub(crate) cgroup_path: String,
+    /// Its SELinux level, until the last of it is forgotten.
+    pub(crate) selinux_level: Option<Hold>,
     /// When the sandbox's end was announced; 0 before.
     pub(crate) ended_at: AtomicI64,
     /// Set when plugins have been told of its stop.

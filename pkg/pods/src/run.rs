@@ -31,6 +31,7 @@ use crate::{
     error::chain,
     files, plugins,
     pod::{Phase, Pod, Snapshot},
+    selinux,
     stop::kill_cgroup,
     store::PodFile,
     watch,
@@ -73,8 +74,10 @@ async fn build(
 ) -> Result<()> {
     let mut file = engine.store.new_pod(id, config, now());
     file.cgroup_path.clone_from(&place.cgroup);
+    let selinux = selinux::of_pod(engine, config)?;
+    file.selinux_level = selinux.level.as_ref().map(|level| level.level().to_owned());
     engine.store.create_pod(id)?;
-    match build_recorded(engine, &mut file, place).await {
+    match build_recorded(engine, &mut file, place, selinux).await {
         Ok((pod, turn)) => {
             engine.happen(&pod, || {
                 engine.add_pod(Arc::clone(&pod));
@@ -91,14 +94,22 @@ async fn build(
     }
 }
 
-async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place) -> Result<(Arc<Pod>, Turn)> {
+async fn build_recorded(
+    engine: &Arc<Engine>,
+    file: &mut PodFile,
+    place: &Place,
+    selinux: selinux::OfPod,
+) -> Result<(Arc<Pod>, Turn)> {
     engine.store.write_pod(file)?;
     if !file.config.log_directory.is_empty() {
         fs::create_dir_all(&file.config.log_directory)
             .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
     }
     let began = Instant::now();
-    let request = sandbox_request(engine, file, &place.cgroup);
+    let mut request = sandbox_request(engine, file, &place.cgroup);
+    if let Some(labels) = selinux.labels {
+        (request.selinux_process, request.selinux_mount) = (labels.process, labels.mount);
+    }
     let Made { monitor, process, anchor, ips } = match file.config.namespaces().user {
         None => make(engine, file, place, request).await?,
         Some(_) => make_in_user_namespace(engine, file, place, request).await?,
@@ -126,6 +137,7 @@ async fn build_recorded(engine: &Arc<Engine>, file: &mut PodFile, place: &Place)
         early_exits: Default::default(),
         told_stop: Default::default(),
         cgroup_path: place.cgroup.clone(),
+        selinux_level: selinux.level,
         ended_at: Default::default(),
     });
     Ok((pod, turn))

@@ -46,6 +46,9 @@ pub(crate) struct PodFile {
     /// Its cgroup, relative to the hierarchy's root. Empty in records of versions that had the cgroupfs driver only.
     #[serde(default)]
     pub(crate) cgroup_path: String,
+    /// Its SELinux level, which no other pod gets; none on a node without SELinux.
+    #[serde(default)]
+    pub(crate) selinux_level: Option<String>,
     /// Everything was built; otherwise an attempt was interrupted.
     pub(crate) complete: bool,
     /// StopPodSandbox was called.
@@ -144,6 +147,7 @@ impl Store {
             created_at,
             ips: Vec::new(),
             cgroup_path: String::new(),
+            selinux_level: None,
             complete: false,
             stopped: false,
         }

@@ -24,7 +24,7 @@ use crate::{
     failure::At,
     process::Program,
     rootfs::{
-        attach, cgroupfs, dev, mask, overlay, pivot, pod,
+        attach, cgroupfs, dev, mask, overlay, pivot, pod, relabel,
         sources::{self, Planned},
         volumes,
     },
@@ -101,7 +101,10 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
     let warnings = program.claim()?.into_iter().collect();
     let user = plan.namespaces.user.as_ref();
     let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = sources::open(mounts, plan.namespaces.cgroup, user)?;
+    let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let label = label.filter(|label| !label.is_empty());
+    let context = relabel::Context { label, volumes: &plan.relabel };
+    let mut mounts = sources::open(mounts, plan.namespaces.cgroup, user, &context)?;
     if let Some(user) = user {
         stdio::give(&plan.stdio, user.mappings.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
@@ -111,8 +114,8 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
         false => None,
     };
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
-    let volumes = volumes::open(&plan.image_volumes, user)?;
-    let overlay = overlay::mount(&plan.rootfs, user)?;
+    let volumes = volumes::open(&plan.image_volumes, user, label)?;
+    let overlay = overlay::mount(&plan.rootfs, user, label)?;
     Ok(Supplies { mounts, volumes, host_shm, overlay, warnings })
 }
 

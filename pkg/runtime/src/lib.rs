@@ -43,7 +43,7 @@ pub use self::{
     exec::spawn_exec,
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, ImageVolume,
-        NetNs, PidNs, Rootfs, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
+        NetNs, PidNs, Rootfs, SandboxLabels, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
     },
     probe::probe_user_namespaces,
     report::{Failure, Ready, Report, Step},

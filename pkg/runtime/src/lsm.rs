@@ -30,6 +30,11 @@ impl Labels {
         Ok(labels)
     }
 
+    /// An SELinux context alone.
+    pub(crate) fn context(context: Option<&str>) -> Self {
+        Self { apparmor: None, selinux: context.map(str::to_owned) }
+    }
+
     /// Asks the kernel for them. From here on until execve nothing changes but that.
     pub(crate) fn claim(&self) -> std::result::Result<(), Failure> {
         if let Some(profile) = &self.apparmor {

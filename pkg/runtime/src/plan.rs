@@ -91,6 +91,17 @@ pub struct SandboxPlan {
     pub oom_score_adj: Option<i32>,
     /// Filter for pause.
     pub seccomp: Option<SeccompFilter>,
+    /// SELinux contexts; none on a node without it.
+    pub selinux: SandboxLabels,
+}
+
+/// SELinux contexts of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SandboxLabels {
+    /// Of pause.
+    pub process: Option<String>,
+    /// Of the pod's own files: /dev/shm and what masked paths show.
+    pub mount: Option<String>,
 }
 
 /// PID namespace of a container.
@@ -189,14 +200,16 @@ pub enum Stdio {
 /// A container.
 #[derive(Debug)]
 pub struct ContainerPlan {
-    /// Used: `process` (args, env, cwd, capabilities, rlimits, no_new_privileges, oom_score_adj, user.umask), `mounts`,
-    /// `linux` (devices, masked_paths, readonly_paths, rootfs_propagation, sysctl). Namespaces, root and user come from
+    /// Used: `process` (args, env, cwd, capabilities, rlimits, no_new_privileges, oom_score_adj, user.umask, labels),
+    /// `mounts`, `linux` (devices, masked_paths, readonly_paths, rootfs_propagation, sysctl, mount_label). Namespaces, root and user come from
     /// the fields below. A tmpfs at /dev/shm is replaced by the pod's (or node's) shared memory; a bind there wins.
     pub spec: Spec,
     /// Root filesystem.
     pub rootfs: Rootfs,
     /// What the mounts of type `image` show: their source is an index in here.
     pub image_volumes: Vec<ImageVolume>,
+    /// Sources of bind mounts whose files get the context of `linux.mount_label`, for good.
+    pub relabel: Vec<PathBuf>,
     /// Who to run as.
     pub user: UserRequest,
     /// Filter of the container.

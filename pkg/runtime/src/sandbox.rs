@@ -31,7 +31,8 @@ use crate::{
     Child, Error, Failure, NetNs, ResolvedUser, Result, SandboxPlan, Step, capabilities,
     child::{self, Launch, Link},
     failure::At,
-    rootfs::pod,
+    lsm::Labels,
+    rootfs::{options::CONTEXT, pod, relabel},
     sysctl, userns,
 };
 
@@ -80,6 +81,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
         keep: vec![plan.pause.as_raw_fd()],
         tells_ready: false,
     };
+    label_pause(&plan);
     let child = child::launch(launch, |link| run(&plan, link))?;
     if let Some(mappings) = &own.user
         && let Err(error) = userns::furnish(child.pid, mappings, plan.oom_score_adj)
@@ -94,6 +96,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
 
 fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     let namespaces = &plan.namespaces;
+    Labels::context(plan.selinux.process.as_deref()).claim()?;
     if namespaces.user.is_some() {
         link.wait_gate()?;
         userns::become_root()?;
@@ -145,6 +148,14 @@ fn set_oom_score(plan: &SandboxPlan) -> Result<(), Failure> {
     }
 }
 
+/// The policy lets a confined process begin in a file of its pod. If this kernel takes no label, execve says so.
+fn label_pause(plan: &SandboxPlan) {
+    if let Some(label) = &plan.selinux.mount {
+        let flags = fs::XattrFlags::empty();
+        let _ = fs::fsetxattr(&plan.pause, relabel::ATTRIBUTE, label.as_bytes(), flags);
+    }
+}
+
 /// Leaves the node's mounts for the pod's own tiny tree.
 fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
     let step = Step::Rootfs;
@@ -164,7 +175,7 @@ fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
         }
     }
     if plan.namespaces.ipc {
-        lend(&root, pod::SHM, &make_shm(plan.shm_size).at(step, "/dev/shm")?)?;
+        lend(&root, pod::SHM, &make_shm(plan).at(step, "/dev/shm")?)?;
     }
     // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
     mount::seal(&root).at(step, "pod root")?;
@@ -188,7 +199,7 @@ fn lend(root: &OwnedFd, name: &str, mount: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
-    let tmpfs = Filesystem::new("tmpfs")?;
+    let tmpfs = tmpfs(plan)?;
     tmpfs.string("source", "husk")?.string("mode", "755")?.string("size", "64k")?;
     let root = tmpfs.mount(Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
     let named = |call: &'static str, name: &str, result: rustix::io::Result<()>| {
@@ -206,8 +217,16 @@ fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
     Ok(root)
 }
 
-fn make_shm(size: u64) -> husk_sys::Result<OwnedFd> {
+fn tmpfs(plan: &SandboxPlan) -> husk_sys::Result<Filesystem> {
     let tmpfs = Filesystem::new("tmpfs")?;
+    if let Some(label) = &plan.selinux.mount {
+        tmpfs.string(CONTEXT, label.as_str())?;
+    }
+    Ok(tmpfs)
+}
+
+fn make_shm(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
+    let (tmpfs, size) = (tmpfs(plan)?, plan.shm_size);
     let size = if size == 0 { SHM_SIZE } else { size };
     tmpfs.string("source", "shm")?.string("mode", "1777")?.string("size", size.to_string().as_str())?;
     tmpfs.mount(Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC)

@@ -56,6 +56,7 @@ pub(super) async fn status(
             "version": env!("CARGO_PKG_VERSION"),
             "cgroup": api.engine.hierarchy().version().as_str(),
             "apparmor": api.engine.apparmor().availability().as_str(),
+            "selinux": api.engine.selinux().state().as_str(),
             "cgroup_driver": if api.engine.has_systemd_driver() { "systemd" } else { "cgroupfs" },
             "stateDir": api.engine.state_dir(),
             "userNamespaces": api.engine.user_namespaces().err().unwrap_or("supported"),

@@ -10,11 +10,15 @@ use husk_sys::{
     mount::{Attr, Change, Filesystem, Propagation},
     root::{Node, Root},
 };
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::{
+    fs::{self, FileType, Mode, OFlags},
+    io::Errno,
+};
 
 use super::{
     cgroupfs::Controllers,
-    options::Options,
+    options::{CONTEXT, Options},
+    relabel,
     sources::{Planned, Source, attributes},
 };
 use crate::{Failure, Step, failure::At};
@@ -92,18 +96,33 @@ pub(crate) fn make(
     let make = || -> husk_sys::Result<OwnedFd> {
         let filesystem = Filesystem::new(kind)?;
         filesystem.string("source", name)?;
-        for (key, value) in &options.data {
+        let late = options.context().filter(|_| kind == "mqueue");
+        for (key, value) in options.data.iter().filter(|(key, _)| late.is_none() || key != CONTEXT) {
             match value {
                 Some(value) => filesystem.string(key, value.as_str())?,
                 None => filesystem.flag(key)?,
             };
         }
         let mount = filesystem.mount(attributes(options))?;
+        if let Some(label) = late {
+            label_root(&mount, label)?;
+        }
         let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
         mount::change(&mount, all, Change::propagation(propagation))?;
         Ok(mount)
     };
     make().at(Step::Mount, destination.display())
+}
+
+/// The queues of an IPC namespace were made with it, before this mount: a label can only be set afterwards, if at all.
+fn label_root(mount: &OwnedFd, label: &str) -> husk_sys::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let labelled = fs::openat(mount, ".", flags, Mode::empty())
+        .and_then(|root| fs::fsetxattr(&root, relabel::ATTRIBUTE, label.as_bytes(), fs::XattrFlags::empty()));
+    match labelled {
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(husk_sys::Error::new("fsetxattr", format!("mqueue, {label:?}"), errno)),
+    }
 }
 
 /// Attaches onto `destination`, which is made if it is missing.
@@ -176,9 +195,12 @@ fn attach_controllers(
     options: &Options,
 ) -> Result<OwnedFd, Failure> {
     let at = |error: husk_sys::Result<OwnedFd>| error.at(Step::Mount, destination.display());
-    let tmpfs =
-        at(Filesystem::new("tmpfs")
-            .and_then(|tmpfs| tmpfs.string("mode", "755")?.mount(attributes(options))))?;
+    let tmpfs = at(Filesystem::new("tmpfs").and_then(|tmpfs| {
+        if let Some(label) = options.context() {
+            tmpfs.string(CONTEXT, label)?;
+        }
+        tmpfs.string("mode", "755")?.mount(attributes(options))
+    }))?;
     let keep = attach_returning(root, destination, tmpfs)?;
     for (name, tree) in controllers.trees {
         attach(root, &destination.join(name), Node::Directory, tree)?;

@@ -81,7 +81,7 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
         Layout::V2 if own_namespace => {
             return Ok(Source::New { kind: "cgroup2".to_owned(), name: "cgroup".to_owned(), options });
         }
-        Layout::V2 => return sources::bind(Path::new(ROOT), false, &options),
+        Layout::V2 => return sources::bind(Path::new(ROOT), false, &options, None),
         Layout::V1(hierarchies) => hierarchies,
     };
     let memberships =

@@ -18,6 +18,7 @@ pub(crate) mod mask;
 pub(crate) mod options;
 pub(crate) mod overlay;
 pub(crate) mod pivot;
+pub(crate) mod relabel;
 pub(crate) mod sources;
 pub(crate) mod volumes;
 

@@ -2,6 +2,9 @@
 
 use husk_sys::mount::{Attr, Change, Propagation};
 
+/// The option that gives all files of a filesystem one SELinux context.
+pub(crate) const CONTEXT: &str = "context";
+
 /// Sorted options of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -31,6 +34,11 @@ impl Options {
     /// Whether the mount itself is to be read-only.
     pub(crate) fn readonly(&self) -> bool {
         (self.top.set | self.recursive.set).contains(Attr::MOUNT_ATTR_RDONLY)
+    }
+
+    /// The SELinux context of all files.
+    pub(crate) fn context(&self) -> Option<&str> {
+        self.data.iter().find(|(key, _)| key == CONTEXT).and_then(|(_, value)| value.as_deref())
     }
 
     fn add(&mut self, option: &str) -> Result<(), String> {

@@ -15,6 +15,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
+use super::options::CONTEXT;
 use crate::{Failure, Rootfs, Step, UserNamespace, failure::At};
 
 /// Most layers the kernel stacks (OVL_MAX_STACK).
@@ -28,6 +29,8 @@ struct Stack<'a> {
     lowers: &'a [String],
     /// Upper and work directory; without them the mount is read-only for good.
     writable: Option<(&'a Path, &'a Path)>,
+    /// SELinux context of all files.
+    label: Option<&'a str>,
 }
 
 /// Mounts the overlay of a container's root.
@@ -35,18 +38,23 @@ struct Stack<'a> {
 /// For a user namespace the layers are seen through one mount of their parent with the namespace's ids, however many
 /// there are (Linux 5.19). The writable layer is not mapped but owned by the namespace's root: a setuid binary that a
 /// container makes shall not be one of the node's root on the node's disk.
-pub(crate) fn mount(rootfs: &Rootfs, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
+pub(crate) fn mount(
+    rootfs: &Rootfs,
+    user: Option<&UserNamespace>,
+    label: Option<&str>,
+) -> Result<OwnedFd, Failure> {
     let writable = Some((&*rootfs.upper, &*rootfs.work));
-    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable }, user)
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label }, user)
 }
 
-/// Mounts layers alone, read-only.
+/// Mounts layers alone, read-only. A single one keeps the contexts that its files have on the node.
 pub(crate) fn mount_readonly(
     base: &Path,
     lowers: &[String],
     user: Option<&UserNamespace>,
+    label: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
-    stack(&Stack { base, lowers, writable: None }, user)
+    stack(&Stack { base, lowers, writable: None, label }, user)
 }
 
 /// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
@@ -145,6 +153,9 @@ impl Stack<'_> {
 fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     let overlay = Filesystem::new("overlay")?;
     overlay.string("source", "overlay")?;
+    if let Some(label) = stack.label {
+        overlay.string(CONTEXT, label)?;
+    }
     for lower in stack.lowers {
         overlay.string("lowerdir+", lower.as_str())?;
     }
@@ -174,6 +185,10 @@ fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     if let Some((upper, work)) = stack.writable {
         data.push_str(&format!(",upperdir={},workdir={},volatile", upper.display(), work.display()));
         flags = MountFlags::empty();
+    }
+    if let Some(label) = stack.label {
+        // In quotes, since levels contain the separator of options.
+        data.push_str(&format!(",{CONTEXT}=\"{label}\""));
     }
     if data.len() >= PAGE {
         let detail = format!(
@@ -208,7 +223,7 @@ mod tests {
 
     fn of(rootfs: &Rootfs, writable: bool) -> Stack<'_> {
         let writable = writable.then_some((&*rootfs.upper, &*rootfs.work));
-        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable }
+        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label: None }
     }
 
     #[test]
@@ -296,7 +311,7 @@ mod tests {
     #[test]
     fn layer_names_cannot_smuggle_options() {
         for name in ["a:b", "a,upperdir=/etc", "a\\:b"] {
-            let failure = mount(&rootfs(vec![name.to_owned()]), None).unwrap_err();
+            let failure = mount(&rootfs(vec![name.to_owned()]), None, None).unwrap_err();
             assert_eq!(failure.step, Step::Rootfs);
             assert!(failure.detail.contains("separator"), "{failure}");
         }
@@ -304,7 +319,7 @@ mod tests {
 
     #[test]
     fn more_layers_than_the_kernel_stacks_are_refused() {
-        let failure = mount(&rootfs(vec!["a".to_owned(); 501]), None).unwrap_err();
+        let failure = mount(&rootfs(vec!["a".to_owned(); 501]), None, None).unwrap_err();
         assert!(failure.detail.contains("501 layers"), "{failure}");
     }
 }

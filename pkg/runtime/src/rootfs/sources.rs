@@ -13,7 +13,12 @@ use husk_sys::{
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 use rustix::fs::{self, AtFlags, FileType, StatxFlags};
 
-use super::{cgroupfs, cgroupfs::Controllers, options::Options};
+use super::{
+    cgroupfs,
+    cgroupfs::Controllers,
+    options::{CONTEXT, Options},
+    relabel,
+};
 use crate::{Failure, IdMapping, IdMappings, Step, UserNamespace, failure::At};
 
 /// One mount, ready to be attached.
@@ -41,16 +46,18 @@ pub(crate) enum Source {
     Image { number: usize, options: Options },
 }
 
-/// Opens the sources of all mounts, in the caller's mount namespace.
+/// Opens the sources of all mounts, in the caller's mount namespace. Volumes are relabelled here, before they can be
+/// read-only.
 pub(crate) fn open(
     mounts: &[Mount],
     own_cgroup_namespace: bool,
     user: Option<&UserNamespace>,
+    context: &relabel::Context<'_>,
 ) -> Result<Vec<Planned>, Failure> {
     let mut planned = Vec::with_capacity(mounts.len() + 1);
     for mount in mounts {
         let destination = destination(mount.destination())?;
-        let source = source(mount, &destination, own_cgroup_namespace, user)
+        let source = source(mount, &destination, own_cgroup_namespace, user, context)
             .map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
@@ -63,8 +70,9 @@ fn source(
     destination: &Path,
     own_cgroup_namespace: bool,
     user: Option<&UserNamespace>,
+    context: &relabel::Context<'_>,
 ) -> Result<Source, Failure> {
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
+    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
     })?;
     let kind = mount.typ().as_deref().unwrap_or_default();
@@ -72,15 +80,25 @@ fn source(
     if options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none" | "") {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
-        let bound = bind(source, recursive, &options)?;
+        let label = context.label.filter(|_| context.volumes.iter().any(|volume| volume == source));
+        let bound = bind(source, recursive, &options, label)?;
         if let Source::Tree { tree, .. } = &bound {
             map_ids(mount, source, tree, recursive, user)?;
         }
         return Ok(bound);
     }
+    // proc, sysfs and cgroup2 are one per node or namespace: the policy knows theirs.
+    if let Some(label) = context.label
+        && matches!(kind, "tmpfs" | "devpts" | "mqueue" | "cgroup")
+        && options.context().is_none()
+    {
+        options.data.push((CONTEXT.to_owned(), Some(label.to_owned())));
+    }
     Ok(match kind {
         // The node's: of its network namespace the pod may mount none.
-        "sysfs" if user.is_some_and(|user| !user.owns_network) => bind(Path::new("/sys"), false, &options)?,
+        "sysfs" if user.is_some_and(|user| !user.owns_network) => {
+            bind(Path::new("/sys"), false, &options, None)?
+        }
         "tmpfs" if destination == Path::new("/dev/shm") => Source::SharedMemory,
         "image" => {
             let number = name.as_deref().and_then(|name| name.parse().ok());
@@ -92,12 +110,24 @@ fn source(
     })
 }
 
-/// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed.
-pub(crate) fn bind(source: &Path, recursive: bool, options: &Options) -> Result<Source, Failure> {
+/// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed. With a label, its
+/// files get that.
+pub(crate) fn bind(
+    source: &Path,
+    recursive: bool,
+    options: &Options,
+    label: Option<&str>,
+) -> Result<Source, Failure> {
     let step = Step::Source;
     let tree = mount::clone_path(source, recursive)
         .at(step, source.display())
         .map_err(|failure| failure.explain(String::new()))?;
+    if let Some(label) = label {
+        relabel::tree(tree.as_fd(), label).map_err(|failure| {
+            let detail = format!("{} of volume {}: {}", failure.object, source.display(), failure.detail);
+            Failure { object: label.to_owned(), ..failure.explain(detail) }
+        })?;
+    }
     let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
     check_propagation(source, propagation)?;
     let change = |recursive, change| mount::change(&tree, recursive, change).at(step, source.display());

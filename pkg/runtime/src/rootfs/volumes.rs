@@ -24,8 +24,12 @@ use super::{
 use crate::{Failure, ImageVolume, Step, UserNamespace, failure::At};
 
 /// Opens each volume as a detached mount of the whole image, in the monitor's mount namespace.
-pub(crate) fn open(volumes: &[ImageVolume], user: Option<&UserNamespace>) -> Result<Vec<OwnedFd>, Failure> {
-    volumes.iter().map(|volume| overlay::mount_readonly(&volume.base, &volume.lowers, user)).collect()
+pub(crate) fn open(
+    volumes: &[ImageVolume],
+    user: Option<&UserNamespace>,
+    label: Option<&str>,
+) -> Result<Vec<OwnedFd>, Failure> {
+    volumes.iter().map(|volume| overlay::mount_readonly(&volume.base, &volume.lowers, user, label)).collect()
 }
 
 /// Gives the mounts of type `image` their trees, in the container's own mount namespace.

@@ -92,6 +92,7 @@ impl World {
             shm_size: 0,
             oom_score_adj: None,
             seccomp: None,
+            selinux: Default::default(),
         }
     }
 
@@ -339,6 +340,7 @@ impl Container<'_> {
             spec,
             rootfs: self.rootfs,
             image_volumes: self.image_volumes,
+            relabel: Vec::new(),
             user: self.user,
             seccomp: self.seccomp,
             namespaces: ContainerNamespaces {
