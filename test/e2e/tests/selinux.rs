@@ -139,3 +139,24 @@ fn cve_2021_43816_a_volume_is_relabelled_as_asked_and_nothing_beside_it() {
     assert!(status.message().contains("cannot be relabelled"), "{status}");
     assert_eq!(file_context(Path::new("/etc")), etc);
 }
+
+#[test]
+fn where_it_is_enforced_a_pod_cannot_read_anothers_volume() {
+    if !node_has_selinux() || fs::read("/sys/fs/selinux/enforce").unwrap() != b"1" {
+        println!("skipped: this node does not enforce SELinux");
+        return;
+    }
+    let husk = Daemon::start();
+    let volume = husk.path("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "secret").unwrap();
+    let read = |name: &str, relabel| {
+        let config = pod(name, &husk.path("logs"));
+        let pod_id = husk.cri().run_pod(&config).unwrap();
+        let id = create(&husk, &config, &pod_id, name, None, &[(&volume, relabel)]).unwrap();
+        let (code, stdout, stderr) = husk.cri().exec(&id, &["cat", "/0/file"]).unwrap();
+        (code, stdout, stderr.to_lowercase().contains("denied"))
+    };
+    assert_eq!(read("owner", true), (0, "secret".to_owned(), false));
+    assert_eq!(read("other", false), (1, String::new(), true));
+}
