@@ -111,7 +111,7 @@ fn complete(status: &ContainerStatus, mut base: nri::Container) -> nri::Containe
         exit_code,
         status_reason: reason,
         status_message: message,
-        cdi_devices: Vec::new(),
+        cdi_devices: requested_devices(status),
         user: status.user.as_ref().map(|user| nri::User {
             uid: user.uid,
             gid: user.gid,
@@ -149,6 +149,11 @@ fn life(state: &ContainerState) -> (nri::ContainerState, UnixNanos, UnixNanos, i
             (State::ContainerUnknown, 0, 0, 0, String::new(), reason.clone())
         }
     }
+}
+
+fn requested_devices(status: &ContainerStatus) -> Vec<nri::CdiDevice> {
+    let names = status.config.cdi_devices.iter();
+    names.map(|name| nri::CdiDevice { name: name.clone() }).collect()
 }
 
 fn seccomp(profile: &SeccompProfile) -> nri::SecurityProfile {

@@ -124,17 +124,22 @@ impl NodeFacts {
         let labels = Labels { apparmor, selinux_process, selinux_mount };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
         let cdi_dirs = engine.config.cdi_dirs.clone();
-        let look = tokio::task::spawn_blocking(move || {
+        look(move || {
             check_sources(&config)?;
             let filter = seccomp::filter(&cache, &config.security)?;
-            let cdi = devices::cdi(&cdi_dirs, &config)?;
+            let cdi = devices::cdi(&cdi_dirs, &config.cdi_devices).map_err(PodsError::Cdi)?;
             Ok(Self { devices: devices::collect(&config)?, filter, labels, cdi })
-        });
-        match tokio::time::timeout(LOOK, look).await {
-            Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
-            Err(_) => {
-                Err(PodsError::Stuck { step: "look up mount sources and devices", seconds: LOOK.as_secs() })
-            }
+        })
+        .await
+    }
+}
+
+/// Looks at the node's files for a create, on a thread that is left behind when they do not answer.
+pub(crate) async fn look<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::time::timeout(LOOK, tokio::task::spawn_blocking(work)).await {
+        Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
+        Err(_) => {
+            Err(PodsError::Stuck { step: "look up mount sources and devices", seconds: LOOK.as_secs() })
         }
     }
 }

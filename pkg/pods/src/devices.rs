@@ -14,12 +14,12 @@ use tracing::warn;
 
 use crate::{PodsError, Result};
 
-/// What the request's CDI devices change.
-pub(crate) fn cdi(dirs: &[PathBuf], config: &ContainerConfig) -> Result<Edits> {
+/// What the CDI devices of these names change.
+pub(crate) fn cdi(dirs: &[PathBuf], names: &[String]) -> std::result::Result<Edits, CdiError> {
     let unknown = |name: &String| CdiError::Unknown { name: name.clone(), broken: Vec::new() };
-    let names = config.cdi_devices.iter().map(|name| name.parse().map_err(|_| unknown(name)));
-    let names = names.collect::<std::result::Result<Vec<_>, _>>().map_err(PodsError::Cdi)?;
-    let edits = husk_cdi::load(dirs, &names).map_err(PodsError::Cdi)?;
+    let names = names.iter().map(|name| name.parse().map_err(|_| unknown(name)));
+    let names = names.collect::<std::result::Result<Vec<_>, _>>()?;
+    let edits = husk_cdi::load(dirs, &names)?;
     edits.warnings.iter().for_each(|warning| warn!("CDI device {warning}"));
     Ok(edits)
 }

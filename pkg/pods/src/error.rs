@@ -106,6 +106,15 @@ pub enum PodsError {
     /// A CDI device cannot be given.
     #[error("config.CDI_devices")]
     Cdi(#[source] CdiError),
+    /// A CDI device that NRI plugins ask for cannot be given.
+    #[error("CDI devices of NRI plugin {plugins}")]
+    PluginCdi {
+        /// Names of the plugins, of which one named the device.
+        plugins: String,
+        /// Why.
+        #[source]
+        source: CdiError,
+    },
     /// The container's target for a shared PID namespace cannot be used.
     #[error("config.linux.security_context.namespace_options.target_id: {reason}")]
     PidTarget {
@@ -228,7 +237,7 @@ impl Classify for PodsError {
             PodsError::ExecTimeout { .. } | PodsError::Stuck { .. } => Kind::DeadlineExceeded,
             PodsError::Unsupported { .. } => Kind::Unimplemented,
             PodsError::AppArmor(error) | PodsError::SeLinux(error) => error.kind(),
-            PodsError::Cdi(error) => error.kind(),
+            PodsError::Cdi(error) | PodsError::PluginCdi { source: error, .. } => error.kind(),
             PodsError::Stats(error) => error.kind(),
             PodsError::Unit(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,

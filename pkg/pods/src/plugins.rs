@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::{
     Engine, PodsError, Result,
     create::{self, Plan},
+    devices,
     facilities::Plugins,
     pod::{Container, Pod},
     seccomp, stop, update,
@@ -155,22 +156,39 @@ fn planned(pod: &Pod, plan: &Plan) -> ContainerFacts {
 }
 
 async fn apply(engine: &Arc<Engine>, plan: &mut Plan, adjusted: husk_nri::Adjusted) -> Result<()> {
-    if let Some((device, plugin)) = adjusted.cdi_devices.into_iter().next() {
-        let what = format!("NRI plugin {plugin}: CDI devices are not supported ({device})");
-        return Err(PodsError::Unsupported { field: "adjust.CDI_devices", what });
-    }
     if let Some((profile, plugin)) = adjusted.seccomp {
         let filter = seccomp::of_plugin(&engine.filters, profile, plugin, &plan.file.config.security)?;
         plan.request.seccomp = filter.bytes().to_vec();
         plan.request.seccomp_flags = filter.flags();
     }
     plan.spec = adjusted.spec;
+    give_devices(engine, plan, adjusted.cdi_devices).await?;
     plan.file.resources = update::merge(&plan.file.resources, &adjusted.resources);
     if let Some(score) = adjusted.oom_score_adj {
         plan.request.oom_score_adj = Some(score);
         plan.file.resources.oom_score_adj = score;
     }
     change(engine, &adjusted.updates, adjusted.evictions).await
+}
+
+/// Applies the CDI devices that plugins ask for, each with the plugin's name. All are looked up together: what a vendor's
+/// spec changes for every device of it is changed once.
+async fn give_devices(engine: &Engine, plan: &mut Plan, mut asked: Vec<(String, String)>) -> Result<()> {
+    // The container has those of its request already.
+    asked.retain(|(name, _)| !plan.file.config.cdi_devices.contains(name));
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let (names, mut plugins): (Vec<String>, Vec<String>) = asked.into_iter().unzip();
+    plugins.dedup();
+    let refused = |source| PodsError::PluginCdi { plugins: plugins.join(", "), source };
+    let dirs = engine.config.cdi_dirs.clone();
+    let edits = create::look(move || Ok(devices::cdi(&dirs, &names))).await?.map_err(refused)?;
+    edits.apply(&mut plan.spec, devices::owner(&plan.file.config)).map_err(refused)?;
+    if let Some(user) = &mut plan.request.user {
+        user.supplemental_groups.extend(&edits.additional_gids);
+    }
+    Ok(())
 }
 
 /// Applies what plugins want of other containers.

@@ -24,9 +24,10 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("nri.sock").display().to_string();
         let config = format!(
-            "[nri]\nplugin_dir = {:?}\nplugin_config_dir = {:?}\n",
+            "[nri]\nplugin_dir = {:?}\nplugin_config_dir = {:?}\n[runtime]\ncdi_dirs = [{:?}]\n",
             dir.path().join("plugins"),
-            dir.path().join("conf.d")
+            dir.path().join("conf.d"),
+            dir.path().join("cdi")
         );
         let flags = vec!["--nri-socket".to_owned(), socket];
         let husk = Daemon::with(Options { flags, config, ..Options::default() });
@@ -330,6 +331,36 @@ fn adjustments_are_seen_in_the_container_and_what_cannot_be_done_is_an_error() {
     let error = world.husk.cri().create(&pod_id, &config, &container("hooked")).unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unimplemented);
     assert!(error.message().contains("adjust.hooks"), "{error}");
+}
+
+#[test]
+fn a_plugin_gives_cdi_devices() {
+    let world = World::new();
+    let plugin = world.plugin("00");
+    let dir = world.dir.path().join("cdi");
+    fs::create_dir(&dir).unwrap();
+    fs::write(
+        dir.join("vendor.yaml"),
+        "cdiVersion: 0.6.0\nkind: vendor.example/gpu\ndevices:\n- name: \"0\"\n  containerEdits:\n    env: [\"GPU=0\"]\n\
+         \x20   additionalGids: [4242]\n    deviceNodes:\n    - {path: /dev/vendor0, hostPath: /dev/zero, permissions: rw}\n",
+    )
+    .unwrap();
+    let config = pod("cdi", &world.husk.path("logs"));
+    let pod_id = world.husk.cri().run_pod(&config).unwrap();
+    let ask = |name: &str| {
+        plugin
+            .order("CreateContainer", json!({ "once": true, "adjust": { "CDIDevices": [{ "name": name }] } }))
+    };
+    ask("vendor.example/gpu=0");
+    let id = world.husk.cri().run(&pod_id, &config, &container("main"));
+    let script = "echo $GPU; id -G; head -c 4 /dev/vendor0 | wc -c";
+    let (_, output, errors) = world.husk.cri().exec(&id, &["sh", "-c", script]).unwrap();
+    assert_eq!(output, "0\n0 4242\n4\n", "{errors}");
+
+    ask("vendor.example/gpu=1");
+    let error = world.husk.cri().create(&pod_id, &config, &container("other")).unwrap_err();
+    assert_eq!(error.code(), tonic::Code::NotFound);
+    assert!(error.message().contains("test") && error.message().contains("vendor.example/gpu=1"), "{error}");
 }
 
 #[test]
