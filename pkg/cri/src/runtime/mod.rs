@@ -63,7 +63,7 @@ impl RuntimeApi {
 }
 
 fn missing<T>(what: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("this version of husk {what}")))
+    Err(Status::unimplemented(format!("this version of husk has no {what}")))
 }
 
 /// The label selector and id rules of every filter: labels must match exactly, an id may be a prefix.
@@ -156,11 +156,11 @@ serve! {
     }
     missing {
     checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse
-        as "cannot write the memory of a container's processes to a file (no CRIU)";
+        as "CheckpointContainer: it cannot write the memory of a container's processes to a file (no CRIU)";
     checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse
-        as "cannot write the memory of a pod's processes to a file (no CRIU)";
+        as "CheckpointPod: it cannot write the memory of a pod's processes to a file (no CRIU)";
     restore_pod(RestorePodRequest) -> RestorePodResponse
-        as "cannot make processes from a checkpoint (no CRIU); create the pod anew";
+        as "RestorePod: it cannot make processes from a checkpoint (no CRIU); create the pod anew";
     }
     lists {
     stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesStream
