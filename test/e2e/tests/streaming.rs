@@ -401,13 +401,16 @@ fn a_connection_that_the_pod_resets_does_not_end_the_session() {
     let port = listener.local_addr().unwrap().port();
     for transport in TRANSPORTS {
         let forward = Forward::start(&husk, transport, &pod_id, port);
-        let mut broken = forward.connect();
-        broken.write_all(b"x").unwrap();
-        let (server, _) = listener.accept().unwrap();
-        rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
-        drop(server);
-        // An end or a reset, whichever the client's library makes of it.
-        let _ = broken.read_to_end(&mut Vec::new());
+        // Often enough to hit the moment at which the connection is made but huskd has not noticed it.
+        for _ in 0..30 {
+            let mut broken = forward.connect();
+            broken.write_all(b"x").unwrap();
+            let (server, _) = listener.accept().unwrap();
+            rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
+            drop(server);
+            // An end or a reset, whichever the client's library makes of it.
+            let _ = broken.read_to_end(&mut Vec::new());
+        }
         let mut next = forward.connect();
         next.write_all(b"still there").unwrap();
         let (mut server, _) = listener.accept().unwrap();

@@ -32,28 +32,44 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// Where a pod's ports are; `None` is the node's network.
 pub(super) type Network = Option<Arc<OwnedFd>>;
 
+/// What became of connecting to a port at which somebody listens.
+pub(super) enum Connection {
+    /// It stands.
+    Open(TcpStream),
+    /// The pod took it and reset it before connect was over.
+    Reset,
+}
+
 /// Connects to a port on the pod's localhost.
 ///
 /// # Errors
 /// What to tell the client: why neither address answers.
-pub(super) async fn connect(network: &Network, port: u16) -> Result<TcpStream, String> {
+pub(super) async fn connect(network: &Network, port: u16) -> Result<Connection, String> {
     let v4 = match connect_to(network, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
-        Ok(stream) => return Ok(stream),
+        Ok(connection) => return Ok(connection),
         Err(error) => error,
     };
     let v6 = match connect_to(network, SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
-        Ok(stream) => return Ok(stream),
+        Ok(connection) => return Ok(connection),
         Err(error) => error,
     };
     Err(format!("cannot connect to port {port} of the pod: 127.0.0.1: {v4}; [::1]: {v6}"))
 }
 
-async fn connect_to(network: &Network, address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_to(network: &Network, address: SocketAddr) -> io::Result<Connection> {
     let socket = socket(network.clone(), address.ip()).await?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
-    let stream = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    let connected = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?;
+    match connected {
+        Ok(stream) => {
+            stream.set_nodelay(true)?;
+            Ok(Connection::Open(stream))
+        }
+        // The handshake was over: a port without a listener refuses. Told as a failure, it would make client-go end the
+        // whole session.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Connection::Reset),
+        Err(error) => Err(error),
+    }
 }
 
 async fn socket(network: Network, ip: IpAddr) -> io::Result<OwnedFd> {
@@ -162,7 +178,7 @@ mod tests {
     async fn each_side_can_end_before_the_other() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let stream = connect(&None, port).await.unwrap();
+        let Connection::Open(stream) = connect(&None, port).await.unwrap() else { panic!("it was reset") };
         let (mut pod, _) = listener.accept().await.unwrap();
         let (feed, input) = channel::input();
         let (frames, mut queue) = channel::frames();
@@ -181,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn a_reset_connection_resets_its_stream() {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
-        let stream = connect(&None, listener.local_addr().unwrap().port()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Connection::Open(stream) = connect(&None, port).await.unwrap() else { panic!("it was reset") };
         let (pod, _) = listener.accept().await.unwrap();
         let (_feed, input) = channel::input();
         let (frames, mut queue) = channel::frames();

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     Context, Stop,
-    forward::{self, HalfClose, Network},
+    forward::{self, Connection, HalfClose, Network},
 };
 use crate::{
     channel::{Frames, Input, Output},
@@ -156,9 +156,10 @@ impl Pair {
             None => Err("the stream names no port between 1 and 65535".to_owned()),
         };
         match connected {
-            Ok(stream) => {
+            Ok(Connection::Open(stream)) => {
                 forward::copy(stream, data.input, data.output, HalfClose::Yes).await;
             }
+            Ok(Connection::Reset) => data.output.reset(ResetReason::Cancel).await,
             Err(reason) => {
                 let _ = error.output.send(reason.into()).await;
                 data.output.end().await;
@@ -221,7 +222,8 @@ async fn serve_channel(
         Err(reason) => Err(reason.clone()),
     };
     match connected {
-        Ok(stream) => forward::copy(stream, input, data, HalfClose::No).await,
+        Ok(Connection::Open(stream)) => forward::copy(stream, input, data, HalfClose::No).await,
+        Ok(Connection::Reset) => data.reset(ResetReason::Cancel).await,
         Err(reason) => drop(error.send(reason.into()).await),
     }
 }
