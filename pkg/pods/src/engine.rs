@@ -162,6 +162,11 @@ impl Engine {
         self.user_namespaces.as_ref().copied().map_err(String::as_str)
     }
 
+    /// Directory of what outlives the boot: images and the writable layers of containers.
+    pub fn root_dir(&self) -> &Path {
+        &self.config.root
+    }
+
     /// Directory of what dies with the boot.
     pub fn state_dir(&self) -> &Path {
         &self.config.state

@@ -58,7 +58,9 @@ pub(super) async fn status(
             "apparmor": api.engine.apparmor().availability().as_str(),
             "selinux": api.engine.selinux().state().as_str(),
             "cgroup_driver": if api.engine.has_systemd_driver() { "systemd" } else { "cgroupfs" },
-            "stateDir": api.engine.state_dir(),
+            // Not `stateDir`, where others have the root filesystems of containers: husk has their layers in `root`.
+            "root": api.engine.root_dir(),
+            "state": api.engine.state_dir(),
             "userNamespaces": api.engine.user_namespaces().err().unwrap_or("supported"),
             "network": format!("{:?}", network.provider),
             "pods": api.engine.list_pods().len(),
