@@ -33,6 +33,7 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub(super) type Network = Option<Arc<OwnedFd>>;
 
 /// What became of connecting to a port at which somebody listens.
+#[derive(Debug)]
 pub(super) enum Connection {
     /// It stands.
     Open(TcpStream),
