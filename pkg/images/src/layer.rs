@@ -7,6 +7,7 @@ use husk_model::Digest;
 use crate::{
     ImageError, Result,
     pipeline::{self, Expected, Source},
+    stop::Stop,
     store::{LayerRecord, Loose, Pin, Shared},
     unpack::{Limits, Unpacked},
 };
@@ -39,17 +40,18 @@ impl Drop for Unclaimed {
     }
 }
 
-/// Unpacks and verifies a layer into a directory of its own. Blocks.
+/// Unpacks and verifies a layer into a directory of its own. Blocks until that is done or `stop` is set.
 pub(crate) fn unpack(
     shared: &Arc<Shared>,
     source: Source,
     expected: &Expected,
     blob: &Digest,
+    stop: &Stop,
 ) -> Result<Unclaimed> {
     let (number, destination) = shared.new_layer()?;
     let mut unclaimed =
         Unclaimed { shared: Arc::clone(shared), number: Some(number), unpacked: Unpacked::default() };
-    unclaimed.unpacked = pipeline::run(source, expected, &destination, LIMITS)
+    unclaimed.unpacked = pipeline::run(source, expected, &destination, LIMITS, stop)
         .map_err(|source| ImageError::Layer { digest: blob.clone(), source })?;
     Ok(unclaimed)
 }

@@ -18,6 +18,7 @@ mod platform;
 mod pull;
 mod reference;
 mod registry;
+mod stop;
 mod store;
 mod tar;
 mod unpack;

@@ -18,7 +18,10 @@ use husk_model::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use crate::unpack::{Destination, Limits, UnpackError, Unpacked, unpack};
+use crate::{
+    stop::Stop,
+    unpack::{Destination, Limits, UnpackError, Unpacked, unpack},
+};
 
 /// Size of a block between the two threads.
 const BLOCK: usize = 256 << 10;
@@ -61,22 +64,26 @@ pub(crate) struct Expected {
 }
 
 /// Unpacks a layer and verifies it. Nothing of it may be used unless this succeeds. Blocks; run it on a blocking thread.
+/// Ends within a block on both threads when `stop` is set.
 pub(crate) fn run(
     source: Source,
     expected: &Expected,
     destination: &Destination,
     limits: Limits,
+    stop: &Stop,
 ) -> Result<Unpacked, UnpackError> {
     let (filled, blocks) = blocking::sync_channel::<Vec<u8>>(BLOCKS);
     let (recycle, empty) = blocking::channel::<Vec<u8>>();
     let (blob, applied) = std::thread::scope(|scope| {
         let unpacker =
             std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, move || {
-                let mut input = Blocks { blocks, recycle, current: Vec::new(), at: 0, hash: Sha256::new() };
-                let result = unpack(&mut input, destination, limits);
+                let (current, stop_here) = (Vec::new(), stop.clone());
+                let mut input =
+                    Blocks { blocks, recycle, current, at: 0, hash: Sha256::new(), stop: stop_here };
+                let result = unpack(&mut input, destination, limits, stop);
                 (result, Digest::from_sha256(&input.hash.finalize().into()))
             });
-        let mut blob = Blob::new(source);
+        let mut blob = Blob::new(source, stop.clone());
         let inflated = inflate(&mut blob, filled, &empty);
         // The rest is read even after a failure: a damaged blob shows as an odd archive first, and the digest tells.
         let drained = blob.drain();
@@ -94,6 +101,9 @@ pub(crate) fn run(
         };
         (drained.map(|()| blob), applied)
     });
+    if stop.is_set() {
+        return Err(UnpackError::Interrupted);
+    }
     let blob = blob?;
     blob.verify(expected)?;
     let (unpacked, diff_id) = applied?;
@@ -113,12 +123,14 @@ fn inflate(
     filled: blocking::SyncSender<Vec<u8>>,
     empty: &blocking::Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
+    let stop = blob.stop.clone();
     let mut stream = decoder(blob).map_err(UnpackError::Decompress)?;
     loop {
         let mut block = empty.try_recv().unwrap_or_default();
         block.resize(BLOCK, 0);
         let mut have = 0;
         while have < BLOCK {
+            stop.check().map_err(UnpackError::Decompress)?;
             match stream.read(&mut block[have..]) {
                 Ok(0) => break,
                 Ok(length) => have += length,
@@ -156,15 +168,17 @@ struct Blob {
     current: Bytes,
     hash: Sha256,
     size: u64,
+    stop: Stop,
 }
 
 impl Blob {
-    fn new(source: Source) -> Self {
-        Self { source, current: Bytes::new(), hash: Sha256::new(), size: 0 }
+    fn new(source: Source, stop: Stop) -> Self {
+        Self { source, current: Bytes::new(), hash: Sha256::new(), size: 0, stop }
     }
 
     fn advance(&mut self) -> io::Result<()> {
         while self.current.is_empty() {
+            self.stop.check()?;
             let Some(chunk) = self.source.next()? else { return Ok(()) };
             self.hash.update(&chunk);
             self.size += chunk.len() as u64;
@@ -231,6 +245,7 @@ struct Blocks {
     current: Vec<u8>,
     at: usize,
     hash: Sha256,
+    stop: Stop,
 }
 
 impl Read for Blocks {
@@ -245,9 +260,11 @@ impl Read for Blocks {
 
 impl BufRead for Blocks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.current.len()
-            && let Ok(block) = self.blocks.recv()
-        {
+        if self.at < self.current.len() {
+            return Ok(&self.current[self.at..]);
+        }
+        self.stop.check()?;
+        if let Ok(block) = self.blocks.recv() {
             self.hash.update(&block);
             // The other side may be done; then the block is simply freed.
             let _gone = self.recycle.send(std::mem::replace(&mut self.current, block));

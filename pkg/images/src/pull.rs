@@ -15,6 +15,7 @@ use crate::{
     platform::{self, Platform},
     reference::Selector,
     registry::{Attempts, Blob, Endpoint, Fetched, RegistryConfig, Session},
+    stop::Stop,
     store::{NewImage, Pin, blocking},
 };
 
@@ -152,11 +153,14 @@ impl ImageStore {
         diff_id: &Digest,
     ) -> Result<Unclaimed> {
         let (sink, chunks) = mpsc::channel(CHUNKS);
+        let stop = Stop::default();
+        // Ends both threads when this task is dropped, however much the archive still holds.
+        let _with_this_task = stop.on_drop();
         let expected =
             Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
         let (shared, digest) = (Arc::clone(&self.shared), blob.digest.clone());
         let unpacking = blocking("unpacking a layer", move || {
-            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest)
+            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest, &stop)
         });
         // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
         let (streamed, unpacked) = tokio::join!(session.stream(endpoint, blob, sink, |_| {}), unpacking);

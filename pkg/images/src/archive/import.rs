@@ -19,6 +19,7 @@ use crate::{
     pipeline::{Expected, Source},
     pull::{chain_id, check_config, pick},
     reference::Selector,
+    stop::Stop,
     store::{NewImage, Pin, Shared, blocking},
 };
 
@@ -40,7 +41,10 @@ impl ImageStore {
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Vec<Arc<Image>>> {
         let (shared, archive) = (Arc::clone(&self.shared), archive.to_owned());
-        let ids = blocking("importing images", move || import(&shared, archive, Arc::new(progress))).await?;
+        let stop = Stop::default();
+        let _with_this_task = stop.on_drop();
+        let ids =
+            blocking("importing images", move || import(&shared, archive, Arc::new(progress), &stop)).await?;
         layer::give_memory_back();
         Ok(ids.iter().filter_map(|id| self.resolve(id.as_str())).collect())
     }
@@ -51,11 +55,17 @@ struct Importer<'a> {
     members: Members,
     progress: Arc<Report>,
     node: Platform,
+    stop: Stop,
 }
 
-fn import(shared: &Arc<Shared>, archive: PathBuf, progress: Arc<Report>) -> Result<Vec<ImageId>> {
+fn import(
+    shared: &Arc<Shared>,
+    archive: PathBuf,
+    progress: Arc<Report>,
+    stop: &Stop,
+) -> Result<Vec<ImageId>> {
     let members = Members::open(&archive, &shared.directory().join("spool"))?;
-    let importer = Importer { shared, members, progress, node: Platform::host() };
+    let importer = Importer { shared, members, progress, node: Platform::host(), stop: stop.clone() };
     let docker = names::docker_entries(&importer.members)?;
     let mut ids = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
         (Some(index), _) => importer.oci(&index, docker.as_deref().unwrap_or_default())?,
@@ -220,7 +230,11 @@ impl Importer<'_> {
             }),
         );
         let blob = expected.blob.as_ref().unwrap_or(&expected.diff_id);
-        Ok(layer::unpack(self.shared, source, expected, blob)?.claim(self.shared, &expected.diff_id, chain))
+        Ok(layer::unpack(self.shared, source, expected, blob, &self.stop)?.claim(
+            self.shared,
+            &expected.diff_id,
+            chain,
+        ))
     }
 
     fn small(&self, name: &str, limit: u64) -> Result<Vec<u8>> {

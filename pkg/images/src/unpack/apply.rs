@@ -18,7 +18,10 @@ use super::{
     shown,
     tree::{Cleared, Tree, clean, escape, io_error, is_whiteout, set_opaque, split, stat},
 };
-use crate::tar::{EntryKind, TarEntry, TarReader};
+use crate::{
+    stop::Stop,
+    tar::{EntryKind, TarEntry, TarReader},
+};
 
 /// Bytes written between two looks at the free space of the disk.
 const SPACE_CHECK: u64 = 64 << 20;
@@ -30,6 +33,7 @@ pub(crate) fn unpack(
     input: impl BufRead,
     destination: &Destination,
     limits: Limits,
+    stop: &Stop,
 ) -> Result<Unpacked, UnpackError> {
     let recorder = Recorder::create(&destination.record)?;
     let mut layer = Layer {
@@ -43,6 +47,9 @@ pub(crate) fn unpack(
     };
     layer.check_space()?;
     while let Some(entry) = layer.reader.next_entry()? {
+        if stop.is_set() {
+            return Err(UnpackError::Interrupted);
+        }
         layer.apply(&entry)?;
         if layer.reader.offset() > limits.bytes {
             return Err(UnpackError::TooLarge { limit: limits.bytes, what: "bytes" });
