@@ -1,32 +1,17 @@
 //! Deleting directories in the background.
 //!
 //! What is removed leaves by one rename into a trash directory, so no removal is ever seen half done and no RPC waits for a
-//! large tree. Trees come from containers, so they are hostile: nothing is resolved by path, symlinks are removed and not
-//! followed, and the depth of recursion is bounded. A directory that lies deeper is renamed up to the trash itself and is
-//! met again there, so that a tree of a million levels costs neither stack nor descriptors.
+//! large tree. Trees come from containers, so they are hostile; `husk_sys::tree` deletes them, however deep they are.
 
 use std::{
-    ffi::{CStr, CString},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
-use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat},
-    io::Errno,
-};
+use husk_sys::tree;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::{sync::Notify, task::JoinHandle};
 use tracing::{error, warn};
-
-/// Levels that are deleted by recursion.
-const MAX_DEPTH: u32 = 64;
-
-/// Names for what is renamed up.
-static UPROOTED: AtomicU64 = AtomicU64::new(0);
 
 /// The task that deletes; it ends with this.
 #[derive(Debug)]
@@ -66,79 +51,17 @@ impl Drop for Trash {
     }
 }
 
-fn open_dir(at: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(at, name, flags, Mode::empty())
-}
-
 /// Deletes everything in `dir`. What cannot be deleted is logged and met again by the next call.
 pub(crate) fn empty(dir: &Path) {
-    let opened = CString::new(dir.as_os_str().as_encoded_bytes())
-        .map_err(|_| Errno::INVAL)
-        .and_then(|name| open_dir(CWD, &name));
-    let trash = match opened {
-        Ok(trash) => trash,
-        Err(errno) => return warn!(path = %dir.display(), %errno, "cannot open the trash"),
-    };
-    loop {
-        let uprooted = UPROOTED.load(Ordering::Relaxed);
-        if let Err(errno) = remove_content(trash.as_fd(), trash.as_fd(), MAX_DEPTH) {
-            return warn!(path = %dir.display(), %errno, "cannot delete discarded files; the next removal tries again");
-        }
-        if UPROOTED.load(Ordering::Relaxed) == uprooted {
-            return;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, dir, flags, Mode::empty()) {
+        Err(errno) => warn!(path = %dir.display(), %errno, "cannot open the trash"),
+        Ok(trash) => {
+            if let Err(errno) = tree::empty(trash) {
+                warn!(path = %dir.display(), %errno, "cannot delete discarded files; the next removal tries again");
+            }
         }
     }
-}
-
-/// Removes what is in `dir` as far as it can; the first failure is returned at the end.
-fn remove_content(trash: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: u32) -> rustix::io::Result<()> {
-    let mut outcome = Ok(());
-    // Removing while reading may skip entries on some filesystems, so names are taken first.
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push((entry.file_name().to_owned(), entry.file_type()));
-        }
-    }
-    for (name, kind) in names {
-        let removed = remove(trash, dir, &name, kind, depth);
-        if let Err(errno) = removed
-            && errno != Errno::NOENT
-        {
-            outcome = outcome.and(Err(errno));
-        }
-    }
-    outcome
-}
-
-fn remove(
-    trash: BorrowedFd<'_>,
-    dir: BorrowedFd<'_>,
-    name: &CStr,
-    kind: FileType,
-    depth: u32,
-) -> rustix::io::Result<()> {
-    if !matches!(kind, FileType::Directory | FileType::Unknown) {
-        return unlinkat(dir, name, AtFlags::empty());
-    }
-    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        Err(Errno::NOTDIR) => return unlinkat(dir, name, AtFlags::empty()),
-        other => return other,
-    }
-    if depth == 0 {
-        let number = UPROOTED.fetch_add(1, Ordering::Relaxed);
-        let place = format!("uprooted-{}-{number}-{}", std::process::id(), crate::engine::now());
-        return renameat(dir, name, trash, place.as_str());
-    }
-    remove_content(trash, open_dir(dir, name)?.as_fd(), depth - 1)?;
-    unlinkat(dir, name, AtFlags::REMOVEDIR).or_else(|errno| match errno {
-        // Something below was renamed up, or is still there and was reported.
-        Errno::NOTEMPTY => Ok(()),
-        _ => Err(errno),
-    })
 }
 
 #[cfg(test)]
@@ -147,19 +70,23 @@ mod tests {
 
     use super::*;
 
+    fn open(path: &Path) -> std::os::fd::OwnedFd {
+        openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
     #[test]
     fn a_tree_deeper_than_the_recursion_goes() {
         let dir = tempfile::tempdir().unwrap();
         let trash = dir.path().join("trash");
         fs::create_dir_all(trash.join("one")).unwrap();
         // Far beyond PATH_MAX, as a container can make it by changing into each directory.
-        let mut at = open_dir(CWD, &CString::new(trash.join("one").to_str().unwrap()).unwrap()).unwrap();
+        let mut at = open(&trash.join("one"));
         for level in 0..3000 {
             rustix::fs::mkdirat(&at, "a-directory", Mode::RWXU).unwrap();
             if level % 100 == 0 {
                 rustix::fs::mkdirat(&at, "sibling", Mode::RWXU).unwrap();
             }
-            at = open_dir(&at, c"a-directory").unwrap();
+            at = openat(&at, "a-directory", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         drop(at);
         empty(&trash);

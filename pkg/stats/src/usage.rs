@@ -1,21 +1,14 @@
 //! Bytes and inodes below a directory whose content is not trusted.
 
-use std::{
-    collections::HashSet,
-    ffi::CString,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
-};
+use std::{collections::HashSet, path::Path};
 
+use husk_sys::tree::{Step, Walk};
 use rustix::{
-    fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
 use crate::{Error, Result};
-
-/// Directories deeper than this are counted, but not what they hold: each level costs a descriptor.
-const MAX_DEPTH: usize = 256;
 
 /// Disk use of a tree, as du(1) counts it: allocated blocks, a file with several names once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,93 +21,68 @@ pub struct Usage {
 
 /// Walks `root`, calling `pace` after each entry; a `false` from it stops the walk, which then has no result.
 ///
-/// Symlinks are not followed, other filesystems are not entered, and entries that vanish meanwhile are skipped.
+/// Symlinks are not followed, other filesystems are not entered, entries that vanish meanwhile are skipped, and any depth
+/// is counted.
 ///
 /// # Errors
 /// `root` can't be opened, or a directory below can't be read.
-pub fn disk_usage(root: &Path, pace: impl FnMut() -> bool) -> Result<Option<Usage>> {
+pub fn disk_usage(root: &Path, mut pace: impl FnMut() -> bool) -> Result<Option<Usage>> {
     let fail =
         |operation, errno: Errno| Error::File { operation, path: root.to_owned(), source: errno.into() };
-    let top = fs::open(root, DIRECTORY, Mode::empty()).map_err(|errno| fail("open", errno))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = fs::open(root, flags, Mode::empty()).map_err(|errno| fail("open", errno))?;
     let stat = fs::fstat(&top).map_err(|errno| fail("stat", errno))?;
-    let mut walk = Walk { usage: Usage::default(), device: stat.st_dev, linked: HashSet::new(), pace };
-    walk.count(&stat);
-    let finished = walk.directory(top, 0).map_err(|errno| fail("read the tree of", errno))?;
-    Ok(finished.then_some(walk.usage))
-}
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOATIME);
-
-struct Walk<P> {
-    usage: Usage,
-    device: u64,
-    /// Inodes with several names that were counted already.
-    linked: HashSet<u64>,
-    pace: P,
-}
-
-impl<P: FnMut() -> bool> Walk<P> {
-    /// `false` when `pace` stopped it.
-    fn directory(&mut self, directory: OwnedFd, depth: usize) -> rustix::io::Result<bool> {
-        let mut entries = Dir::new(directory)?;
-        while let Some(entry) = entries.read() {
-            let name = match entry {
-                Ok(entry) => entry.file_name().to_owned(),
-                // Removed while it was read.
-                Err(Errno::NOENT) => break,
+    let mut sum = Sum { usage: Usage::default(), linked: HashSet::new() };
+    sum.count(&stat);
+    let device = stat.st_dev;
+    let fail = |errno| fail("read the tree of", errno);
+    let mut walk = Walk::new(&top).map_err(fail)?;
+    let mut stopped = false;
+    while !stopped {
+        let more = walk.next(|entry| {
+            stopped = !pace();
+            if stopped {
+                return Ok(Step::Over);
+            }
+            let stat = match fs::statat(entry.directory, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => return Ok(Step::Over),
                 Err(errno) => return Err(errno),
             };
-            if name.as_bytes() == b"." || name.as_bytes() == b".." {
-                continue;
+            if stat.st_dev != device {
+                return Ok(Step::Over);
             }
-            if !(self.pace)() {
-                return Ok(false);
+            sum.count(&stat);
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => entry.enter(),
+                _ => Ok(Step::Over),
             }
-            let below = self.entry(entries.fd()?, &name, depth)?;
-            if let Some(below) = below
-                && !self.directory(below, depth + 1)?
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Counts one entry; returns it opened if it is a directory to go into.
-    fn entry(
-        &mut self,
-        above: BorrowedFd<'_>,
-        name: &CString,
-        depth: usize,
-    ) -> rustix::io::Result<Option<OwnedFd>> {
-        let stat = match fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        if stat.st_dev != self.device {
-            return Ok(None);
-        }
-        self.count(&stat);
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory || depth >= MAX_DEPTH {
-            return Ok(None);
-        }
-        match fs::openat(above.as_fd(), name, DIRECTORY, Mode::empty()) {
-            Ok(below) => Ok(Some(below)),
-            // Replaced by something else since.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(errno) => Err(errno),
+        });
+        if !more.map_err(fail)? {
+            return Ok(Some(sum.usage));
         }
     }
+    Ok(None)
+}
 
+/// Files with several names that are told apart.
+const LINKED_MAX: usize = 1 << 20;
+
+struct Sum {
+    usage: Usage,
+    /// Inodes with several names that were counted already.
+    linked: HashSet<u64>,
+}
+
+impl Sum {
     fn count(&mut self, stat: &Stat) {
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if !directory && stat.st_nlink > 1 && !self.linked.insert(stat.st_ino) {
-            return;
+        if !directory && stat.st_nlink > 1 {
+            if self.linked.len() >= LINKED_MAX && !self.linked.contains(&stat.st_ino) {
+                // More memory than a figure is worth; from here on a file counts once per name.
+            } else if !self.linked.insert(stat.st_ino) {
+                return;
+            }
         }
         self.usage.inodes += 1;
         // st_blocks counts in 512 bytes, whatever st_blksize says (stat(2)).
@@ -150,11 +118,12 @@ mod tests {
     #[test]
     fn a_very_deep_tree_neither_fails_nor_exhausts_descriptors() {
         let dir = tempfile::tempdir().unwrap();
-        let mut at = fs::open(dir.path(), DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..1000 {
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut at = fs::open(dir.path(), directory, Mode::empty()).unwrap();
+        for _ in 0..3000 {
             fs::mkdirat(&at, "d", Mode::from(0o755)).unwrap();
-            at = fs::openat(&at, "d", DIRECTORY, Mode::empty()).unwrap();
+            at = fs::openat(&at, "d", directory, Mode::empty()).unwrap();
         }
-        assert_eq!(disk_usage(dir.path(), || true).unwrap().unwrap().inodes, 2 + MAX_DEPTH as u64);
+        assert_eq!(disk_usage(dir.path(), || true).unwrap().unwrap().inodes, 3001);
     }
 }

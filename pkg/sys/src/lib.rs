@@ -21,5 +21,6 @@ pub mod root;
 pub mod seccomp;
 pub mod send;
 pub mod signal;
+pub mod tree;
 
 pub use error::{Error, Result};

@@ -2,12 +2,19 @@
 //! images whose last user went away.
 
 use std::{
-    fs, io,
-    path::PathBuf,
+    ffi::CString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     sync::{Weak, mpsc},
 };
 
 use husk_model::ImageId;
+use husk_sys::tree;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use super::Shared;
 
@@ -36,7 +43,7 @@ pub(crate) fn start(shared: Weak<Shared>, jobs: mpsc::Receiver<Job>) -> io::Resu
 
 fn run(shared: &Weak<Shared>, job: Job) {
     match job {
-        Job::Delete(paths) => paths.iter().for_each(delete),
+        Job::Delete(paths) => paths.iter().for_each(|path| delete(path)),
         Job::Settle(images) => {
             if let Some(shared) = shared.upgrade()
                 && let Err(error) = shared.settle(&images)
@@ -62,16 +69,20 @@ fn run(shared: &Weak<Shared>, job: Job) {
     }
 }
 
-fn delete(path: &PathBuf) {
-    let result = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "left on disk until the next start");
-        }
-        _ => {}
+fn delete(path: &Path) {
+    if let Err(errno) = remove(path) {
+        tracing::warn!(path = %path.display(), %errno, "left on disk until the next start");
+    }
+}
+
+/// Layers nest as deep as their publisher likes, and those of an older husk deeper than a path can name.
+fn remove(path: &Path) -> Result<(), Errno> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(parent, flags, Mode::empty()) {
+        Ok(parent) => tree::remove(parent, &name),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }

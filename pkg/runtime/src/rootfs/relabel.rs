@@ -9,9 +9,12 @@ use std::{
     path::PathBuf,
 };
 
-use husk_sys::procfs::Procfs;
+use husk_sys::{
+    procfs::Procfs,
+    tree::{Entry, Step as Next, Walk},
+};
 use rustix::{
-    fs::{self, Dir, FileType, Mode, OFlags, ResolveFlags, XattrFlags},
+    fs::{self, FileType, Mode, OFlags, ResolveFlags, XattrFlags},
     io::Errno,
     process::fchdir,
 };
@@ -84,29 +87,49 @@ fn with_attribute(tree: BorrowedFd<'_>, attribute: &str, label: &str) -> Result<
     let is_directory = |file: BorrowedFd<'_>| {
         fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     };
-    // One open directory per level: recursion would end on the stack, this ends with EMFILE.
-    let mut open = Vec::new();
     if is_directory(tree).at(step, "volume")? {
-        open.push(read(tree).at(step, "volume")?);
-    }
-    while let Some((directory, entries)) = open.last_mut() {
-        let Some(entry) = entries.next() else {
-            open.pop();
-            continue;
+        let mut walk = Walk::new(tree).at(step, "volume")?;
+        let give = |entry: &Entry<'_>| {
+            let shown = entry.name.to_string_lossy();
+            let Some(file) = look(entry.directory, &entry.name).at(step, &shown)? else {
+                return Ok(Next::Over);
+            };
+            label.give(file.as_fd()).at(step, &shown)?;
+            // What is entered is what was labelled, whatever has the name by now.
+            let enter = is_directory(file.as_fd()).at(step, &shown)?;
+            Ok(if enter { Next::Into(file) } else { Next::Over })
         };
-        let entry = entry.at(step, "volume")?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let shown = name.to_string_lossy();
-        let Some(file) = look(directory.as_fd(), name).at(step, &shown)? else { continue };
-        label.give(file.as_fd()).at(step, &shown)?;
-        if is_directory(file.as_fd()).at(step, &shown)? {
-            open.push(read(file.as_fd()).at(step, &shown)?);
+        walk.all(|entry| give(entry).map_err(Stopped::Here)).map_err(Stopped::failure)?;
+        if walk.is_torn() {
+            return Err(Failure::because(step, "volume", "its directories were moved meanwhile"));
         }
     }
     label.give(tree).at(step, "volume")
+}
+
+/// Why a walk ended early.
+enum Stopped {
+    /// At an entry.
+    Here(Failure),
+    /// Between two.
+    Between(Errno),
+}
+
+impl From<Errno> for Stopped {
+    fn from(errno: Errno) -> Self {
+        Self::Between(errno)
+    }
+}
+
+impl Stopped {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Here(failure) => failure,
+            Self::Between(errno) => {
+                Failure { errno: errno.raw_os_error(), ..Failure::because(Step::Label, "volume", "") }
+            }
+        }
+    }
 }
 
 /// Which of the paths that are never relabelled this is, by whatever path it was reached.
@@ -127,13 +150,6 @@ fn look(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<
         Err(Errno::NOENT | Errno::XDEV) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-fn read(directory: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, Dir)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = fs::openat(directory, ".", flags, Mode::empty())?;
-    let entries = Dir::read_from(&directory)?;
-    Ok((directory, entries))
 }
 
 struct Label<'a> {
@@ -265,6 +281,23 @@ mod tests {
             }
             relabel(&volume, "x:y:z:s0:c3,c4").unwrap();
             assert_eq!(label(&volume.join("a/b/c/file")), "x:y:z:s0:c3,c4");
+        });
+    }
+
+    #[test]
+    fn a_volume_deeper_than_any_path_is_labelled_to_its_end() {
+        on_tmpfs("deep", |dir| {
+            let volume = dir.join("volume");
+            std::fs::create_dir(&volume).unwrap();
+            let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+            let mut at = fs::open(&volume, directory, Mode::empty()).unwrap();
+            for _ in 0..5000 {
+                fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+                at = fs::openat(&at, "d", directory, Mode::empty()).unwrap();
+            }
+            relabel(&volume, "l").unwrap();
+            let mut value = [0_u8; 8];
+            assert_eq!(fs::fgetxattr(&at, TRUSTED, &mut value[..]), Ok(1));
         });
     }
 
