@@ -13,7 +13,7 @@ use rustix::{io::Errno, process::WaitStatus};
 use crate::{
     clients::{Answer, Caller},
     container::Container,
-    core::{Core, Owner, cgroup_target, dup, output_pipe, try_remove},
+    core::{Core, Owner, cgroup_target, dup, next_look, output_pipe, try_remove},
     fault::{Fault, Outcome, fault, fault_of, fault_of_failure, os_fault},
     log::Stream,
     poll::{Interest, Key, Source},
@@ -29,8 +29,6 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// Reads per event, and at the end of a command: what its pipe can hold at most (pipe-max-size, 1 MiB). A background
 /// process may fill it for ever.
 const BURST: usize = 64;
-/// How soon that is looked at again.
-const KILL_RETRY: Duration = Duration::from_micros(200);
 
 /// A command in flight.
 #[derive(Debug)]
@@ -273,7 +271,8 @@ impl Exec {
             let gone = self.cgroup.as_ref().is_none_or(try_remove);
             if !gone && killed.at.elapsed() < KILL_PATIENCE {
                 self.kill_processes();
-                core.poller.set_deadline(Source::ExecDrain(self.key), Instant::now() + KILL_RETRY);
+                let retry = next_look(killed.at.elapsed());
+                core.poller.set_deadline(Source::ExecDrain(self.key), Instant::now() + retry);
                 return false;
             }
             if gone {

@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use husk_cgroup::Cgroup;
@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     clients::{Answer, Caller},
-    core::{Core, Owner, cgroup_target, dup, now, try_remove},
+    core::{Core, Owner, cgroup_target, dup, next_look, now, try_remove},
     fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
     journal,
     poll::{Interest, Source},
@@ -42,6 +42,8 @@ pub struct Sandbox {
     started_at: UnixNanos,
     exit: Option<Exit>,
     stopped: bool,
+    /// Since when nothing but its cgroup is waited for.
+    ending_since: Option<Instant>,
     /// StopSandbox calls.
     waiting: Vec<Caller>,
     /// Why pause ended before ReleaseSandbox, which is told.
@@ -63,9 +65,6 @@ enum Phase {
     /// Pause ended; nothing can be run in this pod any more.
     Ended,
 }
-
-/// How soon a group that was still populated is looked at again, and for how long before that is reported.
-const CGROUP_RETRY: Duration = Duration::from_millis(2);
 
 impl Sandbox {
     /// Makes the pod's cgroup and clones pause; the caller is answered when it runs, or at once where its network is still
@@ -113,6 +112,7 @@ impl Sandbox {
             started_at: 0,
             exit: None,
             stopped: false,
+            ending_since: None,
             waiting: Vec::new(),
             stillborn: None,
         })
@@ -263,7 +263,8 @@ impl Sandbox {
         if let Some(cgroup) = &self.cgroup {
             if !try_remove(cgroup) {
                 let _ = cgroup.kill();
-                core.poller.set_deadline(Source::PauseCgroup(0), Instant::now() + CGROUP_RETRY);
+                let since = *self.ending_since.get_or_insert_with(Instant::now);
+                core.poller.set_deadline(Source::PauseCgroup(0), Instant::now() + next_look(since.elapsed()));
                 return;
             }
             self.cgroup = None;

@@ -213,23 +213,15 @@ pub(crate) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 pub(crate) fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<u32>) -> rustix::io::Result<()> {
-    match dir::read(dir, "cgroup.procs") {
+    dir::walk(dir, &mut |group| match dir::read(group, "cgroup.procs") {
         Ok(text) => {
-            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0))
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+            Ok(())
         }
         // A threaded v2 group lists its processes at its domain ancestor only.
-        Err(Errno::OPNOTSUPP) => {}
-        Err(errno) => return Err(errno),
-    }
-    for name in dir::subdirs(dir)? {
-        let Some(name) = name.to_str() else { continue };
-        match dir::open_dir(dir, name) {
-            Ok(below) => collect_pids(below.as_fd(), pids)?,
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno),
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
 };
@@ -88,6 +88,32 @@ pub(crate) fn read_at_start(file: impl AsFd, buf: &mut Vec<u8>) -> Result<()> {
 
 fn into_string(buf: Vec<u8>) -> Result<String> {
     String::from_utf8(buf).map_err(|_| Errno::ILSEQ)
+}
+
+/// Calls `look` with `top` and every directory below it. Names may come from a container, so they are taken as bytes; a
+/// directory that vanishes meanwhile is passed over. Neither stack nor descriptors grow with the depth.
+pub(crate) fn walk(top: BorrowedFd<'_>, look: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+    look(top)?;
+    let mut left: Vec<OsString> = subdirs(top)?;
+    while let Some(path) = left.pop() {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let group = match fs::openat2(top, &path, flags, Mode::empty(), CONFINED) {
+            Ok(group) => group,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        match look(group.as_fd()).and_then(|()| subdirs(&group)) {
+            Ok(names) => left.extend(names.into_iter().map(|name| {
+                let mut below = path.clone();
+                below.push("/");
+                below.push(name);
+                below
+            })),
+            Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Names of the directories directly below `dir`.

@@ -65,6 +65,24 @@ impl Cgroup {
         })
     }
 
+    /// Asks the v1 freezer, if there is one, to stop everybody, and does not wait for it.
+    pub(crate) fn freeze_v1(&self) {
+        if let Some((index, _)) = self.dir_of(Controller::Freezer) {
+            let _ = self.try_write(index, "freezer.state", "FROZEN");
+        }
+    }
+
+    /// Thaws every v1 freezer from here down: a container may have frozen a group that it made below its own.
+    pub(crate) fn thaw_v1(&self) {
+        if let Some((_, top)) = self.dir_of(Controller::Freezer) {
+            // A group that is gone is not frozen.
+            let _ = dir::walk(top, &mut |group| match dir::write(group, "freezer.state", "THAWED") {
+                Err(Errno::NOENT | Errno::NODEV) | Ok(()) => Ok(()),
+                Err(errno) => Err(errno),
+            });
+        }
+    }
+
     /// Waits for `name` of `cgroup.events` to become `value`; kernfs reports a change as POLLPRI.
     fn wait_event(
         &self,

@@ -92,6 +92,60 @@ fn without_a_v2_tree_the_freezer_and_signals_kill_a_forking_group() {
 }
 
 #[test]
+fn without_cgroup_kill_a_fork_bomb_is_killed_in_a_few_rounds_and_its_limit_comes_back() {
+    let Some((_, group)) = v1_only("v1bomb") else { return };
+    group.apply(&resources(r#"{"pids":{"limit":300}}"#)).unwrap();
+    let mut child = run_in(&group, "f() { while :; do ( f ) & ( : ) ; done; }; f");
+    while group.pids().unwrap().len() < 100 {
+        std::thread::yield_now();
+    }
+    let effort = group.kill_each().unwrap();
+    // One for all, one for forks that were under way, one that finds nobody new.
+    assert!(effort.rounds <= 4, "{effort:?}");
+    assert!(effort.signalled >= 100, "{effort:?}");
+    let pids = group.hierarchy.home(Controller::Pids).unwrap();
+    assert_eq!(group.read_opt(pids, "pids.max").unwrap().unwrap().trim(), "300");
+    child.wait().unwrap();
+    group.wait_empty(PATIENCE).unwrap();
+    group.remove().unwrap();
+}
+
+#[test]
+fn without_cgroup_kill_a_frozen_group_dies_with_those_below_whatever_their_names() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let Some((hierarchy, group)) = v1_only("v1frozen") else { return };
+    let freezer = hierarchy.home(Controller::Freezer).unwrap();
+    let hidden = hierarchy.mounts()[freezer].point.join(group.path().relative());
+    let hidden = hidden.join(OsStr::from_bytes(b"\xff\x01"));
+    fs::create_dir(&hidden).unwrap();
+    let mut child = run_in(&group, "exec sleep 1000");
+    fs::write(hidden.join("cgroup.procs"), child.id().to_string()).unwrap();
+    fs::write(hidden.join("freezer.state"), "FROZEN").unwrap();
+    assert_eq!(group.pids().unwrap(), [child.id()]);
+    group.kill().unwrap();
+    child.wait().unwrap();
+    group.wait_empty(PATIENCE).unwrap();
+    group.remove().unwrap();
+}
+
+#[test]
+fn a_killed_group_gets_an_ordinary_share_of_the_cpu_and_a_killed_exec_changes_nothing() {
+    let Some((hierarchy, group)) = v1_only("v1hurry") else { return };
+    group.apply(&resources(r#"{"cpu":{"shares":2,"quota":5000,"period":100000}}"#)).unwrap();
+    let cpu = hierarchy.home(Controller::Cpu).unwrap();
+    let read = |file: &str| group.read_opt(cpu, file).unwrap().unwrap().trim().to_owned();
+    group.sub("exec").unwrap().kill().unwrap();
+    assert_eq!((read("cpu.shares"), read("cpu.cfs_quota_us")), ("2".into(), "5000".into()));
+    group.kill().unwrap();
+    assert_eq!((read("cpu.shares"), read("cpu.cfs_quota_us")), ("1024".into(), "-1".into()));
+    // Nobody loses by being killed.
+    group.apply(&resources(r#"{"cpu":{"shares":4096}}"#)).unwrap();
+    group.kill().unwrap();
+    assert_eq!(read("cpu.shares"), "4096");
+    group.remove().unwrap();
+}
+
+#[test]
 fn without_a_v2_tree_freezing_uses_the_v1_freezer() {
     let Some((_, group)) = v1_only("v1freeze") else { return };
     let mut child = run_in(&group, "while :; do :; done");
@@ -283,6 +337,18 @@ fn a_hard_limit_without_its_controller_is_an_error_and_a_soft_one_degrades() {
     ] {
         assert_eq!(group.apply(&resources(soft)).unwrap().len(), 1, "{soft}");
     }
+}
+
+#[test]
+fn on_v2_a_killed_group_is_not_held_back_by_weight_quota_or_idleness() {
+    let (dir, group) = v2_files(ALL);
+    for (name, value) in [("cpu.weight", "1"), ("cpu.max", "5000 100000"), ("cpu.idle", "1")] {
+        set(dir.path(), name, value);
+    }
+    group.hurry();
+    assert_eq!(file(dir.path(), "cpu.weight"), "100");
+    assert!(file(dir.path(), "cpu.max").starts_with("max"));
+    assert_eq!(file(dir.path(), "cpu.idle"), "0");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod dir;
 mod error;
 mod freeze;
 mod hierarchy;
+mod hurry;
 mod kill;
 #[cfg(test)]
 mod layouts;

@@ -11,7 +11,7 @@ use rustix::process::WaitStatus;
 use super::{Container, Phase};
 use crate::{
     clients::Answer,
-    core::{Core, now, try_remove},
+    core::{Core, next_look, now, try_remove},
     fault::{describe, fault},
     journal,
     log::Stream,
@@ -21,10 +21,6 @@ use crate::{
 
 /// How long the output of an ended container is waited for when something outside of it holds the pipe.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How soon a cgroup that was still populated is first looked at again. A process may leave its cgroup a
-/// moment after it can be reaped (seen on Linux 6.18); each further look waits longer, up to a second.
-const CGROUP_RETRY: Duration = Duration::from_micros(100);
-const CGROUP_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long an exit is held back for its cgroup. A process in uninterruptible sleep may stay far longer.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -130,7 +126,7 @@ impl Container {
     /// Takes over the cgroup of an exec that left something running, to remove it once that has ended.
     pub fn keep_exec_cgroup(&mut self, core: &mut Core, cgroup: Cgroup) {
         self.lingering.push(cgroup);
-        core.poller.set_deadline(Source::ExecCgroups(self.key), Instant::now() + CGROUP_RETRY);
+        core.poller.set_deadline(Source::ExecCgroups(self.key), Instant::now() + next_look(Duration::ZERO));
         self.lingering_since = Instant::now();
     }
 
@@ -138,7 +134,7 @@ impl Container {
     pub fn sweep_exec_cgroups(&mut self, core: &mut Core) {
         self.lingering.retain(|cgroup| !try_remove(cgroup));
         if !self.lingering.is_empty() {
-            let retry = self.lingering_since.elapsed().clamp(CGROUP_RETRY, SWEEP_MAX);
+            let retry = self.lingering_since.elapsed().clamp(next_look(Duration::ZERO), SWEEP_MAX);
             core.poller.set_deadline(Source::ExecCgroups(self.key), Instant::now() + retry);
         }
     }
@@ -154,7 +150,7 @@ impl Container {
         } else {
             // Again, for what it forked meanwhile.
             let _ = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
-            let retry = started.elapsed().clamp(CGROUP_RETRY, CGROUP_RETRY_MAX);
+            let retry = next_look(started.elapsed());
             core.poller.set_deadline(Source::InitCgroup(self.key), Instant::now() + retry);
         }
         if removed || impatient {

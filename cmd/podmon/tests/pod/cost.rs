@@ -79,3 +79,32 @@ async fn memory_and_latency_of_a_pod() {
         report(name, times);
     }
 }
+
+/// Ends beside two busy CPUs, with the CPU shares that the kubelet gives to containers that ask for none.
+#[tokio::test]
+#[ignore = "prints figures"]
+async fn stops_on_a_busy_node() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let spin = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut busy = [spin(), spin()];
+    let mut stop = Vec::new();
+    for _ in 0..150 {
+        let args = ["sh", "-c", "sleep 1000 & sleep 1000 & echo ready; wait"];
+        let mut wish = pod.wish(&args);
+        wish.request.spec_json = world::spec(&args, r#"{"cpu":{"shares":2}}"#).into_bytes();
+        let id = pod.start_container(wish).await;
+        world::wait_until(|| !pod.log(&id).is_empty()).await;
+        let begin = Instant::now();
+        pod.monitor.stop_container(&id, None, Duration::ZERO).await.unwrap();
+        stop.push(begin.elapsed());
+        pod.monitor.remove_container(&id).await.unwrap();
+    }
+    for spinner in &mut busy {
+        spinner.kill().unwrap();
+        spinner.wait().unwrap();
+    }
+    println!("worst {:?}", stop.iter().max().unwrap());
+    report("stop, two busy CPUs", stop);
+    pod.finish().await;
+}
