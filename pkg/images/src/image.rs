@@ -76,17 +76,18 @@ impl ImageConfig {
     pub(crate) fn from_file(file: &ConfigFile) -> Self {
         let platform = file.platform().unwrap_or_default();
         let created = file.created.clone().unwrap_or_default();
-        let process = file.config.clone().unwrap_or_default();
+        let process = file.config.clone();
         Self {
-            user: process.user.unwrap_or_default(),
-            env: process.env.unwrap_or_default(),
-            entrypoint: process.entrypoint.map(Into::into).unwrap_or_default(),
-            cmd: process.cmd.map(Into::into).unwrap_or_default(),
-            working_dir: process.working_dir.unwrap_or_default(),
-            labels: process.labels.unwrap_or_default(),
-            stop_signal: process.stop_signal.filter(|signal| !signal.is_empty()),
-            volumes: process.volumes.unwrap_or_default().into_keys().collect(),
-            exposed_ports: process.exposed_ports.unwrap_or_default().into_keys().collect(),
+            user: process.user,
+            // What a null left is no variable.
+            env: process.env.into_iter().filter(|variable| !variable.is_empty()).collect(),
+            entrypoint: process.entrypoint.0,
+            cmd: process.cmd.0,
+            working_dir: process.working_dir,
+            labels: process.labels,
+            stop_signal: Some(process.stop_signal).filter(|signal| !signal.is_empty()),
+            volumes: process.volumes.into_keys().collect(),
+            exposed_ports: process.exposed_ports.into_keys().collect(),
             platform,
             created,
         }

@@ -1,4 +1,8 @@
-//! Which of an index's images suits this node.
+//! Which of an index's images suits this node: as containerd's platforms package normalises, matches and orders them.
+//!
+//! A node takes what it is first, then the older variants, then the 32-bit architecture that its processors run too. An
+//! image for a newer level of amd64 (`amd64/v3`) is taken only when the index has none for the baseline: containerd never
+//! takes one, so publishers put what must run everywhere into the baseline.
 
 use std::fmt;
 
@@ -16,6 +20,9 @@ pub struct Platform {
     /// `v8`, `v3`; empty when the architecture needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// What the operating system must have besides; no Linux node offers any.
+    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
 }
 
 impl Platform {
@@ -25,29 +32,100 @@ impl Platform {
             "x86_64" => ("amd64", Some(format!("v{}", amd64_level()))),
             "aarch64" => ("arm64", Some("v8".to_owned())),
             "arm" => ("arm", Some("v7".to_owned())),
+            "x86" => ("386", None),
             "powerpc64" => ("ppc64le", None),
+            "loongarch64" => ("loong64", None),
             other => (other, None),
         };
-        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant }
+        Self::new("linux", architecture, variant.as_deref().unwrap_or_default())
     }
 
-    /// How well an image for `offered` runs here: `None` when it does not, else the greater the better.
-    pub fn suits(&self, offered: &Platform) -> Option<u32> {
-        if offered.os != self.os || offered.architecture != self.architecture {
-            return None;
+    fn new(os: &str, architecture: &str, variant: &str) -> Self {
+        Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: (!variant.is_empty()).then(|| variant.to_owned()),
+            os_features: Vec::new(),
         }
-        let level = |variant: &Option<String>| -> Option<u32> {
-            match variant.as_deref() {
-                None | Some("") => Some(match self.architecture.as_str() {
-                    "arm64" => 8,
-                    "arm" => 7,
-                    _ => 1,
-                }),
-                Some(text) => text.strip_prefix('v')?.split('.').next()?.parse().ok(),
-            }
+    }
+
+    /// The same platform in the one spelling that is compared (containerd's `platforms.Normalize`).
+    pub fn normalized(&self) -> Self {
+        let os = match self.os.to_ascii_lowercase() {
+            os if os.is_empty() => "linux".to_owned(),
+            os if os == "macos" => "darwin".to_owned(),
+            os => os,
         };
-        let (ours, theirs) = (level(&self.variant)?, level(&offered.variant)?);
-        (theirs <= ours).then_some(theirs)
+        let architecture = self.architecture.to_ascii_lowercase();
+        let variant = self.variant.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
+            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
+            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
+            ("aarch64" | "arm64", variant) => ("arm64", variant),
+            ("armhf", _) => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            ("arm", "" | "7") => ("arm", "v7"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "6") => ("arm", "v6"),
+            ("arm", "8") => ("arm", "v8"),
+            (architecture, variant) => (architecture, variant),
+        };
+        Self { os_features: self.os_features.clone(), ..Self::new(&os, architecture, variant) }
+    }
+
+    /// How well an image for `offered` runs here: `None` when it does not, else 0 for the best and more for others.
+    pub fn rank(&self, offered: &Platform) -> Option<usize> {
+        let offered = offered.normalized();
+        self.preferences().iter().position(|taken| *taken == offered)
+    }
+
+    /// Whether an image for `offered` runs here.
+    pub fn suits(&self, offered: &Platform) -> bool {
+        self.rank(offered).is_some()
+    }
+
+    /// What runs here, best first, in normal form.
+    fn preferences(&self) -> Vec<Self> {
+        let node = self.normalized();
+        let level = |variant: &str| variant.trim_start_matches('v').parse::<u32>().unwrap_or(0);
+        let variant = node.variant.as_deref().unwrap_or_default();
+        let of = |architecture: &str, variants: Vec<String>| -> Vec<Self> {
+            variants.iter().map(|variant| Self::new(&node.os, architecture, variant).normalized()).collect()
+        };
+        match node.architecture.as_str() {
+            "amd64" => {
+                let newer = (2..=level(variant)).rev().map(|level| format!("v{level}"));
+                let mut taken = of("amd64", std::iter::once(String::new()).chain(newer).collect());
+                taken.extend(of("386", vec![String::new()]));
+                taken
+            }
+            "arm64" => {
+                let mut taken = of("arm64", arm64_variants(variant));
+                taken.extend(of("arm", (5..=8).rev().map(|level| format!("v{level}")).collect()));
+                taken
+            }
+            "arm" => of("arm", (5..=level(variant).max(5)).rev().map(|level| format!("v{level}")).collect()),
+            _ => vec![node],
+        }
+    }
+}
+
+/// The variants of arm64 that a node of `variant` runs: v9.x is v8.(x+5) and more.
+fn arm64_variants(variant: &str) -> Vec<String> {
+    let (major, minor) =
+        variant.trim_start_matches('v').split_once('.').unwrap_or((variant.trim_start_matches('v'), "0"));
+    let minor: u32 = minor.parse().unwrap_or(0);
+    let named = |major: u32, minor: u32| match minor {
+        0 => format!("v{major}"),
+        _ => format!("v{major}.{minor}"),
+    };
+    let below = |major: u32, minor: u32| (0..=minor.min(9)).rev().map(move |minor| named(major, minor));
+    match major {
+        "9" => below(9, minor).chain(below(8, minor.saturating_add(5))).collect(),
+        _ => below(8, minor).collect(),
     }
 }
 
@@ -92,14 +170,8 @@ fn amd64_level() -> u32 {
 
 /// The best of `offers` for `node`; the first of equals, as registries list their preference first.
 pub(crate) fn best<'a, T>(node: &Platform, offers: impl Iterator<Item = (&'a Platform, T)>) -> Option<T> {
-    let mut chosen: Option<(u32, T)> = None;
-    for (platform, item) in offers {
-        let Some(score) = node.suits(platform) else { continue };
-        if chosen.as_ref().is_none_or(|(best, _)| score > *best) {
-            chosen = Some((score, item));
-        }
-    }
-    chosen.map(|(_, item)| item)
+    let ranked = offers.filter_map(|(platform, item)| Some((node.rank(platform)?, item)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, item)| item)
 }
 
 #[cfg(test)]
@@ -107,24 +179,40 @@ mod tests {
     use super::*;
 
     fn platform(text: &str) -> Platform {
-        let mut parts = text.split('/').map(str::to_owned);
-        Platform { os: parts.next().unwrap(), architecture: parts.next().unwrap(), variant: parts.next() }
+        let mut parts = text.split('/');
+        let mut next = || parts.next().unwrap_or_default();
+        Platform::new(next(), next(), next())
     }
 
     #[test]
-    fn the_best_variant_that_still_runs_is_taken() {
+    fn the_variant_that_containerd_takes_is_taken() {
         for (node, offers, expected) in [
             ("linux/amd64/v3", vec!["linux/arm64", "linux/amd64"], Some(1)),
-            ("linux/amd64/v3", vec!["linux/amd64", "linux/amd64/v3", "linux/amd64/v4"], Some(1)),
+            ("linux/amd64/v3", vec!["linux/amd64/v3", "linux/amd64", "linux/amd64/v4"], Some(1)),
+            ("linux/amd64/v3", vec!["linux/amd64/v2", "linux/amd64/v3", "linux/amd64/v4"], Some(1)),
+            ("linux/amd64/v3", vec!["linux/386", "linux/amd64/v1"], Some(1)),
+            ("linux/amd64/v3", vec!["linux/386"], Some(0)),
             ("linux/amd64/v1", vec!["linux/amd64/v2"], None),
+            ("linux/amd64/v2", vec!["linux/x86_64"], Some(0)),
+            ("linux/amd64/v2", vec!["linux/arm64", "Linux/X86-64", "linux/amd64"], Some(1)),
+            ("linux/amd64/v2", vec!["/amd64"], Some(0)),
+            ("linux/amd64/v2", vec!["linux/i386"], Some(0)),
             ("linux/arm64/v8", vec!["linux/arm/v7", "linux/arm64"], Some(1)),
-            ("linux/arm/v7", vec!["linux/arm/v5", "linux/arm/v7", "linux/arm/v6"], Some(1)),
+            ("linux/arm64/v8", vec!["linux/arm/v6", "linux/arm/v7"], Some(1)),
+            ("linux/arm64/v8", vec!["linux/aarch64/v8.0"], Some(0)),
+            ("linux/arm64/v9", vec!["linux/arm64/v8", "linux/arm64/9"], Some(1)),
+            ("linux/arm64/v9", vec!["linux/arm64/v8.6", "linux/arm64/v8.5"], Some(1)),
+            ("linux/arm/v7", vec!["linux/arm/v5", "linux/armhf", "linux/arm/v6"], Some(1)),
+            ("linux/arm/v6", vec!["linux/arm", "linux/armel"], Some(1)),
             ("linux/arm64/v8", vec!["linux/arm64/v9"], None),
-            ("linux/amd64/v2", vec!["windows/amd64", "unknown/unknown"], None),
+            ("linux/amd64/v2", vec!["windows/amd64", "unknown/unknown", "linux/"], None),
+            ("linux/riscv64", vec!["linux/riscv64"], Some(0)),
         ] {
             let node = platform(node);
             let offers: Vec<_> = offers.into_iter().map(platform).collect();
             assert_eq!(best(&node, offers.iter().zip(0..)), expected, "{node:?} {offers:?}");
         }
+        let special = Platform { os_features: vec!["x".into()], ..platform("linux/amd64") };
+        assert!(!platform("linux/amd64").suits(&special));
     }
 }

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use husk_model::{Digest, ImageId};
+use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
     Auth, ImageError, ImageStore, Reference, Result,
     layer::{self, Unclaimed},
-    manifest::{ConfigFile, Descriptor, Document, Manifest},
+    manifest::Descriptor,
     pipeline::{Expected, Source},
-    platform::{self, Platform},
+    platform::Platform,
     reference::Selector,
-    registry::{Attempts, Blob, Endpoint, Fetched, RegistryConfig, Session},
+    registry::{Attempts, Blob, Endpoint, RegistryConfig, Session},
+    resolve::Resolved,
     stop::Stop,
     store::{NewImage, Pin, blocking},
 };
 
 /// Chunks of a download that may wait for the unpacker.
 const CHUNKS: usize = 8;
-/// Indexes within indexes that are followed.
-const DEPTH: usize = 3;
 
 /// What to pull.
 #[derive(Debug, Clone, Default)]
@@ -31,15 +31,6 @@ pub struct PullRequest {
     pub reference: String,
     /// Credentials, if any.
     pub auth: Option<Auth>,
-}
-
-/// What a reference turned out to be.
-struct Resolved {
-    /// Digest of the manifest or index that the reference names.
-    top: Digest,
-    manifest: Manifest,
-    config: Vec<u8>,
-    diff_ids: Vec<Digest>,
 }
 
 impl ImageStore {
@@ -101,15 +92,14 @@ impl ImageStore {
         diff_id: &Digest,
         chain: Digest,
     ) -> Result<Arc<Pin>> {
-        let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         loop {
             if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
                 return Ok(pin);
             }
             let start = || {
                 let (store, session) = (Arc::clone(self), Arc::clone(session));
-                let (blob, diff_id, chain) = (blob.clone(), diff_id.clone(), chain.clone());
-                async move { store.fetch_layer(&session, &blob, &diff_id, &chain).await }
+                let (descriptor, diff_id, chain) = (descriptor.clone(), diff_id.clone(), chain.clone());
+                async move { store.fetch_layer(&session, &descriptor, &diff_id, &chain).await }
             };
             match self.layers.join(chain.as_str(), start).await {
                 // The other pull may have had other credentials or another registry.
@@ -122,16 +112,17 @@ impl ImageStore {
     async fn fetch_layer(
         self: Arc<Self>,
         session: &Session,
-        blob: &Blob,
+        descriptor: &Descriptor,
         diff_id: &Digest,
         chain: &Digest,
     ) -> Result<Arc<Pin>> {
+        let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         // The semaphore is never closed, so only an impossible error is ignored here.
         let _slot = self.slots.acquire().await.ok();
         let mut attempts = Attempts::default();
         let mut refused = None;
-        for endpoint in session.blob_hosts() {
-            match self.unpack_from(session, endpoint, blob, diff_id).await {
+        for (endpoint, foreign) in session.places(descriptor) {
+            match self.unpack_from(session, endpoint, foreign.as_ref(), &blob, diff_id).await {
                 Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
                 Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
                 // Another host may serve the same layer undamaged.
@@ -149,6 +140,7 @@ impl ImageStore {
         &self,
         session: &Session,
         endpoint: &Endpoint,
+        foreign: Option<&Url>,
         blob: &Blob,
         diff_id: &Digest,
     ) -> Result<Unclaimed> {
@@ -163,95 +155,14 @@ impl ImageStore {
             layer::unpack(&shared, Source::Channel(chunks), &expected, &digest, &stop)
         });
         // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
-        let (streamed, unpacked) = tokio::join!(session.stream(endpoint, blob, sink, |_| {}), unpacking);
+        let (streamed, unpacked) = tokio::join!(session.stream(endpoint, foreign, blob, sink), unpacking);
         if let Err(error) = streamed {
             let mut attempts = Attempts::default();
-            attempts.add(endpoint.name(), error);
+            attempts.add(foreign.and_then(Url::host_str).unwrap_or(endpoint.name()), error);
             return Err(ImageError::Fetch { object: format!("layer {}", blob.digest), attempts });
         }
         unpacked
     }
-}
-
-impl Session {
-    async fn resolve(&self, node: &Platform) -> Result<Resolved> {
-        let top = self.top_manifest().await?;
-        let digest = top.digest.clone();
-        let manifest = self.choose(top, node).await?;
-        let Fetched { bytes: config, .. } = self.config(&manifest.config).await?;
-        let diff_ids = check_config(&manifest, &config, node, &self.reference.to_string())?;
-        Ok(Resolved { top: digest, manifest, config, diff_ids })
-    }
-
-    /// Follows indexes to the manifest for `node`.
-    async fn choose(&self, mut fetched: Fetched, node: &Platform) -> Result<Manifest> {
-        for _ in 0..DEPTH {
-            let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref());
-            let digest = fetched.digest.clone();
-            match document.map_err(|reason| ImageError::Content { object: "manifest", digest, reason })? {
-                Document::Manifest(manifest) => return Ok(manifest),
-                Document::Index(entries) => {
-                    let entry = pick(&entries, node, &self.reference.to_string())?;
-                    fetched = self.manifest(entry).await?;
-                }
-            }
-        }
-        Err(ImageError::Content {
-            object: "index",
-            digest: fetched.digest,
-            reason: "indexes within indexes".into(),
-        })
-    }
-}
-
-/// The entry of an index for `node`.
-pub(crate) fn pick<'a>(entries: &'a [Descriptor], node: &Platform, image: &str) -> Result<&'a Descriptor> {
-    let offers = || entries.iter().filter_map(|entry| Some((entry.platform.as_ref()?, entry)));
-    if let Some(entry) = platform::best(node, offers()) {
-        return Ok(entry);
-    }
-    // An index of one entry that says nothing is a wrapper, as `docker save` writes it.
-    match entries {
-        [only] if only.platform.is_none() => Ok(only),
-        _ => Err(ImageError::Platform {
-            image: image.to_owned(),
-            wanted: node.to_string(),
-            offered: offers()
-                .map(|(platform, _)| platform.to_string())
-                .filter(|name| name != "unknown/unknown")
-                .take(16)
-                .collect::<Vec<_>>()
-                .join(", "),
-        }),
-    }
-}
-
-/// Checks a configuration against its manifest and this node; returns the diff ids.
-pub(crate) fn check_config(
-    manifest: &Manifest,
-    config: &[u8],
-    node: &Platform,
-    image: &str,
-) -> Result<Vec<Digest>> {
-    let digest = &manifest.config.digest;
-    let content = |reason: String| ImageError::Content {
-        object: "image configuration",
-        digest: digest.clone(),
-        reason,
-    };
-    let file = ConfigFile::parse(config).map_err(content)?;
-    if let Some(built_for) = file.platform().filter(|built_for| node.suits(built_for).is_none()) {
-        return Err(ImageError::Platform {
-            image: image.to_owned(),
-            wanted: node.to_string(),
-            offered: built_for.to_string(),
-        });
-    }
-    let (layers, diff_ids) = (manifest.layers.len(), file.diff_ids().len());
-    if layers != diff_ids {
-        return Err(content(format!("it names {diff_ids} layers and the manifest {layers}")));
-    }
-    Ok(file.diff_ids().to_vec())
 }
 
 /// Identity of a layer above all those below it (OCI image-spec, "Layer ChainID").

@@ -15,18 +15,19 @@ use super::{
 };
 use crate::{
     Image, ImageError, ImageStore, Platform, Result, layer,
-    manifest::{CONFIG_MAX, ConfigFile, Descriptor, Document, LAYERS_MAX, MANIFEST_MAX, Manifest},
+    manifest::{CONFIG_MAX, ConfigFile, Document, Entry, LAYERS_MAX, MANIFEST_MAX, Manifest},
     pipeline::{Expected, Source},
-    pull::{chain_id, check_config, pick},
+    pull::chain_id,
     reference::Selector,
+    resolve::{check_config, pick},
     stop::Stop,
     store::{NewImage, Pin, Shared, blocking},
 };
 
 /// Images of one archive.
 const IMAGES_MAX: usize = 1000;
-/// Indexes within indexes that are followed.
-const DEPTH: usize = 3;
+/// Manifests and indexes that are read for one image.
+const DOCUMENTS_MAX: usize = 32;
 
 impl ImageStore {
     /// Imports every image for this node from `archive`: an OCI layout as a directory or tar, or what `docker save` writes,
@@ -92,15 +93,11 @@ impl Importer<'_> {
         if entries.len() > IMAGES_MAX {
             return Err(ImageError::Archive { reason: format!("more than {IMAGES_MAX} images") });
         }
-        let for_node = |entry: &&Descriptor| {
-            entry.platform.as_ref().is_none_or(|offer| self.node.suits(offer).is_some())
-        };
+        let for_node = |entry: &&Entry| entry.platform.as_ref().is_none_or(|offer| self.node.suits(offer));
         let tags = names::docker_tags(docker);
         let mut ids = Vec::new();
         for entry in entries.iter().filter(for_node) {
-            let manifest = self.manifest(entry)?;
-            let config = self.checked("image configuration", &manifest.config.digest, CONFIG_MAX)?;
-            let diff_ids = check_config(&manifest, &config, &self.node, manifest.config.digest.as_str())?;
+            let (manifest, config, diff_ids) = self.image(entry)?;
             let mut layers = Vec::new();
             for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
                 let expected =
@@ -142,7 +139,7 @@ impl Importer<'_> {
                 reason,
             };
             let file = ConfigFile::parse(&config).map_err(content)?;
-            let names = entry.layers.as_deref().unwrap_or_default();
+            let names = &entry.layers;
             if names.len() != file.diff_ids().len() || names.len() > LAYERS_MAX {
                 return Err(content(format!(
                     "it names {} layers and manifest.json {}",
@@ -150,8 +147,7 @@ impl Importer<'_> {
                     names.len()
                 )));
             }
-            if let Some(built_for) = file.platform().filter(|built_for| self.node.suits(built_for).is_none())
-            {
+            if let Some(built_for) = file.platform().filter(|built_for| !self.node.suits(built_for)) {
                 return Err(ImageError::Platform {
                     image: digest.to_string(),
                     wanted: self.node.to_string(),
@@ -161,7 +157,7 @@ impl Importer<'_> {
             let expected = |diff_id: &Digest| Expected { blob: None, size: None, diff_id: diff_id.clone() };
             let layers = names.iter().cloned().zip(file.diff_ids().iter().map(expected)).collect();
             let pins = self.layers(layers)?;
-            let tags = names::full_tags(entry.repo_tags.as_deref().unwrap_or_default())?;
+            let tags = names::full_tags(&entry.repo_tags)?;
             ids.push(self.commit(digest, config, pins, tags, Vec::new())?);
         }
         Ok(ids)
@@ -180,26 +176,36 @@ impl Importer<'_> {
         Ok(id)
     }
 
-    /// Follows an entry to the manifest for this node.
-    fn manifest(&self, entry: &Descriptor) -> Result<Manifest> {
-        let mut digest = entry.digest.clone();
-        let mut media_type = entry.media_type.clone();
-        for _ in 0..DEPTH {
+    /// Follows an entry to the image for this node: manifest, configuration and diff ids.
+    fn image(&self, entry: &Entry) -> Result<(Manifest, Vec<u8>, Vec<Digest>)> {
+        let mut candidates = vec![entry.clone()];
+        let mut refused = None;
+        for _ in 0..DOCUMENTS_MAX {
+            let Some(entry) = candidates.pop() else { break };
+            let descriptor = entry
+                .descriptor()
+                .map_err(|reason| ImageError::Archive { reason: format!("an index: {reason}") })?;
+            let digest = descriptor.digest;
             let bytes = self.checked("manifest", &digest, MANIFEST_MAX)?;
-            let document = Document::parse(&bytes, media_type.as_deref());
-            match document.map_err(|reason| ImageError::Content {
-                object: "manifest",
-                digest: digest.clone(),
-                reason,
-            })? {
-                Document::Manifest(manifest) => return Ok(manifest),
+            let content = |reason| ImageError::Content { object: "manifest", digest: digest.clone(), reason };
+            match Document::parse(&bytes, descriptor.media_type.as_deref()).map_err(content)? {
+                Document::Manifest(manifest) => {
+                    let config = self.checked("image configuration", &manifest.config.digest, CONFIG_MAX)?;
+                    match check_config(&manifest, &config, &self.node, manifest.config.digest.as_str()) {
+                        Ok(diff_ids) => return Ok((manifest, config, diff_ids)),
+                        // One of several that said no platform; the next may be it.
+                        Err(error) if !candidates.is_empty() => drop(refused.get_or_insert(error)),
+                        Err(error) => return Err(refused.unwrap_or(error)),
+                    }
+                }
                 Document::Index(entries) => {
-                    let chosen = pick(&entries, &self.node, digest.as_str())?.clone();
-                    (digest, media_type) = (chosen.digest, chosen.media_type);
+                    let (picked, _) = pick(&entries, &self.node, digest.as_str())?;
+                    candidates.extend(picked.into_iter().rev().cloned());
                 }
             }
         }
-        Err(ImageError::Content { object: "index", digest, reason: "indexes within indexes".into() })
+        let reason = format!("more than {DOCUMENTS_MAX} manifests and indexes lead to one image");
+        Err(refused.unwrap_or(ImageError::Archive { reason }))
     }
 
     /// Layers by member name, lowest first.

@@ -2,29 +2,29 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
-
 use super::members::Members;
 use crate::{
     ImageError, Reference, Result,
-    manifest::{Descriptor, MANIFEST_MAX},
+    json::{self, object},
+    manifest::{Entry, MANIFEST_MAX},
 };
 
+/// What an image without a name has as its tag in old archives.
+const NAMELESS: &str = "<none>:<none>";
+
 /// An entry of `manifest.json` of `docker save`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default)]
 pub(super) struct DockerEntry {
     pub(super) config: String,
-    #[serde(default)]
-    pub(super) repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) layers: Option<Vec<String>>,
+    pub(super) repo_tags: Vec<String>,
+    pub(super) layers: Vec<String>,
 }
+object!(DockerEntry { "Config" => config, "RepoTags" => repo_tags, "Layers" => layers });
 
 /// Reads `manifest.json`, if it is there.
 pub(super) fn docker_entries(members: &Members) -> Result<Option<Vec<DockerEntry>>> {
     let Some(bytes) = members.small("manifest.json", MANIFEST_MAX)? else { return Ok(None) };
-    let entries = serde_json::from_slice(&bytes)
+    let entries = json::read(&bytes)
         .map_err(|error| ImageError::Archive { reason: format!("manifest.json: {error}") })?;
     Ok(Some(entries))
 }
@@ -35,18 +35,21 @@ pub(super) fn docker_tags(entries: &[DockerEntry]) -> HashMap<&str, &[String]> {
         .iter()
         .filter_map(|entry| {
             let name = entry.config.rsplit('/').next()?.trim_end_matches(".json");
-            Some((name, entry.repo_tags.as_deref()?))
+            Some((name, entry.repo_tags.as_slice()))
         })
         .collect()
 }
 
 /// Brings tags into their full form.
 pub(super) fn full_tags(tags: &[String]) -> Result<Vec<String>> {
-    tags.iter().map(|tag| Ok(Reference::parse(tag)?.to_string())).collect()
+    tags.iter()
+        .filter(|tag| !tag.is_empty() && *tag != NAMELESS)
+        .map(|tag| Ok(Reference::parse(tag)?.to_string()))
+        .collect()
 }
 
 /// The name that an entry of an OCI index carries. Its own annotation may be a mere tag, which names nothing here.
-pub(super) fn of_descriptor(descriptor: &Descriptor) -> Option<Reference> {
+pub(super) fn of_descriptor(descriptor: &Entry) -> Option<Reference> {
     if let Some(name) = descriptor.annotation("io.containerd.image.name") {
         return Reference::parse(name).ok();
     }

@@ -3,10 +3,18 @@
 use std::{collections::HashMap, fmt, sync::Mutex, sync::PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{Method, Url, header::HeaderValue};
-use serde::Deserialize;
+use husk_model::Kind;
+use reqwest::{Client, Response, Url, header::HeaderValue};
 
-use super::{Session, challenge::Challenge, error::RegistryError, hosts, hosts::Endpoint};
+use super::{
+    Session,
+    challenge::Challenge,
+    error::RegistryError,
+    hosts::{self, Endpoint},
+    http::{self, ATTEMPTS, Failure},
+    reach::Reach,
+};
+use crate::json::{self, object};
 
 /// Longest answer of a token service, in bytes.
 const ANSWER_MAX: u64 = 1 << 20;
@@ -76,11 +84,13 @@ impl Tokens {
     }
 }
 
-#[derive(Deserialize)]
+/// What a token service answers. Both names mean the same; some services leave one empty.
+#[derive(Default)]
 struct Answer {
-    token: Option<String>,
-    access_token: Option<String>,
+    token: String,
+    access_token: String,
 }
+object!(Answer { "token" => token, "access_token" => access_token });
 
 impl Session {
     /// The header to send first: one that worked before, or a token the kubelet gave.
@@ -97,15 +107,16 @@ impl Session {
         (endpoint.is_confidential() && auth.is_for(self.reference.host(), &endpoint.host)).then_some(auth)
     }
 
-    /// Answers a 401.
+    /// Answers a 401; `reach` is that of who gave it.
     pub(super) async fn log_in(
         &self,
         endpoint: &Endpoint,
         challenges: &[Challenge],
+        reach: Reach,
     ) -> Result<HeaderValue, RegistryError> {
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         let header = if let Some(challenge) = offered("bearer") {
-            let token = self.token(endpoint, challenge).await?;
+            let token = self.token(endpoint, challenge, reach).await?;
             secret(&format!("Bearer {token}"))
         } else if offered("basic").is_some() {
             let basic = self.credentials(endpoint).and_then(Auth::basic);
@@ -121,70 +132,123 @@ impl Session {
         Ok(header)
     }
 
-    /// Fetches a token (distribution, "Token Authentication Specification").
-    async fn token(&self, endpoint: &Endpoint, challenge: &Challenge) -> Result<String, RegistryError> {
-        let parameter = |name: &str| challenge.parameters.get(name).map(String::as_str);
-        let realm = parameter("realm").unwrap_or_default();
-        let fail = |reason: String| RegistryError::Token {
-            realm: realm.split('?').next().unwrap_or_default().to_owned(),
+    /// Fetches a token (distribution, "Token Authentication Specification"). A service that is busy is asked again.
+    async fn token(
+        &self,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        reach: Reach,
+    ) -> Result<String, RegistryError> {
+        let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
+        let fail = |reason: String, kind: Kind| RegistryError::Token {
+            realm: realm.split('?').next().unwrap_or_default().chars().take(200).collect(),
             reason,
+            kind,
         };
-        let mut url = Url::parse(realm).map_err(|error| fail(error.to_string()))?;
-        // A registry that is reached securely may not have its users' passwords sent in the clear.
-        if !hosts::is_confidential(&url) && endpoint.is_confidential() && !is_same_host(&url, &endpoint.base)
-        {
-            return Err(fail("its address is not HTTPS".into()));
+        let wrong = |reason: String| fail(reason, Kind::FailedPrecondition);
+        if realm.is_empty() {
+            return Err(wrong("the registry does not say where it is (realm)".into()));
         }
-        let scope = format!("repository:{}:pull", self.reference.repository());
-        let scope = parameter("scope").filter(|scope| !scope.is_empty()).unwrap_or(&scope);
-        let credentials = self.credentials(endpoint).filter(|_| hosts::is_confidential(&url));
-        let refresh = credentials.map(|auth| auth.identity_token.as_str()).filter(|token| !token.is_empty());
-        let mut query = vec![("scope", scope)];
-        query.extend(parameter("service").map(|service| ("service", service)));
-        let request = match refresh {
-            Some(refresh) => {
-                query.extend([
-                    ("grant_type", "refresh_token"),
-                    ("refresh_token", refresh),
-                    ("client_id", "husk"),
-                ]);
-                let mut form = Url::parse("http://form").map_err(|error| fail(error.to_string()))?;
-                form.query_pairs_mut().extend_pairs(&query);
-                endpoint
-                    .client
-                    .request(Method::POST, url)
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .body(form.query().unwrap_or_default().to_owned())
+        let url = endpoint.base.join(realm).map_err(|error| wrong(error.to_string()))?;
+        // A registry that is reached securely may not have its users' passwords sent in the clear.
+        if !http::keeps_secret(endpoint, &url) {
+            return Err(wrong("its address is not HTTPS".into()));
+        }
+        let mut attempt = 1;
+        loop {
+            let (error, asked) = match self.token_once(endpoint, challenge, &url, reach).await {
+                Ok(token) => return Ok(token),
+                Err(failure) => failure,
+            };
+            let is_last = !error.is_transient() || attempt == ATTEMPTS;
+            match error {
+                // Whose fault it is shows in these as they are.
+                error @ (RegistryError::Unauthorized(_) | RegistryError::Address(_)) => return Err(error),
+                error if is_last => return Err(fail(error.to_string(), error.kind())),
+                error => tracing::debug!(host = endpoint.host, attempt, %error, "repeating a token request"),
             }
-            None => {
-                url.query_pairs_mut().extend_pairs(&query);
-                let request = endpoint.client.request(Method::GET, url);
-                match credentials.and_then(Auth::basic) {
-                    Some((user, password)) => request.basic_auth(user, Some(password)),
-                    None => request,
-                }
-            }
-        };
-        let sent = request.timeout(self.config.progress_timeout).send().await;
-        let mut response = sent.map_err(|error| fail(RegistryError::from_reqwest(&error).to_string()))?;
-        let status = response.status();
-        let body = super::http::body(&mut response, ANSWER_MAX, self.config.progress_timeout).await?;
-        match status.as_u16() {
+            http::wait(asked, attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn token_once(
+        &self,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        url: &Url,
+        reach: Reach,
+    ) -> Result<String, Failure> {
+        let mut response =
+            self.ask_for_token(endpoint, challenge, url, reach).await.map_err(|error| (error, None))?;
+        match response.status().as_u16() {
             200..300 => {}
             401 | 403 => {
-                let detail = super::http::detail(&body);
-                return Err(RegistryError::Unauthorized(format!(" by its token service{detail}")));
+                let (_, _, detail) = self.refusal(response).await;
+                return Err((RegistryError::Unauthorized(format!(" by its token service{detail}")), None));
             }
-            code => return Err(fail(format!("HTTP status {code}{}", super::http::detail(&body)))),
+            429 => {
+                let (_, asked, detail) = self.refusal(response).await;
+                return Err((RegistryError::TooMany(detail), asked));
+            }
+            _ => {
+                let (status, asked, detail) = self.refusal(response).await;
+                return Err((RegistryError::Status { status, detail }, asked));
+            }
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| fail(error.to_string()))?;
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-        token.ok_or_else(|| fail("no token in its answer".into()))
+        let body = http::body(&mut response, ANSWER_MAX, self.config.progress_timeout).await;
+        let answer = body.and_then(|body| json::read_first(&body).map_err(RegistryError::NoToken));
+        let Answer { token, access_token } = answer.map_err(|error| (error, None))?;
+        let token = if access_token.is_empty() { token } else { access_token };
+        match token.is_empty() {
+            true => Err((RegistryError::NoToken("no token in its answer".into()), None)),
+            false => Ok(token),
+        }
     }
-}
 
-fn is_same_host(a: &Url, b: &Url) -> bool {
-    a.host_str() == b.host_str()
+    async fn ask_for_token(
+        &self,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        url: &Url,
+        reach: Reach,
+    ) -> Result<Response, RegistryError> {
+        let own_scope = format!("repository:{}:pull", self.reference.repository());
+        let scope = challenge.parameters.get("scope").filter(|scope| !scope.trim().is_empty());
+        let scope = scope.unwrap_or(&own_scope);
+        let service = challenge.parameters.get("service").filter(|service| !service.is_empty());
+        let credentials = self.credentials(endpoint).filter(|_| hosts::is_confidential(url));
+        let refresh = credentials.map(|auth| auth.identity_token.as_str()).filter(|token| !token.is_empty());
+        let basic = credentials.and_then(Auth::basic);
+        let mut form = url.clone();
+        if let Some(service) = service {
+            form.query_pairs_mut().append_pair("service", service);
+        }
+        let answered = if let Some(refresh) = refresh {
+            let pairs = [
+                ("scope", scope.as_str()),
+                ("grant_type", "refresh_token"),
+                ("refresh_token", refresh),
+                ("client_id", "husk"),
+            ];
+            form.query_pairs_mut().extend_pairs(pairs);
+            let body = form.query().unwrap_or_default().to_owned();
+            let build = |client: &Client, url: Url, is_origin: bool| {
+                let body = if is_origin { body.clone() } else { String::new() };
+                client.post(url).header("content-type", "application/x-www-form-urlencoded").body(body)
+            };
+            self.follow(endpoint, url.clone(), reach, build).await?
+        } else {
+            // Several scopes are several parameters.
+            form.query_pairs_mut().extend_pairs(scope.split_whitespace().map(|scope| ("scope", scope)));
+            let build = |client: &Client, url: Url, is_origin: bool| match &basic {
+                Some((user, password)) if is_origin => client.get(url).basic_auth(user, Some(password)),
+                _ => client.get(url),
+            };
+            self.follow(endpoint, form, reach, build).await?
+        };
+        Ok(answered.response)
+    }
 }
 
 /// A header that is not shown in debug output.

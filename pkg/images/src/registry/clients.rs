@@ -1,4 +1,4 @@
-//! HTTP clients by their TLS settings. A client keeps its connections, so hosts with equal settings share one.
+//! HTTP clients by their TLS settings and reach. A client keeps its connections, so hosts with equal settings share one.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Client, Proxy, redirect::Policy};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+
+use super::{
+    proxy::Proxies,
+    reach::{Guarded, Reach},
 };
 
 /// How long an idle connection is kept.
@@ -36,23 +41,45 @@ pub(super) struct Tls {
     pub(super) connect_timeout: Duration,
 }
 
-/// The key under which a client is kept: the settings, and when the files they name were changed.
-type Key = (Tls, Vec<Option<SystemTime>>);
+/// The key under which a client is kept: the settings, when the files they name were changed, and the reach.
+type Key = (Tls, Vec<Option<SystemTime>>, Reach);
 
 /// The clients.
-#[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<HashMap<Key, Client>>);
+#[derive(Debug)]
+pub(crate) struct Clients {
+    made: Mutex<HashMap<Key, Client>>,
+    proxies: Arc<Proxies>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { made: Mutex::default(), proxies: Arc::new(Proxies::from_environment()) }
+    }
+}
 
 impl Clients {
-    /// The client for `tls`; the error says which file cannot be used.
-    pub(super) fn get(&self, tls: &Tls) -> Result<Client, String> {
+    /// The proxies that its clients use.
+    pub(super) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// The client for `tls` that connects within `reach`; the error says which file cannot be used.
+    pub(super) fn get(&self, tls: &Tls, reach: Reach) -> Result<Client, String> {
         let modified = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).ok();
         let files = tls.client.iter().flat_map(|(cert, key)| std::iter::once(cert).chain(key));
-        let key = (tls.clone(), tls.ca.iter().chain(files).map(modified).collect());
-        if let Some(client) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        let key = (tls.clone(), tls.ca.iter().chain(files).map(modified).collect(), reach);
+        if let Some(client) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(client.clone());
         }
-        let client = Client::builder()
+        let proxies = Arc::clone(&self.proxies);
+        let mut builder = Client::builder();
+        if reach != Reach::Anywhere {
+            builder = builder.dns_resolver(Arc::new(Guarded { reach, proxies: Arc::clone(&proxies) }));
+        }
+        let client = builder
+            // Not reqwest's own reading of the environment, which differs from Go's.
+            .no_proxy()
+            .proxy(Proxy::custom(move |url| proxies.for_url(url).cloned()))
             .tls_backend_preconfigured(config(tls)?)
             .redirect(Policy::none())
             .connect_timeout(tls.connect_timeout)
@@ -61,7 +88,7 @@ impl Clients {
             .user_agent(concat!("husk/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= KEPT {
             clients.clear();
         }

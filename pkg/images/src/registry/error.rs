@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use husk_model::{Digest, Kind};
 
+use super::reach::Refused;
+
 /// Why one host did not serve a request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
@@ -43,10 +45,29 @@ pub enum RegistryError {
         realm: String,
         /// What went wrong.
         reason: String,
+        /// What that means.
+        kind: Kind,
     },
+    /// What a token service answered is no token.
+    #[error("{0}")]
+    NoToken(String),
     /// A redirect that may not or cannot be followed.
     #[error("redirect refused: {0}")]
     Redirect(String),
+    /// The host named another one that this node does not go to.
+    #[error("address refused: {0}; a registry may not send this node there")]
+    Address(String),
+    /// The answer to a request for a part is another part.
+    #[error("asked for bytes from {wanted} on, it sent {sent}; the registry or a cache before it is broken")]
+    Range {
+        /// First byte asked for.
+        wanted: u64,
+        /// What it says to have sent.
+        sent: String,
+    },
+    /// A document came compressed.
+    #[error("content encoded as {0:?}, which was not asked for; turn compression off before the registry")]
+    Encoding(String),
     /// More bytes than such a document may have.
     #[error("more than {limit} bytes")]
     TooLarge {
@@ -75,15 +96,21 @@ impl RegistryError {
     /// What it means to the caller of a pull.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Connect(_) | Self::Tls(_) | Self::Stalled(_) | Self::Redirect(_) => Kind::Unavailable,
+            Self::Connect(_) | Self::Tls(_) | Self::Stalled(_) => Kind::Unavailable,
+            Self::Redirect(_) | Self::Address(_) => Kind::FailedPrecondition,
             Self::NotFound => Kind::NotFound,
             Self::Unauthorized(_) => Kind::Unauthenticated,
             Self::Denied(_) => Kind::PermissionDenied,
             Self::TooMany(_) => Kind::Unavailable,
             Self::Status { status, .. } if *status >= 500 => Kind::Unavailable,
             Self::Status { .. } => Kind::FailedPrecondition,
-            Self::Token { .. } => Kind::Unavailable,
-            Self::TooLarge { .. } | Self::Length { .. } | Self::Digest { .. } => Kind::DataLoss,
+            Self::Token { kind, .. } => *kind,
+            Self::NoToken(_) => Kind::FailedPrecondition,
+            Self::TooLarge { .. }
+            | Self::Length { .. }
+            | Self::Digest { .. }
+            | Self::Range { .. }
+            | Self::Encoding(_) => Kind::DataLoss,
         }
     }
 
@@ -102,6 +129,9 @@ impl RegistryError {
         let mut tls = false;
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
+            if let Some(refused) = cause.downcast_ref::<Refused>() {
+                return Self::Address(refused.to_string());
+            }
             let part = cause.to_string();
             tls |=
                 cause.downcast_ref::<rustls::Error>().is_some() || part.contains("invalid peer certificate");

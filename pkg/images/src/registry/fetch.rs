@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use husk_model::Digest;
 use reqwest::{
-    Response,
-    header::{CONTENT_TYPE, HeaderValue},
+    Response, Url,
+    header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use super::{
     Session,
     error::{Attempts, RegistryError},
     hosts::Endpoint,
-    http::{self, Request},
+    http::{self, Request, Target},
 };
 use crate::{
     ImageError, Result,
@@ -25,6 +25,9 @@ use crate::{
 
 /// Interruptions of a layer, each without a byte in between, after which it is given up.
 const INTERRUPTIONS: u32 = 4;
+
+/// Addresses of a foreign layer that are tried.
+const FOREIGN_URLS: usize = 8;
 
 /// A manifest or index.
 pub(crate) struct Fetched {
@@ -94,12 +97,18 @@ impl Session {
         limit: u64,
     ) -> Result<Fetched, RegistryError> {
         let accept = format!("{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*;q=0.1");
-        let mut response = self.get(endpoint, Request { path, accept: Some(&accept), offset: 0 }).await?;
-        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(text);
-        let claimed = response.headers().get("docker-content-digest").and_then(text);
+        let request = Request { target: Target::Path(path), accept: Some(&accept), offset: 0 };
+        let mut response = self.get(endpoint, request).await?;
+        let content_type = text(&response, &CONTENT_TYPE);
+        let claimed = text(&response, &HeaderName::from_static("docker-content-digest"));
+        let encoding = text(&response, &CONTENT_ENCODING)
+            .filter(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"));
         let bytes = http::body(&mut response, limit, self.config.progress_timeout).await?;
         let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        // What has the digest that was asked for is that, whatever it is called.
+        if let Some(encoding) = encoding.filter(|_| wanted != Some(&digest)) {
+            return Err(RegistryError::Encoding(encoding));
+        }
         let claimed = claimed.and_then(|claimed| claimed.parse::<Digest>().ok());
         match wanted.or(claimed.as_ref()) {
             Some(expected) if *expected != digest => {
@@ -109,26 +118,32 @@ impl Session {
         }
     }
 
-    /// The hosts that may serve layers.
-    pub(crate) fn blob_hosts(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.endpoints.iter().filter(|endpoint| endpoint.pull)
+    /// Where a layer may be: the hosts that may serve layers, and for a foreign one then the addresses that it names, asked
+    /// with nothing of the last host but its right to be asked itself.
+    pub(crate) fn places(&self, layer: &Descriptor) -> impl Iterator<Item = (&Arc<Endpoint>, Option<Url>)> {
+        let hosts = self.endpoints.iter().filter(|endpoint| endpoint.pull);
+        let last = hosts.clone().last();
+        let foreign = layer.urls.iter().filter(|_| layer.is_foreign()).take(FOREIGN_URLS);
+        let foreign = foreign.filter_map(move |url| Some((last?, Some(Url::parse(url).ok()?))));
+        hosts.map(|endpoint| (endpoint, None)).chain(foreign)
     }
 
-    /// Streams a layer from one host into `sink` and returns when it is complete or when nobody wants more. After a broken
+    /// Streams a layer from one host, or from where the image says that it is, into `sink` and returns when it is complete or when nobody wants more. After a broken
     /// connection it goes on where it stopped.
     pub(crate) async fn stream(
         &self,
         endpoint: &Endpoint,
+        foreign: Option<&Url>,
         blob: &Blob,
         sink: mpsc::Sender<Bytes>,
-        mut progress: impl FnMut(u64),
     ) -> Result<(), RegistryError> {
         let path = format!("blobs/{}", blob.digest);
+        let target = foreign.map_or(Target::Path(&path), Target::Foreign);
         let (mut offset, mut interruptions) = (0, 0);
         loop {
-            let response = self.get(endpoint, Request { path: &path, accept: None, offset }).await?;
+            let response = self.get(endpoint, Request { target, accept: None, offset }).await?;
             let before = offset;
-            match self.pump(response, blob, &mut offset, &sink, &mut progress).await {
+            match self.pump(response, blob, &mut offset, &sink).await {
                 Ok(()) => return Ok(()),
                 Err(error) if !matches!(error, RegistryError::Connect(_)) => return Err(error),
                 Err(error) => {
@@ -149,12 +164,15 @@ impl Session {
         blob: &Blob,
         offset: &mut u64,
         sink: &mpsc::Sender<Bytes>,
-        progress: &mut impl FnMut(u64),
     ) -> Result<(), RegistryError> {
         // A host that does not know ranges sends everything again; what is known is skipped.
-        let mut skip = if response.status().as_u16() == 206 { 0 } else { *offset };
+        let is_part = response.status().as_u16() == 206;
+        let mut skip = if is_part { 0 } else { *offset };
+        if is_part {
+            check_range(&response, *offset)?;
+        }
         if let Some(length) = response.content_length() {
-            let actual = length + *offset - skip;
+            let actual = length.saturating_add(*offset - skip);
             if actual != blob.size {
                 return Err(RegistryError::Length { expected: blob.size, actual });
             }
@@ -175,7 +193,6 @@ impl Session {
             if *offset > blob.size {
                 return Err(RegistryError::Length { expected: blob.size, actual: *offset });
             }
-            progress(chunk.len() as u64);
             if sink.send(chunk).await.is_err() {
                 return Ok(());
             }
@@ -186,4 +203,24 @@ impl Session {
             Err(RegistryError::Connect("the connection ended early".into()))
         }
     }
+}
+
+/// Checks that a part begins where it was asked to.
+fn check_range(response: &Response, wanted: u64) -> Result<(), RegistryError> {
+    let sent = text(response, &CONTENT_RANGE).unwrap_or_default();
+    let first = sent
+        .trim()
+        .strip_prefix("bytes")
+        .and_then(|range| range.trim().split('-').next()?.parse::<u64>().ok());
+    match first {
+        Some(first) if first == wanted => Ok(()),
+        // Without the header, the length that is left and the digest tell.
+        None if sent.is_empty() && wanted > 0 => Ok(()),
+        _ => Err(RegistryError::Range { wanted, sent: sent.chars().take(100).collect() }),
+    }
+}
+
+/// A header's value, if it is text.
+fn text(response: &Response, name: &HeaderName) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }

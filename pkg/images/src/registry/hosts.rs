@@ -18,7 +18,11 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::clients::{Clients, Tls};
+use super::{
+    clients::{Clients, Tls},
+    error::RegistryError,
+    reach::Reach,
+};
 use crate::{ImageError, Reference, Result};
 
 /// Limit for making a connection when `dial_timeout` says nothing.
@@ -37,7 +41,8 @@ pub(crate) struct Endpoint {
     pub(super) resolve: bool,
     /// Extra headers for this host only.
     pub(super) headers: HeaderMap,
-    pub(super) client: Client,
+    tls: Tls,
+    clients: Arc<Clients>,
     /// `ns` query of a mirror: the registry it stands for.
     pub(super) namespace: Option<String>,
 }
@@ -46,6 +51,32 @@ impl Endpoint {
     /// Its name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.host
+    }
+
+    /// The client for a request to `url` within `reach`. Only the host itself is asked without bounds, and only it and whom
+    /// it names see its TLS settings.
+    pub(super) fn client(&self, url: &Url, reach: Reach) -> Result<Client, RegistryError> {
+        let client = if url.origin() == self.base.origin() {
+            self.clients.get(&self.tls, Reach::Anywhere)
+        } else {
+            reach.check(url, self.clients.proxies())?;
+            match reach {
+                Reach::Strangers => {
+                    let plain = url.scheme() == "http";
+                    let tls = Tls { plain, connect_timeout: DIAL_TIMEOUT, ..Tls::default() };
+                    self.clients.get(&tls, reach)
+                }
+                _ => self
+                    .clients
+                    .get(&Tls { plain: self.tls.plain && url.scheme() == "http", ..self.tls.clone() }, reach),
+            }
+        };
+        client.map_err(RegistryError::Tls)
+    }
+
+    /// Whether a request for `url` goes through a proxy.
+    pub(super) fn is_proxied(&self, url: &Url) -> bool {
+        self.clients.proxies().for_url(url).is_some()
     }
 
     /// Whether a secret may be sent: encrypted, or it does not leave the node.
@@ -59,7 +90,7 @@ pub(super) fn is_confidential(url: &Url) -> bool {
 }
 
 /// Whether `host` (without a port) is this node.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -122,7 +153,7 @@ impl Many {
 pub(super) fn endpoints(
     reference: &Reference,
     config_dir: &Path,
-    clients: &Clients,
+    clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>> {
     for directory in directories(config_dir, reference.host()) {
         if !directory.is_dir() {
@@ -155,7 +186,7 @@ fn from_file(
     reference: &Reference,
     directory: &Path,
     text: &str,
-    clients: &Clients,
+    clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>, String> {
     let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     if text.is_empty() {
@@ -212,7 +243,7 @@ fn endpoint(
     directory: &Path,
     address: &str,
     settings: Settings,
-    clients: &Clients,
+    clients: &Arc<Clients>,
 ) -> Result<Endpoint, String> {
     let with_scheme = if address.contains("://") {
         address.to_owned()
@@ -253,8 +284,11 @@ fn endpoint(
     let known = settings.capabilities.unwrap_or_else(|| vec!["pull".into(), "resolve".into()]);
     let is_registry =
         host == reference.host() || (reference.host() == "docker.io" && host == "registry-1.docker.io");
+    // What is wrong with the files of the configuration is told before anything is asked.
+    clients.get(&tls, Reach::Anywhere)?;
     Ok(Endpoint {
-        client: clients.get(&tls)?,
+        tls,
+        clients: Arc::clone(clients),
         pull: known.iter().any(|capability| capability == "pull"),
         resolve: known.iter().any(|capability| capability == "resolve"),
         namespace: (!is_registry).then(|| reference.host().to_owned()),
@@ -298,7 +332,7 @@ mod tests {
     use super::*;
 
     fn hosts(reference: &str, text: &str) -> Result<Vec<Arc<Endpoint>>, String> {
-        from_file(&Reference::parse(reference).unwrap(), Path::new("/nowhere"), text, &Clients::default())
+        from_file(&Reference::parse(reference).unwrap(), Path::new("/nowhere"), text, &Arc::default())
     }
 
     /// Plain HTTP throughout, so that the test needs no CA certificates on the node.

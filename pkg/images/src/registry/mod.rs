@@ -7,6 +7,8 @@ mod error;
 mod fetch;
 mod hosts;
 mod http;
+mod proxy;
+mod reach;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,7 +44,7 @@ impl Session {
         reference: Reference,
         auth: Auth,
         config: RegistryConfig,
-        clients: &Clients,
+        clients: &Arc<Clients>,
     ) -> Result<Self> {
         let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
         Ok(Self { reference, endpoints, auth, tokens: auth::Tokens::default(), config })

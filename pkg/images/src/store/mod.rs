@@ -80,7 +80,7 @@ impl Default for ImagesConfig {
 pub struct ImageStore {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: ImagesConfig,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) pulls: Flights<ImageId>,
     pub(crate) layers: Flights<Arc<Pin>>,
     pub(crate) slots: Arc<Semaphore>,
