@@ -293,7 +293,9 @@ impl Exec {
     }
 
     fn answer(&mut self, status: WaitStatus) -> Outcome<Answer> {
-        if let Some(failure) = self.failure.take() {
+        let timed_out = self.killed.is_some_and(|killed| killed.timed_out);
+        // One that was killed before it was set up (in a frozen container it never is) failed by its time alone.
+        if let Some(failure) = self.failure.take().filter(|_| !timed_out) {
             return Err(failure);
         }
         let exit_code = exit_code(status);
@@ -305,7 +307,7 @@ impl Exec {
             exit_code,
             stdout: std::mem::take(&mut stdout.bytes),
             stderr: std::mem::take(&mut stderr.bytes),
-            timed_out: self.killed.is_some_and(|killed| killed.timed_out),
+            timed_out,
             stdout_truncated: stdout.truncated,
             stderr_truncated: stderr.truncated,
         }))

@@ -22,7 +22,7 @@ pub use error::{MonitorError, RemoteError};
 pub use events::{Event, Events};
 pub use identity::is_alive;
 pub use monitor::{Created, ExecIo, ExecOutput, Monitor};
-pub use record::{Snapshot, read_records};
+pub use record::{Snapshot, read_records, record_exit, record_sandbox_exit, recorded_process};
 pub use spawn::MonitorConfig;
 
 /// Result of this crate.

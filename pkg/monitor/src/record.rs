@@ -2,10 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use husk_model::{ContainerRecord, MonitorRecord, SandboxRecord};
-use serde::de::DeserializeOwned;
+use husk_model::{ContainerId, ContainerRecord, Exit, MonitorRecord, Process, SandboxRecord};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{MonitorError, Result};
+use crate::{MonitorError, Result, identity};
 
 /// Everything a monitor knows about its pod.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +33,46 @@ pub fn read_records(pod_dir: &Path) -> Result<Snapshot> {
         }
     }
     Ok(Snapshot { sandbox, containers })
+}
+
+/// The process that was started as the monitor of this pod, if its record is of this boot. It may be dead.
+pub fn recorded_process(pod_dir: &Path) -> Result<Option<Process>> {
+    let local = |source| MonitorError::Local { step: "read", path: "boot_id".into(), source };
+    let boot_id = identity::boot_id().map_err(local)?;
+    Ok(read_monitor(pod_dir)?.filter(|record| record.boot_id == boot_id).map(|record| record.process))
+}
+
+/// Writes the exit of a container down in place of a monitor that is dead, unless it did so itself. Returns what is on
+/// record now.
+pub fn record_exit(pod_dir: &Path, id: &ContainerId, exit: &Exit) -> Result<Exit> {
+    let path = pod_dir.join("containers").join(id.as_str()).join("state.json");
+    // Without a record it was never built, and there is nothing to keep.
+    let Some(mut record) = read::<ContainerRecord>(&path)? else { return Ok(exit.clone()) };
+    if let Some(recorded) = record.exit {
+        return Ok(recorded);
+    }
+    record.exit = Some(exit.clone());
+    write(&path, &record)?;
+    Ok(exit.clone())
+}
+
+/// As [`record_exit`], for the pause process.
+pub fn record_sandbox_exit(pod_dir: &Path, exit: &Exit) -> Result<()> {
+    let path = pod_dir.join("sandbox.json");
+    match read::<SandboxRecord>(&path)? {
+        Some(record) if record.exit.is_none() => {
+            write(&path, &SandboxRecord { exit: Some(exit.clone()), ..record })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a record whole and renames it into place.
+fn write(path: &Path, record: &impl Serialize) -> Result<()> {
+    let local = |source| MonitorError::Local { step: "write", path: path.to_owned(), source };
+    let bytes = serde_json::to_vec(record).map_err(|error| local(error.into()))?;
+    let new = path.with_extension("json.new");
+    fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(local)
 }
 
 pub(crate) fn read_monitor(pod_dir: &Path) -> Result<Option<MonitorRecord>> {

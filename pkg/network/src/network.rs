@@ -60,6 +60,7 @@ impl Network {
         let netns_dir = config.netns_dir();
         fs::create_dir_all(&netns_dir).map_err(NetworkError::file("create", netns_dir))?;
         let records = Records::open(config.record_dir())?;
+        Cni::end_strays(&records).await?;
         let ipam = Ipam::open(&config.ipam_dir(), &config.bridge.name, config.bridge.subnets())?;
         if let Some(kept) = Kept::read(&config.pod_cidr_file())? {
             config.bridge.former = kept.former;

@@ -137,13 +137,26 @@ pub enum PodsError {
         /// Why.
         reason: String,
     },
-    /// The pod's record cannot be used.
+    /// The pod's monitor died or does not answer.
     #[error("pod sandbox {id} has no monitor: {reason}")]
     NoMonitor {
         /// The sandbox.
         id: PodSandboxId,
         /// Why.
         reason: String,
+    },
+    /// A record that a newer huskd wrote. Nothing was changed.
+    #[error(
+        "{} has format {format} and was written by a newer huskd; this one reads formats up to {known}. Start the newer \
+         huskd again, or drain the node and remove its pods with that one first", path.display()
+    )]
+    NewerRecord {
+        /// The record.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// What this huskd knows.
+        known: u32,
     },
     /// A step on the node's files failed.
     #[error("{step} {}", path.display())]
@@ -194,6 +207,9 @@ pub enum PodsError {
     /// Network.
     #[error("set up the network of the pod")]
     Network(#[source] NetworkError),
+    /// Network, when the pod ends.
+    #[error("take back the network of the pod")]
+    NetworkTeardown(#[source] NetworkError),
     /// Spec.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -241,12 +257,13 @@ impl Classify for PodsError {
             PodsError::Stats(error) => error.kind(),
             PodsError::Unit(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,
+            PodsError::NewerRecord { .. } => Kind::FailedPrecondition,
             PodsError::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted
             }
             PodsError::Files { .. } | PodsError::Lost | PodsError::Cgroup(_) => Kind::Internal,
             PodsError::Image(error) => error.kind(),
-            PodsError::Network(error) => error.kind(),
+            PodsError::Network(error) | PodsError::NetworkTeardown(error) => error.kind(),
             PodsError::Spec(error) => error.kind(),
             PodsError::Nri(error) => error.kind(),
             PodsError::Monitor(error) => error.kind(),

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -68,8 +68,8 @@ pub(crate) struct Pod {
     pub(crate) id: PodSandboxId,
     pub(crate) status: Snapshot<PodStatus>,
     pub(crate) file: Mutex<PodFile>,
-    /// `None` when no monitor was found at start-up.
-    pub(crate) monitor: Option<Monitor>,
+    /// Empty when it was dead at start-up, or has not answered since.
+    pub(crate) monitor: OnceLock<Monitor>,
     pub(crate) gate: tokio::sync::RwLock<Phase>,
     pub(crate) containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
     /// Exits of containers that are not in `containers` yet: an init killed at its gate while its creation is recorded.
@@ -86,10 +86,23 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn monitor(&self) -> Result<&Monitor> {
-        self.monitor.as_ref().filter(|monitor| monitor.is_connected()).ok_or_else(|| PodsError::NoMonitor {
+        self.monitor.get().filter(|monitor| monitor.is_connected()).ok_or_else(|| PodsError::NoMonitor {
             id: self.id.clone(),
-            reason: "it died; remove the pod".to_owned(),
+            reason: match self.is_silent() {
+                true => "it does not answer".to_owned(),
+                false => "it died; remove the pod".to_owned(),
+            },
         })
+    }
+
+    /// Its monitor lives, but has not answered since our start.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.monitor.get().is_none() && self.is_ready()
+    }
+
+    /// Says why the pod is as it is, to those who ask for its verbose status.
+    pub(crate) fn explain(&self, message: &str) {
+        self.status.update(|status| message.clone_into(&mut status.message));
     }
 
     pub(crate) fn name(&self) -> PodMetadata {

@@ -8,15 +8,19 @@
 //! | incomplete record | the attempt is undone |
 //! | complete record, monitor alive | reconnected; its account of containers and exits counts |
 //! | complete record, monitor dead | recorded exits count, the rest is killed; the pod is not ready |
+//! | complete record, monitor silent | its records count until it answers; nothing is killed |
 //! | record that cannot be read | reported as not ready with the reason; it can be removed |
+//! | record of a newer huskd | refused: the start ends before anything is touched |
 //!
 //! The same holds for containers inside a pod, which are reported as UNKNOWN. Then the network, the writable layers and the
-//! trash are freed of what belongs to nobody.
+//! trash are freed of what belongs to nobody. Every pod is known before anybody can ask, but what hangs (a monitor that was
+//! stopped, a CNI plugin) holds the start up for [`PATIENCE`] at most and goes on behind it.
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use husk_model::{
@@ -37,14 +41,47 @@ use crate::{
     watch,
 };
 
+/// How long a start waits for monitors and for the undoing of what was half done.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two attempts to reach a monitor that does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
 pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
-    let mut tasks = JoinSet::new();
-    for id in directories::<PodSandboxId>(&engine.store.pods())? {
-        let engine = Arc::clone(engine);
-        tasks.spawn(async move { recover_pod(&engine, id).await });
+    let ids = directories::<PodSandboxId>(&engine.store.pods())?;
+    for id in &ids {
+        engine.store.refuse_newer(id)?;
     }
-    tasks.join_all().await;
-    collect_garbage(engine).await
+    let mut tasks = JoinSet::new();
+    let mut undone = HashSet::new();
+    for id in ids {
+        let engine = Arc::clone(engine);
+        match find(&engine, &id) {
+            Found::Garbage(file) => {
+                undone.insert(id);
+                tasks.spawn(async move { run::undo(&engine, &file).await });
+            }
+            Found::Pod(pod, half_made) => {
+                tasks.spawn(async move { reconnect(&engine, &pod, half_made).await });
+            }
+        }
+    }
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        warn!(
+            left = tasks.len(),
+            "some pods of a former daemon do not answer yet; the start does not wait for them"
+        );
+        tasks.detach_all();
+    }
+    collect_garbage(engine, undone).await
+}
+
+/// What a pod's directory turned out to be.
+enum Found {
+    /// To be undone.
+    Garbage(Box<PodFile>),
+    /// To be reconnected to its monitor, with containers whose creation was interrupted.
+    Pod(Arc<Pod>, Vec<ContainerId>),
 }
 
 /// Names below `dir` that are ids. Whatever else lies there is not ours to touch.
@@ -53,47 +90,73 @@ fn directories<Id: std::str::FromStr>(dir: &std::path::Path) -> Result<Vec<Id>> 
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-async fn recover_pod(engine: &Arc<Engine>, id: PodSandboxId) {
-    let file = match engine.store.read_pod(&id) {
+fn find(engine: &Arc<Engine>, id: &PodSandboxId) -> Found {
+    let file = match engine.store.read_pod(id) {
         Ok(file) => file,
-        Err(error) if is_missing(&error) => {
-            // Killed between making the directory and writing the record: nothing else was made.
-            let file = unreadable(engine, &id);
-            return run::undo(engine, &file).await;
-        }
+        // Killed between making the directory and writing the record: nothing else was made.
+        Err(error) if is_missing(&error) => return Found::Garbage(Box::new(unreadable(engine, id))),
         Err(error) => {
             warn!(pod = %id, error = &error as &dyn std::error::Error, "cannot load a pod; it is reported as not ready and can be removed");
-            let file = unreadable(engine, &id);
-            let monitor = Monitor::connect(&engine.store.pod(&id)).await.ok();
             let message = format!("its record cannot be read: {}", chain(&error));
-            add(engine, file, monitor, message);
-            return;
+            let (pod, half_made) = add(engine, unreadable(engine, id), message);
+            return Found::Pod(pod, half_made);
         }
     };
     if file.boot_id != engine.store.boot_id() || !file.complete {
         info!(pod = %id, complete = file.complete, "removing what a former boot or an interrupted start left");
-        return run::undo(engine, &file).await;
+        return Found::Garbage(Box::new(file));
     }
-    match Monitor::connect(&engine.store.pod(&id)).await {
-        Ok(monitor) => {
-            let pod = add(engine, file, Some(monitor), String::new());
-            // The account of the monitor is taken in before anybody can ask.
-            if let Ok(monitor) = pod.monitor()
-                && let Ok(snapshot) = monitor.state().await
-            {
-                complete_removals(engine, &pod, &snapshot);
-                let pid = snapshot.sandbox.as_ref().map(|sandbox| sandbox.process.pid);
-                pod.status.update(|status| status.pid = pid);
-                watch::learn(engine, &pod, snapshot);
+    let (pod, half_made) = add(engine, file, String::new());
+    Found::Pod(pod, half_made)
+}
+
+/// Connects to the monitor of a pod, however long that takes: one that is silent may only be slow, and killing its pod is
+/// for whoever stops the pod.
+async fn reconnect(engine: &Arc<Engine>, pod: &Arc<Pod>, half_made: Vec<ContainerId>) {
+    let mut silent = false;
+    let monitor = loop {
+        match Monitor::connect(&engine.store.pod(&pod.id)).await {
+            Ok(monitor) => break Some(monitor),
+            Err(error) if error.is_gone() && pod.is_ready() => {
+                warn!(pod = %pod.id, %error, "a pod lost its monitor while the daemon was down");
+                watch::abandon(engine, pod, &error.to_string()).await;
+                break None;
             }
-            watch::follow(engine, &pod);
+            Err(error) if error.is_gone() => {
+                watch::learn_records(engine, pod);
+                break None;
+            }
+            Err(error) if !silent => {
+                warn!(pod = %pod.id, %error, "the monitor of a pod does not answer; it is tried again");
+                silent = true;
+                watch::learn_records(engine, pod);
+            }
+            Err(_) => {}
         }
-        Err(error) => {
-            warn!(pod = %id, %error, "a pod lost its monitor while the daemon was down");
-            let pod = add(engine, file, None, error.to_string());
-            watch::abandon(engine, &pod).await;
+        tokio::time::sleep(RETRY).await;
+        if *pod.gate.read().await == Phase::Removed {
+            return;
         }
+    };
+    for id in half_made {
+        undo_container(engine, pod, monitor.as_ref(), &id).await;
     }
+    if let Some(monitor) = monitor {
+        take_over(engine, pod, monitor).await;
+    }
+}
+
+async fn take_over(engine: &Arc<Engine>, pod: &Arc<Pod>, monitor: Monitor) {
+    // The account of the monitor is taken in before anybody can ask.
+    if let Ok(snapshot) = monitor.state().await {
+        complete_removals(engine, pod, &snapshot);
+        let pid = snapshot.sandbox.as_ref().map(|sandbox| sandbox.process.pid);
+        pod.status.update(|status| status.pid = pid);
+        watch::learn(engine, pod, snapshot);
+    }
+    // The only place that sets it, once.
+    let _ = pod.monitor.set(monitor);
+    watch::follow(engine, pod);
 }
 
 /// A container with a complete record that its monitor does not know was being removed when the daemon was killed.
@@ -117,8 +180,8 @@ fn is_missing(error: &PodsError) -> bool {
     matches!(error, PodsError::Files { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Puts a pod and its containers into the registry.
-fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: String) -> Arc<Pod> {
+/// Puts a pod and its containers into the registry. Returns also the containers whose creation was interrupted.
+fn add(engine: &Arc<Engine>, file: PodFile, message: String) -> (Arc<Pod>, Vec<ContainerId>) {
     let ready = message.is_empty() && !file.stopped;
     let state = if ready { PodState::Ready } else { PodState::NotReady };
     let pod = Arc::new(Pod {
@@ -126,7 +189,7 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
         status: Snapshot::new(run::status(&file, state, None, message)),
         cgroup_path: recorded_cgroup(engine, &file.id).unwrap_or_else(|| engine.recorded_place(&file)),
         gate: tokio::sync::RwLock::new(if file.stopped { Phase::Stopped } else { Phase::Open }),
-        monitor,
+        monitor: Default::default(),
         containers: Default::default(),
         early_exits: Default::default(),
         selinux_level: selinux::recovered(engine, &file),
@@ -138,10 +201,9 @@ fn add(engine: &Arc<Engine>, file: PodFile, monitor: Option<Monitor>, message: S
     engine.pod_names.restore(config.metadata.clone(), &config, &pod.id);
     engine.add_pod(Arc::clone(&pod));
     let containers = engine.store.pod(&pod.id).join("containers");
-    for id in directories::<ContainerId>(&containers).unwrap_or_default() {
-        add_container(engine, &pod, id);
-    }
-    pod
+    let ids = directories::<ContainerId>(&containers).unwrap_or_default();
+    let half_made = ids.into_iter().filter(|id| !add_container(engine, &pod, id.clone())).collect();
+    (pod, half_made)
 }
 
 /// The pod's cgroup as its containers' records have it: the pod's own record may be one that cannot be read.
@@ -151,10 +213,11 @@ fn recorded_cgroup(engine: &Engine, id: &PodSandboxId) -> Option<String> {
     Some(pod.to_owned())
 }
 
-fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
+/// False when its creation was interrupted.
+fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) -> bool {
     let (file, status) = match engine.store.read_container(&pod.id, &id) {
-        Ok(file) if !file.complete => return undo_container(engine, pod, &id),
-        Err(error) if is_missing(&error) => return undo_container(engine, pod, &id),
+        Ok(file) if !file.complete => return false,
+        Err(error) if is_missing(&error) => return false,
         Ok(file) => {
             let status = create::status(pod, &file, ContainerState::Created);
             (Some(file), status)
@@ -186,22 +249,20 @@ fn add_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: ContainerId) {
     let config = Arc::clone(&container.status.get().config);
     engine.container_names.restore(container.name(), &config, &container.id);
     engine.add_container(container);
+    true
 }
 
 /// The attempt to create it was interrupted: the monitor is told to forget it, its files go.
-fn undo_container(engine: &Arc<Engine>, pod: &Arc<Pod>, id: &ContainerId) {
+async fn undo_container(engine: &Engine, pod: &Pod, monitor: Option<&Monitor>, id: &ContainerId) {
     info!(container = %id, "undoing the interrupted creation of a container");
-    let (engine, pod, id) = (Arc::clone(engine), Arc::clone(pod), id.clone());
-    tokio::spawn(async move {
-        if let Ok(monitor) = pod.monitor()
-            && let Err(error) = monitor.remove_container(&id).await
-        {
-            warn!(container = %id, %error, "cannot take back a half-created container");
-        }
-        if let Err(error) = discard_container(&engine, &pod, &id) {
-            warn!(container = %id, %error, "cannot remove the files of a half-created container");
-        }
-    });
+    if let Some(monitor) = monitor
+        && let Err(error) = monitor.remove_container(id).await
+    {
+        warn!(container = %id, %error, "cannot take back a half-created container");
+    }
+    if let Err(error) = discard_container(engine, pod, id) {
+        warn!(container = %id, %error, "cannot remove the files of a half-created container");
+    }
 }
 
 /// Stands in for a pod file that cannot be read: enough to report and remove the pod.
@@ -274,9 +335,10 @@ fn unknown(pod: &Pod, id: &ContainerId, reason: String) -> ContainerStatus {
     }
 }
 
-/// Frees networks and writable layers that belong to no pod.
-async fn collect_garbage(engine: &Arc<Engine>) -> Result<()> {
-    let pods: HashSet<PodSandboxId> = engine.list_pods().iter().map(|pod| pod.id.clone()).collect();
+/// Frees networks and writable layers that belong to no pod. `undone` have somebody who frees theirs.
+async fn collect_garbage(engine: &Arc<Engine>, undone: HashSet<PodSandboxId>) -> Result<()> {
+    let mut pods = undone;
+    pods.extend(engine.list_pods().iter().map(|pod| pod.id.clone()));
     engine.network.collect_garbage(&pods).await;
     let containers: HashSet<ContainerId> =
         engine.list_containers().iter().map(|container| container.id.clone()).collect();

@@ -131,7 +131,7 @@ async fn build_recorded(
         id: file.id.clone(),
         status: Snapshot::new(ready),
         file: std::sync::Mutex::new(file.clone()),
-        monitor: Some(monitor),
+        monitor: monitor.into(),
         gate: tokio::sync::RwLock::new(Phase::Open),
         containers: Default::default(),
         early_exits: Default::default(),
@@ -345,9 +345,21 @@ pub(crate) async fn end_monitor(pod: &PodSandboxId, monitor: &Monitor) {
     kill_monitor(pod, monitor);
 }
 
+/// Kills the monitor of a pod as its record names it: one that was never spoken to.
+pub(crate) fn kill_recorded_monitor(engine: &Engine, pod: &PodSandboxId) {
+    match husk_monitor::recorded_process(&engine.store.pod(pod)) {
+        Ok(Some(process)) => kill_process(pod, process),
+        Ok(None) => {}
+        Err(error) => warn!(%pod, %error, "cannot tell which process monitors the pod"),
+    }
+}
+
 /// Kills a monitor by its identity.
 pub(crate) fn kill_monitor(pod: &PodSandboxId, monitor: &Monitor) {
-    let process = monitor.process();
+    kill_process(pod, monitor.process());
+}
+
+fn kill_process(pod: &PodSandboxId, process: Process) {
     let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
     let Some(Ok(pidfd)) =
         pid.map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
@@ -367,5 +379,5 @@ pub(crate) async fn tear_down_network(engine: &Engine, id: &PodSandboxId, config
     if config.namespaces().network == NamespaceMode::Node {
         return Ok(());
     }
-    engine.network.tear_down(id, &engine.store.netns(id)).await.map_err(PodsError::Network)
+    engine.network.tear_down(id, &engine.store.netns(id)).await.map_err(PodsError::NetworkTeardown)
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind};
+use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind, UnixNanos};
 use husk_monitor::MonitorError;
 use tracing::warn;
 
@@ -15,8 +15,8 @@ use crate::{
     life::Fact,
     plugins,
     pod::{Container, Phase, Pod},
-    run::{end_monitor, kill_monitor, tear_down_network},
-    watch::abandon,
+    run::{end_monitor, kill_monitor, kill_recorded_monitor, tear_down_network},
+    watch::{abandon, learn_lost_exit},
 };
 
 /// Ends a container; returns when EXITED is visible.
@@ -45,9 +45,15 @@ async fn end_container(engine: &Arc<Engine>, container: &Arc<Container>, grace: 
             Err(error) => return Err(error.into()),
         }
     }
+    check_not_silent(&container.pod)?;
     kill_cgroup(engine, container.status.get().cgroup_path.clone()).await?;
-    learn_exit(engine, container, lost_exit());
+    learn_lost_exit(engine, container);
     Ok(())
+}
+
+/// Fails when the monitor lives but does not answer: what it holds is ended behind its back with the whole pod only.
+fn check_not_silent(pod: &Pod) -> Result<()> {
+    if pod.is_silent() { pod.monitor().map(drop) } else { Ok(()) }
 }
 
 /// Takes in an exit and tells those who follow.
@@ -63,10 +69,10 @@ pub(crate) fn learn_exit(engine: &Engine, container: &Container, exit: Exit) {
 }
 
 /// The exit of a container whose monitor died: nobody saw it.
-pub(crate) fn lost_exit() -> Exit {
+pub(crate) fn lost_exit(at: UnixNanos) -> Exit {
     Exit {
         code: 255,
-        finished_at: now(),
+        finished_at: at,
         reason: ExitReason::Unknown,
         message: "the pod's monitor died, so the exit of the container was not seen".to_owned(),
     }
@@ -95,6 +101,7 @@ pub(crate) async fn remove_container(engine: &Arc<Engine>, container: &Arc<Conta
     if container.pod.container(&container.id).is_none() {
         return Ok(());
     }
+    check_not_silent(&container.pod)?;
     let asked = match container.pod.monitor() {
         Ok(monitor) => monitor.remove_container(&container.id).await,
         Err(_) => Err(MonitorError::Disconnected { call: "remove container" }),
@@ -141,6 +148,10 @@ pub(crate) async fn stop_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()>
 }
 
 async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
+    if pod.is_silent() {
+        kill_recorded_monitor(engine, &pod.id);
+        abandon(engine, pod, "its monitor did not answer and was killed").await;
+    }
     // No container is created from here on; the end is announced when all is over.
     pod.mark_not_ready();
     // Containers and network do not need each other.
@@ -201,13 +212,13 @@ async fn stop_sandbox(engine: &Engine, pod: &Pod) -> Result<()> {
 /// and does not even tell its state is killed, and the pod is ended without it. Any other failure is passed on.
 async fn replace_hung_monitor(engine: &Engine, pod: &Pod, error: PodsError) -> Result<()> {
     let late = matches!(error, PodsError::Monitor(MonitorError::Deadline { .. }));
-    let Some(monitor) = pod.monitor.as_ref().filter(|_| late) else { return Err(error) };
+    let Some(monitor) = pod.monitor.get().filter(|_| late) else { return Err(error) };
     if monitor.state().await.is_ok() {
         return Err(error);
     }
     warn!(pod = %pod.id, "the pod's monitor hangs; it is killed");
     kill_monitor(&pod.id, monitor);
-    abandon(engine, pod).await;
+    abandon(engine, pod, "its monitor hung and was killed").await;
     kill_cgroup(engine, pod.cgroup_path.clone()).await
 }
 
@@ -224,8 +235,10 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
     for container in pod.containers() {
         remove_container(engine, &container).await?;
     }
-    if let Ok(monitor) = pod.monitor() {
-        end_monitor(&pod.id, monitor).await;
+    match pod.monitor() {
+        Ok(monitor) => end_monitor(&pod.id, monitor).await,
+        // It may live all the same, silent, and nobody else would ever end it.
+        Err(_) => kill_recorded_monitor(engine, &pod.id),
     }
     engine.discard(&engine.store.pod(&pod.id))?;
     *phase = Phase::Removed;

@@ -167,6 +167,26 @@ impl Store {
         Ok(pod)
     }
 
+    /// Refuses a pod with a record of a newer huskd, by its name: what this one does not understand it would lose or undo. A
+    /// record that is damaged is no newer one.
+    pub(crate) fn refuse_newer(&self, id: &PodSandboxId) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Header {
+            format: u32,
+        }
+        let containers = fs::read_dir(self.pod(id).join("containers")).into_iter().flatten().flatten();
+        let records = containers.map(|entry| entry.path().join("container.json"));
+        for path in std::iter::once(self.pod(id).join("pod.json")).chain(records) {
+            match read::<Header>(&path) {
+                Ok(Header { format }) if format > FORMAT => {
+                    return Err(PodsError::NewerRecord { path, format, known: FORMAT });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn write_container(&self, pod: &PodSandboxId, container: &ContainerFile) -> Result<()> {
         write_whole(&self.container(pod, &container.id).join("container.json"), container)
     }

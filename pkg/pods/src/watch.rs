@@ -16,7 +16,7 @@ use crate::{
 
 /// Follows the monitor of a pod until it or the pod ends.
 pub(crate) fn follow(engine: &Arc<Engine>, pod: &Arc<Pod>) {
-    let Some(monitor) = pod.monitor.clone() else { return };
+    let Some(monitor) = pod.monitor.get().cloned() else { return };
     // Taken before the state is asked for, so that nothing falls between the two.
     let events = monitor.events();
     tokio::spawn(watch(Arc::clone(engine), Arc::clone(pod), monitor, events));
@@ -109,22 +109,47 @@ async fn lost(engine: &Arc<Engine>, pod: &Arc<Pod>) {
         return;
     }
     warn!(pod = %pod.id, "the pod's monitor died; its containers are killed");
-    abandon(engine, pod).await;
+    abandon(engine, pod, "its monitor died, so its containers were killed").await;
 }
 
-/// Ends what a dead monitor left: recorded exits count, everything else is killed and has an unknown exit.
-pub(crate) async fn abandon(engine: &Engine, pod: &Pod) {
-    match husk_monitor::read_records(&engine.store.pod(&pod.id)) {
-        Ok(snapshot) => learn(engine, pod, snapshot),
-        Err(error) => warn!(pod = %pod.id, %error, "cannot read what the monitor recorded"),
-    }
+/// Ends what a dead monitor left: recorded exits count, everything else is killed and has an unknown exit. What is found out
+/// here is recorded in the monitor's stead, so that a later start tells the same.
+pub(crate) async fn abandon(engine: &Engine, pod: &Pod, reason: &str) {
+    pod.explain(reason);
+    learn_records(engine, pod);
     if let Err(error) = kill_cgroup(engine, pod.cgroup_path.clone()).await {
         warn!(pod = %pod.id, %error, "cannot kill what the pod left; its removal tries again");
     }
     for container in pod.containers() {
         if container.status.get().state.is_alive() {
-            learn_exit(engine, &container, lost_exit());
+            learn_lost_exit(engine, &container);
         }
     }
-    engine.pod_ended(pod, now());
+    let ended = now();
+    if let Err(error) = husk_monitor::record_sandbox_exit(&engine.store.pod(&pod.id), &lost_exit(ended)) {
+        warn!(pod = %pod.id, %error, "cannot record the end of a pod");
+    }
+    engine.pod_ended(pod, ended);
+}
+
+/// Takes in what the monitor wrote down, for when it cannot be asked.
+pub(crate) fn learn_records(engine: &Engine, pod: &Pod) {
+    match husk_monitor::read_records(&engine.store.pod(&pod.id)) {
+        Ok(snapshot) => learn(engine, pod, snapshot),
+        Err(error) => warn!(pod = %pod.id, %error, "cannot read what the monitor recorded"),
+    }
+}
+
+/// The end of a container that nobody saw: its monitor is dead, and so is what it left. An exit that the monitor wrote down
+/// without having told it counts.
+pub(crate) fn learn_lost_exit(engine: &Engine, container: &Container) {
+    let dir = engine.store.pod(&container.pod.id);
+    let exit = match husk_monitor::record_exit(&dir, &container.id, &lost_exit(now())) {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            warn!(container = %container.id, %error, "cannot record the end of a container");
+            lost_exit(now())
+        }
+    };
+    learn_exit(engine, container, exit);
 }

@@ -55,6 +55,14 @@ impl Cri {
         self.images.clone()
     }
 
+    /// Runs a future beside the test.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.threads.spawn(future)
+    }
+
     /// Runs a future to its end.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.threads.block_on(future)

@@ -1,7 +1,16 @@
 //! Executes one plugin once (CNI spec 1.1, section 2): parameters in the environment, configuration on stdin, result
-//! or error as JSON on stdout. It runs in a process group of its own, which is killed at the time limit.
+//! or error as JSON on stdout. It runs in a process group of its own, which is killed at the time limit together with what
+//! else works for the pod.
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
@@ -11,6 +20,7 @@ use tokio::{
     process::Command,
 };
 
+use super::strays;
 use crate::NetworkError;
 
 /// A result is a few KiB; chains with many routes may reach some hundred.
@@ -102,6 +112,7 @@ impl Runner {
         let output = match self.output(command, config.to_string().into_bytes()).await.map_err(failed)? {
             Some(output) => output,
             None => {
+                end_children(parameters).await;
                 return Err(NetworkError::CniTimeout {
                     plugin: plugin.to_owned(),
                     command: verb.name(),
@@ -140,7 +151,7 @@ impl Runner {
         let talk = async {
             let ((), stdout, stderr, status) =
                 tokio::join!(feed, bounded(stdout, MAX_STDOUT), bounded(stderr, MAX_STDERR), child.wait());
-            Ok::<_, io::Error>(Output { success: status?.success(), stdout: stdout?, stderr: stderr?.0 })
+            Ok::<_, io::Error>(Output { status: status?, stdout: stdout?, stderr: stderr?.0 })
         };
         let talked = tokio::time::timeout(self.limit, talk).await;
         match talked {
@@ -178,7 +189,7 @@ impl Drop for Group {
 
 #[derive(Debug)]
 struct Output {
-    success: bool,
+    status: ExitStatus,
     /// And whether there was more.
     stdout: (Vec<u8>, bool),
     stderr: Vec<u8>,
@@ -204,7 +215,7 @@ struct PluginError {
 }
 
 fn read(plugin: &str, verb: Verb, output: &Output) -> Result<Option<Value>, NetworkError> {
-    if !output.success {
+    if !output.status.success() {
         return Err(failure(plugin, verb, output));
     }
     let unusable =
@@ -223,6 +234,22 @@ fn read(plugin: &str, verb: Verb, output: &Output) -> Result<Option<Value>, Netw
     }
 }
 
+/// The end of a plugin that did not say why.
+fn silent_end(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("it was killed by signal {signal}"),
+        (None, code) => format!("it ended with code {} and said nothing", code.unwrap_or_default()),
+    }
+}
+
+/// Of a plugin that hung: children that left its process group would work on for a pod that has given up on them.
+async fn end_children(parameters: &Parameters) {
+    let Some(id) = parameters.container_id.as_deref().and_then(|id| id.parse().ok()) else { return };
+    let pods = HashSet::from([id]);
+    // A panic there is no reason to fail otherwise than by the time limit.
+    let _ = tokio::task::spawn_blocking(move || strays::kill(&pods)).await;
+}
+
 fn failure(plugin: &str, verb: Verb, output: &Output) -> NetworkError {
     let (code, message) = match serde_json::from_slice::<PluginError>(&output.stdout.0) {
         Ok(error) if error.details.is_empty() => (Some(error.code), error.msg),
@@ -230,7 +257,7 @@ fn failure(plugin: &str, verb: Verb, output: &Output) -> NetworkError {
         Err(_) => {
             let text = if output.stderr.trim_ascii().is_empty() { &output.stdout.0 } else { &output.stderr };
             let text = String::from_utf8_lossy(text).trim().to_owned();
-            (None, if text.is_empty() { "it said nothing".to_owned() } else { text })
+            (None, if text.is_empty() { silent_end(output.status) } else { text })
         }
     };
     let message = message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();

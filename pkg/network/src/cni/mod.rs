@@ -7,9 +7,11 @@ mod config;
 mod exec;
 mod result;
 mod runtime;
+mod strays;
 mod watch;
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -100,6 +102,22 @@ impl Cni {
         ];
         cni.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         cni
+    }
+
+    /// Ends the plugins that a killed daemon was waiting for, of every pod whose ADD it has not seen to its end.
+    ///
+    /// # Errors
+    /// Those of the directory of records.
+    pub(crate) async fn end_strays(records: &Records) -> Result<(), NetworkError> {
+        let unfinished = |record: &Record| matches!(&record.attachment, Attachment::Cni(attachment) if attachment.result.is_none());
+        let records = records.all()?.into_iter();
+        let pods: HashSet<_> =
+            records.filter(|(_, record)| record.as_ref().is_ok_and(unfinished)).map(|(id, _)| id).collect();
+        if !pods.is_empty() {
+            let killed = tokio::task::spawn_blocking(move || strays::kill(&pods)).await.unwrap_or_default();
+            tracing::info!(killed, "ended CNI plugins of a former daemon");
+        }
+        Ok(())
     }
 
     /// Ends the background tasks.

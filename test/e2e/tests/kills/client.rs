@@ -25,6 +25,8 @@ pub struct Shared {
     pub over: AtomicBool,
     /// A worker gave up: the killer stops too.
     pub failed: AtomicBool,
+    /// Every pod may be hurt, at a moment that nobody here knows.
+    pub all_hurt: AtomicBool,
     /// Pods of which something was killed but huskd.
     hurt: Mutex<HashSet<String>>,
     /// How often something was hurt, known or not.
@@ -40,6 +42,7 @@ impl Shared {
             dir,
             over: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            all_hurt: AtomicBool::new(false),
             hurt: Mutex::default(),
             hits: AtomicU64::new(0),
             counts: Mutex::default(),
@@ -53,7 +56,12 @@ impl Shared {
     }
 
     pub fn is_hurt(&self, pod: &str) -> bool {
-        self.hurt.lock().unwrap().contains(pod)
+        self.all_hurt.load(Ordering::SeqCst) || self.hurt.lock().unwrap().contains(pod)
+    }
+
+    /// Whether something was hurt since there were so many hits.
+    pub fn was_hit_since(&self, hits: u64) -> bool {
+        self.all_hurt.load(Ordering::SeqCst) || self.hits() > hits
     }
 
     pub fn hits(&self) -> u64 {

@@ -37,23 +37,23 @@ pub fn work(shared: &Shared, worker: u64, seed: u64) {
     let mut number = 0;
     while !shared.over.load(Ordering::SeqCst) {
         number += 1;
-        let name = format!("life-{worker}-{number}");
-        let logs = shared.dir.join("logs").join(&name);
-        let mut config = pod(&name, &logs);
-        if random.below(3) == 0 {
-            let port = v1::PortMapping {
-                container_port: 80,
-                host_port: 20_000 + worker as i32,
-                ..Default::default()
-            };
-            config.port_mappings.push(port);
-        }
-        let Some(pod) = begin(&client, &config) else { continue };
-        let code = 1 + random.below(100) as i32;
-        let mut life = Life { client: &client, pod, config, logs, rotations: 0, code };
-        life.lead(&mut random);
-        shared.count("lives", 1);
+        let port = (random.below(3) == 0).then_some(20_000 + worker as i32);
+        lead_one(&client, &format!("life-{worker}-{number}"), port, &mut random);
     }
+}
+
+/// Leads one pod through its life. Returns whether nobody hurt it.
+pub fn lead_one(client: &Client<'_>, name: &str, host_port: Option<i32>, random: &mut Random) -> bool {
+    let logs = client.shared.dir.join("logs").join(name);
+    let mut config = pod(name, &logs);
+    if let Some(host_port) = host_port {
+        config.port_mappings.push(v1::PortMapping { container_port: 80, host_port, ..Default::default() });
+    }
+    let Some(pod) = begin(client, &config) else { return false };
+    let code = 1 + random.below(100) as i32;
+    let mut life = Life { client, pod, config, logs, rotations: 0, code };
+    client.shared.count("lives", 1);
+    life.lead(random)
 }
 
 /// Runs the pod. `None` when a part of it was killed before anybody knew its id; what there is of it is removed then.
@@ -62,7 +62,7 @@ fn begin(client: &Client<'_>, config: &v1::PodSandboxConfig) -> Option<String> {
     match client.call(|cri| cri.run_pod(config)) {
         Ok(id) => Some(id),
         Err(status) => {
-            assert!(client.shared.hits() > hits, "run a pod that nobody hurt: {status}");
+            assert!(client.shared.was_hit_since(hits), "run a pod that nobody hurt: {status}");
             let name = &config.metadata.as_ref().expect("metadata").name;
             let request = v1::ListPodSandboxRequest::default();
             let listed = client.call(|cri| cri.list_pod_sandbox(request.clone())).expect("list pods").items;
@@ -77,7 +77,7 @@ fn begin(client: &Client<'_>, config: &v1::PodSandboxConfig) -> Option<String> {
 }
 
 impl Life<'_> {
-    fn lead(&mut self, random: &mut Random) {
+    fn lead(&mut self, random: &mut Random) -> bool {
         let (mut talker, mut waiter) = (None, None);
         let whole = self.act(random, &mut talker, &mut waiter);
         if whole.is_err() {
@@ -85,6 +85,7 @@ impl Life<'_> {
             self.expect_end(talker.as_deref(), waiter.as_deref());
         }
         self.end();
+        whole.is_ok()
     }
 
     /// The life of a pod that nobody hurts.

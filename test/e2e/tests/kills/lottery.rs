@@ -55,7 +55,7 @@ impl Lottery {
                 self.kill(&mut husk, shared);
                 shared.over.store(true, Ordering::SeqCst);
             });
-            nothing_is_left(&mut husk);
+            nothing_is_left(&husk);
             println!("{:?} network, {:?}:\n{}", self.kind, began.elapsed(), shared.report());
         }
         if self.kind == Kind::Cni {
@@ -106,9 +106,10 @@ impl Lottery {
                 0..2 => kill_part(husk, shared, &mut random, "monitor.json", "husk-podmon"),
                 2..4 => kill_part(husk, shared, &mut random, "sandbox.json", "husk-pause"),
                 4..6 if self.kind == Kind::Cni => {
+                    // Stopped first, so that it does not hear of its plugins' end: an ADD that fails is another story.
+                    signal_daemon(husk, Signal::STOP);
                     kill_plugins();
                     self.kill_daemon(husk, shared, &mut random);
-                    kill_plugins();
                     shared.count("kills of huskd with its CNI plugins", 1);
                 }
                 _ => {
@@ -168,6 +169,11 @@ fn pid_of(record: &Path) -> Option<Pid> {
     Pid::from_raw(record["pid"].as_i64()? as i32)
 }
 
+fn signal_daemon(husk: &Daemon, signal: Signal) {
+    let pid = Pid::from_raw(husk.pid().cast_signed()).expect("a pid");
+    kill_process(pid, signal).expect("signal huskd");
+}
+
 /// Kills every plugin that runs in these namespaces.
 fn kill_plugins() {
     let plugins = tool("cni");
@@ -183,7 +189,7 @@ fn kill_plugins() {
 }
 
 /// What [`Daemon::finish`] does not look at: host ports, addresses, records of networks, and the trash.
-fn nothing_is_left(husk: &mut Daemon) {
+pub fn nothing_is_left(husk: &Daemon) {
     let empty = |folder: &str| {
         eventually(&format!("{folder} is empty"), Duration::from_secs(20), || {
             files_below(&husk.path(folder)).is_empty().then_some(())
