@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench install clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz install clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,6 +39,9 @@ critest: build ## the CRI conformance suite against a huskd of its own (FOCUS=re
 
 bench: build ## compare with containerd in one run and print the ratios
 	hack/bench
+
+fuzz: ## the parsers under a coverage-guided fuzzer (TARGET=name, SECONDS=60 for each)
+	hack/fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS))
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

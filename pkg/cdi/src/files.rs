@@ -109,11 +109,12 @@ fn list(dir: &Path) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Result<spec::File, String> {
     let text = read_text(path).map_err(|error| error.to_string())?;
-    let value = if path.extension().is_some_and(|extension| extension == "json") {
-        serde_json::from_str(&text).map_err(|error| error.to_string())?
-    } else {
-        from_yaml(&text)?
-    };
+    parse(&text, path.extension().is_some_and(|extension| extension == "json"))
+}
+
+pub(crate) fn parse(text: &str, json: bool) -> Result<spec::File, String> {
+    let value =
+        if json { serde_json::from_str(text).map_err(|error| error.to_string())? } else { from_yaml(text)? };
     let spec: spec::File = serde_json::from_value(value).map_err(|error| error.to_string())?;
     check(&spec)?;
     Ok(spec)

@@ -9,6 +9,8 @@
 mod edits;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod name;
 mod spec;
 

@@ -20,6 +20,8 @@ mod devices;
 mod dir;
 mod error;
 mod freeze;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hierarchy;
 mod hurry;
 mod kill;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod image;
 mod layer;
 mod metrics;

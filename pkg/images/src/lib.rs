@@ -10,6 +10,8 @@ mod archive;
 mod compose;
 mod error;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod image;
 mod json;
 mod layer;

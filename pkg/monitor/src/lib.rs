@@ -8,6 +8,8 @@
 mod convert;
 mod error;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod link;
 mod monitor;

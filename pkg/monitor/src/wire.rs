@@ -13,8 +13,8 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 use tokio::{
-    io::{AsyncReadExt, Interest},
-    net::{UnixStream, unix::OwnedReadHalf},
+    io::{AsyncRead, AsyncReadExt, Interest},
+    net::UnixStream,
 };
 
 /// Most descriptors one request carries (exec: three streams).
@@ -74,7 +74,7 @@ pub(crate) fn take_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
 }
 
 /// Reads the next frame; `None` at the end of the stream. Not cancel-safe: only the link's reader task calls it.
-pub(crate) async fn read(socket: &mut OwnedReadHalf) -> io::Result<Option<podmon::ServerFrame>> {
+pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<podmon::ServerFrame>> {
     let mut header = [0; 4];
     match socket.read_exact(&mut header).await {
         Ok(_) => {}
@@ -85,7 +85,10 @@ pub(crate) async fn read(socket: &mut OwnedReadHalf) -> io::Result<Option<podmon
     if length > podmon::MAX_FRAME {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "frame is too long"));
     }
-    let mut bytes = vec![0; length];
-    socket.read_exact(&mut bytes).await?;
+    // Memory grows with what has arrived, not with what was announced.
+    let mut bytes = Vec::new();
+    if socket.take(length as u64).read_to_end(&mut bytes).await? < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(Some(podmon::ServerFrame::decode(bytes.as_slice())?))
 }

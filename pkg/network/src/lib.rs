@@ -14,6 +14,8 @@ mod cni;
 mod config;
 mod embedded;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ipam;
 mod netlink;
 mod netns_pool;

@@ -21,6 +21,8 @@ mod error;
 mod events;
 mod facts;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod join;
 mod launch;
 mod limits;

@@ -32,6 +32,8 @@ mod error;
 mod events;
 pub mod facilities;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod life;
 mod metrics;
 mod plugins;

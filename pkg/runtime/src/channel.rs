@@ -117,7 +117,7 @@ pub(crate) fn wait_go(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     }
 }
 
-fn encode(message: &Message) -> Vec<u8> {
+pub(crate) fn encode(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     match message {
         Message::Ready { user, warnings } => {
@@ -148,7 +148,7 @@ fn encode(message: &Message) -> Vec<u8> {
     out
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Message> {
+pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
     let input = &mut bytes;
     match take_u8(input)? {
         READY => {

@@ -21,6 +21,8 @@ mod container;
 mod error;
 mod exec;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod lookup;
 mod lsm;
 mod plan;

@@ -75,7 +75,11 @@ pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<ResolvedUser
     resolve_in(&file("/etc/passwd")?, &file("/etc/group")?, request)
 }
 
-fn resolve_in(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<ResolvedUser, Failure> {
+pub(crate) fn resolve_in(
+    passwd: &[u8],
+    group: &[u8],
+    request: &UserRequest,
+) -> Result<ResolvedUser, Failure> {
     let wanted = match &request.user {
         UserName::Root => Wanted::Id(0),
         UserName::Id(id) => Wanted::Id(checked(*id)?),

@@ -8,6 +8,8 @@
 
 mod error;
 mod filesystem;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod network;
 mod processes;
 mod sampler;

@@ -19,7 +19,7 @@ pub fn network(pid: u32) -> Result<Vec<NetworkStats>> {
 }
 
 /// Two heading lines, then `name: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes packets errs …`.
-fn parse(text: &str) -> Vec<NetworkStats> {
+pub(crate) fn parse(text: &str) -> Vec<NetworkStats> {
     text.lines()
         .filter_map(|line| {
             let (name, counters) = line.split_once(':')?;

@@ -41,7 +41,7 @@ pub(crate) fn open_files_limit(pid: u32) -> Option<u64> {
 }
 
 /// `Max open files            1024                 524288               files`
-fn parse_limit(text: &str) -> Option<u64> {
+pub(crate) fn parse_limit(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_ascii_whitespace().next()? {
         "unlimited" => Some(u64::MAX),

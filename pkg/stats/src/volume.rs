@@ -41,7 +41,7 @@ pub fn volume(path: &Path) -> Result<Volume> {
 
 /// What is mounted from device `number` (proc_pid_mountinfo(5)):
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
-fn source(mountinfo: &str, number: &str) -> Option<String> {
+pub(crate) fn source(mountinfo: &str, number: &str) -> Option<String> {
     mountinfo.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         (before.split(' ').nth(2)? == number).then(|| after.split(' ').nth(1).map(str::to_owned))?

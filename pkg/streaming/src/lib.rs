@@ -28,6 +28,8 @@ mod channel;
 mod error;
 pub mod facilities;
 mod fd;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod link;
 mod negotiate;

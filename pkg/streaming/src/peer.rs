@@ -29,7 +29,7 @@ impl Peer {
     }
 
     /// One that never hangs up.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unwatched() -> Self {
         Self(None)
     }

@@ -1,6 +1,6 @@
 //! What a group uses, in one form for both versions.
 
-mod parse;
+pub(crate) mod parse;
 mod reader;
 mod v1;
 mod v2;

@@ -3,7 +3,7 @@
 use super::{IoDeviceStats, Pressure, PressureLine};
 
 /// `key value` lines of a flat keyed file.
-pub(super) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
+pub(crate) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
     text.lines().filter_map(|line| {
         let (key, value) = line.split_once(' ')?;
         Some((key, value.trim().parse().ok()?))
@@ -11,13 +11,13 @@ pub(super) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
 }
 
 /// One number; `max` is `None`, and so is v1's "unlimited", which is i64::MAX rounded down to a page.
-pub(super) fn limit(text: &str) -> Option<u64> {
+pub(crate) fn limit(text: &str) -> Option<u64> {
     let number = text.trim().parse().ok()?;
     (number < (i64::MAX as u64) & !0xffff).then_some(number)
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, then the `full` line, which older kernels leave out for the CPU.
-pub(super) fn pressure(text: &str) -> Pressure {
+pub(crate) fn pressure(text: &str) -> Pressure {
     let mut pressure = Pressure::default();
     for line in text.lines() {
         match line.split_once(' ') {
@@ -44,7 +44,7 @@ fn pressure_line(text: &str) -> PressureLine {
 }
 
 /// The entry of device `8:0`, made if needed.
-pub(super) fn device<'d>(devices: &'d mut Vec<IoDeviceStats>, name: &str) -> Option<&'d mut IoDeviceStats> {
+pub(crate) fn device<'d>(devices: &'d mut Vec<IoDeviceStats>, name: &str) -> Option<&'d mut IoDeviceStats> {
     let (major, minor) = name.split_once(':')?;
     let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
     let at = match devices.iter().position(|device| (device.major, device.minor) == (major, minor)) {
@@ -58,7 +58,7 @@ pub(super) fn device<'d>(devices: &'d mut Vec<IoDeviceStats>, name: &str) -> Opt
 }
 
 /// v2 `io.stat`: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
-pub(super) fn io_v2(text: &str) -> Vec<IoDeviceStats> {
+pub(crate) fn io_v2(text: &str) -> Vec<IoDeviceStats> {
     let mut devices = Vec::new();
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -78,7 +78,7 @@ pub(super) fn io_v2(text: &str) -> Vec<IoDeviceStats> {
 }
 
 /// v1 `blkio.throttle.io_service_bytes_recursive` and `io_serviced_recursive`: `8:0 Read 4096` lines, then a total.
-pub(super) fn io_v1(devices: &mut Vec<IoDeviceStats>, text: &str, bytes: bool) {
+pub(crate) fn io_v1(devices: &mut Vec<IoDeviceStats>, text: &str, bytes: bool) {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(name), Some(operation), Some(value)) = (words.next(), words.next(), words.next()) else {

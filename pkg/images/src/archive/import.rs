@@ -82,6 +82,25 @@ fn import(
     if ids.is_empty() { Err(ImageError::Archive { reason: "no image in it".into() }) } else { Ok(ids) }
 }
 
+/// Reads all that an import asks an archive for, and keeps nothing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn docker_names(archive: &Path, spool: &Path) -> Result<()> {
+    let members = Members::open(archive, spool)?;
+    for entry in names::docker_entries(&members)?.unwrap_or_default() {
+        names::docker_tags(std::slice::from_ref(&entry));
+        names::full_tags(entry.repo_tags.as_deref().unwrap_or_default())?;
+        for name in entry.layers.iter().flatten().chain([&entry.config]) {
+            members.small(name, CONFIG_MAX)?;
+        }
+    }
+    if let Some(index) = members.small("index.json", MANIFEST_MAX)?
+        && let Ok(Document::Index(entries)) = Document::parse(&index, None)
+    {
+        entries.iter().for_each(|entry| drop(names::of_descriptor(entry)));
+    }
+    Ok(())
+}
+
 impl Importer<'_> {
     /// An OCI layout; `docker` adds the names that `docker save` has beside it.
     fn oci(&self, index: &[u8], docker: &[DockerEntry]) -> Result<Vec<ImageId>> {

@@ -6,6 +6,9 @@ mod members;
 mod names;
 mod reproduce;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use {import::docker_names, reproduce::reproduce};
+
 /// How far an import or export is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

@@ -24,7 +24,7 @@ struct Changes {
 }
 
 /// Writes the archive of `layer` to `out`. The caller compares the digest: files on disk may have been damaged.
-pub(super) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result<()> {
     let changes = Changes::read(layer)?;
     let root = directory(&layer.root)?;
     let kept = if changes.asides.is_empty() { None } else { Some(directory(&layer.aside)?) };

@@ -182,7 +182,7 @@ fn directories(config_dir: &Path, host: &str) -> Vec<PathBuf> {
     names.into_iter().map(|name| config_dir.join(name)).collect()
 }
 
-fn from_file(
+pub(super) fn from_file(
     reference: &Reference,
     directory: &Path,
     text: &str,

@@ -50,3 +50,18 @@ impl Session {
         Ok(Self { reference, endpoints, auth, tokens: auth::Tokens::default(), config })
     }
 }
+
+/// Reads the hosts.toml `text` for `reference`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn hosts_of(reference: &Reference, text: &str) {
+    use std::{path::Path, sync::LazyLock};
+    static CLIENTS: LazyLock<Clients> = LazyLock::new(Clients::default);
+    let _refused = hosts::from_file(reference, Path::new("/nowhere"), text, &CLIENTS);
+}
+
+/// The challenges in a header's value.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let parsed = challenge::parse(header).into_iter();
+    parsed.map(|challenge| (challenge.scheme, challenge.parameters.into_iter().collect())).collect()
+}

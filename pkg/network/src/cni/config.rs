@@ -105,6 +105,12 @@ fn load_file(file: &Path) -> Result<NetworkList, String> {
     Ok(list)
 }
 
+/// What the configuration `text` would run.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn executables_of(text: &[u8]) -> Result<Vec<String>, String> {
+    Ok(parse(text)?.plugins.iter().map(|plugin| NetworkList::plugin_type(plugin).to_owned()).collect())
+}
+
 /// Parses a list, or a lone plugin as a list of one.
 fn parse(text: &[u8]) -> Result<NetworkList, String> {
     let Value::Object(top) = serde_json::from_slice(text).map_err(|error| error.to_string())? else {

@@ -41,6 +41,9 @@ use crate::{
 const STATUS_AGE: Duration = Duration::from_secs(5);
 /// STATUS answers a question; it has nothing to wait for.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{config::executables_of, result::addresses as addresses_of};
+
 /// Pause after a failure to watch the directory (too many inotify instances on the node).
 const WATCH_RETRY: Duration = Duration::from_secs(5);
 

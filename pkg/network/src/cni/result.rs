@@ -32,7 +32,7 @@ struct Ip {
 ///
 /// # Errors
 /// In words, when the result is malformed or has no address for the pod.
-pub(super) fn addresses(result: &Value, interface: &str) -> Result<Vec<IpAddr>, String> {
+pub(crate) fn addresses(result: &Value, interface: &str) -> Result<Vec<IpAddr>, String> {
     let success = Success::deserialize(result).map_err(|error| error.to_string())?;
     let of_pod = |ip: &&Ip| match ip.interface {
         // Negative: "no interface", as some plugins of 0.3.x print it.

@@ -25,3 +25,33 @@ pub(crate) enum SpdyError {
     #[error("{0} exceeds its limit")]
     TooMuch(&'static str),
 }
+
+/// The events in `bytes`, given to the decoder in pieces, in words; pieces of data that follow each other are one.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn events(bytes: &[u8], piece: usize) -> Vec<String> {
+    let mut decoder = frame::Decoder::new();
+    let mut events: Vec<(Option<u32>, String)> = Vec::new();
+    for piece in bytes.chunks(piece.max(1)) {
+        decoder.buffer.extend_from_slice(piece);
+        loop {
+            match decoder.next() {
+                Ok(None) => break,
+                Ok(Some(frame::Event::Data { id, bytes, fin })) => {
+                    let text = format!("{}{}", bytes.escape_ascii(), if fin { " fin" } else { "" });
+                    match events.last_mut() {
+                        Some((Some(last), data)) if *last == id && !data.ends_with(" fin") => {
+                            data.push_str(&text);
+                        }
+                        _ => events.push((Some(id), text)),
+                    }
+                }
+                Ok(Some(event)) => events.push((None, format!("{event:?}"))),
+                Err(error) => {
+                    events.push((None, error.to_string()));
+                    return events.into_iter().map(|(_, text)| text).collect();
+                }
+            }
+        }
+    }
+    events.into_iter().map(|(_, text)| text).collect()
+}

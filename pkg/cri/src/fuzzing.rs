@@ -1,0 +1,26 @@
+//! Doors for test/fuzz: what reads requests, one function each.
+
+use husk_model::{ContainerConfig, PodConfig, Resources};
+use husk_proto::cri::v1;
+use prost::Message as _;
+
+use crate::convert;
+
+/// The pod that RunPodSandbox asks for; `None` when it is refused.
+pub fn pod(request: &[u8]) -> Option<PodConfig> {
+    let request = v1::RunPodSandboxRequest::decode(request).ok()?;
+    convert::pod_config(request.config, request.runtime_handler).ok()
+}
+
+/// The container that CreateContainer asks for; `None` when it is refused.
+pub fn container(request: &[u8]) -> Option<ContainerConfig> {
+    let request = v1::CreateContainerRequest::decode(request).ok()?;
+    let _namespaces = convert::asked_user_namespace(request.config.as_ref());
+    convert::container_config(request.config).ok()
+}
+
+/// The limits that UpdateContainerResources asks for; `None` when they are refused.
+pub fn limits(request: &[u8]) -> Option<Resources> {
+    let request = v1::UpdateContainerResourcesRequest::decode(request).ok()?;
+    convert::resources("linux", request.linux?).ok()
+}

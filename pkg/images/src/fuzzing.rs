@@ -1,0 +1,170 @@
+//! Doors for test/fuzz: what reads strangers' bytes, one function each. Panics are findings.
+
+use std::{
+    fs,
+    io::{BufReader, Read},
+    path::Path,
+};
+
+use crate::{
+    Reference, UnpackError,
+    archive::{docker_names, reproduce},
+    manifest::{ConfigFile, DOCKER_INDEX, DOCKER_MANIFEST, Document, OCI_INDEX, OCI_MANIFEST},
+    pipeline,
+    platform::Platform,
+    registry,
+    tar::{EntryKind, Sink, TarError, TarReader},
+    unpack::{Destination, Limits, unpack},
+};
+
+/// A member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// As the archive spells it.
+    pub path: Vec<u8>,
+    /// Whether it is a regular file.
+    pub regular: bool,
+    /// Target of a link.
+    pub link: Vec<u8>,
+    /// Content without the holes of a sparse file.
+    pub content: Vec<u8>,
+    /// Whether it has holes.
+    pub sparse: bool,
+}
+
+/// Everything that came out of an archive.
+#[derive(Debug, Default)]
+pub struct Archive {
+    /// The members, in order.
+    pub members: Vec<Member>,
+    /// All bytes in the order in which they were seen: an export is made of them.
+    pub seen: Vec<u8>,
+    /// Whether the archive was read to its end without an error.
+    pub whole: bool,
+}
+
+#[derive(Default)]
+struct Seen(Vec<u8>);
+
+impl Sink for Seen {
+    fn raw(&mut self, bytes: &[u8]) -> Result<(), TarError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Reads an archive through buffers of `buffer` bytes.
+pub fn tar(bytes: &[u8], buffer: usize) -> Archive {
+    let mut archive = Archive::default();
+    let mut reader = TarReader::new(BufReader::with_capacity(buffer.max(1), bytes), Seen::default());
+    archive.whole = members(&mut reader, &mut archive.members).is_ok();
+    archive.seen = reader.sink.0;
+    archive
+}
+
+fn members<R: std::io::BufRead>(
+    reader: &mut TarReader<R, Seen>,
+    members: &mut Vec<Member>,
+) -> Result<(), TarError> {
+    while let Some(entry) = reader.next_entry()? {
+        let mut content = Vec::new();
+        loop {
+            let piece = reader.content()?.to_vec();
+            if piece.is_empty() {
+                break;
+            }
+            reader.consume(piece.len());
+            reader.sink.raw(&piece)?;
+            content.extend(piece);
+        }
+        members.push(Member {
+            path: entry.path,
+            regular: entry.kind == EntryKind::Regular,
+            link: entry.link,
+            content,
+            sparse: entry.sparse.is_some(),
+        });
+    }
+    reader.drain()
+}
+
+/// What a layer came to.
+#[derive(Debug)]
+pub struct Layer {
+    /// Files, directories and links that were counted, and directories that it uses without describing.
+    pub inodes: u64,
+    /// What an export makes of it.
+    pub exported: Vec<u8>,
+}
+
+/// Unpacks an archive into `dir/layer`; what the unpacker keeps beside it is in `dir/aside` and `dir/record`.
+///
+/// # Errors
+/// Why it was refused.
+pub fn layer(bytes: &[u8], dir: &Path) -> Result<Layer, UnpackError> {
+    let destination =
+        Destination { root: dir.join("layer"), aside: dir.join("aside"), record: dir.join("record") };
+    let io = |source| UnpackError::Io { step: "make", path: dir.display().to_string(), source };
+    fs::create_dir(&destination.root).map_err(io)?;
+    let unpacked = unpack(bytes, &destination, Limits { bytes: 16 << 20, entries: 10_000 })?;
+    let mut exported = Vec::new();
+    reproduce(&destination, &mut exported).map_err(io)?;
+    Ok(Layer { inodes: unpacked.inodes + unpacked.implicit.len() as u64, exported })
+}
+
+/// Inflates what a layer may be compressed with; at most `limit` bytes.
+pub fn inflate(mut bytes: &[u8], limit: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Ok(decoder) = pipeline::decoder(&mut bytes) {
+        let _damaged = decoder.take(limit).read_to_end(&mut out);
+    }
+    out
+}
+
+/// Reads a manifest or index as each of the types that a registry may call it, and as a configuration.
+///
+/// # Panics
+/// When one document is read in two ways (CVE-2021-41190).
+pub fn manifest(bytes: &[u8]) {
+    let index_as = |content_type| match Document::parse(bytes, content_type) {
+        Ok(Document::Index(entries)) => {
+            entries.iter().flat_map(|entry| &entry.platform).for_each(|platform| {
+                let _suits = Platform::host().suits(platform);
+                let _text = platform.to_string();
+            });
+            Some(true)
+        }
+        Ok(Document::Manifest(_)) => Some(false),
+        Err(_) => None,
+    };
+    let unnamed = index_as(None);
+    for (content_type, is_index) in
+        [(OCI_INDEX, true), (DOCKER_INDEX, true), (OCI_MANIFEST, false), (DOCKER_MANIFEST, false)]
+    {
+        let named = index_as(Some(content_type));
+        assert!(named.is_none() || named == Some(is_index), "read as what it was not called");
+        assert!(named.is_none() || named == unnamed, "two readings of one document");
+    }
+    if let Ok(config) = ConfigFile::parse(bytes) {
+        let _parts = (config.diff_ids().len(), config.platform());
+    }
+}
+
+/// Reads `hosts.toml` for a reference.
+pub fn hosts(text: &str) {
+    for reference in ["docker.io/library/busybox", "localhost:5000/a", "[::1]:5000/a"] {
+        if let Ok(reference) = Reference::parse(reference) {
+            registry::hosts_of(&reference, text);
+        }
+    }
+}
+
+/// Reads `WWW-Authenticate`; the schemes and parameters.
+pub fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
+    registry::challenges(header)
+}
+
+/// Opens an archive of `docker save` and reads the names in it.
+pub fn docker_archive(path: &Path, spool: &Path) {
+    let _refused = docker_names(path, spool);
+}

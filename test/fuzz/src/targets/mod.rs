@@ -1,0 +1,72 @@
+//! The targets, by who wrote the bytes.
+
+mod archives;
+mod documents;
+mod messages;
+mod node;
+mod requests;
+mod streams;
+
+use crate::Target;
+
+/// A request, answer or file of a few pages.
+const PAGES: usize = 16 << 10;
+/// An archive with some members.
+const ARCHIVE: usize = 32 << 10;
+/// What a small input may take: buffers of a fixed size, and what JSON becomes in memory.
+const USUAL: usize = 4 << 20;
+
+const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, run: fn(&[u8])) -> Target {
+    Target { name, length: PAGES, memory: USUAL, factor: 256, seeds, run }
+}
+
+const fn archive(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, run: fn(&[u8])) -> Target {
+    Target { name, length: ARCHIVE, memory: 8 << 20, factor: 256, seeds, run }
+}
+
+/// All of them.
+pub static TARGETS: &[Target] = &[
+    // What an image's author wrote.
+    archive("tar", archives::tars, archives::tar),
+    target("made_archive", archives::recipes, archives::made_archive),
+    archive("layer", archives::tars, archives::layer),
+    // A decoder gets 32 MiB of output; the windows of zstd and gzip are C's and bounded by the decoder.
+    Target { memory: 80 << 20, ..archive("inflate", archives::compressed, archives::inflate) },
+    target("manifest", documents::manifests, documents::manifest),
+    // The other implementation's regular expressions are compiled by the first that it takes.
+    Target { memory: 16 << 20, ..target("reference", documents::references, documents::reference) },
+    target("hosts", documents::hosts_files, documents::hosts),
+    target("challenge", documents::challenges, documents::challenge),
+    archive("docker_archive", archives::docker_archives, archives::docker_archive),
+    target("users", node::user_files, node::users),
+    target("child", messages::child_messages, messages::child),
+    // What a client wrote.
+    target("spdy", streams::spdy_talks, streams::spdy),
+    target("websocket", streams::websocket_talks, streams::websocket),
+    target("upgrade", streams::upgrades, streams::upgrade),
+    // What other programs of the node wrote.
+    target("cni", node::cni_files, node::cni),
+    target("monitor", messages::monitor_talks, messages::monitor),
+    target("nri", messages::nri_talks, messages::nri),
+    target("cri", requests::requests, requests::cri),
+    target("seccomp", documents::seccomp_profiles, documents::seccomp),
+    target("cdi", documents::cdi_files, documents::cdi),
+    target("records", requests::records, requests::record),
+    target("kernel", node::kernel_files, node::kernel),
+    target("config", node::configs, node::config),
+];
+
+/// The first byte chooses, the rest is the input.
+fn choice(bytes: &[u8]) -> (u8, &[u8]) {
+    bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
+}
+
+/// Runs what is asynchronous to its end, on this thread.
+///
+/// # Panics
+/// When it takes longer than a minute: it hangs.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let limited = async { tokio::time::timeout(std::time::Duration::from_secs(60), future).await };
+    runtime.expect("a runtime").block_on(limited).expect("it hangs")
+}
