@@ -39,6 +39,8 @@ struct Arguments {
     pod_dir: PathBuf,
     pause: PathBuf,
     nofile_soft: Option<u64>,
+    /// Standard output is the mount that we were started from.
+    lent: bool,
 }
 
 /// Tells the daemon whether pods can have user namespaces: it has too many threads to try itself.
@@ -55,7 +57,9 @@ fn main() -> ExitCode {
         return probe(Path::new(&dir));
     }
     let Some(arguments) = parse(env::args().skip(1)) else {
-        eprintln!("usage: husk-podmon --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket");
+        eprintln!(
+            "usage: husk-podmon [--lent] --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket"
+        );
         eprintln!("       husk-podmon --anchor <pipe");
         eprintln!("       husk-podmon {PROBE} DIR");
         return ExitCode::from(2);
@@ -92,6 +96,9 @@ fn probe(dir: &Path) -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> io::Result<()> {
+    if arguments.lent {
+        setup::withdraw_program()?;
+    }
     let signals = setup::signals()?;
     setup::detach(arguments.nofile_soft)?;
     let listener = setup::take_listener()?;
@@ -100,8 +107,12 @@ fn run(arguments: Arguments) -> io::Result<()> {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
-    let (mut pod_dir, mut pause, mut nofile_soft) = (None, None, None);
+    let (mut pod_dir, mut pause, mut nofile_soft, mut lent) = (None, None, None, false);
     while let Some(name) = arguments.next() {
+        if name == "--lent" {
+            lent = true;
+            continue;
+        }
         let value = arguments.next()?;
         match name.as_str() {
             "--state-dir" => pod_dir = Some(PathBuf::from(value)),
@@ -111,5 +122,5 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
         }
     }
     let absolute = |path: &PathBuf| path.is_absolute();
-    Some(Arguments { pod_dir: pod_dir.filter(absolute)?, pause: pause.filter(absolute)?, nofile_soft })
+    Some(Arguments { pod_dir: pod_dir.filter(absolute)?, pause: pause.filter(absolute)?, nofile_soft, lent })
 }

@@ -1,11 +1,6 @@
 //! The pod itself: its cgroup and its pause process.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    path::Path,
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, path::Path, time::Instant};
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
@@ -15,10 +10,7 @@ use husk_runtime::{
     SeccompFilter, UserNamespace, spawn_sandbox,
 };
 use oci_spec::runtime::LinuxResources;
-use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, SealFlags},
-    process::{Signal, WaitStatus},
-};
+use rustix::process::{Signal, WaitStatus};
 
 use crate::{
     clients::{Answer, Caller},
@@ -357,7 +349,8 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
             user,
         },
         cgroup: cgroup_target(cgroup)?,
-        pause: sealed_copy(pause).map_err(|error| os_fault("copy", pause.to_string_lossy(), &error))?,
+        // Containers that share the pod's PID namespace see /proc/1/exe: not the node's file (CVE-2019-5736).
+        pause: husk_sys::program::sealed_copy(pause).map_err(|error| fault_of(&error))?,
         shm_size: request.shm_size,
         oom_score_adj: request.oom_score_adj,
         seccomp: (!request.seccomp.is_empty())
@@ -367,18 +360,4 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
             mount: Some(request.selinux_mount).filter(|label| !label.is_empty()),
         },
     })
-}
-
-/// A copy of the pause binary that nobody can write to: containers that share the pod's PID namespace see
-/// `/proc/1/exe`, and must not reach the node's file through it (CVE-2019-5736).
-fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
-    let mut source = std::fs::File::open(path)?;
-    let copy = rustix::fs::memfd_create("husk-pause", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut target = std::fs::File::from(copy);
-    io::copy(&mut source, &mut target)?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&target, seals)?;
-    // Opened anew, since the kernel does not execute what is open for writing.
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }

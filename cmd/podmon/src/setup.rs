@@ -23,6 +23,17 @@ use crate::record;
 /// Name of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Takes the program that we run out of everybody's reach, our children's containers above all ([`husk_sys::program`]), and
+/// puts /dev/null where its mount was handed over.
+pub fn withdraw_program() -> io::Result<()> {
+    // Started from /proc/self/fd/1, the kernel calls us "1".
+    rustix::thread::set_name(c"husk-podmon")?;
+    let lent = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let null = fs::File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    husk_sys::program::withdraw(lent).map_err(io::Error::other)
+}
+
 /// Detaches from the daemon that started us.
 pub fn detach(nofile_soft: Option<u64>) -> io::Result<()> {
     // Fails when we lead a session already, which is as good.

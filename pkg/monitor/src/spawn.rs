@@ -73,14 +73,20 @@ pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(Uni
         .mode(0o600)
         .open(&log_path)
         .map_err(at("open", &log_path))?;
-    let mut command = Command::new(&config.podmon_path);
-    command.arg("--state-dir").arg(pod_dir).arg("--pause").arg(&config.pause_path);
+    let lent = husk_sys::program::lend(&config.podmon_path);
+    let lent = lent.map_err(|error| at("open", &config.podmon_path)(io::Error::other(error)))?;
+    // From its standard output's place, which no other descriptor of ours can have taken when the child executes it.
+    let mut command = Command::new("/proc/self/fd/1");
+    command.arg0(&config.podmon_path);
+    command.arg("--lent").arg("--state-dir").arg(pod_dir).arg("--pause").arg(&config.pause_path);
     if let Some(soft) = config.nofile_soft {
         command.arg("--nofile-soft").arg(soft.to_string());
     }
     // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory.
-    command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::null()).stderr(log);
+    command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(lent).stderr(log);
     let child = command.spawn().map_err(at("start", &config.podmon_path))?;
+    // The program's mount is dissolved when its last descriptor is closed, which is the monitor's.
+    drop(command);
     let newborn = Newborn(Some(child));
     let socket = UnixStream::connect(&address.path).await.map_err(at("connect to", &path))?;
     Ok((socket, newborn))

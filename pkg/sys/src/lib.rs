@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod netns;
 pub mod pidfd;
 pub mod procfs;
+pub mod program;
 pub mod root;
 pub mod seccomp;
 pub mod send;

@@ -7,4 +7,5 @@ mod exec;
 mod life;
 mod logs;
 mod outage;
+mod program;
 mod world;

@@ -45,7 +45,7 @@ pub async fn pod() -> Option<Pod> {
 }
 
 /// The binary under test: the one that ships can be named by HUSK_TEST_PODMON.
-fn podmon() -> PathBuf {
+pub fn podmon() -> PathBuf {
     std::env::var_os("HUSK_TEST_PODMON")
         .map_or_else(|| env!("CARGO_BIN_EXE_husk-podmon").into(), PathBuf::from)
 }
@@ -63,7 +63,7 @@ impl Shared {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         let busybox = busybox.ok_or("busybox-static is not installed")?;
         // Kept between runs: a static cannot be dropped, and it is the same each time.
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("podmon-image");
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("podmon-image-2");
         let new = dir.with_extension(std::process::id().to_string());
         if !dir.join("pause").exists() {
             build_image(&new, Path::new(busybox)).map_err(|error| format!("build the image: {error}"))?;
@@ -80,9 +80,10 @@ fn build_image(dir: &Path, busybox: &Path) -> std::io::Result<()> {
     let layer = dir.join("layer");
     fs::create_dir_all(layer.join("bin"))?;
     fs::copy(busybox, layer.join("bin/busybox"))?;
-    for applet in
-        ["sh", "cat", "echo", "sleep", "true", "false", "seq", "head", "yes", "dd", "kill", "tty", "ps"]
-    {
+    for applet in [
+        "sh", "cat", "chmod", "chown", "echo", "mount", "sleep", "true", "false", "seq", "head", "yes", "dd",
+        "kill", "tty", "ps",
+    ] {
         symlink("busybox", layer.join("bin").join(applet))?;
     }
     for name in ["etc", "tmp", "proc", "sys", "dev", "root"] {
