@@ -13,6 +13,7 @@ use crate::{
     pipeline,
     platform::Platform,
     registry,
+    stop::Stop,
     tar::{EntryKind, Sink, TarError, TarReader},
     unpack::{Destination, Limits, unpack},
 };
@@ -106,7 +107,8 @@ pub fn layer(bytes: &[u8], dir: &Path) -> Result<Layer, UnpackError> {
         Destination { root: dir.join("layer"), aside: dir.join("aside"), record: dir.join("record") };
     let io = |source| UnpackError::Io { step: "make", path: dir.display().to_string(), source };
     fs::create_dir(&destination.root).map_err(io)?;
-    let unpacked = unpack(bytes, &destination, Limits { bytes: 16 << 20, entries: 10_000 })?;
+    let unpacked =
+        unpack(bytes, &destination, Limits { bytes: 16 << 20, entries: 10_000 }, &Stop::default())?;
     let mut exported = Vec::new();
     reproduce(&destination, &mut exported).map_err(io)?;
     Ok(Layer { inodes: unpacked.inodes + unpacked.implicit.len() as u64, exported })

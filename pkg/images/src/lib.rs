@@ -8,6 +8,7 @@
 
 mod archive;
 mod compose;
+mod confine;
 mod error;
 mod flight;
 #[cfg(feature = "fuzzing")]

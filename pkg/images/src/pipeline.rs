@@ -8,7 +8,7 @@
 //! everything else together; it has a thread to itself.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, Read},
     sync::mpsc as blocking,
 };
@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
+    confine,
     stop::Stop,
     unpack::{Destination, Limits, UnpackError, Unpacked, unpack},
 };
@@ -80,7 +81,9 @@ pub(crate) fn run(
                 let (current, stop_here) = (Vec::new(), stop.clone());
                 let mut input =
                     Blocks { blocks, recycle, current, at: 0, hash: Sha256::new(), stop: stop_here };
-                let result = unpack(&mut input, destination, limits, stop);
+                // The thread is this layer's own and ends with it, so it needs nothing else of the node.
+                let result = confine::to_layer(destination)
+                    .and_then(|_confined| unpack(&mut input, destination, limits, stop));
                 (result, Digest::from_sha256(&input.hash.finalize().into()))
             });
         let mut blob = Blob::new(source, stop.clone());
@@ -101,6 +104,8 @@ pub(crate) fn run(
         };
         (drained.map(|()| blob), applied)
     });
+    // Made for every layer, because a confined thread could not; few need it.
+    let _in_use = fs::remove_dir(&destination.aside);
     if stop.is_set() {
         return Err(UnpackError::Interrupted);
     }

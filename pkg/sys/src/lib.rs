@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod confine;
 mod error;
 pub mod exec;
 pub mod fds;

@@ -2,6 +2,7 @@
 
 use std::{fs, io::Write, os::unix::fs::MetadataExt, path::Path};
 
+use husk_sys::tree::{Step, Walk, remove};
 use tempfile::TempDir;
 
 /// Bytes that a compressed input may become.
@@ -192,19 +193,26 @@ impl Ground {
         }
     }
 
-    /// Counts what is in the layer, without recursion.
+    /// Counts what is in the layer.
     fn inodes(&self) -> u64 {
-        let mut directories = vec![self.dir.path().join("layer")];
         let mut count = 0;
-        while let Some(directory) = directories.pop() {
-            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                count += 1;
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    directories.push(entry.path());
-                }
-            }
-        }
+        let mut walk = Walk::new(fs::File::open(self.dir.path().join("layer")).expect("it is ours"))
+            .expect("it is ours");
+        walk.all(|entry| -> rustix::io::Result<Step> {
+            count += 1;
+            entry.enter()
+        })
+        .expect("a layer can be read");
         count
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // As the image store removes: trees may be deeper than a recursion's stack.
+        if let Ok(dir) = fs::File::open(self.dir.path()) {
+            let _left = (remove(&dir, c"layer"), remove(&dir, c"aside"));
+        }
     }
 }
 
