@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use http_body_util::Full;
+use husk_lobby::Guest;
 use hyper::{
     Method, Request as HttpRequest, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -32,9 +33,10 @@ use crate::{
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     peer: &Peer,
+    guest: &Guest,
     mut http: HttpRequest<Incoming>,
 ) -> Response<Full<Bytes>> {
-    match accept(shared, &http) {
+    match accept(shared, guest, &http) {
         Ok(accepted) => {
             let upgrade = hyper::upgrade::on(&mut http);
             let response = switching(&accepted.agreement);
@@ -55,7 +57,7 @@ struct Accepted {
     place: OwnedSemaphorePermit,
 }
 
-fn accept(shared: &Shared, http: &HttpRequest<Incoming>) -> Result<Accepted, Refusal> {
+fn accept(shared: &Shared, guest: &Guest, http: &HttpRequest<Incoming>) -> Result<Accepted, Refusal> {
     let not_found = || refuse(StatusCode::NOT_FOUND, "unknown, expired or used URL");
     let (purpose, token) =
         http.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')).ok_or_else(not_found)?;
@@ -64,6 +66,10 @@ fn accept(shared: &Shared, http: &HttpRequest<Incoming>) -> Result<Accepted, Ref
         return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "GET and POST are served"));
     }
     let agreement = negotiate(purpose, http.headers())?;
+    // Before a session's place is taken, if only for a moment: whoever has no token holds nothing.
+    if !shared.tokens.knows(purpose, token) {
+        return Err(not_found());
+    }
     let place = Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| {
         let most = shared.config.max_sessions;
         refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{most} sessions are open already"))
@@ -77,6 +83,9 @@ fn accept(shared: &Shared, http: &HttpRequest<Incoming>) -> Result<Accepted, Ref
             let reason = format!("between 1 and {MAX_CHANNEL_PORTS} ports can be forwarded in channels");
             return Err(refuse(StatusCode::BAD_REQUEST, reason));
         }
+    }
+    if !guest.leave() {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many connections"));
     }
     Ok(Accepted { request, agreement, place })
 }

@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use husk_lobby::{Guest, Lobby};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
 };
 use tracing::{debug, info, warn};
 
@@ -26,10 +27,11 @@ use crate::{
     token::Tokens,
 };
 
-/// How long a client may take to say what it wants: TLS, then the request.
+/// How long a client may take to say what it wants: TLS and the request together.
 const INTRODUCTION: Duration = Duration::from_secs(10);
-/// Connections that may be in their introduction, besides the sessions.
-const INTRODUCING: usize = 64;
+/// Connections that have not shown a token, besides the sessions. Each costs a descriptor and at most [`MAX_HEAD`] twice;
+/// a client that shows its token within milliseconds is never the oldest of so many.
+const INTRODUCING: usize = 256;
 /// Longest request: a URL, and what proxies add.
 const MAX_HEAD: usize = 16 << 10;
 /// How long accepting rests when the node has no descriptors or memory for a connection.
@@ -165,13 +167,11 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self, mut phases: watch::Receiver<Phase>) {
-        let introducing = Arc::new(Semaphore::new(INTRODUCING));
+        let lobby = Lobby::new(INTRODUCING, INTRODUCTION);
         let serve = async {
             loop {
-                // Never closed, so never an error.
-                let Ok(place) = Arc::clone(&introducing).acquire_owned().await else { return };
                 match self.listener.accept().await {
-                    Ok((stream, _)) => self.introduce(stream, place),
+                    Ok((stream, _)) => self.introduce(stream, Arc::clone(&lobby)),
                     Err(error) => {
                         warn!(%error, "cannot accept a streaming connection");
                         tokio::time::sleep(EXHAUSTED).await;
@@ -185,7 +185,7 @@ impl Acceptor {
         }
     }
 
-    fn introduce(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn introduce(&self, stream: TcpStream, lobby: Arc<Lobby>) {
         let peer = match prepare(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -195,18 +195,18 @@ impl Acceptor {
         };
         let (certificates, shared) = (self.certificates.clone(), Arc::clone(&self.shared));
         tokio::spawn(async move {
-            match certificates {
-                None => serve(stream, peer, shared).await,
-                Some(certificates) => {
-                    let handshake = certificates.acceptor().accept(stream);
-                    match tokio::time::timeout(INTRODUCTION, handshake).await {
-                        Ok(Ok(stream)) => serve(stream, peer, shared).await,
-                        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
-                        Err(_) => debug!("a TLS handshake took too long"),
-                    }
+            let served = lobby.host(|guest| async move {
+                match certificates {
+                    None => serve(stream, peer, shared, guest).await,
+                    Some(certificates) => match certificates.acceptor().accept(stream).await {
+                        Ok(stream) => serve(stream, peer, shared, guest).await,
+                        Err(error) => debug!(%error, "a TLS handshake failed"),
+                    },
                 }
+            });
+            if let Err(cut) = served.await {
+                debug!("a streaming connection was closed: {cut}");
             }
-            drop(place);
         });
     }
 }
@@ -222,17 +222,18 @@ fn prepare(stream: &TcpStream) -> std::io::Result<Peer> {
 }
 
 /// Answers the one request of a connection. Ends when the connection is upgraded or closed.
-async fn serve<T>(stream: T, peer: Peer, shared: Arc<Shared>)
+async fn serve<T>(stream: T, peer: Peer, shared: Arc<Shared>, guest: Guest)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let answer = http::answer(&shared, &peer, request);
+        let answer = http::answer(&shared, &peer, &guest, request);
         async move { Ok::<_, std::convert::Infallible>(answer) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(INTRODUCTION)
+        // The lobby keeps the time of the whole introduction.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()

@@ -49,6 +49,13 @@ impl Tokens {
         Ok(token)
     }
 
+    /// Whether [`Self::take`] would find a request.
+    pub(crate) fn knows(&self, purpose: Purpose, token: &str) -> bool {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = waiting.get(token);
+        found.is_some_and(|found| found.request.purpose() == purpose && found.until > Instant::now())
+    }
+
     /// Takes the request of a token that is unused, young enough and of this purpose.
     pub(crate) fn take(&self, purpose: Purpose, token: &str) -> Option<Request> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +81,7 @@ mod tests {
         let token = tokens.keep(request()).unwrap();
         assert_eq!(token.len(), 22);
         assert_eq!(tokens.take(Purpose::Exec, &token), None);
+        assert!(tokens.knows(Purpose::PortForward, &token) && !tokens.knows(Purpose::Exec, &token));
         assert_eq!(tokens.take(Purpose::PortForward, &token), Some(request()));
         assert_eq!(tokens.take(Purpose::PortForward, &token), None);
         assert_eq!(tokens.take(Purpose::PortForward, ""), None);

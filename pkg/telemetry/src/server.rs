@@ -1,9 +1,10 @@
 //! The endpoint that Prometheus scrapes.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use husk_lobby::Lobby;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
 };
@@ -12,6 +13,13 @@ use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use crate::Metrics;
+
+/// Connections at once. Anybody who reaches the address may ask, so the oldest makes way for the next one.
+const CONNECTIONS: usize = 64;
+/// How long a connection lasts at most: a scrape takes milliseconds, and Prometheus connects again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long accepting rests when the node has no descriptors or memory for a connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Serves `GET /metrics` on `address` until the task is dropped; calls `refresh` before each answer.
 ///
@@ -23,6 +31,7 @@ pub async fn serve(
     refresh: impl Fn(&Metrics) + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    let lobby = Lobby::new(CONNECTIONS, PATIENCE);
     tokio::spawn(async move {
         loop {
             let stream = match listener.accept().await {
@@ -30,11 +39,11 @@ pub async fn serve(
                 Err(error) => {
                     // Out of descriptors, most likely: the next connection may find some.
                     warn!(%error, "cannot accept a metrics connection");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(EXHAUSTED).await;
                     continue;
                 }
             };
-            let (metrics, refresh) = (Arc::clone(&metrics), refresh.clone());
+            let (metrics, refresh, lobby) = (Arc::clone(&metrics), refresh.clone(), Arc::clone(&lobby));
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let response = answer(&request, &metrics, &refresh);
@@ -43,8 +52,10 @@ pub async fn serve(
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    debug!(%error, "a metrics connection ended early");
+                match lobby.host(|_guest| connection).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => debug!(%error, "a metrics connection ended early"),
+                    Err(cut) => debug!("a metrics connection was closed: {cut}"),
                 }
             });
         }
