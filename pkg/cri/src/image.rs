@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
-use husk_images::{Auth, Image, ImageStore, PullRequest};
+use husk_images::{Auth, Image, ImageError, ImageStore, PullRequest};
 use husk_pods::Engine;
 use husk_proto::cri::v1::{self, image_service_server::ImageService};
 use husk_telemetry::Metrics;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{
     convert::{self, invalid, timestamp_now, unsigned},
@@ -74,6 +74,17 @@ fn facts(image: &Image) -> String {
     .to_string()
 }
 
+/// The status of a failed pull. The kubelet knows two causes by the beginning of the message, and sees it only where the
+/// code is UNKNOWN (cri-api, pkg/errors; cri-client, `PullImage`): then the pod's reason is `RegistryUnavailable` in place
+/// of `ErrImagePull`. A registry that cannot be reached is not husk that cannot be reached, which UNAVAILABLE would say.
+fn pull_status(error: ImageError) -> Status {
+    let status = status(error);
+    match status.code() {
+        Code::Unavailable => Status::unknown(format!("RegistryUnavailable: {}", status.message())),
+        _ => status,
+    }
+}
+
 fn auth(auth: v1::AuthConfig) -> Auth {
     Auth {
         username: auth.username,
@@ -127,7 +138,7 @@ impl ImageService for ImageApi {
         let request = request.into_inner();
         let pull = PullRequest { reference: named(request.image)?, auth: request.auth.map(auth) };
         self.metrics.pulls.inc();
-        let id = self.store.pull(pull).await.map_err(status)?;
+        let id = self.store.pull(pull).await.map_err(pull_status)?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }
 

@@ -152,6 +152,15 @@ pub enum ImageError {
         /// What was under way.
         object: String,
     },
+    /// What is wrong with a part of an image, for those who asked for the image.
+    #[error("image {image}")]
+    Pull {
+        /// The reference.
+        image: String,
+        /// The cause.
+        #[source]
+        source: Box<ImageError>,
+    },
     /// The failure of an operation that several callers waited for.
     #[error(transparent)]
     Shared(Arc<ImageError>),
@@ -161,6 +170,14 @@ impl ImageError {
     pub(crate) fn store(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Store { step, path, source }
+    }
+
+    /// The error of a pull of `image`, which its text tells.
+    pub(crate) fn of_pull(self, image: &str) -> Self {
+        if self.to_string().contains(image) {
+            return self;
+        }
+        Self::Pull { image: image.to_owned(), source: Box::new(self) }
     }
 
     pub(crate) fn errno(
@@ -185,6 +202,7 @@ impl Classify for ImageError {
             Self::Layer { source, .. } => source.kind(),
             Self::ArchiveIo { source, .. } | Self::Store { source, .. } => io_kind(source),
             Self::Interrupted { .. } => Kind::Aborted,
+            Self::Pull { source, .. } => source.kind(),
             Self::Shared(error) => error.kind(),
         }
     }

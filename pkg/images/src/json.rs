@@ -179,14 +179,14 @@ impl<'de, T: Decode> DeserializeSeed<'de> for Seed<'_, T> {
 
 /// Null, and how a value that is not null is read.
 macro_rules! nullable {
-    ($this:ident, $null:expr, $read:ident) => {
+    ($this:ident, $null:block, $read:ident) => {
         type Value = ();
         fn visit_none<E: Error>($this) -> Result<(), E> {
-            $null;
+            $null
             Ok(())
         }
         fn visit_unit<E: Error>($this) -> Result<(), E> {
-            $null;
+            $null
             Ok(())
         }
         fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -196,7 +196,7 @@ macro_rules! nullable {
 }
 
 impl<'de, T: Fields> Visitor<'de> for ObjectOf<'_, T> {
-    nullable!(self, (), deserialize_map);
+    nullable!(self, {}, deserialize_map);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -211,7 +211,7 @@ impl<'de, T: Fields> Visitor<'de> for ObjectOf<'_, T> {
 }
 
 impl<'de> Visitor<'de> for TextOf<'_> {
-    nullable!(self, (), deserialize_bytes);
+    nullable!(self, {}, deserialize_bytes);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for TextOf<'_> {
 }
 
 impl<'de> Visitor<'de> for NumberOf<'_> {
-    nullable!(self, (), deserialize_i64);
+    nullable!(self, {}, deserialize_i64);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a whole number of 64 bits")
@@ -248,7 +248,13 @@ impl<'de> Visitor<'de> for NumberOf<'_> {
 }
 
 impl<'de, T: Decode + Default> Visitor<'de> for ListOf<'_, T> {
-    nullable!(self, self.0.clear(), deserialize_seq);
+    nullable!(
+        self,
+        {
+            self.0.clear();
+        },
+        deserialize_seq
+    );
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
@@ -278,7 +284,13 @@ impl<'de, T: Decode + Default> Visitor<'de> for ListOf<'_, T> {
 
 impl<'de> Visitor<'de> for WordsOf<'_> {
     // The format hands strings and lists alike to those who ask for bytes.
-    nullable!(self, self.0.clear(), deserialize_bytes);
+    nullable!(
+        self,
+        {
+            self.0.clear();
+        },
+        deserialize_bytes
+    );
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of strings")
@@ -295,7 +307,13 @@ impl<'de> Visitor<'de> for WordsOf<'_> {
 }
 
 impl<'de, T: Decode + Default> Visitor<'de> for MapOf<'_, T> {
-    nullable!(self, self.0.clear(), deserialize_map);
+    nullable!(
+        self,
+        {
+            self.0.clear();
+        },
+        deserialize_map
+    );
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")

@@ -44,7 +44,11 @@ impl ImageStore {
         let auth = request.auth.unwrap_or_default();
         let key = flight_key(&reference, &auth);
         let store = Arc::clone(self);
-        self.pulls.join(&key, || async move { store.pull_now(reference, auth).await }).await.0
+        let work = || async move {
+            let image = reference.to_string();
+            store.pull_now(reference, auth).await.map_err(|error| error.of_pull(&image))
+        };
+        self.pulls.join(&key, work).await.0
     }
 
     async fn pull_now(self: Arc<Self>, reference: Reference, auth: Auth) -> Result<ImageId> {

@@ -15,8 +15,8 @@ pub enum RegistryError {
     /// TLS could not be set up.
     #[error("TLS: {0}; if the registry's certificate is private, name its CA in hosts.toml (ca = ...)")]
     Tls(String),
-    /// No byte came for the progress timeout.
-    #[error("no data for {} s", .0.as_secs())]
+    /// No byte of a layer came for the progress timeout, or no whole document.
+    #[error("no progress within {:?}; the registry or the network is too slow", .0)]
     Stalled(Duration),
     /// 404.
     #[error("not found")]
@@ -135,7 +135,8 @@ impl RegistryError {
             let part = cause.to_string();
             tls |=
                 cause.downcast_ref::<rustls::Error>().is_some() || part.contains("invalid peer certificate");
-            if !text.contains(&part) {
+            // The client library's name for its own step tells a user nothing.
+            if !text.contains(&part) && !part.starts_with("client error (") {
                 if !text.is_empty() {
                     text.push_str(": ");
                 }

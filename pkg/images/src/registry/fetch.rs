@@ -50,7 +50,8 @@ impl Session {
             Selector::Tag(tag) => (format!("manifests/{tag}"), None),
             Selector::Digest(digest) => (format!("manifests/{digest}"), Some(digest)),
         };
-        self.document(&self.reference.to_string(), &path, wanted, MANIFEST_MAX).await
+        let object = format!("manifest of {}", self.reference);
+        self.document(&object, &path, wanted, MANIFEST_MAX).await
     }
 
     /// Fetches one manifest of an index.
@@ -98,12 +99,19 @@ impl Session {
     ) -> Result<Fetched, RegistryError> {
         let accept = format!("{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*;q=0.1");
         let request = Request { target: Target::Path(path), accept: Some(&accept), offset: 0 };
-        let mut response = self.get(endpoint, request).await?;
+        let mut again = true;
+        let (response, bytes) = loop {
+            let mut response = self.get(endpoint, request).await?;
+            match http::body(&mut response, limit, self.config.progress_timeout).await {
+                // Requests are repeated until a head comes; a document that breaks off later, once.
+                Err(RegistryError::Connect(_)) if std::mem::take(&mut again) => {}
+                body => break (response, body?),
+            }
+        };
         let content_type = text(&response, &CONTENT_TYPE);
         let claimed = text(&response, &HeaderName::from_static("docker-content-digest"));
         let encoding = text(&response, &CONTENT_ENCODING)
             .filter(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"));
-        let bytes = http::body(&mut response, limit, self.config.progress_timeout).await?;
         let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
         // What has the digest that was asked for is that, whatever it is called.
         if let Some(encoding) = encoding.filter(|_| wanted != Some(&digest)) {
@@ -122,7 +130,7 @@ impl Session {
     /// with nothing of the last host but its right to be asked itself.
     pub(crate) fn places(&self, layer: &Descriptor) -> impl Iterator<Item = (&Arc<Endpoint>, Option<Url>)> {
         let hosts = self.endpoints.iter().filter(|endpoint| endpoint.pull);
-        let last = hosts.clone().last();
+        let last = hosts.clone().next_back();
         let foreign = layer.urls.iter().filter(|_| layer.is_foreign()).take(FOREIGN_URLS);
         let foreign = foreign.filter_map(move |url| Some((last?, Some(Url::parse(url).ok()?))));
         hosts.map(|endpoint| (endpoint, None)).chain(foreign)

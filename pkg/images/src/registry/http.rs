@@ -171,7 +171,7 @@ impl Session {
                 .map_err(|_| RegistryError::Stalled(self.config.progress_timeout))?
                 .map_err(|error| RegistryError::from_reqwest(&error))?;
             let peer = response.remote_addr().filter(|_| !endpoint.is_proxied(&url));
-            reach = reach.from_here(&url, peer);
+            reach = reach.behind(&url, peer);
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answered { response, from_origin, reach });
             }

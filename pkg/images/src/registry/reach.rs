@@ -58,7 +58,7 @@ impl std::error::Error for Refused {}
 
 impl Reach {
     /// The reach of what the answer to a request for `url` names. `peer` is who answered, unless a proxy was between.
-    pub(super) fn from_here(self, url: &Url, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn behind(self, url: &Url, peer: Option<SocketAddr>) -> Self {
         let local = url.host_str().is_some_and(is_loopback)
             || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         match self {
@@ -254,12 +254,12 @@ mod tests {
             assert_eq!(check(Reach::Outside, url), Ok(()), "{url}");
         }
         let here =
-            |text: &str, peer: &str| Reach::Anywhere.from_here(&Url::parse(text).unwrap(), peer.parse().ok());
+            |text: &str, peer: &str| Reach::Anywhere.behind(&Url::parse(text).unwrap(), peer.parse().ok());
         assert_eq!(here("http://127.0.0.1:5000/", ""), Reach::NodeToo);
         assert_eq!(here("https://registry.example/", "[::ffff:127.0.0.1]:443"), Reach::NodeToo);
         assert_eq!(here("https://registry.example/", "10.0.0.1:443"), Reach::Outside);
         assert_eq!(
-            Reach::Strangers.from_here(&Url::parse("http://127.0.0.1/").unwrap(), None),
+            Reach::Strangers.behind(&Url::parse("http://127.0.0.1/").unwrap(), None),
             Reach::Strangers
         );
     }

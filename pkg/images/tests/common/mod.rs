@@ -1,6 +1,7 @@
 //! What the tests of this crate share: archives, images, a registry on loopback.
 #![allow(dead_code, missing_docs)]
 
+pub mod raw;
 pub mod registry;
 
 use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
