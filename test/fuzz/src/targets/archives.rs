@@ -10,7 +10,35 @@ const INFLATED: u64 = 32 << 20;
 
 /// Archives with every kind of member.
 pub(super) fn tars() -> Vec<Vec<u8>> {
-    vec![ordinary(), links(), extended(), sparse(), whiteouts()]
+    vec![ordinary(), links(), extended(), sparse(), whiteouts(), deep(), attributes()]
+}
+
+/// Few bytes, many directories: links to paths that are long themselves.
+fn deep() -> Vec<u8> {
+    let long = "a/".repeat(40);
+    built(|builder| {
+        for level in 1..4 {
+            let target =
+                format!("{}{long}", if level > 1 { format!("s{}/", level - 1) } else { String::new() });
+            builder.append_link(
+                &mut header(tar::EntryType::Symlink, 0),
+                format!("s{level}"),
+                target.trim_end_matches('/'),
+            )?;
+            let name = format!("s{level}/{long}f");
+            builder.append_data(&mut header(tar::EntryType::Regular, 0), name, &b""[..])?;
+        }
+        Ok(())
+    })
+}
+
+/// As many attributes as fit, each of its own name.
+fn attributes() -> Vec<u8> {
+    let names: Vec<String> = (0..400).map(|number| format!("SCHILY.xattr.user.{number}")).collect();
+    built(|builder| {
+        builder.append_pax_extensions(names.iter().map(|name| (name.as_str(), &b""[..])))?;
+        builder.append_data(&mut header(tar::EntryType::Regular, 0), "file", &b""[..])
+    })
 }
 
 fn header(kind: tar::EntryType, size: u64) -> tar::Header {
