@@ -88,8 +88,8 @@ pub(crate) fn docker_names(archive: &Path, spool: &Path) -> Result<()> {
     let members = Members::open(archive, spool)?;
     for entry in names::docker_entries(&members)?.unwrap_or_default() {
         names::docker_tags(std::slice::from_ref(&entry));
-        names::full_tags(entry.repo_tags.as_deref().unwrap_or_default())?;
-        for name in entry.layers.iter().flatten().chain([&entry.config]) {
+        names::full_tags(&entry.repo_tags)?;
+        for name in entry.layers.iter().chain([&entry.config]) {
             members.small(name, CONFIG_MAX)?;
         }
     }

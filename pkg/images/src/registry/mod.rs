@@ -55,7 +55,7 @@ impl Session {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn hosts_of(reference: &Reference, text: &str) {
     use std::{path::Path, sync::LazyLock};
-    static CLIENTS: LazyLock<Clients> = LazyLock::new(Clients::default);
+    static CLIENTS: LazyLock<Arc<Clients>> = LazyLock::new(Arc::default);
     let _refused = hosts::from_file(reference, Path::new("/nowhere"), text, &CLIENTS);
 }
 
