@@ -14,7 +14,7 @@ use std::{
 
 use husk_fuzz::{Mutator, TARGETS, Target, check, count_panics};
 
-/// Mutations of one target at most, so that a fast machine makes the same ones in every run.
+/// Mutations of one target at most unless a time is given, so that fast machines make the same ones in every run.
 const MUTATIONS: usize = 20_000;
 
 /// Memory is counted for the whole process.
@@ -55,7 +55,8 @@ fn exercise(name: &str) {
     let (seed, end) =
         (number("HUSK_FUZZ_SEED", 1), Instant::now() + Duration::from_secs(number("HUSK_FUZZ_SECONDS", 2)));
     let mut mutator = Mutator::new(seed);
-    for count in 0..MUTATIONS {
+    let most = if env::var_os("HUSK_FUZZ_SECONDS").is_some() { usize::MAX } else { MUTATIONS };
+    for count in 0..most {
         if Instant::now() >= end {
             break;
         }
