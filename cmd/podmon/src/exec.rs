@@ -24,6 +24,8 @@ use crate::{
 const OUTPUT_LIMIT: u64 = 16 << 20;
 /// How long output is waited for after the command ended: a child that it left in the background may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(250);
+/// Exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
 /// How long the answer to a timed-out exec waits for its killed processes to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// Reads per event, and at the end of a command: what its pipe can hold at most (pipe-max-size, 1 MiB). A background
@@ -43,7 +45,10 @@ pub struct Exec {
     /// Client's socket that wants the terminal.
     terminal_for: Option<OwnedFd>,
     failure: Option<Fault>,
-    status: Option<WaitStatus>,
+    /// Of its process that ended.
+    exit_code: Option<i32>,
+    /// Of its process; another one after it has moved.
+    pid: u32,
     /// Its time ran out, or its caller went away: it was killed.
     killed: Option<Killed>,
 }
@@ -155,7 +160,8 @@ impl Exec {
                 return Err(fault);
             }
         };
-        core.adopt(child.pid, Owner::Exec(key));
+        let pid = child.pid;
+        core.adopt(pid, Owner::Exec(key));
         let watched = core.poller.add(child.report_fd(), Source::ExecReport(key), Interest::Read);
         if !request.timeout.is_zero()
             && let Some(at) = Instant::now().checked_add(request.timeout)
@@ -172,7 +178,8 @@ impl Exec {
             outputs: Default::default(),
             terminal_for: None,
             failure: None,
-            status: None,
+            exit_code: None,
+            pid,
             killed: None,
         };
         if let Err(error) = watched {
@@ -199,11 +206,23 @@ impl Exec {
                     }
                 }
                 Ok(Some(Report::Executed)) => self.unlink(core),
-                // Only containers have a successor.
-                Ok(Some(Report::Moved)) => {}
+                Ok(Some(Report::Moved)) => self.on_moved(core),
                 Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),
                 Err(error) => self.fail(core, fault_of(&error)),
             }
+        }
+    }
+
+    /// The process that runs the command has taken over from the one we cloned, whose end concerns nobody any more.
+    fn on_moved(&mut self, core: &mut Core) {
+        let Some(child) = &self.child else { return };
+        core.children.remove(&self.pid);
+        self.pid = child.pid;
+        core.adopt(self.pid, Owner::Exec(self.key));
+        // It may have been killed, and collected as somebody unknown, before we heard of it.
+        if husk_sys::pidfd::is_reaped(&child.pidfd).unwrap_or(false) {
+            core.children.remove(&self.pid);
+            self.end(core, KILLED);
         }
     }
 
@@ -253,11 +272,17 @@ impl Exec {
         }
     }
 
-    /// The command itself was reaped.
-    pub fn on_reaped(&mut self, core: &mut Core, status: WaitStatus) {
+    /// A process of it was reaped: the command itself, or the one from which that has just taken over.
+    pub fn on_reaped(&mut self, core: &mut Core, pid: u32, status: WaitStatus) {
         self.on_report(core);
+        if self.pid == pid {
+            self.end(core, exit_code(status));
+        }
+    }
+
+    fn end(&mut self, core: &mut Core, exit_code: i32) {
         self.unlink(core);
-        self.status = Some(status);
+        self.exit_code = Some(exit_code);
         core.poller.clear_deadline(Source::ExecTimeout(self.key));
         self.on_output(core, Stream::Stdout);
         self.on_output(core, Stream::Stderr);
@@ -266,7 +291,7 @@ impl Exec {
 
     /// Answers if everything is there; true when the exec is over. `late`: its output is waited for no longer.
     pub fn try_finish(&mut self, core: &mut Core, late: bool) -> bool {
-        let Some(status) = self.status else { return false };
+        let Some(exit_code) = self.exit_code else { return false };
         if let Some(killed) = self.killed {
             let gone = self.cgroup.as_ref().is_none_or(try_remove);
             if !gone && killed.at.elapsed() < KILL_PATIENCE {
@@ -281,7 +306,7 @@ impl Exec {
         } else if !late && self.outputs.iter().any(|captured| captured.fd.is_some()) {
             return false;
         }
-        let answer = self.answer(status);
+        let answer = self.answer(exit_code);
         core.reply(self.caller, answer);
         core.poller.clear_deadline(Source::ExecDrain(self.key));
         for captured in &mut self.outputs {
@@ -292,13 +317,12 @@ impl Exec {
         true
     }
 
-    fn answer(&mut self, status: WaitStatus) -> Outcome<Answer> {
+    fn answer(&mut self, exit_code: i32) -> Outcome<Answer> {
         let timed_out = self.killed.is_some_and(|killed| killed.timed_out);
         // One that was killed before it was set up (in a frozen container it never is) failed by its time alone.
         if let Some(failure) = self.failure.take().filter(|_| !timed_out) {
             return Err(failure);
         }
-        let exit_code = exit_code(status);
         if !self.capture {
             return Ok(Answer::ExecExited(podmon::ExecExited { exit_code }));
         }

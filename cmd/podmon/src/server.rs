@@ -162,7 +162,7 @@ impl Server {
                 self.check_stopped();
             }
             Some(Owner::Container(key)) => self.with_container(key, |c, core| c.on_reaped(core, pid, status)),
-            Some(Owner::Exec(key)) => self.with_exec(key, false, |e, core| e.on_reaped(core, status)),
+            Some(Owner::Exec(key)) => self.with_exec(key, false, |e, core| e.on_reaped(core, pid, status)),
         }
     }
 

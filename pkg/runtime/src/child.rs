@@ -7,7 +7,7 @@ use std::{
 };
 
 use husk_sys::{
-    clone::{self, CloneOptions},
+    clone::{self, Alone, CloneOptions},
     fds, namespace, signal,
 };
 use rustix::{
@@ -35,6 +35,19 @@ pub struct Child {
     state: State,
     /// Whether Ready is told to the caller. Pause has nothing to say between its birth and execve.
     tells_ready: bool,
+    succession: Succession,
+}
+
+/// Whether another process may take over from a child. Nobody but the first one may say so, once: its successor may be
+/// seen by a container, and be made to speak by a tracer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Succession {
+    /// Never, or not any more.
+    No,
+    /// It waits at the gate as the child would.
+    AtGate,
+    /// It goes on as soon as its parent knows of it.
+    Released,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +72,21 @@ impl Child {
         loop {
             match channel::receive(self.socket.as_fd()) {
                 Ok(Some((Message::Ready { user, warnings }, terminal))) => {
-                    self.state = State::Ready;
+                    (self.state, self.succession) = (State::Ready, Succession::No);
                     if self.tells_ready {
                         return Ok(Some(Report::Ready(Ready { user, terminal, warnings })));
                     }
                 }
-                Ok(Some((Message::Successor { pid }, Some(pidfd)))) => {
+                Ok(Some((Message::Successor { pid }, Some(pidfd)))) if self.succession != Succession::No => {
                     (self.pid, self.pidfd) = (pid, pidfd);
+                    if self.succession == Succession::Released {
+                        // If it is gone already, its end tells.
+                        let _ = channel::send_go(self.socket.as_fd());
+                    }
+                    self.succession = Succession::No;
                     return Ok(Some(Report::Moved));
                 }
-                Ok(Some((Message::Successor { .. }, None))) => {
+                Ok(Some((Message::Successor { .. }, _))) => {
                     return Err(Error::Sys {
                         intent: "receive the successor of a child",
                         source: Errno::PROTO,
@@ -119,11 +137,13 @@ pub(crate) struct Launch<'plan> {
     /// Descriptors of the plan that the child uses; all others are closed in it.
     pub keep: Vec<RawFd>,
     pub tells_ready: bool,
+    pub succession: Succession,
 }
 
 /// The child's end of the report socket.
 pub(crate) struct Link {
     socket: OwnedFd,
+    alone: Alone,
 }
 
 impl Link {
@@ -145,13 +165,13 @@ impl Link {
         Ok(())
     }
 
-    /// Leaves the rest to a new process in new namespaces, a child of our parent's, and ends this one.
+    /// Leaves the rest to a new process, in new namespaces and in the PID namespace that children go to, a child of our
+    /// parent's, and ends this one.
     pub(crate) fn succeed(
         &self,
         namespaces: UnshareFlags,
         body: impl FnOnce() -> Result<Infallible, Failure>,
     ) -> Result<Infallible, Failure> {
-        let options = CloneOptions { namespaces, into_cgroup: None, sibling: true };
         let sibling = || -> Infallible {
             let session = rustix::process::setsid().at(Step::Prepare, "session");
             match session.and_then(|_| body()) {
@@ -159,11 +179,25 @@ impl Link {
                 Err(failure) => self.fail(failure),
             }
         };
-        let successor = clone::clone(options, sibling).at(Step::Namespaces, "of the container")?;
+        let successor =
+            clone::sibling(&self.alone, namespaces, sibling).at(Step::Namespaces, "of the container")?;
         let message = Message::Successor { pid: successor.pid };
         // When nobody is there to be told, the successor finds nobody at its gate either.
         let _ = channel::send(self.socket.as_fd(), &message, Some(successor.pidfd.as_fd()));
         clone::exit(0)
+    }
+
+    /// As [`Self::succeed`], where others may see the new process: it has the report socket, the standard streams and `keep`
+    /// open, and nothing else.
+    pub(crate) fn appear(
+        &self,
+        keep: &[BorrowedFd<'_>],
+        body: impl FnOnce() -> Result<Infallible, Failure>,
+    ) -> Result<Infallible, Failure> {
+        let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+        keep.push(self.socket.as_raw_fd());
+        fds::close_all_but(&mut keep).at(Step::Prepare, "")?;
+        self.succeed(UnshareFlags::empty(), body)
     }
 
     fn fail(&self, failure: Failure) -> ! {
@@ -183,14 +217,13 @@ pub(crate) fn launch(
     let options = CloneOptions {
         namespaces: launch.namespaces,
         into_cgroup: launch.cgroup.unified.as_ref().map(AsFd::as_fd),
-        sibling: false,
     };
     let (cgroup, mut keep) = (launch.cgroup, launch.keep);
     keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));
     keep.push(child_end.as_raw_fd());
     // The closure owns the child's end: the parent's copy closes with it when the clone returns.
-    let child = move || -> Infallible {
-        let link = Link { socket: child_end };
+    let child = move |alone| -> Infallible {
+        let link = Link { socket: child_end, alone };
         let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&link)) {
             Ok(never) => match never {},
             Err(failure) => failure,
@@ -206,6 +239,7 @@ pub(crate) fn launch(
         socket: parent_end,
         state: State::Working,
         tells_ready: launch.tells_ready,
+        succession: launch.succession,
     })
 }
 

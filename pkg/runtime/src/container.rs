@@ -20,11 +20,11 @@ use rustix::{
 
 use crate::{
     Child, ContainerNamespaces, ContainerPlan, Error, Failure, PidNs, Result, Stdio, Step,
-    child::{self, Launch, Link},
+    child::{self, Launch, Link, Succession},
     failure::At,
     process::Program,
     rootfs::{
-        attach, cgroupfs, dev, mask, overlay, pivot, pod, relabel,
+        attach, cgroupfs, dev, locked, mask, overlay, pivot, pod, procfs, relabel,
         sources::{self, Planned},
         volumes,
     },
@@ -45,19 +45,27 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(namespaces.sandbox.as_raw_fd());
     keep.extend(namespaces.user.as_ref().map(|user| user.fd.as_raw_fd()));
+    if let PidNs::Target(init) = &namespaces.pid {
+        keep.push(init.as_raw_fd());
+    }
     let launch = Launch {
         namespaces: match (&namespaces.pid, &namespaces.user) {
             (PidNs::Own, None) => UnshareFlags::NEWPID,
             _ => UnshareFlags::empty(),
         },
-        pid_namespace_of: match &namespaces.pid {
-            PidNs::Pod => Some(namespaces.sandbox.as_fd()),
-            PidNs::Target(init) => Some(init.as_fd()),
-            PidNs::Own | PidNs::Host => None,
+        pid_namespace_of: match (&namespaces.pid, &namespaces.user) {
+            // A tracer in a user namespace reaches no process of the node's: its memory is not of that namespace.
+            (PidNs::Pod, Some(_)) => Some(namespaces.sandbox.as_fd()),
+            (PidNs::Target(init), Some(_)) => Some(init.as_fd()),
+            _ => None,
         },
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
+        succession: match (&namespaces.pid, &namespaces.user) {
+            (PidNs::Own, Some(_)) | (PidNs::Pod | PidNs::Target(_), None) => Succession::AtGate,
+            _ => Succession::No,
+        },
     };
     child::launch(launch, |link| run(&plan, program, link))
 }
@@ -73,25 +81,27 @@ fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
 }
 
 /// What a container takes from the node.
-struct Supplies {
-    mounts: Vec<Planned>,
+pub(crate) struct Supplies {
+    pub mounts: Vec<Planned>,
     /// Image volumes.
-    volumes: Vec<OwnedFd>,
+    pub volumes: Vec<OwnedFd>,
     host_shm: Option<OwnedFd>,
-    overlay: OwnedFd,
+    pub overlay: OwnedFd,
     warnings: Vec<String>,
 }
 
 /// The child, from its birth to execve.
 fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
-    let supplies = gather(plan, &program)?;
+    let mut supplies = gather(plan, &program)?;
     if plan.namespaces.user.is_none() {
-        return inside(plan, program, link, supplies);
+        let procfs = join(plan)?;
+        volumes::place(&mut supplies.mounts, &plan.image_volumes, &supplies.volumes)?;
+        return inside(plan, program, link, supplies, procfs);
     }
-    userns::enter(plan)?;
+    locked::enter(plan, &mut supplies)?;
     match userns::late_namespaces(plan) {
-        late if late.is_empty() => inside(plan, program, link, supplies),
-        late => link.succeed(late, || inside(plan, program, link, supplies)),
+        late if late.is_empty() => inside(plan, program, link, supplies, None),
+        late => link.succeed(late, || inside(plan, program, link, supplies, None)),
     }
 }
 
@@ -114,7 +124,7 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
         false => None,
     };
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
-    let volumes = volumes::open(&plan.image_volumes, user, label)?;
+    let volumes = volumes::open(&plan.image_volumes, &plan.rootfs, user, label)?;
     let overlay = overlay::mount(&plan.rootfs, user, label)?;
     Ok(Supplies { mounts, volumes, host_shm, overlay, warnings })
 }
@@ -129,22 +139,21 @@ fn inside(
     program: Program,
     link: &Link,
     supplies: Supplies,
+    procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
     let linux = plan.spec.linux().as_ref();
-    let Supplies { mut mounts, volumes, host_shm, overlay, mut warnings } = supplies;
-    join(plan)?;
+    let Supplies { mounts, volumes, host_shm, overlay, mut warnings } = supplies;
+    drop(volumes);
     let shm = match host_shm {
         Some(shm) => shm,
         None => {
             mount::clone_path(Path::new("/").join(pod::SHM).as_path(), false).at(Step::Source, "/dev/shm")?
         }
     };
-    volumes::place(&mut mounts, &plan.image_volumes, &volumes)?;
-    drop(volumes);
     let root = attach_root(overlay)?;
 
     let own_dev = dev::is_own(&mounts);
-    let readonly_later = attach::all(&root, mounts, shm)?;
+    let readonly_later = attach::all(&root, mounts, shm, procfs)?;
     if own_dev {
         dev::furnish(&root, devices(plan))?;
     }
@@ -182,29 +191,46 @@ fn inside(
         Some(terminal) => terminal.install(user.uid)?,
         None => stdio::install(&plan.stdio, &root, &user)?,
     }
-    warnings.extend(program.restrict()?);
     // Who is told that we are ready may look at what we hold.
     drop(root);
-    link.ready(&user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
-    drop(terminal);
-    link.wait_gate()?;
-    program.execute(&user)
+    let (confined, warning) = program.confine(&user)?;
+    warnings.extend(warning);
+    let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
+    let rest = || {
+        if let Some(terminal) = &terminal {
+            terminal.control()?;
+        }
+        confined.restrict()?;
+        link.ready(&user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        link.wait_gate()?;
+        confined.execute()
+    };
+    match (&plan.namespaces.pid, &plan.namespaces.user) {
+        (PidNs::Pod | PidNs::Target(_), None) => link.appear(&shown, rest),
+        _ => rest(),
+    }
 }
 
-/// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's.
-fn join(plan: &ContainerPlan) -> Result<(), Failure> {
+/// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's. Returns the
+/// procfs of a PID namespace that only our successor will be in: others in there are not to see us before we are done.
+fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
     let namespaces = &plan.namespaces;
-    let mut kinds = ThreadNameSpaceType::MOUNT;
-    if namespaces.user.is_none() {
-        // Else they were joined together with the user namespace.
-        kinds |= namespaces.shared();
-    }
+    let mut kinds = ThreadNameSpaceType::MOUNT | namespaces.shared();
+    kinds.set(ThreadNameSpaceType::PROCESS_ID, matches!(namespaces.pid, PidNs::Pod));
+    let of_target = match &namespaces.pid {
+        PidNs::Target(init) => Some(procfs::of_target(init)?),
+        _ => None,
+    };
     namespace::join(&namespaces.sandbox, kinds).at(Step::Namespaces, "of the pod")?;
     let mut own = UnshareFlags::NEWNS;
     if namespaces.cgroup {
         own |= UnshareFlags::NEWCGROUP;
     }
-    namespace::unshare(own).at(Step::Namespaces, "of the container")
+    namespace::unshare(own).at(Step::Namespaces, "of the container")?;
+    match &namespaces.pid {
+        PidNs::Pod => procfs::of_pod(),
+        _ => Ok(of_target),
+    }
 }
 
 /// Attaches the overlay at its place in the copy of pause's root.

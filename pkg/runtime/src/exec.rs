@@ -13,7 +13,7 @@ use rustix::{
 
 use crate::{
     Child, ExecPlan, Failure, Result, Stdio, Step,
-    child::{self, Launch, Link},
+    child::{self, Launch, Link, Succession},
     failure::At,
     process::Program,
     stdio, terminal, userns,
@@ -31,14 +31,18 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
     keep.push(plan.target.as_raw_fd());
     let launch = Launch {
         namespaces: UnshareFlags::empty(),
-        pid_namespace_of: Some(plan.target.as_fd()),
+        pid_namespace_of: None,
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
+        succession: Succession::Released,
     };
     child::launch(launch, |link| run(&plan, program, link))
 }
 
+/// All of it happens in the monitor's PID namespace, where the container sees nothing of it: a tracer in there would find the
+/// node's root and the monitor's privileges. What appears in the container's is a process with nothing but what its own
+/// processes have, which waits for its parent to know of it.
 fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
     if let Some(mappings) = &plan.user_namespace {
         stdio::give(&plan.stdio, mappings.root())?;
@@ -49,10 +53,11 @@ fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Fai
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::CONTROL_GROUP;
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::PROCESS_ID;
     kinds.set(ThreadNameSpaceType::USER, plan.user_namespace.is_some());
     // Joining a mount namespace also moves root and working directory to its root: the container's, which its init
-    // pivoted to.
+    // pivoted to. A PID namespace is joined by the children.
     namespace::join(&plan.target, kinds).at(Step::Namespaces, "of the container")?;
     if plan.user_namespace.is_some() {
         userns::become_root()?;
@@ -68,8 +73,16 @@ fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Fai
         Some(terminal) => terminal.install(plan.user.uid)?,
         None => stdio::install(&plan.stdio, &root, &plan.user)?,
     }
-    warnings.extend(program.restrict()?);
-    link.ready(&plan.user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
-    drop((terminal, root));
-    program.execute(&plan.user)
+    let (confined, warning) = program.confine(&plan.user)?;
+    warnings.extend(warning);
+    let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
+    link.appear(&shown, || {
+        link.wait_gate()?;
+        if let Some(terminal) = &terminal {
+            terminal.control()?;
+        }
+        confined.restrict()?;
+        link.ready(&plan.user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        confined.execute()
+    })
 }

@@ -49,8 +49,10 @@ impl Labels {
             })?;
         }
         if let Some(context) = &self.selinux {
-            write(&["attr/exec"], context)
-                .map_err(|failure| Failure { object: context.clone(), ..failure })?;
+            // The second is for its session keyring, which is made by us and shall be the program's.
+            for name in ["attr/exec", "attr/keycreate"] {
+                write(&[name], context).map_err(|failure| Failure { object: context.clone(), ..failure })?;
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use rustix::{
 
 use crate::{
     CgroupTarget, Child, Failure, IdMapping, IdMappings, Report, ResolvedUser, Step,
-    child::{self, Launch, Link},
+    child::{self, Launch, Link, Succession},
     failure::At,
     rootfs::pod,
     userns,
@@ -43,6 +43,7 @@ pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
         cgroup: &cgroup,
         keep: Vec::new(),
         tells_ready: true,
+        succession: Succession::No,
     };
     let mut child = child::launch(launch, inside).map_err(|error| chain(&error))?;
     let outcome = try_with(&mut child, dir);

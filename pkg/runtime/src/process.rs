@@ -11,11 +11,17 @@ use oci_spec::runtime::Process;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
+    process::DumpableBehavior,
 };
 
 use crate::{
-    Error, Failure, ResolvedUser, Result, SeccompFilter, Step, capabilities, capabilities::CapabilityPlan,
-    failure::At, lookup, lsm::Labels, rlimits, rlimits::Limit,
+    Error, Failure, ResolvedUser, Result, SeccompFilter, Step, capabilities,
+    capabilities::{CapabilityPlan, Held},
+    failure::At,
+    lookup,
+    lsm::Labels,
+    rlimits,
+    rlimits::Limit,
 };
 
 /// Search path without PATH in the environment, as peers have it.
@@ -66,9 +72,10 @@ impl Program {
         })
     }
 
-    /// OOM score and hard limits: what needs the node's /proc and the privileges that end with a user namespace. Returns
-    /// a warning.
+    /// A session keyring of its own, OOM score and hard limits: what needs the node's /proc and the privileges that end
+    /// with a user namespace. Returns a warning.
     pub(crate) fn claim(&self) -> Result<Option<String>, Failure> {
+        husk_sys::keyring::join_new_session().at(Step::Prepare, "session keyring")?;
         rlimits::make_room(&self.limits)?;
         let Some(score) = self.oom_score_adj else { return Ok(None) };
         let file = Procfs::host()
@@ -84,19 +91,16 @@ impl Program {
         }
     }
 
-    /// Resource limits and mode mask, once everything is set up. Returns a warning.
-    pub(crate) fn restrict(&self) -> Result<Option<String>, Failure> {
-        rlimits::apply(&self.limits)?;
-        rustix::process::umask(self.umask);
-        self.capabilities.unavailable()
-    }
-
-    /// Becomes the program, or says why not. The last steps, in the order that leaves the filter the fewest calls to
-    /// allow: loading it needs CAP_SYS_ADMIN or no_new_privs, so without the latter the capability is dropped after it.
-    pub(crate) fn execute(mut self, user: &ResolvedUser) -> Result<Infallible, Failure> {
+    /// Becomes the user with the program's own capabilities and, where it lets us start a program, under its filter: from here
+    /// on the process holds nothing that a container would not have, and may be seen by one. Returns a warning as well.
+    ///
+    /// A filter that forbids something on the way to execve is loaded last. Without no_new_privs that takes CAP_SYS_ADMIN, which
+    /// is then held back in the permitted set alone.
+    pub(crate) fn confine(mut self, user: &ResolvedUser) -> Result<(Confined, Option<String>), Failure> {
         if !self.environment.iter().any(|entry| entry.starts_with("HOME=")) {
             self.environment.push(format!("HOME={}", user.home));
         }
+        let warning = self.capabilities.unavailable()?;
         fds::cloexec_from(3).at(Step::Prepare, "close-on-exec")?;
         // Before the user changes: root may pass where the user may not. Where root may not (a root-squashed
         // network filesystem), the user may.
@@ -106,6 +110,50 @@ impl Program {
             Err(failure) if failure.errno == Errno::ACCESS.raw_os_error() => enter(&self.cwd)?,
             other => other?,
         }
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs, "")?;
+        }
+        let early = self.seccomp.as_ref().is_none_or(|f| husk_sys::seccomp::permits_start(&f.program));
+        let late = match (early, self.no_new_privileges) {
+            (true, _) => {
+                install(&self.capabilities, held, self.no_new_privileges, self.seccomp.as_ref())?;
+                None
+            }
+            (false, true) => {
+                self.capabilities.settle(held)?;
+                self.seccomp.take().map(|filter| (filter, None))
+            }
+            (false, false) => self.seccomp.take().map(|filter| (filter, Some((self.capabilities, held)))),
+        };
+        // Another user, or other capabilities, and the kernel made it what fs.suid_dumpable says.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .at(Step::Prepare, "dumpable")?;
+        let Self { arguments, environment, umask, limits, .. } = self;
+        Ok((Confined { arguments, environment, umask, limits, late }, warning))
+    }
+}
+
+/// A process that holds no more than its program will.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    arguments: Vec<String>,
+    environment: Vec<String>,
+    umask: Mode,
+    limits: Vec<Limit>,
+    /// A filter still to be loaded, and what that takes.
+    late: Option<(SeccompFilter, Option<(CapabilityPlan, Held)>)>,
+}
+
+impl Confined {
+    /// Resource limits and mode mask.
+    pub(crate) fn restrict(&self) -> Result<(), Failure> {
+        rlimits::apply(&self.limits)?;
+        rustix::process::umask(self.umask);
+        Ok(())
+    }
+
+    /// Becomes the program, or says why not.
+    pub(crate) fn execute(self) -> Result<Infallible, Failure> {
         let search = self.environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
         let path = lookup::executable(&self.arguments[0], search.unwrap_or(DEFAULT_PATH))?;
         let strings = |strings: Vec<String>| -> Result<_, Failure> {
@@ -115,19 +163,31 @@ impl Program {
         let (arguments, environment) = (strings(self.arguments)?, strings(self.environment)?);
         let target =
             CString::new(path.as_str()).map_err(|_| Failure::because(Step::Execute, &path, "NUL byte"))?;
-
-        if self.no_new_privileges {
-            rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs, "")?;
-            self.capabilities.settle(held)?;
-            load(self.seccomp.as_ref())?;
-        } else {
-            let held = capabilities::raise(held)?;
-            load(self.seccomp.as_ref())?;
-            self.capabilities.settle(held)?;
+        match self.late {
+            Some((filter, Some((capabilities, held)))) => install(&capabilities, held, false, Some(&filter))?,
+            Some((filter, None)) => load(Some(&filter))?,
+            None => {}
         }
         let errno = husk_sys::exec::execve(&target, &arguments, &environment);
         Err(lookup::execve_failure(&path, errno))
     }
+}
+
+/// Filter and capability sets, in the order that leaves the filter the fewest calls to allow: loading it needs
+/// CAP_SYS_ADMIN or no_new_privs, so without the latter the capability is dropped after it.
+fn install(
+    capabilities: &CapabilityPlan,
+    held: Held,
+    no_new_privileges: bool,
+    seccomp: Option<&SeccompFilter>,
+) -> Result<(), Failure> {
+    if no_new_privileges {
+        capabilities.settle(held)?;
+        return load(seccomp);
+    }
+    let held = capabilities::raise(held)?;
+    load(seccomp)?;
+    capabilities.settle(held)
 }
 
 fn load(seccomp: Option<&SeccompFilter>) -> Result<(), Failure> {

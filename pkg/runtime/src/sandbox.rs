@@ -1,7 +1,7 @@
 //! The pod's pause process: it holds the namespaces that the pod's containers join.
 //!
-//! Its mount namespace holds a sealed tmpfs of four entries (`crate::rootfs::pod`) and the pod's /dev/shm, nothing of
-//! the node. That is what every container's mount namespace is copied from.
+//! Its mount namespace holds a sealed tmpfs of a few entries (`crate::rootfs::pod`), the pod's /dev/shm and, where the pod
+//! has a PID namespace, its procfs: nothing of the node. That is what every container's mount namespace is copied from.
 //!
 //! In a user namespace it holds a procfs and a sysfs besides: the kernel lets nobody mount one there who does not see one
 //! already, whole (`mount_too_revealing`), and the containers see their copy of these.
@@ -29,7 +29,7 @@ use rustix::{
 
 use crate::{
     Child, Error, Failure, NetNs, ResolvedUser, Result, SandboxPlan, Step, capabilities,
-    child::{self, Launch, Link},
+    child::{self, Launch, Link, Succession},
     failure::At,
     lsm::Labels,
     rootfs::{options::CONTEXT, pod, relabel},
@@ -80,6 +80,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep: vec![plan.pause.as_raw_fd()],
         tells_ready: false,
+        succession: Succession::No,
     };
     label_pause(&plan);
     let child = child::launch(launch, |link| run(&plan, link))?;
@@ -168,11 +169,11 @@ fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
     mount::attach(&root, &node_root).at(step, "pod root")?;
     if let Some(null) = nodes {
         lend(&root, pod::NULL, &null.at(step, "/dev/null")?)?;
-        let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-        for (name, kind) in visible(plan) {
-            let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
-            lend(&root, name, &filesystem.at(step, kind)?)?;
-        }
+    }
+    let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+    for (name, kind) in visible(plan) {
+        let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
+        lend(&root, name, &filesystem.at(step, kind)?)?;
     }
     if plan.namespaces.ipc {
         lend(&root, pod::SHM, &make_shm(plan).at(step, "/dev/shm")?)?;
@@ -185,10 +186,13 @@ fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
     chdir("/").at(Step::Pivot, "/")
 }
 
-/// What a pod in a user namespace has to see, so that its containers can mount their own: names in pause's root, and kinds.
+/// What is mounted in pause's root besides: names and kinds. The procfs of a PID namespace of the pod's, which its containers
+/// take before they are in there; and in a user namespace what a pod has to see, so that its containers can mount their own.
 fn visible(plan: &SandboxPlan) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let sysfs = (plan.namespaces.net == NetNs::New).then_some((pod::SYS, "sysfs"));
-    [(pod::PROC, "proc")].into_iter().chain(sysfs)
+    let namespaces = &plan.namespaces;
+    let procfs = (namespaces.pid || namespaces.user.is_some()).then_some((pod::PROC, "proc"));
+    let sysfs = (namespaces.user.is_some() && namespaces.net == NetNs::New).then_some((pod::SYS, "sysfs"));
+    procfs.into_iter().chain(sysfs)
 }
 
 /// Attaches something at its place in pause's root.
@@ -206,7 +210,7 @@ fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
         result.map_err(|errno| husk_sys::Error::new(call, format!("root, {name:?}"), errno))
     };
     let in_user_namespace = plan.namespaces.user.is_some();
-    let visible = visible(plan).map(|(name, _)| name).filter(|_| in_user_namespace);
+    let visible = visible(plan).map(|(name, _)| name);
     for name in [pod::SHM, pod::ROOT, pod::EMPTY].into_iter().chain(visible) {
         named("mkdirat", name, fs::mkdirat(root.as_fd(), name, Mode::from_raw_mode(0o755)))?;
     }

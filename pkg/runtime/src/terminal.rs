@@ -1,6 +1,6 @@
 //! The terminal of a container or an exec.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use husk_sys::root::Root;
 use rustix::{
@@ -49,10 +49,19 @@ pub(crate) fn open(root: &Root, rows: u16, columns: u16) -> Result<Terminal, Fai
 }
 
 impl Terminal {
-    /// Makes the slave the session's controlling terminal and all three streams, owned by the user.
+    /// Makes the slave all three streams, owned by the user.
     pub(crate) fn install(&self, uid: u32) -> Result<(), Failure> {
         fs::fchown(&self.slave, Some(fs::Uid::from_raw(uid)), None).at(Step::Terminal, "owner")?;
-        ioctl_tiocsctty(&self.slave).at(Step::Terminal, "TIOCSCTTY")?;
         stdio::install_terminal(self.slave.as_fd())
+    }
+
+    /// Both.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.master.as_fd(), self.slave.as_fd()]
+    }
+
+    /// Makes it the controlling terminal of the session that the caller leads.
+    pub(crate) fn control(&self) -> Result<(), Failure> {
+        ioctl_tiocsctty(&self.slave).at(Step::Terminal, "TIOCSCTTY")
     }
 }

@@ -23,15 +23,18 @@ pub struct CloneOptions<'fd> {
     pub namespaces: UnshareFlags,
     /// cgroup v2 directory the child is born in.
     pub into_cgroup: Option<BorrowedFd<'fd>>,
-    /// The new process is no child but a sibling: its parent is the caller's parent, which also reaps it.
-    pub sibling: bool,
 }
 
 impl Default for CloneOptions<'_> {
     fn default() -> Self {
-        Self { namespaces: UnshareFlags::empty(), into_cgroup: None, sibling: false }
+        Self { namespaces: UnshareFlags::empty(), into_cgroup: None }
     }
 }
+
+/// Proof that the calling process has one thread: it was cloned, and makes none. (/proc, which would tell, may be a
+/// container's by the time somebody asks.)
+#[derive(Debug)]
+pub struct Alone(());
 
 /// A process just cloned; nobody has waited for it.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub const PANICKED: i32 = 101;
 /// `EDEADLK` when the process has more than one thread (a copy of it could wait for ever for a lock that a vanished
 /// thread holds); otherwise those of clone3(2): `EBUSY` or `ENOENT` for a cgroup that takes no processes or is gone,
 /// `EAGAIN` at `pids.max`.
-pub fn clone(options: CloneOptions<'_>, child: impl FnOnce() -> Infallible) -> Result<Cloned> {
+pub fn clone(options: CloneOptions<'_>, child: impl FnOnce(Alone) -> Infallible) -> Result<Cloned> {
     if !single_threaded()? {
         return Err(crate::Error::new("clone3", "in a process with several threads", Errno::DEADLK));
     }
@@ -63,16 +66,12 @@ pub fn clone(options: CloneOptions<'_>, child: impl FnOnce() -> Infallible) -> R
     if options.into_cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
-    if options.sibling {
-        flags |= libc::CLONE_PARENT as u64;
-    }
     let mut arguments = libc::clone_args {
         flags,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        // A sibling has the caller's own, and the kernel refuses another.
-        exit_signal: if options.sibling { 0 } else { libc::SIGCHLD as u64 },
+        exit_signal: libc::SIGCHLD as u64,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -86,16 +85,43 @@ pub fn clone(options: CloneOptions<'_>, child: impl FnOnce() -> Infallible) -> R
         check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) })
             .named("clone3", || format!("{:?}", options.namespaces))?;
     if pid == 0 {
-        // Unwinding would run the destructors of the parent's frames in the child.
-        let code = match catch_unwind(AssertUnwindSafe(child)) {
-            Ok(never) => match never {},
-            Err(_) => PANICKED,
-        };
-        exit(code);
+        become_child(|| child(Alone(())));
     }
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel stored a new descriptor here that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Cloned { pid: pid as u32, pidfd })
+}
+
+/// Clones a sibling: its parent is the caller's parent, which also reaps it. With clone(2), because filters of containers
+/// let that through and not clone3(2), whose flags they can't see ([`crate::seccomp::permits_start`] knows of it).
+///
+/// # Errors
+/// Those of clone(2): `EAGAIN` at `pids.max`, `EPERM` of a filter.
+pub fn sibling(_: &Alone, namespaces: UnshareFlags, child: impl FnOnce() -> Infallible) -> Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = u64::from(namespaces.bits()) | SIBLING;
+    // SAFETY: without CLONE_VM and with no stack given the child goes on with its own copy of this one; the kernel writes
+    // the pidfd through the third argument, which lives across the call. The token says that no other thread holds a lock.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })
+        .named("clone", || format!("CLONE_PARENT, {namespaces:?}"))?;
+    if pid == 0 {
+        become_child(child);
+    }
+    // SAFETY: clone succeeded with CLONE_PIDFD, so the kernel stored a new descriptor here that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned { pid: pid as u32, pidfd })
+}
+
+/// Flags of clone(2) for a [`sibling`].
+pub(crate) const SIBLING: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+
+fn become_child(child: impl FnOnce() -> Infallible) -> ! {
+    // Unwinding would run the destructors of the parent's frames in the child.
+    let code = match catch_unwind(AssertUnwindSafe(child)) {
+        Ok(never) => match never {},
+        Err(_) => PANICKED,
+    };
+    exit(code)
 }
 
 /// Whether the calling process has exactly one thread.

@@ -12,6 +12,7 @@ pub mod confine;
 mod error;
 pub mod exec;
 pub mod fds;
+pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

@@ -55,6 +55,25 @@ impl Procfs {
         Ok(Self { root })
     }
 
+    /// A mount of a procfs that the caller has checked to be one.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn at(root: &OwnedFd) -> Result<Self> {
+        let root = root.try_clone().map_err(|error| {
+            Error::new("fcntl", "F_DUPFD_CLOEXEC", Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
+        })?;
+        Ok(Self { root })
+    }
+
+    /// The PID namespace that the caller's children go to.
+    ///
+    /// # Errors
+    /// Those of openat2(2); `ENOENT` before the first one when it was just made.
+    pub fn namespace_of_children(&self) -> Result<OwnedFd> {
+        self.namespace_of(std::process::id(), "pid_for_children")
+    }
+
     /// Opens a file of the calling process: `oom_score_adj`, `mountinfo`.
     ///
     /// # Errors

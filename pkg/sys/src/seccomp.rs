@@ -52,3 +52,164 @@ pub fn is_supported() -> bool {
     };
     result == 0
 }
+
+/// What a child of ours calls from the moment its filter is loaded until execve: capability sets, the clone of a successor, the
+/// report, the wait at the gate, finding the executable, saying why it is not there; and what the allocator and the C library
+/// do meanwhile.
+const START: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_capset,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_execve,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fcntl,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_ioctl,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_newfstatat,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sendmsg,
+    libc::SYS_setsid,
+    libc::SYS_statx,
+    libc::SYS_umask,
+    libc::SYS_write,
+];
+
+#[cfg(target_arch = "x86_64")]
+const NATIVE: Option<u32> = Some(0xc000_003e);
+#[cfg(target_arch = "aarch64")]
+const NATIVE: Option<u32> = Some(0xc000_00b7);
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const NATIVE: Option<u32> = None;
+
+/// Whether a child of ours can load this filter before it waits at its gate, and still start its program. A filter that
+/// forbids something on the way (few do) is loaded right before execve instead.
+pub fn permits_start(program: &[u8]) -> bool {
+    let plain = START.iter().all(|&number| allows(program, number, 0));
+    plain && allows(program, libc::SYS_clone, crate::clone::SIBLING)
+}
+
+/// What a filter says to a native call whose first argument is `first`, the others 0. Any instruction that our compiler
+/// does not emit counts as a no.
+fn allows(program: &[u8], number: libc::c_long, first: u64) -> bool {
+    const LOAD: u16 = 0x20;
+    const AND: u16 = 0x54;
+    const JUMP: u16 = 0x05;
+    const RETURN: u16 = 0x06;
+    let Some(arch) = NATIVE else { return false };
+    // struct sock_filter, struct seccomp_data (linux/filter.h, linux/seccomp.h), little endian like both architectures.
+    let data = |offset: u32| match offset {
+        0 => Some(number as u32),
+        4 => Some(arch),
+        16 => Some(first as u32),
+        20 => Some((first >> 32) as u32),
+        8 | 12 | 24..=60 if offset.is_multiple_of(4) => Some(0),
+        _ => None,
+    };
+    let (mut at, mut value) = (0_usize, 0_u32);
+    // Jumps only go forward, so this ends.
+    while let Some(&[c0, c1, yes, no, k0, k1, k2, k3]) =
+        program.get(at * INSN_SIZE..).and_then(|rest| rest.first_chunk())
+    {
+        let (code, k) = (u16::from_ne_bytes([c0, c1]), u32::from_ne_bytes([k0, k1, k2, k3]));
+        at += 1;
+        let holds = match code {
+            LOAD => match data(k) {
+                Some(loaded) => {
+                    value = loaded;
+                    continue;
+                }
+                None => return false,
+            },
+            AND => {
+                value &= k;
+                continue;
+            }
+            JUMP => {
+                at = at.saturating_add(k as usize);
+                continue;
+            }
+            RETURN => {
+                let action = k & libc::SECCOMP_RET_ACTION_FULL;
+                return action == libc::SECCOMP_RET_ALLOW || action == libc::SECCOMP_RET_LOG;
+            }
+            0x15 => value == k,
+            0x25 => value > k,
+            0x35 => value >= k,
+            0x45 => value & k != 0,
+            _ => return false,
+        };
+        at += usize::from(if holds { yes } else { no });
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | 1;
+
+    fn program(instructions: &[(u16, u8, u8, u32)]) -> Vec<u8> {
+        let bytes = |&(code, yes, no, k): &(u16, u8, u8, u32)| {
+            let [c0, c1] = code.to_ne_bytes();
+            let [k0, k1, k2, k3] = k.to_ne_bytes();
+            [c0, c1, yes, no, k0, k1, k2, k3]
+        };
+        instructions.iter().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn a_filter_that_forbids_something_on_the_way_is_told_from_one_that_does_not() {
+        let but = |number: libc::c_long| {
+            program(&[(0x20, 0, 0, 0), (0x15, 0, 1, number as u32), (6, 0, 0, REFUSE), (6, 0, 0, ALLOW)])
+        };
+        assert!(permits_start(&but(libc::SYS_mkdirat)));
+        for number in [libc::SYS_clone, libc::SYS_sendmsg, libc::SYS_capset, libc::SYS_execve] {
+            assert!(!permits_start(&but(number)), "{number}");
+        }
+        assert!(!permits_start(&program(&[(6, 0, 0, REFUSE)])));
+        assert!(permits_start(&program(&[(6, 0, 0, libc::SECCOMP_RET_LOG)])));
+    }
+
+    #[test]
+    fn arguments_of_clone_are_looked_at() {
+        // Refuses clone with CLONE_PARENT, by a mask.
+        let number = libc::SYS_clone as u32;
+        let masked = program(&[
+            (0x20, 0, 0, 0),
+            (0x15, 0, 4, number),
+            (0x20, 0, 0, 16),
+            (0x54, 0, 0, libc::CLONE_PARENT as u32),
+            (0x15, 1, 0, 0),
+            (6, 0, 0, REFUSE),
+            (6, 0, 0, ALLOW),
+        ]);
+        assert!(!permits_start(&masked));
+    }
+
+    #[test]
+    fn malformed_programs_permit_nothing() {
+        for bytes in [vec![], vec![1, 2, 3], program(&[(0x20, 0, 0, 7)]), program(&[(5, 0, 0, u32::MAX)])] {
+            assert!(!permits_start(&bytes));
+        }
+    }
+}

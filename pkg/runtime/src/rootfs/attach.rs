@@ -38,8 +38,14 @@ const COVERABLE: &[&str] = &[
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Attaches everything, in order. Returns the tmpfs mounts that are to become read-only once they are furnished.
-pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
+/// Attaches everything, in order. `procfs` is taken for /proc, where it cannot be made by us. Returns the tmpfs mounts that
+/// are to become read-only once they are furnished.
+pub(crate) fn all(
+    root: &Root,
+    planned: Vec<Planned>,
+    shm: OwnedFd,
+    mut procfs: Option<OwnedFd>,
+) -> Result<Vec<OwnedFd>, Failure> {
     let (mut readonly_later, mut shm) = (Vec::new(), Some(shm));
     for Planned { destination, source } in planned {
         let destination = &*destination;
@@ -50,7 +56,10 @@ pub(crate) fn all(root: &Root, planned: Vec<Planned>, shm: OwnedFd) -> Result<Ve
                 attach(root, destination, node, tree)?;
             }
             Source::New { kind, name, options } => {
-                let filesystem = make(&kind, &name, &options, destination)?;
+                let filesystem = match procfs.take_if(|_| kind == "proc") {
+                    Some(procfs) => super::procfs::with_options(procfs, &options, destination)?,
+                    None => make(&kind, &name, &options, destination)?,
+                };
                 if options.readonly() && kind == "tmpfs" {
                     // The mounts inside need their mount points first.
                     readonly_later.push(attach_returning(root, destination, filesystem)?);

@@ -4,8 +4,9 @@
 //!    bind source are opened as detached mounts. Nothing is attached, so nobody on the node sees them.
 //! 2. The child enters the mount namespace of the pod's pause process, which holds an empty sealed tmpfs and the pod's
 //!    /dev/shm, and takes a copy of it. The node's mount table is never copied, however long it is.
-//!    In a user namespace this is where the child enters it ([`crate::userns`]); the overlay's layers, the volumes and the
-//!    devices of /dev have been made, and mapped to its ids, in step 1: all of them need the privileges of the node.
+//!    In a user namespace this is where the child enters it ([`crate::userns`]), with the flags of all those mounts locked
+//!    ([`locked`]); the overlay's layers, the volumes and the devices of /dev have been made, and mapped to its ids, in step 1:
+//!    all of them need the privileges of the node.
 //! 3. The overlay is attached at /root there, the mounts onto it in order ([`attach`]), devices, masks ([`dev`], [`mask`]).
 //! 4. pivot_root; the copy of pause's root is dropped ([`pivot`]).
 //!
@@ -14,10 +15,12 @@
 pub(crate) mod attach;
 pub(crate) mod cgroupfs;
 pub(crate) mod dev;
+pub(crate) mod locked;
 pub(crate) mod mask;
 pub(crate) mod options;
 pub(crate) mod overlay;
 pub(crate) mod pivot;
+pub(crate) mod procfs;
 pub(crate) mod relabel;
 pub(crate) mod sources;
 pub(crate) mod volumes;
@@ -32,7 +35,7 @@ pub(crate) mod pod {
     pub(crate) const EMPTY: &str = "empty";
     /// A null device: what masked files show.
     pub(crate) const NULL: &str = "null";
-    /// In a user namespace: a procfs that is seen and not used.
+    /// The procfs of a pod with a PID namespace of its own.
     pub(crate) const PROC: &str = "proc";
     /// In a user namespace that owns the pod's network namespace: a sysfs, likewise.
     pub(crate) const SYS: &str = "sys";

@@ -47,7 +47,7 @@ pub(crate) fn mount(
     stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label }, user)
 }
 
-/// Mounts layers alone, read-only. A single one keeps the contexts that its files have on the node.
+/// Mounts layers alone, at least two, read-only. A layer may also be an absolute path.
 pub(crate) fn mount_readonly(
     base: &Path,
     lowers: &[String],
@@ -68,18 +68,6 @@ fn stack(stack: &Stack<'_>, user: Option<&UserNamespace>) -> Result<OwnedFd, Fai
     // Layer names are ours, but a separator in one would mount something else.
     if let Some(bad) = stack.lowers.iter().find(|name| name.contains([':', ',', '\\', '\0'])) {
         return Err(Failure::because(step, bad, "a layer name contains a separator"));
-    }
-    // overlayfs wants two layers at least, one of which may be the writable one.
-    if let (None, [only]) = (stack.writable, stack.lowers) {
-        let path = stack.base.join(only);
-        let tree = mount::clone_path(&*path, false).at(step, path.display())?;
-        let change =
-            Change { propagation: Some(Propagation::Private), ..Change::set(Attr::MOUNT_ATTR_RDONLY) };
-        mount::change(&tree, false, change).at(step, path.display())?;
-        return match user {
-            Some(user) => map_ids(&tree, &path, user).map(|()| tree),
-            None => Ok(tree),
-        };
     }
     if let Some(user) = user {
         return mapped(stack, user);

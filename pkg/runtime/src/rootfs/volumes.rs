@@ -21,15 +21,36 @@ use super::{
     overlay, pod,
     sources::{Planned, Source},
 };
-use crate::{Failure, ImageVolume, Step, UserNamespace, failure::At};
+use crate::{Failure, ImageVolume, Rootfs, Step, UserNamespace, failure::At};
 
 /// Opens each volume as a detached mount of the whole image, in the monitor's mount namespace.
 pub(crate) fn open(
     volumes: &[ImageVolume],
+    rootfs: &Rootfs,
     user: Option<&UserNamespace>,
     label: Option<&str>,
 ) -> Result<Vec<OwnedFd>, Failure> {
-    volumes.iter().map(|volume| overlay::mount_readonly(&volume.base, &volume.lowers, user, label)).collect()
+    let open = |volume: &ImageVolume| {
+        let mut lowers = volume.lowers.clone();
+        if lowers.len() == 1 {
+            lowers.push(nothing(rootfs)?);
+        }
+        overlay::mount_readonly(&volume.base, &lowers, user, label)
+    };
+    volumes.iter().map(open).collect()
+}
+
+/// An empty directory of the container's, by its path. An overlay wants two layers, and the bare directory of a layer is given
+/// to nobody: whoever made its mount writable would write into every container of the image. An overlay without an upper layer
+/// is read-only whatever its mount says.
+fn nothing(rootfs: &Rootfs) -> Result<String, Failure> {
+    let empty = rootfs.upper.with_file_name("empty");
+    match fs::mkdir(&empty, Mode::from_raw_mode(0o555)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).at(Step::Source, empty.display()),
+    }
+    let text = empty.into_os_string().into_string();
+    text.map_err(|path| Failure::because(Step::Source, path.display(), "is no text"))
 }
 
 /// Gives the mounts of type `image` their trees, in the container's own mount namespace.

@@ -149,7 +149,8 @@ fn pause_has_no_privileges_and_sees_nothing(world: &World) {
     }
     assert_eq!((fields["NoNewPrivs"], fields["Uid"]), ("1", "65535\t65535\t65535\t65535"));
     let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    assert_eq!(mounts.lines().count(), 2, "{mounts}");
+    // Root, procfs of the pod's PID namespace, /dev/shm.
+    assert_eq!(mounts.lines().count(), 3, "{mounts}");
     assert!(mounts.lines().next().unwrap().contains(" ro,"), "{mounts}");
     let open: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().collect();
     assert_eq!(open.len(), 3, "{open:?}");
@@ -158,7 +159,7 @@ fn pause_has_no_privileges_and_sees_nothing(world: &World) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["empty", "null", "root", "shm"]);
+    assert_eq!(names, ["empty", "null", "proc", "root", "shm"]);
 }
 
 fn pause_ends_by_sigterm_and_reaps_orphans(world: &World) {

@@ -73,6 +73,7 @@ fn an_exec_has_a_terminal_of_its_own(world: &World) {
     let (mut plan, ..) = running.exec_plan(&["sh", "-c", "tty; stty size"]);
     plan.stdio = Stdio::Terminal { rows: 50, columns: 132 };
     let mut child = spawn_exec(plan).unwrap();
+    let Report::Moved = report(&mut child) else { panic!("not moved") };
     let Report::Ready(ready) = report(&mut child) else { panic!("not ready") };
     let text = read_terminal(&ready.terminal.unwrap()).replace('\r', "");
     assert_eq!(text, "/dev/pts/0\n50 132\n");
@@ -120,11 +121,10 @@ fn an_exec_joins_the_cgroup_it_is_given(world: &World) {
 fn an_exec_into_a_container_that_ended_fails(world: &World) {
     let pod = world.pod();
     let running = world.container(&pod, &["true"]).create().unwrap().start();
-    let (plan, ..) = running.exec_plan(&["true"]);
+    let (plan, stdout, stderr) = running.exec_plan(&["true"]);
     running.finish();
-    let error = spawn_exec(plan).unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.starts_with("setns") && source.contains("os error 3"), "{error}: {source}");
+    let failure = run_exec(plan, stdout, stderr).unwrap_err();
+    assert_eq!((failure.step, failure.errno), (Step::Namespaces, 3), "{failure}");
 }
 
 fn execs_leave_the_callers_own_children_where_they_were(world: &World) {

@@ -6,8 +6,10 @@ mod basics;
 mod confinement;
 mod exec;
 mod failures;
+mod locks;
 mod mounts;
 mod runner;
+mod tracers;
 mod userns;
 mod users;
 mod world;
@@ -21,6 +23,8 @@ fn main() -> std::process::ExitCode {
         exec::CASES,
         failures::CASES,
         userns::CASES,
+        locks::CASES,
+        tracers::CASES,
     ];
     runner::main(&cases.concat())
 }

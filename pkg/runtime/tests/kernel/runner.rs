@@ -77,7 +77,7 @@ fn shared_mounts() {
 }
 
 fn passes((name, case): &Case, world: &World) -> bool {
-    let child = clone::clone(clone::CloneOptions::default(), || {
+    let child = clone::clone(clone::CloneOptions::default(), |_| {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         shared_mounts();
         case(world);
