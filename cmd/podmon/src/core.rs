@@ -20,10 +20,14 @@ use crate::{
     setup,
 };
 
-/// Writes a line to standard error, which is the pod's monitor.log.
+/// Writes a line to standard error, which is the pod's monitor.log. On a full disk there is no line: `eprintln!` would panic,
+/// and with the monitor its pod would end.
 #[macro_export]
 macro_rules! journal {
-    ($($argument:tt)*) => { eprintln!("husk-podmon: {}", format_args!($($argument)*)) };
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "husk-podmon: {}", format_args!($($argument)*));
+    }};
 }
 
 /// Whose process a child is.

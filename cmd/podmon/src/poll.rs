@@ -75,6 +75,10 @@ sources! {
     ExecTimeout = 15,
     /// Deadline: its output is not waited for any longer.
     ExecDrain = 16,
+    /// Deadline: the record of a container could not be written and is tried again.
+    InitRecord = 20,
+    /// Deadline: that of the sandbox.
+    PauseRecord = 21,
     /// An attached client sent input or closed.
     AttachInput = 17,
     /// An attached client can take output again.

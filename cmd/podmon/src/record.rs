@@ -1,18 +1,25 @@
 //! Records on disk (`husk_model::record` has their formats): written whole and renamed, never synced.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
 use husk_model::{Exit, ExitReason};
 use husk_proto::podmon;
 use rustix::process::WaitStatus;
 use serde::Serialize;
 
+/// How long after a failure a record is written again: the disk is full, most likely, and the monitor holds all it knows.
+pub const RETRY: Duration = Duration::from_secs(1);
+
 /// Writes `value` to `dir/name`. A reader sees the old file or the new one.
 pub fn write(dir: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let new = dir.join(format!(".{name}.new"));
-    fs::write(&new, bytes)?;
-    fs::rename(&new, dir.join(name))
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, dir.join(name)));
+    if written.is_err() {
+        // Half a record takes space that the next attempt needs.
+        let _ = fs::remove_file(&new);
+    }
+    written
 }
 
 /// As shells count: the exit code, or 128 plus the signal.

@@ -1,6 +1,6 @@
 //! The pod itself: its cgroup and its pause process.
 
-use std::{os::fd::OwnedFd, path::Path, time::Instant};
+use std::{io, os::fd::OwnedFd, path::Path, time::Instant};
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
@@ -285,7 +285,8 @@ impl Sandbox {
         }
     }
 
-    fn write_record(&self, core: &Core) {
+    /// Writes down what is known of it, and again a while later when the disk is full.
+    pub fn write_record(&self, core: &mut Core) {
         let record = SandboxRecord {
             process: self.process,
             started_at: self.started_at,
@@ -294,6 +295,7 @@ impl Sandbox {
         };
         if let Err(error) = record::write(&core.pod_dir, "sandbox.json", &record) {
             journal!("write sandbox.json: {error}");
+            core.poller.set_deadline(Source::PauseRecord(0), Instant::now() + record::RETRY);
         }
     }
 }

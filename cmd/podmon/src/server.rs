@@ -91,6 +91,12 @@ impl Server {
             Source::InitGrace(key) => self.with_container(key, |c, _| c.on_grace_deadline()),
             Source::InitDrain(key) => self.with_container(key, Container::on_drain_deadline),
             Source::InitCgroup(key) => self.with_container(key, Container::advance),
+            Source::InitRecord(key) => self.with_container(key, |c, core| c.write_record(core)),
+            Source::PauseRecord(_) => {
+                if let Some(sandbox) = &self.sandbox {
+                    sandbox.write_record(&mut self.core);
+                }
+            }
             Source::ExecCgroups(key) => self.with_container(key, Container::sweep_exec_cgroups),
             Source::ExecReport(key) => self.with_exec(key, false, Exec::on_report),
             Source::ExecStdout(key) => {

@@ -5,7 +5,12 @@
 //!                → container.json (complete) → CREATED
 //! ```
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use husk_cdi::Edits;
 use husk_model::{
@@ -124,7 +129,7 @@ impl NodeFacts {
         let labels = Labels { apparmor, selinux_process, selinux_mount };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
         let cdi_dirs = engine.config.cdi_dirs.clone();
-        look(move || {
+        look("look up mount sources and devices", move || {
             check_sources(&config)?;
             let filter = seccomp::filter(&cache, &config.security)?;
             let cdi = devices::cdi(&cdi_dirs, &config.cdi_devices).map_err(PodsError::Cdi)?;
@@ -134,13 +139,15 @@ impl NodeFacts {
     }
 }
 
-/// Looks at the node's files for a create, on a thread that is left behind when they do not answer.
-pub(crate) async fn look<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Does something with the node's files on a thread that is left behind when they do not answer: in a task it would hold up
+/// everybody.
+pub(crate) async fn look<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::time::timeout(LOOK, tokio::task::spawn_blocking(work)).await {
         Ok(looked) => looked.map_err(|_| PodsError::Lost)?,
-        Err(_) => {
-            Err(PodsError::Stuck { step: "look up mount sources and devices", seconds: LOOK.as_secs() })
-        }
+        Err(_) => Err(PodsError::Stuck { step, seconds: LOOK.as_secs() }),
     }
 }
 
@@ -246,6 +253,12 @@ impl Plan {
     }
 }
 
+/// Makes a directory for logs, which may be on whatever filesystem the kubelet likes.
+pub(crate) async fn make_log_directory(dir: PathBuf) -> Result<()> {
+    let make = move || fs::create_dir_all(&dir).map_err(PodsError::files("create the log directory", &dir));
+    look("create the log directory", make).await
+}
+
 fn relabelled(config: &ContainerConfig, files: PodFiles) -> Vec<String> {
     selinux::relabelled(&config.mounts, files).iter().map(|path| path.display().to_string()).collect()
 }
@@ -302,7 +315,7 @@ async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Creat
     engine.store.create_layer(id)?;
     let log_dir = Path::new(&plan.file.log_path).parent();
     if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
-        fs::create_dir_all(dir).map_err(PodsError::files("create the log directory", dir))?;
+        make_log_directory(dir.to_owned()).await?;
     }
     let created = pod.monitor()?.create_container(plan.request.clone()).await?;
     let complete = ContainerFile { complete: true, ..plan.file.clone() };

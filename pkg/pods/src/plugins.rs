@@ -183,7 +183,9 @@ async fn give_devices(engine: &Engine, plan: &mut Plan, mut asked: Vec<(String, 
     plugins.dedup();
     let refused = |source| PodsError::PluginCdi { plugins: plugins.join(", "), source };
     let dirs = engine.config.cdi_dirs.clone();
-    let edits = create::look(move || Ok(devices::cdi(&dirs, &names))).await?.map_err(refused)?;
+    let edits = create::look("look up CDI devices", move || Ok(devices::cdi(&dirs, &names)))
+        .await?
+        .map_err(refused)?;
     edits.apply(&mut plan.spec, devices::owner(&plan.file.config)).map_err(refused)?;
     if let Some(user) = &mut plan.request.user {
         user.supplemental_groups.extend(&edits.additional_gids);

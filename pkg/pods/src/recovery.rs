@@ -67,6 +67,12 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
     }
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        // What is on record is told until they do.
+        engine
+            .all_pods()
+            .iter()
+            .filter(|pod| pod.is_silent())
+            .for_each(|pod| watch::learn_records(engine, pod));
         warn!(
             left = tasks.len(),
             "some pods of a former daemon do not answer yet; the start does not wait for them"
@@ -129,7 +135,6 @@ async fn reconnect(engine: &Arc<Engine>, pod: &Arc<Pod>, half_made: Vec<Containe
             Err(error) if !silent => {
                 warn!(pod = %pod.id, %error, "the monitor of a pod does not answer; it is tried again");
                 silent = true;
-                watch::learn_records(engine, pod);
             }
             Err(_) => {}
         }

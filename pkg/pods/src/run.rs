@@ -9,7 +9,7 @@
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
 use std::{
-    fs, io,
+    io,
     net::IpAddr,
     os::fd::OwnedFd,
     path::Path,
@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use crate::{
     Engine, Lifecycle, PodsError, Result,
     claims::Claim,
+    create,
     driver::Place,
     engine::{now, shown},
     error::chain,
@@ -102,8 +103,7 @@ async fn build_recorded(
 ) -> Result<(Arc<Pod>, Turn)> {
     engine.store.write_pod(file)?;
     if !file.config.log_directory.is_empty() {
-        fs::create_dir_all(&file.config.log_directory)
-            .map_err(PodsError::files("create the log directory", &file.config.log_directory))?;
+        create::make_log_directory(file.config.log_directory.clone().into()).await?;
     }
     let began = Instant::now();
     let mut request = sandbox_request(engine, file, &place.cgroup);

@@ -191,7 +191,13 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
         file.ips.clear();
         file.clone()
     };
-    engine.store.write_pod(&file)?;
+    match engine.store.write_pod(&file) {
+        // On a full disk pods must go more than ever. A start that finds the old record learns the end from the monitor.
+        Err(error) if error.kind() == Kind::ResourceExhausted => {
+            warn!(pod = %pod.id, error = &error as &dyn std::error::Error, "the stop of a pod is not recorded");
+        }
+        written => written?,
+    }
     pod.status.update(|status| status.ips.clear());
     engine.pod_ended(pod, now());
     Ok(())

@@ -268,6 +268,10 @@ fn write_whole<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    fs::write(&new, bytes).map_err(PodsError::files("write", path))?;
-    fs::rename(&new, path).map_err(PodsError::files("write", path))
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // Half a file takes space that others need.
+        let _ = fs::remove_file(&new);
+    }
+    written.map_err(PodsError::files("write", path))
 }

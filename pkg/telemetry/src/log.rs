@@ -49,8 +49,10 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
 pub fn init(filter: &str, shape: LogShape) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let lines = match shape {
-        LogShape::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
-        LogShape::Json => fmt::layer().with_writer(std::io::stderr).json().boxed(),
+        LogShape::Text => {
+            fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false).boxed()
+        }
+        LogShape::Json => fmt::layer().with_writer(std::io::stderr).json().log_internal_errors(false).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LogError::Installed)?;
     Ok(LogHandle(handle))

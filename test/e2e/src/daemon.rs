@@ -28,6 +28,10 @@ pub struct Options {
     pub without_image: bool,
     /// The cgroup driver; by default that of `$HUSK_E2E_CGROUP_DRIVER`, else cgroupfs.
     pub cgroup_driver: Option<CgroupDriver>,
+    /// The directory of another build's programs.
+    pub dist: Option<PathBuf>,
+    /// Addresses for a thousand pods instead of 250.
+    pub large: bool,
 }
 
 /// Who makes the cgroups of pods.
@@ -70,6 +74,7 @@ pub struct Daemon {
     flags: Vec<String>,
     names: Names,
     cgroup_driver: CgroupDriver,
+    dist: Option<PathBuf>,
 }
 
 /// Names on the node that are this daemon's.
@@ -106,19 +111,28 @@ impl Daemon {
             },
         };
         let config = format!(
-            "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/24\"\n[cgroup]\nparent = {:?}\ndriver = {:?}\n{}",
+            "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/{}\"\n[cgroup]\nparent = {:?}\ndriver = {:?}\n{}",
             names.bridge,
             names.table,
             200 + (pid % 50),
-            number % 250,
+            if options.large { number % 60 * 4 } else { number % 250 },
+            if options.large { 22 } else { 24 },
             names.cgroup,
             cgroup_driver.name(),
             options.config,
         );
         fs::write(dir.path().join("husk.toml"), config).expect("write the configuration");
         let before = Node::look();
-        let mut daemon =
-            Self { dir, child: None, cri: None, before, flags: options.flags, names, cgroup_driver };
+        let mut daemon = Self {
+            dir,
+            child: None,
+            cri: None,
+            before,
+            flags: options.flags,
+            names,
+            cgroup_driver,
+            dist: options.dist,
+        };
         daemon.spawn();
         if !options.without_image {
             let archive = daemon.path("busybox.tar");
@@ -182,7 +196,7 @@ impl Daemon {
 
     /// Runs `husk` against this daemon.
     pub fn husk(&self, arguments: &[&str]) -> tools::Output {
-        let mut command = Command::new(tools::dist("husk"));
+        let mut command = Command::new(self.program("husk"));
         command.arg("--address").arg(self.address()).args(arguments);
         tools::run(&mut command)
     }
@@ -221,19 +235,18 @@ impl Daemon {
         self.cri = None;
     }
 
-    /// Starts the daemon again on the same directories.
-    pub fn spawn(&mut self) {
-        assert!(self.child.is_none(), "the daemon runs already");
-        let notify = self.path("notify");
-        let _ = fs::remove_file(&notify);
-        let socket = UnixDatagram::bind(&notify).expect("bind the notification socket");
-        socket.set_read_timeout(Some(patience(Duration::from_secs(30)))).expect("set a timeout");
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path("huskd.log"))
-            .expect("open the log");
-        let child = Command::new(tools::dist("huskd"))
+    /// From the next start on, runs the programs of this directory (`None`: those of this build).
+    pub fn change_programs(&mut self, dist: Option<PathBuf>) {
+        self.dist = dist;
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.dist.as_ref().map_or_else(|| tools::dist(name), |dist| dist.join(name))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program("huskd"));
+        command
             .arg("--config")
             .arg(self.path("husk.toml"))
             .arg("--root")
@@ -246,7 +259,30 @@ impl Daemon {
             .arg(self.path("cni"))
             .arg("--registry-config-dir")
             .arg(self.path("certs.d"))
-            .args(&self.flags)
+            .args(&self.flags);
+        command
+    }
+
+    /// Starts the daemon where it must refuse to; returns what it said.
+    pub fn refused_start(&self) -> String {
+        assert!(self.child.is_none(), "the daemon runs already");
+        tools::run(&mut self.command()).failure()
+    }
+
+    /// Starts the daemon again on the same directories.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the daemon runs already");
+        let notify = self.path("notify");
+        let _ = fs::remove_file(&notify);
+        let socket = UnixDatagram::bind(&notify).expect("bind the notification socket");
+        socket.set_read_timeout(Some(patience(Duration::from_secs(30)))).expect("set a timeout");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("huskd.log"))
+            .expect("open the log");
+        let child = self
+            .command()
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -201,6 +201,7 @@ impl Container {
 
     /// Answers RemoveContainer and deletes its record.
     pub fn answer_removed(&mut self, core: &mut Core) {
+        core.poller.clear_deadline(Source::InitRecord(self.key));
         let record = core.pod_dir.join("containers").join(&self.id).join("state.json");
         if let Err(error) = std::fs::remove_file(&record)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -309,7 +309,8 @@ impl Container {
         podmon::ContainerExited { container_id: self.id.clone(), exit }
     }
 
-    fn write_record(&self, core: &Core) {
+    /// Writes down what is known of it, and again a while later when the disk is full.
+    pub fn write_record(&self, core: &mut Core) {
         let Ok(id) = self.id.parse() else { return };
         let record = ContainerRecord {
             id,
@@ -329,6 +330,7 @@ impl Container {
         let written = std::fs::create_dir_all(&dir).and_then(|()| record::write(&dir, "state.json", &record));
         if let Err(error) = written {
             journal!("write the state of {}: {error}", self.id);
+            core.poller.set_deadline(Source::InitRecord(self.key), Instant::now() + record::RETRY);
         }
     }
 }

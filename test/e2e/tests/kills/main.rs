@@ -7,6 +7,7 @@
 
 mod client;
 mod life;
+mod load;
 mod lottery;
 mod points;
 mod pulls;
