@@ -1,6 +1,6 @@
 //! The pod itself: its cgroup and its pause process.
 
-use std::{io, os::fd::OwnedFd, path::Path, time::Instant};
+use std::{os::fd::OwnedFd, path::Path, time::Instant};
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
