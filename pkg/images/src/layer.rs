@@ -1,19 +1,27 @@
 //! A layer between its unpacking and its use.
 
-use std::sync::Arc;
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use husk_model::Digest;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     ImageError, Result,
+    archive::Replay,
+    compose,
     pipeline::{self, Expected, Source},
     stop::Stop,
     store::{LayerRecord, Loose, Pin, Shared},
-    unpack::{Limits, Unpacked},
+    unpack::{
+        Destination, UnpackError, Unpacked,
+        limits::{Budget, Meter},
+        unpack as unpack_archive,
+    },
 };
-
-/// Bounds of one layer: far above what images have, far below what fills a node unseen.
-const LIMITS: Limits = Limits { bytes: 512 << 30, entries: 8 << 20 };
 
 /// An unpacked, verified layer that belongs to nobody yet; dropping it deletes its files.
 pub(crate) struct Unclaimed {
@@ -23,12 +31,24 @@ pub(crate) struct Unclaimed {
 }
 
 impl Unclaimed {
+    fn new(shared: &Arc<Shared>) -> Result<(Self, Destination)> {
+        let (number, destination) = shared.new_layer()?;
+        let shared = Arc::clone(shared);
+        Ok((Self { shared, number: Some(number), unpacked: Unpacked::default() }, destination))
+    }
+
     /// Gives the layer to the store.
     pub(crate) fn claim(mut self, shared: &Arc<Shared>, diff_id: &Digest, chain: &Digest) -> Arc<Pin> {
-        let Unpacked { bytes, inodes, archive, opaque, implicit, links } = std::mem::take(&mut self.unpacked);
+        let (record, loose) = self.release(diff_id);
+        shared.add_layer(record, loose, chain.as_str())
+    }
+
+    /// The layer's record; the files are the caller's from now on.
+    pub(crate) fn release(&mut self, diff_id: &Digest) -> (LayerRecord, Loose) {
+        let Unpacked { bytes, inodes, archive, opaque, implied, unsure } = std::mem::take(&mut self.unpacked);
         let number = self.number.take().unwrap_or_default();
         let record = LayerRecord { number, diff_id: diff_id.clone(), bytes, inodes, archive, opaque };
-        shared.add_layer(record, Loose { implicit, links }, chain.as_str())
+        (record, Loose { implied, unsure })
     }
 }
 
@@ -40,20 +60,80 @@ impl Drop for Unclaimed {
     }
 }
 
-/// Unpacks and verifies a layer into a directory of its own. Blocks until that is done or `stop` is set.
+/// Unpacks and verifies a layer into a directory of its own, at the expense of `image`. Blocks until that is done or
+/// `stop` is set.
 pub(crate) fn unpack(
     shared: &Arc<Shared>,
     source: Source,
     expected: &Expected,
     blob: &Digest,
+    image: &Budget,
     stop: &Stop,
 ) -> Result<Unclaimed> {
-    let (number, destination) = shared.new_layer()?;
-    let mut unclaimed =
-        Unclaimed { shared: Arc::clone(shared), number: Some(number), unpacked: Unpacked::default() };
-    unclaimed.unpacked = pipeline::run(source, expected, &destination, LIMITS, stop)
-        .map_err(|source| ImageError::Layer { digest: blob.clone(), source })?;
+    let (mut unclaimed, destination) = Unclaimed::new(shared)?;
+    let fail = |source| ImageError::Layer { digest: blob.clone(), source };
+    let (unpacked, meter) =
+        pipeline::run(source, expected, &destination, Meter::new(image), stop).map_err(fail)?;
+    meter.keep();
+    unclaimed.unpacked = unpacked;
     Ok(unclaimed)
+}
+
+/// Unpacks a layer of the store once more, into a new directory, from its record and files: now that the layers below are
+/// known (`lowers`, topmost first), names resolve through them. Blocks until that is done or `stop` is set.
+pub(crate) fn unpack_again(
+    shared: &Arc<Shared>,
+    record: &LayerRecord,
+    lowers: &[PathBuf],
+    stop: &Stop,
+) -> Result<Unclaimed> {
+    let (mut unclaimed, destination) = Unclaimed::new(shared)?;
+    let again = || -> Result<Unpacked, UnpackError> {
+        let replay = Replay::open(&shared.destination(record.number)).map_err(UnpackError::replay)?;
+        let mut input = Hashed { input: BufReader::with_capacity(BUFFER, replay), hash: Sha256::new() };
+        let below = Some(compose::roots(lowers)?);
+        let meter = Meter::new(&Budget::default());
+        let (unpacked, meter) = unpack_archive(&mut input, &destination, below, meter, stop)?;
+        meter.keep();
+        let actual = Digest::from_sha256(&input.hash.finalize().into());
+        if actual != record.diff_id {
+            let expected = record.diff_id.clone();
+            return Err(UnpackError::Digest { what: "stored layer", expected, actual });
+        }
+        Ok(Unpacked { implied: Vec::new(), unsure: false, ..unpacked })
+    };
+    unclaimed.unpacked =
+        again().map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
+    Ok(unclaimed)
+}
+
+/// Bytes read at once.
+const BUFFER: usize = 256 << 10;
+
+/// Hashes what is consumed.
+struct Hashed<R> {
+    input: BufReader<R>,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.len().min(out.len());
+        out[..length].copy_from_slice(&self.input.buffer()[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: Read> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.hash.update(&self.input.buffer()[..length]);
+        self.input.consume(length);
+    }
 }
 
 /// Returns what a pull's buffers took to the kernel, in the background.

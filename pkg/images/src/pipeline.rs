@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     confine,
     stop::Stop,
-    unpack::{Destination, Limits, UnpackError, Unpacked, unpack},
+    unpack::{Destination, UnpackError, Unpacked, limits::Meter, unpack},
 };
 
 /// Size of a block between the two threads.
@@ -70,9 +70,9 @@ pub(crate) fn run(
     source: Source,
     expected: &Expected,
     destination: &Destination,
-    limits: Limits,
+    meter: Meter,
     stop: &Stop,
-) -> Result<Unpacked, UnpackError> {
+) -> Result<(Unpacked, Meter), UnpackError> {
     let (filled, blocks) = blocking::sync_channel::<Vec<u8>>(BLOCKS);
     let (recycle, empty) = blocking::channel::<Vec<u8>>();
     let (blob, applied) = std::thread::scope(|scope| {
@@ -83,7 +83,7 @@ pub(crate) fn run(
                     Blocks { blocks, recycle, current, at: 0, hash: Sha256::new(), stop: stop_here };
                 // The thread is this layer's own and ends with it, so it needs nothing else of the node.
                 let result = confine::to_layer(destination)
-                    .and_then(|_confined| unpack(&mut input, destination, limits, stop));
+                    .and_then(|_confined| unpack(&mut input, destination, None, meter, stop));
                 (result, Digest::from_sha256(&input.hash.finalize().into()))
             });
         let mut blob = Blob::new(source, stop.clone());

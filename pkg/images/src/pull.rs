@@ -19,6 +19,7 @@ use crate::{
     resolve::Resolved,
     stop::Stop,
     store::{NewImage, Pin, blocking},
+    unpack::limits::Budget,
 };
 
 /// Chunks of a download that may wait for the unpacker.
@@ -68,7 +69,9 @@ impl ImageStore {
         let digests = vec![format!("{}@{}", reference.name(), resolved.top)];
         let new = NewImage { id: id.clone(), config: resolved.config, pins, tags, digests };
         let shared = Arc::clone(&self.shared);
-        blocking("recording an image", move || shared.commit(new)).await?;
+        let stop = Stop::default();
+        let _with_this_task = stop.on_drop();
+        blocking("recording an image", move || shared.commit(new, &stop)).await?;
         layer::give_memory_back();
         Ok(id)
     }
@@ -78,11 +81,11 @@ impl ImageStore {
         session: &Arc<Session>,
         resolved: &Resolved,
     ) -> Result<Vec<Arc<Pin>>> {
-        let mut chain: Option<Digest> = None;
+        let (mut chain, image): (Option<Digest>, _) = (None, Budget::default());
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
             let next = chain_id(chain.as_ref(), diff_id);
-            layers.push(self.layer(session, descriptor, diff_id, next.clone()));
+            layers.push(self.layer(session, descriptor, diff_id, next.clone(), &image));
             chain = Some(next);
         }
         try_join_all(layers).await
@@ -95,6 +98,7 @@ impl ImageStore {
         descriptor: &Descriptor,
         diff_id: &Digest,
         chain: Digest,
+        image: &Budget,
     ) -> Result<Arc<Pin>> {
         loop {
             if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
@@ -102,8 +106,9 @@ impl ImageStore {
             }
             let start = || {
                 let (store, session) = (Arc::clone(self), Arc::clone(session));
-                let (descriptor, diff_id, chain) = (descriptor.clone(), diff_id.clone(), chain.clone());
-                async move { store.fetch_layer(&session, &descriptor, &diff_id, &chain).await }
+                let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
+                let (chain, image) = (chain.clone(), image.clone());
+                async move { store.fetch_layer(&session, &descriptor, &diff_id, &chain, &image).await }
             };
             match self.layers.join(chain.as_str(), start).await {
                 // The other pull may have had other credentials or another registry.
@@ -119,14 +124,19 @@ impl ImageStore {
         descriptor: &Descriptor,
         diff_id: &Digest,
         chain: &Digest,
+        image: &Budget,
     ) -> Result<Arc<Pin>> {
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         // The semaphore is never closed, so only an impossible error is ignored here.
         let _slot = self.slots.acquire().await.ok();
+        // The image may list it twice, or another have brought it meanwhile.
+        if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
+            return Ok(pin);
+        }
         let mut attempts = Attempts::default();
         let mut refused = None;
         for (endpoint, foreign) in session.places(descriptor) {
-            match self.unpack_from(session, endpoint, foreign.as_ref(), &blob, diff_id).await {
+            match self.unpack_from(session, endpoint, foreign.as_ref(), &blob, diff_id, image).await {
                 Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
                 Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
                 // Another host may serve the same layer undamaged.
@@ -147,6 +157,7 @@ impl ImageStore {
         foreign: Option<&Url>,
         blob: &Blob,
         diff_id: &Digest,
+        image: &Budget,
     ) -> Result<Unclaimed> {
         let (sink, chunks) = mpsc::channel(CHUNKS);
         let stop = Stop::default();
@@ -154,9 +165,9 @@ impl ImageStore {
         let _with_this_task = stop.on_drop();
         let expected =
             Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
-        let (shared, digest) = (Arc::clone(&self.shared), blob.digest.clone());
+        let (shared, digest, image) = (Arc::clone(&self.shared), blob.digest.clone(), image.clone());
         let unpacking = blocking("unpacking a layer", move || {
-            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest, &stop)
+            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest, &image, &stop)
         });
         // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
         let (streamed, unpacked) = tokio::join!(session.stream(endpoint, foreign, blob, sink), unpacking);

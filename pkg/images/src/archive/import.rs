@@ -22,6 +22,7 @@ use crate::{
     resolve::{check_config, pick},
     stop::Stop,
     store::{NewImage, Pin, Shared, blocking},
+    unpack::limits::Budget,
 };
 
 /// Images of one archive.
@@ -191,7 +192,7 @@ impl Importer<'_> {
         digests: Vec<String>,
     ) -> Result<ImageId> {
         let id = ImageId::new(config_digest);
-        self.shared.commit(NewImage { id: id.clone(), config, pins, tags, digests })?;
+        self.shared.commit(NewImage { id: id.clone(), config, pins, tags, digests }, &self.stop)?;
         Ok(id)
     }
 
@@ -229,20 +230,20 @@ impl Importer<'_> {
 
     /// Layers by member name, lowest first.
     fn layers(&self, layers: Vec<(String, Expected)>) -> Result<Vec<Arc<Pin>>> {
-        let mut below: Option<Digest> = None;
+        let (mut below, image): (Option<Digest>, _) = (None, Budget::default());
         let mut pins = Vec::with_capacity(layers.len());
         for (name, expected) in layers {
             let chain = chain_id(below.as_ref(), &expected.diff_id);
             pins.push(match self.shared.pin(expected.diff_id.as_str(), chain.as_str()) {
                 Some(pin) => pin,
-                None => self.layer(&name, &expected, &chain)?,
+                None => self.layer(&name, &expected, &chain, &image)?,
             });
             below = Some(chain);
         }
         Ok(pins)
     }
 
-    fn layer(&self, name: &str, expected: &Expected, chain: &Digest) -> Result<Arc<Pin>> {
+    fn layer(&self, name: &str, expected: &Expected, chain: &Digest, image: &Budget) -> Result<Arc<Pin>> {
         let (member, total) = self.members.member(name)?.ok_or_else(|| absent(name))?;
         let what = format!("layer {}", expected.diff_id);
         let progress = Arc::clone(&self.progress);
@@ -255,7 +256,7 @@ impl Importer<'_> {
             }),
         );
         let blob = expected.blob.as_ref().unwrap_or(&expected.diff_id);
-        Ok(layer::unpack(self.shared, source, expected, blob, &self.stop)?.claim(
+        Ok(layer::unpack(self.shared, source, expected, blob, image, &self.stop)?.claim(
             self.shared,
             &expected.diff_id,
             chain,

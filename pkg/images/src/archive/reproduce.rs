@@ -1,6 +1,7 @@
 //! Turns a stored layer back into the archive it came from, byte for byte, by its record.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     os::fd::OwnedFd,
@@ -17,40 +18,90 @@ use crate::unpack::{
 /// What happened to files after their content was unpacked.
 #[derive(Default)]
 struct Changes {
-    /// Position in the record, path, and number under which it is kept.
-    asides: Vec<(usize, Vec<u8>, u32)>,
-    /// From, to; in the order in which they were made.
+    /// By path: positions in the record, in order, at which what was there was set aside, and the numbers it is kept under.
+    asides: HashMap<Vec<u8>, Vec<(usize, u32)>>,
+    /// From, to; in the order in which they were made. Only in records of older versions.
     moves: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Writes the archive of `layer` to `out`. The caller compares the digest: files on disk may have been damaged.
 pub(crate) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result<()> {
-    let changes = Changes::read(layer)?;
-    let root = directory(&layer.root)?;
-    let kept = if changes.asides.is_empty() { None } else { Some(directory(&layer.aside)?) };
-    let mut record = RecordReader::open(&layer.record)?;
-    let mut at = 0;
-    while let Some(operation) = record.next()? {
+    io::copy(&mut Replay::open(layer)?, out).map(drop)
+}
+
+/// The archive as a stream.
+pub(crate) struct Replay {
+    changes: Changes,
+    root: OwnedFd,
+    kept: Option<OwnedFd>,
+    record: RecordReader,
+    /// Operations read.
+    at: usize,
+    current: Current,
+}
+
+/// Where the next bytes come from.
+enum Current {
+    Nothing,
+    Raw(io::Cursor<Vec<u8>>),
+    Content(io::Take<File>),
+}
+
+impl Replay {
+    pub(crate) fn open(layer: &Destination) -> io::Result<Self> {
+        let changes = Changes::read(layer)?;
+        let root = directory(&layer.root)?;
+        let kept = if changes.asides.is_empty() { None } else { Some(directory(&layer.aside)?) };
+        let record = RecordReader::open(&layer.record)?;
+        Ok(Self { changes, root, kept, record, at: 0, current: Current::Nothing })
+    }
+
+    /// Goes to the next operation; `false` at the end.
+    fn advance(&mut self) -> io::Result<bool> {
+        let Some(operation) = self.record.next()? else { return Ok(false) };
         match operation {
-            Operation::Raw(bytes) => out.write_all(&bytes)?,
+            Operation::Raw(bytes) => self.current = Current::Raw(io::Cursor::new(bytes)),
             Operation::Content { path, offset, length } => {
-                let mut file = match changes.aside(at, &path).zip(kept.as_ref()) {
+                let mut file = match self.changes.aside(self.at, &path).zip(self.kept.as_ref()) {
                     Some((name, kept)) => open(kept, &name)?,
-                    None => open(&root, &changes.place(path))?,
+                    None => open(&self.root, &self.changes.place(path))?,
                 };
                 file.seek(SeekFrom::Start(offset))?;
-                if io::copy(&mut file.take(length), out)? != length {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "a file is shorter than it was",
-                    ));
-                }
+                self.current = Current::Content(file.take(length));
             }
             Operation::Aside { .. } | Operation::Moved { .. } => {}
         }
-        at += 1;
+        self.at += 1;
+        Ok(true)
     }
-    Ok(())
+}
+
+impl Read for Replay {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let read = match &mut self.current {
+                Current::Nothing => 0,
+                Current::Raw(bytes) => bytes.read(out)?,
+                Current::Content(file) => match file.read(out)? {
+                    0 if file.limit() > 0 => {
+                        let kind = io::ErrorKind::UnexpectedEof;
+                        return Err(io::Error::new(kind, "a file is shorter than it was"));
+                    }
+                    read => read,
+                },
+            };
+            if read > 0 {
+                return Ok(read);
+            }
+            self.current = Current::Nothing;
+            if !self.advance()? {
+                return Ok(0);
+            }
+        }
+    }
 }
 
 impl Changes {
@@ -60,7 +111,9 @@ impl Changes {
         let (mut changes, mut at) = (Self::default(), 0);
         while let Some(operation) = record.next()? {
             match operation {
-                Operation::Aside { path, number } => changes.asides.push((at, path, number)),
+                Operation::Aside { path, number } => {
+                    changes.asides.entry(path).or_default().push((at, number));
+                }
                 Operation::Moved { from, to } => changes.moves.push((from, to)),
                 _ => {}
             }
@@ -69,11 +122,20 @@ impl Changes {
         Ok(changes)
     }
 
-    /// Where the file that operation `at` unpacked to `path` is kept, if it was replaced later.
+    /// Where the file that operation `at` unpacked to `path` is kept, if it was replaced later, by itself or with a directory
+    /// that it was in: by what happened first.
     fn aside(&self, at: usize, path: &[u8]) -> Option<Vec<u8>> {
-        let (_, from, number) =
-            self.asides.iter().find(|(when, from, _)| *when > at && covers(from, path))?;
-        Some([number.to_string().as_bytes(), &path[from.len()..]].concat())
+        if self.asides.is_empty() {
+            return None;
+        }
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let first = ends.chain([path.len()]).filter_map(|end| {
+            let events = self.asides.get(&path[..end])?;
+            let next = events.get(events.partition_point(|(when, _)| *when <= at))?;
+            Some((*next, end))
+        });
+        let ((_, number), end) = first.min()?;
+        Some([number.to_string().as_bytes(), &path[end..]].concat())
     }
 
     /// Where the file of `path` is in the end.

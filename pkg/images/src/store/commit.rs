@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +15,13 @@ use super::{
     janitor::Job,
     state::{ImageSlot, State},
 };
-use crate::{ImageConfig, ImageError, Result, compose, manifest::ConfigFile};
+use crate::{
+    ImageConfig, ImageError, Result,
+    compose::{self, Composed},
+    layer,
+    manifest::ConfigFile,
+    stop::Stop,
+};
 
 /// An image whose layers are all there.
 pub(crate) struct NewImage {
@@ -31,14 +37,18 @@ pub(crate) struct NewImage {
 
 impl Shared {
     /// Records the image, or gives an existing one further names. Visible to readers and durable when this returns.
-    pub(crate) fn commit(&self, new: NewImage) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of composing a layer and of the database; when `stop` is set meanwhile, nothing was recorded.
+    pub(crate) fn commit(self: &Arc<Self>, new: NewImage, stop: &Stop) -> Result<()> {
         let file = ConfigFile::parse(&new.config).map_err(|reason| ImageError::Content {
             object: "image configuration",
             digest: new.id.digest().clone(),
             reason,
         })?;
+        // Before the database's lock: this may copy files, and nobody else's commit should wait for that.
+        self.compose(&new.pins, stop)?;
         let db = self.db();
-        self.compose(&new.pins)?;
         let (changes, record) = self.plan(&new);
         db.apply(&changes)?;
         let mut state = self.state();
@@ -101,7 +111,14 @@ impl Shared {
     }
 
     /// Gives layers that depend on those below what they need.
-    fn compose(&self, pins: &[Arc<Pin>]) -> Result<()> {
+    fn compose(self: &Arc<Self>, pins: &[Arc<Pin>], stop: &Stop) -> Result<()> {
+        let is_loose =
+            |pin: &Arc<Pin>| self.state().layers.get(&pin.key).is_some_and(|layer| layer.loose.is_some());
+        if !pins.iter().any(is_loose) {
+            return Ok(());
+        }
+        // Two images that are recorded at once may have the same layer above the same others.
+        let _one_at_a_time = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, pin) in pins.iter().enumerate() {
             let (loose, record, lowers): (Loose, LayerRecord, Vec<u64>) = {
                 let state = self.state();
@@ -110,13 +127,20 @@ impl Shared {
                 let below = pins[..at].iter().rev().filter_map(|pin| state.layers.get(&pin.key));
                 (loose, slot.record.clone(), below.map(|layer| layer.record.number).collect())
             };
-            let paths: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
-            let destination = self.destination(record.number);
-            compose::compose(&destination, &paths, &loose)
-                .map_err(|source| ImageError::Layer { digest: record.diff_id, source })?;
-            if let Some(slot) = self.state().layers.get_mut(&pin.key) {
-                slot.loose = None;
-            }
+            let lowers: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
+            let composed = compose::compose(&self.destination(record.number), &lowers, &loose, stop)
+                .map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
+            let again = match composed {
+                Composed::Done => None,
+                Composed::Again => Some(layer::unpack_again(self, &record, &lowers, stop)?),
+            };
+            let mut state = self.state();
+            let Some(slot) = state.layers.get_mut(&pin.key) else { continue };
+            slot.loose = None;
+            let Some(mut again) = again else { continue };
+            slot.record = again.release(&record.diff_id).0;
+            drop(state);
+            self.discard(record.number);
         }
         Ok(())
     }

@@ -18,7 +18,8 @@
 //!
 //! Roots of garbage collection: images in the database, pins of pulls under way, leases of containers. Locks: `db`, held
 //! by one mutation from its first look at the state to its end; `state`, for moments, inside or outside of it; the
-//! snapshot's lock, for the exchange of a pointer. Readers take only the last.
+//! snapshot's lock, for the exchange of a pointer. Readers take only the last. `composing` is held while layers take from
+//! those below them, before any other.
 
 mod commit;
 mod db;
@@ -94,6 +95,8 @@ pub(crate) struct Shared {
     jobs: mpsc::Sender<Job>,
     db: Mutex<Db>,
     state: Mutex<State>,
+    /// Held while layers are composed; the outermost of the locks.
+    composing: Mutex<()>,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Held for as long as the store is open.
     _lock: std::os::fd::OwnedFd,
@@ -135,7 +138,11 @@ impl ImageStore {
         let slot = state.images.get(id).ok_or_else(|| ImageError::NoImage { name: id.to_string() })?;
         let mut lowers = Vec::with_capacity(slot.record.layers.len());
         for layer in slot.record.layers.iter().rev().filter_map(|key| state.layers.get(key)) {
-            lowers.push(name_of(layer.record.number));
+            let name = name_of(layer.record.number);
+            // Overlayfs refuses a directory that is there twice (ELOOP). All that the lower one has shows in the upper.
+            if !lowers.contains(&name) {
+                lowers.push(name);
+            }
             // Overlayfs looks at the opaque marker of every directory but the root.
             if layer.record.opaque {
                 break;

@@ -59,6 +59,7 @@ impl ImageStore {
         let shared = Arc::new(Shared {
             snapshot: RwLock::new(Arc::new(state.snapshot())),
             state: Mutex::new(state),
+            composing: Mutex::default(),
             next: AtomicU64::new(next),
             db: Mutex::new(db),
             jobs,

@@ -14,8 +14,10 @@ use crate::{Image, ImageConfig, Reference};
 /// What the layers below must still contribute to a layer (see `compose`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Loose {
-    pub(crate) implicit: Vec<Vec<u8>>,
-    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Inodes of directories that the archive used without having described them, sorted.
+    pub(crate) implied: Vec<u64>,
+    /// Layers below may lead names elsewhere.
+    pub(crate) unsure: bool,
 }
 
 /// A layer that is complete on disk.

@@ -35,6 +35,12 @@ pub enum TarError {
         /// What.
         reason: &'static str,
     },
+    /// The stream goes on after the archive's end.
+    #[error("more than {limit} bytes follow the end of the archive")]
+    Trailing {
+        /// The bound.
+        limit: u64,
+    },
     /// A member type that no image needs.
     #[error("member {path:?} has the unknown type {kind:?}")]
     Kind {

@@ -2,6 +2,9 @@
 
 use super::sparse;
 
+/// Extended attributes of one member. Linux lists at most 64 KiB of names, and programs have a handful.
+const XATTRS_MAX: usize = 256;
+
 /// What the extended header of a member overrides.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
@@ -51,6 +54,9 @@ impl Extensions {
                         return Err("an extended attribute without a proper name");
                     }
                     self.xattrs.retain(|(have, _)| have != name);
+                    if self.xattrs.len() >= XATTRS_MAX {
+                        return Err("more than 256 extended attributes");
+                    }
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(name, text(value)?)?;

@@ -100,14 +100,19 @@ impl<R: BufRead, S: Sink> TarReader<R, S> {
     }
 
     /// Passes whatever follows the end of the archive to the sink, so that a digest over the stream covers it.
-    pub(crate) fn drain(&mut self) -> Result<(), TarError> {
+    ///
+    /// # Errors
+    /// [`TarError::Trailing`] when that is more than `limit` bytes.
+    pub(crate) fn drain(&mut self, limit: u64) -> Result<(), TarError> {
+        let mut left = limit;
         loop {
             let available = self.input.fill_buf().map_err(TarError::Read)?;
             if available.is_empty() {
                 return Ok(());
             }
-            self.sink.raw(available)?;
             let length = available.len();
+            left = left.checked_sub(length as u64).ok_or(TarError::Trailing { limit })?;
+            self.sink.raw(available)?;
             self.input.consume(length);
             self.offset += length as u64;
         }
@@ -285,10 +290,15 @@ impl<R: BufRead, S: Sink> TarReader<R, S> {
 
     fn skip_pending(&mut self) -> Result<(), TarError> {
         let mut left = self.pending.content + self.pending.padding;
+        let padding = self.pending.padding;
         self.pending = Pending::default();
         while left > 0 {
             let available = self.input.fill_buf().map_err(TarError::Read)?;
             if available.is_empty() {
+                // Some archivers do not pad the last member; nothing of it is missing (Go's reader takes this, too).
+                if left <= padding {
+                    return Ok(());
+                }
                 return Err(TarError::Truncated { offset: self.offset });
             }
             let length = available.len().min(usize::try_from(left).unwrap_or(usize::MAX));

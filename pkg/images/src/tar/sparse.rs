@@ -3,7 +3,7 @@
 use super::header::{Header, number};
 
 /// Most data segments of one member.
-const SEGMENTS_MAX: usize = 1 << 20;
+const SEGMENTS_MAX: usize = 256 << 10;
 
 /// Data segments `(offset, length)`, in order.
 pub(super) type Map = Vec<(u64, u64)>;

@@ -7,16 +7,18 @@ use std::{
     rc::Rc,
 };
 
+use husk_sys::tree::{Step, Walk};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, SeekFrom},
     io::Errno,
 };
 
 use super::{
-    Destination, Limits, UnpackError, Unpacked, attributes,
+    Destination, UnpackError, Unpacked, attributes, copy,
+    limits::{Meter, PATH_MAX, Resource, TRAILING_MAX},
     record::Recorder,
     shown,
-    tree::{Cleared, Tree, clean, escape, io_error, is_whiteout, set_opaque, split, stat},
+    tree::{Cleared, Spot, Tree, clean, inode, io_error, open_directory, set_opaque, split, stat},
 };
 use crate::{
     stop::Stop,
@@ -28,54 +30,72 @@ const SPACE_CHECK: u64 = 64 << 20;
 /// Share of the disk that a pull leaves free, as a divisor, so that the node's own services can go on.
 const SPACE_RESERVE: u64 = 100;
 
-/// Unpacks the archive `input` and returns what it was. The caller removes the destination when this fails.
+/// Inodes made between two such looks.
+const INODES_CHECK: u64 = 4096;
+
+/// Unpacks the archive `input` and returns what it was, and what it spent. The caller removes the destination when this
+/// fails. `below` are the roots of the layers below, topmost first, when they are known: then names resolve through them,
+/// and nothing is left to be settled.
 pub(crate) fn unpack(
     input: impl BufRead,
     destination: &Destination,
-    limits: Limits,
+    below: Option<Vec<OwnedFd>>,
+    meter: Meter,
     stop: &Stop,
-) -> Result<Unpacked, UnpackError> {
+) -> Result<(Unpacked, Meter), UnpackError> {
     let recorder = Recorder::create(&destination.record)?;
+    let knows_below = below.is_some();
+    let lowers = below.unwrap_or_default();
     let mut layer = Layer {
-        tree: Tree::open(&destination.root, destination.aside.clone())?,
+        tree: Tree::open(&destination.root, lowers, destination.aside.clone(), meter)?,
         reader: TarReader::new(input, recorder),
-        limits,
-        result: Unpacked::default(),
-        directories: Vec::new(),
-        written: 0,
-        since_check: 0,
+        knows_below,
+        opaque: false,
+        stop,
+        content: 0,
+        overhead: 0,
+        next_space: 0,
+        next_inodes: 0,
     };
-    layer.check_space()?;
-    while let Some(entry) = layer.reader.next_entry()? {
+    loop {
         if stop.is_set() {
             return Err(UnpackError::Interrupted);
         }
+        let entry = layer.reader.next_entry()?;
+        layer.count_overhead()?;
+        let Some(entry) = entry else { break };
         layer.apply(&entry)?;
-        if layer.reader.offset() > limits.bytes {
-            return Err(UnpackError::TooLarge { limit: limits.bytes, what: "bytes" });
-        }
     }
-    layer.reader.drain()?;
+    layer.reader.drain(TRAILING_MAX)?;
     layer.finish()
 }
 
-struct Layer<R> {
+struct Layer<'stop, R> {
     tree: Tree,
     reader: TarReader<R, Recorder>,
-    limits: Limits,
-    result: Unpacked,
-    /// Directories and their times, set at the end because every new member moves them.
-    directories: Vec<(Vec<u8>, (i64, u32))>,
-    written: u64,
-    since_check: u64,
+    knows_below: bool,
+    opaque: bool,
+    stop: &'stop Stop,
+    /// Bytes of content read.
+    content: u64,
+    /// Bytes of the archive beside that, as counted so far.
+    overhead: u64,
+    /// Content and inodes at which the disk is looked at again.
+    next_space: u64,
+    next_inodes: u64,
 }
 
-impl<R: BufRead> Layer<R> {
+impl<R: BufRead> Layer<'_, R> {
+    fn count_overhead(&mut self) -> Result<(), UnpackError> {
+        let overhead = self.reader.offset() - self.content;
+        self.tree.meter.spend(Resource::Overhead, overhead - self.overhead)?;
+        self.overhead = overhead;
+        Ok(())
+    }
+
     fn apply(&mut self, entry: &TarEntry) -> Result<(), UnpackError> {
-        self.result.inodes += 1;
-        if self.result.inodes > self.limits.entries {
-            return Err(UnpackError::TooLarge { limit: self.limits.entries, what: "files" });
-        }
+        self.tree.meter.spend(Resource::Inodes, 1)?;
+        self.check_space()?;
         let path = clean(&entry.path)?;
         if path.is_empty() {
             return self.root(entry);
@@ -84,18 +104,18 @@ impl<R: BufRead> Layer<R> {
         match name.strip_prefix(b".wh.") {
             None => self.member(entry, &path, parent_path, name),
             Some(b".wh..opq") => {
-                self.result.opaque |= parent_path.is_empty();
-                self.tree.opaque(parent_path)
+                self.opaque |= self.tree.opaque(parent_path)?;
+                Ok(())
             }
             // Bookkeeping of aufs (.wh..wh.plnk, .wh..wh.aufs).
             Some(hidden) if hidden.starts_with(b".wh.") => Ok(()),
-            Some(b"" | b"." | b"..") => Err(UnpackError::Escape {
+            Some(b"" | b"." | b"..") => Err(UnpackError::Member {
                 path: shown(&path),
-                reason: "it is the whiteout of the directory itself",
+                reason: "is the whiteout of the directory itself",
             }),
             Some(hidden) => {
                 let parent = self.tree.ensure(parent_path)?;
-                self.result.bytes += BLOCK;
+                self.tree.meter.spend(Resource::Bytes, BLOCK)?;
                 self.tree.whiteout(&parent, hidden, &path)
             }
         }
@@ -109,8 +129,10 @@ impl<R: BufRead> Layer<R> {
                 reason: "names the root but is no directory",
             });
         }
-        attributes::set_on(&self.tree.root(), entry, b"/")?;
-        self.directories.push((Vec::new(), entry.mtime));
+        self.count_attributes(entry)?;
+        let root = self.tree.root()?;
+        attributes::set_on(&root, entry, b"/")?;
+        self.tree.notes.described(inode(&root, b"/")?, entry.mtime);
         Ok(())
     }
 
@@ -122,6 +144,9 @@ impl<R: BufRead> Layer<R> {
         name: &[u8],
     ) -> Result<(), UnpackError> {
         let parent = self.tree.ensure(parent_path)?;
+        if entry.kind != EntryKind::Hardlink {
+            self.count_attributes(entry)?;
+        }
         match entry.kind {
             EntryKind::Directory => self.directory(entry, path, &parent, name),
             EntryKind::Regular => self.regular(entry, path, &parent, name),
@@ -129,10 +154,9 @@ impl<R: BufRead> Layer<R> {
             EntryKind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 self.place(path, &parent, name, "make the link", || {
-                    rustix::fs::symlinkat(target, &*parent, OsStr::from_bytes(name))
+                    rustix::fs::symlinkat(target, &*parent.own, OsStr::from_bytes(name))
                 })?;
-                self.result.bytes += BLOCK;
-                attributes::set_at(&parent, name, entry, path, true)
+                attributes::set_at(&parent.own, name, entry, path, true)
             }
             EntryKind::Char | EntryKind::Block | EntryKind::Fifo => {
                 let kind = match entry.kind {
@@ -143,69 +167,89 @@ impl<R: BufRead> Layer<R> {
                 let device = rustix::fs::makedev(entry.device.0, entry.device.1);
                 self.place(path, &parent, name, "make the node", || {
                     rustix::fs::mknodat(
-                        &*parent,
+                        &*parent.own,
                         OsStr::from_bytes(name),
                         kind,
                         Mode::from_raw_mode(0),
                         device,
                     )
                 })?;
-                self.result.bytes += BLOCK;
-                attributes::set_at(&parent, name, entry, path, false)
+                attributes::set_at(&parent.own, name, entry, path, false)
             }
         }
+    }
+
+    /// What every member takes on the disk beside its content.
+    fn count_attributes(&mut self, entry: &TarEntry) -> Result<(), UnpackError> {
+        let attributes: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let small = if entry.kind == EntryKind::Regular { 0 } else { BLOCK };
+        self.tree.meter.spend(Resource::Bytes, small + attributes as u64)
     }
 
     fn directory(
         &mut self,
         entry: &TarEntry,
         path: &[u8],
-        parent: &Rc<OwnedFd>,
+        parent: &Rc<Spot>,
         name: &[u8],
     ) -> Result<(), UnpackError> {
-        let make = || rustix::fs::mkdirat(&**parent, OsStr::from_bytes(name), Mode::from_raw_mode(0o700));
-        let mut opaque = false;
+        let make = || rustix::fs::mkdirat(&*parent.own, OsStr::from_bytes(name), Mode::from_raw_mode(0o700));
+        let (mut made, mut opaque) = (true, false);
+        self.check_depth(parent, name, path)?;
         match make() {
-            Ok(()) => {}
+            Ok(()) => self.tree.made(parent, name)?,
             Err(Errno::EXIST) => {
-                let stat = stat(parent, name).map_err(io_error("inspect", path))?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    // The layer hides the lower entry, and what it puts there must not merge with it.
-                    opaque = is_whiteout(&stat);
+                let stat = stat(&parent.own, name).map_err(io_error("inspect", path))?;
+                made = FileType::from_raw_mode(stat.st_mode) != FileType::Directory;
+                if made {
+                    // What was there hid the lower entry, and the new directory must not merge with that.
+                    opaque = true;
                     self.clear(parent, name, path)?;
                     make().map_err(io_error("make directory", path))?;
                 }
             }
             Err(errno) => return Err(io_error("make directory", path)(errno)),
         }
-        let directory = self.tree.directory(parent, name, path)?;
+        let directory = open_directory(&parent.own, name, path)?;
         if opaque {
             set_opaque(&directory).map_err(io_error("mark as opaque", path))?;
         }
-        self.tree.implicit.remove(path);
-        self.result.bytes += BLOCK;
-        self.directories.push((path.to_vec(), entry.mtime));
+        if made {
+            self.tree.meter.spend(Resource::Directories, 1)?;
+        }
+        self.tree.notes.described(inode(&directory, path)?, entry.mtime);
         attributes::set_on(&directory, entry, path)
+    }
+
+    /// A path that nobody can name is not made.
+    fn check_depth(&self, parent: &Spot, name: &[u8], path: &[u8]) -> Result<(), UnpackError> {
+        if parent.path.len() + 1 + name.len() > PATH_MAX {
+            let reason = "leads deeper than a path can name (4096 bytes)";
+            return Err(UnpackError::Member { path: shown(path), reason });
+        }
+        Ok(())
     }
 
     fn regular(
         &mut self,
         entry: &TarEntry,
         path: &[u8],
-        parent: &Rc<OwnedFd>,
+        parent: &Rc<Spot>,
         name: &[u8],
     ) -> Result<(), UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.place(path, parent, name, "make the file", || {
-            rustix::fs::openat(&**parent, OsStr::from_bytes(name), flags, Mode::from_raw_mode(0o600))
+            rustix::fs::openat(&*parent.own, OsStr::from_bytes(name), flags, Mode::from_raw_mode(0o600))
         })?;
+        // As it is on the disk, so that the record finds it again whatever links become of.
+        let real = parent.inside(name);
         match &entry.sparse {
-            None => self.copy(&file, path, 0, entry.size)?,
+            None => self.copy(&file, &real, 0, entry.size)?,
             Some(segments) => {
                 rustix::fs::ftruncate(&file, entry.size).map_err(io_error("size the file", path))?;
                 for (offset, length) in segments {
                     rustix::fs::seek(&file, SeekFrom::Start(*offset)).map_err(io_error("seek in", path))?;
-                    self.copy(&file, path, *offset, *length)?;
+                    self.copy(&file, &real, *offset, *length)?;
                 }
             }
         }
@@ -215,12 +259,13 @@ impl<R: BufRead> Layer<R> {
 
     /// Writes `length` bytes of content at the file's position, which is `offset`.
     fn copy(&mut self, file: &OwnedFd, path: &[u8], offset: u64, length: u64) -> Result<(), UnpackError> {
-        self.result.bytes += length.next_multiple_of(BLOCK);
-        if self.result.bytes > self.limits.bytes {
-            return Err(UnpackError::TooLarge { limit: self.limits.bytes, what: "bytes" });
-        }
+        self.tree.meter.spend(Resource::Bytes, length.next_multiple_of(BLOCK))?;
+        self.tree.meter.spend(Resource::Overhead, path.len() as u64 + 64)?;
         let mut left = length;
         while left > 0 {
+            if self.stop.is_set() {
+                return Err(UnpackError::Interrupted);
+            }
             let slice = self.reader.content()?;
             let take = slice.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             if take == 0 {
@@ -236,21 +281,20 @@ impl<R: BufRead> Layer<R> {
                 Err(errno) => return Err(io_error("write", path)(errno)),
             };
             self.reader.consume(done);
+            self.content += done as u64;
             left -= done as u64;
         }
         if length > 0 {
             self.reader.sink.content(path, offset, length)?;
         }
-        self.written += length;
-        self.since_check += length;
-        if self.since_check >= SPACE_CHECK { self.check_space() } else { Ok(()) }
+        self.check_space()
     }
 
     fn hardlink(
         &mut self,
         entry: &TarEntry,
         path: &[u8],
-        parent: &Rc<OwnedFd>,
+        parent: &Rc<Spot>,
         name: &[u8],
     ) -> Result<(), UnpackError> {
         let target = clean(&entry.link)?;
@@ -261,22 +305,37 @@ impl<R: BufRead> Layer<R> {
             });
         }
         let (target_parent, target_name) = split(&target);
-        let found = match self.tree.existing(target_parent) {
-            Ok(Some(directory)) => stat(&directory, target_name).is_ok().then_some(directory),
-            Ok(None) => None,
-            Err(UnpackError::Escape { .. }) => return Err(escape(path)),
-            Err(error) => return Err(error),
+        let found = match self.tree.find(target_parent, target_name)? {
+            Some(found) => found,
+            None if !self.knows_below => {
+                // The file is in a layer below, or nowhere: known when the image is put together.
+                self.tree.notes.unsure = true;
+                return Ok(());
+            }
+            None => {
+                return Err(UnpackError::Member {
+                    path: shown(path),
+                    reason: "is a hard link to a file that no layer has",
+                });
+            }
         };
-        let Some(directory) = found else {
-            // The file is in a layer below, or nowhere: known when the image is put together.
-            self.result.links.push((target, path.to_vec()));
+        let directory = match &found.below {
+            None => found.directory,
+            Some(stat) => {
+                let spot = self.tree.ensure(&found.real)?;
+                let meter = &mut self.tree.meter;
+                copy::up(&found.directory, target_name, stat, &spot.own, meter, self.stop, &target)?;
+                Rc::clone(&spot.own)
+            }
+        };
+        if Rc::ptr_eq(&directory, &parent.own) && target_name == name {
             return Ok(());
-        };
+        }
         self.place(path, parent, name, "link", || {
             rustix::fs::linkat(
                 &*directory,
                 OsStr::from_bytes(target_name),
-                &**parent,
+                &*parent.own,
                 OsStr::from_bytes(name),
                 AtFlags::empty(),
             )
@@ -287,47 +346,87 @@ impl<R: BufRead> Layer<R> {
     fn place<T>(
         &mut self,
         path: &[u8],
-        parent: &Rc<OwnedFd>,
+        parent: &Rc<Spot>,
         name: &[u8],
         step: &'static str,
         make: impl Fn() -> Result<T, Errno>,
     ) -> Result<T, UnpackError> {
+        self.check_depth(parent, name, path)?;
         match make() {
             Err(Errno::EXIST) => {
                 self.clear(parent, name, path)?;
                 make().map_err(io_error(step, path))
             }
-            result => result.map_err(io_error(step, path)),
+            Ok(made) => {
+                self.tree.made(parent, name)?;
+                Ok(made)
+            }
+            Err(errno) => Err(io_error(step, path)(errno)),
         }
     }
 
-    fn clear(&mut self, parent: &Rc<OwnedFd>, name: &[u8], path: &[u8]) -> Result<(), UnpackError> {
+    fn clear(&mut self, parent: &Rc<Spot>, name: &[u8], path: &[u8]) -> Result<(), UnpackError> {
         if let Cleared::Replaced(Some(number)) = self.tree.clear(parent, name, path)? {
-            self.reader.sink.aside(path, number)?;
+            self.reader.sink.aside(&parent.inside(name), number)?;
         }
         Ok(())
     }
 
+    /// Looks now and then whether the disk still has room.
     fn check_space(&mut self) -> Result<(), UnpackError> {
-        self.since_check = 0;
-        let stat = rustix::fs::fstatvfs(&*self.tree.root()).map_err(io_error("measure the disk of", b"/"))?;
+        let inodes = self.tree.meter.spent(Resource::Inodes);
+        if self.content < self.next_space && inodes < self.next_inodes {
+            return Ok(());
+        }
+        self.next_space = self.content + SPACE_CHECK;
+        self.next_inodes = inodes + INODES_CHECK;
+        let root = self.tree.root()?;
+        let stat = rustix::fs::fstatvfs(&*root).map_err(io_error("measure the disk of", b"/"))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let reserve = stat.f_blocks.saturating_mul(stat.f_frsize) / SPACE_RESERVE;
-        if free < reserve { Err(UnpackError::DiskFull { free }) } else { Ok(()) }
+        if free < stat.f_blocks.saturating_mul(stat.f_frsize) / SPACE_RESERVE {
+            return Err(UnpackError::DiskFull { free, what: "bytes" });
+        }
+        // Filesystems without a fixed number of inodes have 0 of 0.
+        if stat.f_favail < stat.f_files / SPACE_RESERVE {
+            return Err(UnpackError::DiskFull { free: stat.f_favail, what: "inodes" });
+        }
+        Ok(())
     }
 
-    fn finish(mut self) -> Result<Unpacked, UnpackError> {
-        for (path, mtime) in std::mem::take(&mut self.directories) {
-            // A later member may have replaced the directory.
-            if let Some(directory) = self.tree.for_attributes(&path) {
-                attributes::set_times(&directory, mtime, &path)?;
-            }
-        }
-        self.result.archive = self.reader.offset();
-        self.result.implicit = std::mem::take(&mut self.tree.implicit).into_iter().collect();
+    fn finish(mut self) -> Result<(Unpacked, Meter), UnpackError> {
+        let archive = self.reader.offset();
+        let unsure = self.tree.notes.unsure;
+        let (implied, times) = self.tree.notes.take();
+        set_times(&*self.tree.root()?, &times, self.stop)?;
         self.reader.sink.finish()?;
-        Ok(self.result)
+        let Tree { meter, .. } = self.tree;
+        let (bytes, inodes) = (meter.spent(Resource::Bytes), meter.spent(Resource::Inodes));
+        Ok((Unpacked { bytes, inodes, archive, opaque: self.opaque, implied, unsure }, meter))
     }
+}
+
+/// Gives directories their times, in the end because every new member moves them.
+fn set_times(root: &OwnedFd, times: &[(u64, (i64, u32))], stop: &Stop) -> Result<(), UnpackError> {
+    let set = |inode: u64, directory: &OwnedFd| match times.binary_search_by_key(&inode, |(inode, _)| *inode)
+    {
+        Ok(at) => attributes::set_times(directory, times[at].1, b"/"),
+        Err(_) => Ok(()),
+    };
+    if times.is_empty() {
+        return Ok(());
+    }
+    set(inode(root, b"/")?, root)?;
+    let mut walk = Walk::new(root).map_err(io_error("list", b"/"))?;
+    walk.all(|entry| {
+        if stop.is_set() {
+            return Err(UnpackError::Interrupted);
+        }
+        let step = entry.enter().map_err(io_error("open directory", entry.name.to_bytes()))?;
+        if let Step::Into(directory) = &step {
+            set(entry.inode, directory)?;
+        }
+        Ok(step)
+    })
 }
 
 /// What a node without content is counted as.

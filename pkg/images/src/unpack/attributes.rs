@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{UnpackError, shown, tree::io_error};
+use super::{UnpackError, tree::io_error};
 use crate::tar::TarEntry;
 
 /// Sets everything on an open file or directory. The order matters: a change of owner clears the setuid bits and file
@@ -31,12 +31,6 @@ pub(super) fn set_on(file: &OwnedFd, entry: &TarEntry, path: &[u8]) -> Result<()
                 }
             }
             Attribute::Ignored => {}
-            Attribute::Refused => {
-                return Err(UnpackError::Member {
-                    path: shown(path),
-                    reason: "carries an attribute of overlayfs, which would change what the layers below show",
-                });
-            }
         }
     }
     Ok(())
@@ -97,14 +91,14 @@ fn group_id(gid: u32) -> Gid {
 enum Attribute {
     Kept,
     Ignored,
-    Refused,
 }
 
 /// Kept is what programs in a container can rely on. Labels of security modules and trusted attributes belong to the
-/// node and are not the image's to set.
+/// node and are not the image's to set. Those of overlayfs would change what the layers below show; published images
+/// have them, left there by the storage of whoever built the image, and mean nothing by it.
 fn class(name: &[u8]) -> Attribute {
-    if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
-        return Attribute::Refused;
+    if name.starts_with(b"user.overlay.") {
+        return Attribute::Ignored;
     }
     let kept = name.starts_with(b"user.")
         || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default");
@@ -122,8 +116,8 @@ mod tests {
             ("security.capability", Attribute::Kept),
             ("security.selinux", Attribute::Ignored),
             ("trusted.other", Attribute::Ignored),
-            ("trusted.overlay.opaque", Attribute::Refused),
-            ("user.overlay.redirect", Attribute::Refused),
+            ("trusted.overlay.opaque", Attribute::Ignored),
+            ("user.overlay.redirect", Attribute::Ignored),
         ] {
             assert_eq!(class(name.as_bytes()), expected, "{name}");
         }

@@ -1,13 +1,16 @@
 //! Unpacks the archive of one layer into a directory of its own, in the form overlayfs reads.
 //!
-//! Nothing of the archive is trusted: names are resolved by the kernel below the layer's directory descriptor
-//! (`openat2(RESOLVE_BENEATH)`), entry counts and sizes are bounded, and attributes that would steer overlayfs are
-//! refused. A layer needs no parent: whiteouts become 0:0 devices and opaque markers. What does depend on the layers
-//! below (directories that the archive uses without describing, links to files it does not carry) is reported in
-//! [`Unpacked`] and settled by `compose` when the image is put together.
+//! Nothing of the archive is trusted: names are resolved component by component below the layer's directory descriptor
+//! ([`tree`]), everything that it spends is counted and bounded ([`limits`]), and attributes that would steer overlayfs are
+//! dropped. A layer needs no parent: whiteouts become 0:0 devices and opaque markers. What may depend on the layers below
+//! is reported in [`Unpacked`] and settled by `compose` when the image is put together.
 
 mod apply;
 mod attributes;
+pub(crate) mod copy;
+pub(crate) mod limits;
+pub(crate) mod merged;
+mod notes;
 pub(crate) mod record;
 pub(crate) mod tree;
 
@@ -18,15 +21,6 @@ use husk_model::{Digest, Kind};
 use crate::tar::TarError;
 
 pub(crate) use apply::unpack;
-
-/// Bounds of one layer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Bytes of content, and of the archive itself.
-    pub(crate) bytes: u64,
-    /// Members.
-    pub(crate) entries: u64,
-}
 
 /// Where a layer goes.
 #[derive(Debug, Clone)]
@@ -50,10 +44,10 @@ pub(crate) struct Unpacked {
     pub(crate) archive: u64,
     /// Whether the layer hides everything below it.
     pub(crate) opaque: bool,
-    /// Directories that members are in but that the archive does not describe.
-    pub(crate) implicit: Vec<Vec<u8>>,
-    /// `(target, link)` of hard links whose target is not in this layer.
-    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Inodes of directories that members are in but that the archive did not describe before them; sorted.
+    pub(crate) implied: Vec<u64>,
+    /// The layers below may have led a name elsewhere, or have the target of a hard link.
+    pub(crate) unsure: bool,
 }
 
 /// Why a layer was refused.
@@ -65,14 +59,6 @@ pub enum UnpackError {
     /// The compressed stream is damaged.
     #[error("decompress")]
     Decompress(#[source] io::Error),
-    /// A member would land outside of the layer.
-    #[error("member {path:?} leaves the layer: {reason}")]
-    Escape {
-        /// The member's path.
-        path: String,
-        /// How.
-        reason: &'static str,
-    },
     /// A member cannot be what it says.
     #[error("member {path:?}: {reason}")]
     Member {
@@ -82,18 +68,22 @@ pub enum UnpackError {
         reason: &'static str,
     },
     /// The layer exceeds a bound.
-    #[error("the layer has more than {limit} {what}")]
+    #[error("the {of} has more than {limit} {what}")]
     TooLarge {
+        /// Layer or image.
+        of: &'static str,
         /// The bound.
         limit: u64,
         /// Of what.
         what: &'static str,
     },
     /// The disk would be filled.
-    #[error("the disk is almost full: {free} bytes left; remove images or enlarge it")]
+    #[error("the disk is almost full: {free} {what} left; remove images or enlarge it")]
     DiskFull {
-        /// Bytes left.
+        /// What is left.
         free: u64,
+        /// Bytes or inodes.
+        what: &'static str,
     },
     /// A file operation failed.
     #[error("{step} {path:?}")]
@@ -133,7 +123,19 @@ pub enum UnpackError {
     Interrupted,
 }
 
+impl From<rustix::io::Errno> for UnpackError {
+    /// A walk through the layer failed between two entries.
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::Io { step: "walk through", path: "the layer".to_owned(), source: errno.into() }
+    }
+}
+
 impl UnpackError {
+    /// The stored layer cannot be read back.
+    pub(crate) fn replay(source: io::Error) -> Self {
+        Self::Io { step: "read back", path: "the stored layer".to_owned(), source }
+    }
+
     /// What the failure means to a caller.
     pub(crate) fn kind(&self) -> Kind {
         match self {

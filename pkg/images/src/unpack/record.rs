@@ -7,7 +7,7 @@
 //! 1 u32 length, bytes                        raw bytes of the archive
 //! 2 u64 offset, u64 length, u16 n, path      content of the file `path` of the layer
 //! 3 u32 number, u16 n, path                  what was at `path` until now is kept aside under `number`
-//! 4 u16 n, path, u16 m, path                 in the end, what was at the first path is at the second (`compose`)
+//! 4 u16 n, path, u16 m, path                 in the end, what was at the first path is at the second (older versions)
 //! ```
 
 use std::{
@@ -93,26 +93,8 @@ impl Sink for Recorder {
     }
 }
 
-/// Adds moves that were made after the archive was unpacked. zstd streams may follow each other.
-pub(crate) fn append_moves(path: &Path, moves: &[(Vec<u8>, Vec<u8>)]) -> Result<(), UnpackError> {
-    if moves.is_empty() {
-        return Ok(());
-    }
-    let append = || -> io::Result<()> {
-        let file = OpenOptions::new().append(true).open(path)?;
-        let mut out = zstd::stream::write::Encoder::new(file, LEVEL)?;
-        for (from, to) in moves {
-            for part in [&[4][..], &name(from), from, &name(to), to] {
-                out.write_all(part)?;
-            }
-        }
-        out.finish().map(drop)
-    };
-    append().map_err(failed)
-}
-
 fn name(path: &[u8]) -> [u8; 2] {
-    // Paths are at most 4096 bytes (TarReader).
+    // At most `limits::PATH_MAX`.
     (path.len() as u16).to_le_bytes()
 }
 

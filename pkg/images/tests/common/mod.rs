@@ -4,7 +4,13 @@
 pub mod raw;
 pub mod registry;
 
-use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use husk_images::{ImageStore, ImagesConfig};
 use serde_json::{Value, json};
@@ -193,6 +199,61 @@ pub fn store_with(root: &Path, certs: &Path) -> Arc<ImageStore> {
         pull_progress_timeout: Duration::from_secs(5),
     };
     ImageStore::open(root, config).unwrap()
+}
+
+/// Imports one layer; `Ok` with its directory.
+pub async fn unpack(store: &Arc<ImageStore>, root: &Path, layer: Vec<u8>) -> Result<PathBuf, String> {
+    stack(store, root, vec![layer]).await.map(|mut paths| paths.remove(0))
+}
+
+/// Imports layers, lowest first; `Ok` with their directories, topmost first.
+pub async fn stack(
+    store: &Arc<ImageStore>,
+    root: &Path,
+    layers: Vec<Vec<u8>>,
+) -> Result<Vec<PathBuf>, String> {
+    let archive = root.join("import.tar");
+    std::fs::write(&archive, docker_archive(&Image::new(&layers, gzip), &layers, &["x:1"])).unwrap();
+    let images = store.import(&archive, |_| {}).await.map_err(|error| shown(&error))?;
+    let stack = store.rootfs(&images[0].id).unwrap();
+    Ok(stack.lowers.iter().map(|name| stack.base.join(name)).collect())
+}
+
+/// An error with its causes.
+pub fn shown(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// What `script` prints in an overlay of `layers`, topmost first: in a mount namespace of its own, so that nothing shows
+/// on the node and nothing is left. `None`, loudly, where that cannot be had.
+pub fn merged(root: &Path, layers: &[PathBuf], script: &str) -> Option<String> {
+    let mount = root.join("merged");
+    std::fs::create_dir_all(&mount).unwrap();
+    let empty = root.join("empty");
+    std::fs::create_dir_all(&empty).unwrap();
+    let mut lowers: Vec<_> = layers.iter().map(|path| path.display().to_string()).collect();
+    // Two layers at least.
+    lowers.push(empty.display().to_string());
+    let script = format!(
+        "mount -t overlay overlay -o ro,lowerdir={} {mount} && cd {mount} && {script}",
+        lowers.join(":"),
+        mount = mount.display(),
+    );
+    let output = match std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED: unshare(1): {error}");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Directories of layers on disk.

@@ -31,6 +31,8 @@ pub struct Entry<'walk> {
     pub name: CString,
     /// What the listing says it is; `Unknown` on filesystems that do not say.
     pub kind: FileType,
+    /// Its inode, as the listing has it: for a mount point, that below the mount.
+    pub inode: u64,
     /// Directories between the root of the walk and this: 0 for what is in the root itself.
     pub depth: usize,
 }
@@ -117,8 +119,8 @@ impl Walk {
                     if is_dots(entry.file_name()) {
                         continue;
                     }
-                    let (name, kind) = (entry.file_name().to_owned(), entry.file_type());
-                    let entry = Entry { directory: entries.fd()?, name, kind, depth };
+                    let (name, kind, inode) = (entry.file_name().to_owned(), entry.file_type(), entry.ino());
+                    let entry = Entry { directory: entries.fd()?, name, kind, inode, depth };
                     if let Step::Into(below) = visit(&entry)? {
                         self.descend(&below)?;
                     }
