@@ -52,12 +52,14 @@ pub(crate) fn to_layer(destination: &Destination) -> Result<Confined, UnpackErro
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(record);
     let file = file.map_err(failed(record))?;
     let open = |path: &Path| File::open(path).map_err(failed(path));
-    // Layers below may be read: names resolve in what all of an image's layers make up.
+    // Layers below may be read: names resolve in what all of an image's layers make up. So may what members of other layers
+    // replaced: a layer that is unpacked once more comes from its own files.
     let (tree, kept, layers) = (open(root)?, open(aside)?, open(root.parent().unwrap_or(root))?);
+    let replaced = open(aside.parent().unwrap_or(aside))?;
     this_thread(&Keep {
         trees: &[tree.as_fd(), kept.as_fd()],
         files: &[file.as_fd()],
-        readable: &[layers.as_fd()],
+        readable: &[layers.as_fd(), replaced.as_fd()],
         capabilities: CAPABILITIES,
         filter: (filter.bytes(), filter.flags()),
     })
@@ -72,7 +74,7 @@ mod tests {
     use crate::{
         pipeline::{Expected, Source, run},
         stop::Stop,
-        unpack::Limits,
+        unpack::limits::{Budget, Meter},
     };
 
     fn destination(dir: &Path) -> Destination {
@@ -141,9 +143,9 @@ mod tests {
         let expected = Expected { blob: None, size: None, diff_id: digest };
         // No byte comes, so the thread waits in the reader, confined.
         let (bytes, nothing) = tokio::sync::mpsc::channel(1);
-        let limits = Limits { bytes: 1 << 20, entries: 10 };
+        let meter = || Meter::new(&Budget::default());
         std::thread::scope(|scope| {
-            scope.spawn(|| run(Source::Channel(nothing), &expected, &destination, limits, &Stop::default()));
+            scope.spawn(|| run(Source::Channel(nothing), &expected, &destination, meter(), &Stop::default()));
             let confined = |status: &str| {
                 let field =
                     |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);

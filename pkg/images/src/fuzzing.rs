@@ -9,13 +9,17 @@ use std::{
 use crate::{
     Reference, UnpackError,
     archive::{docker_names, reproduce},
+    inflate::decoder,
     manifest::{ConfigFile, DOCKER_INDEX, DOCKER_MANIFEST, Document, OCI_INDEX, OCI_MANIFEST},
-    pipeline,
     platform::Platform,
     registry,
     stop::Stop,
     tar::{EntryKind, Sink, TarError, TarReader},
-    unpack::{Destination, Limits, unpack},
+    unpack::{
+        Destination,
+        limits::{Budget, Meter, Resource, TRAILING_MAX},
+        unpack,
+    },
 };
 
 /// A member of an archive.
@@ -86,13 +90,13 @@ fn members<R: std::io::BufRead>(
             sparse: entry.sparse.is_some(),
         });
     }
-    reader.drain()
+    reader.drain(TRAILING_MAX)
 }
 
 /// What a layer came to.
 #[derive(Debug)]
 pub struct Layer {
-    /// Files, directories and links that were counted, and directories that it uses without describing.
+    /// Files, directories and links that were counted, and directories that it uses without describing them.
     pub inodes: u64,
     /// What an export makes of it.
     pub exported: Vec<u8>,
@@ -107,17 +111,20 @@ pub fn layer(bytes: &[u8], dir: &Path) -> Result<Layer, UnpackError> {
         Destination { root: dir.join("layer"), aside: dir.join("aside"), record: dir.join("record") };
     let io = |source| UnpackError::Io { step: "make", path: dir.display().to_string(), source };
     fs::create_dir(&destination.root).map_err(io)?;
-    let unpacked =
-        unpack(bytes, &destination, Limits { bytes: 16 << 20, entries: 10_000 }, &Stop::default())?;
+    let meter = Meter::new(&Budget::default())
+        .limited(Resource::Bytes, 16 << 20)
+        .limited(Resource::Inodes, 10_000)
+        .limited(Resource::Lookups, 1 << 20);
+    let (unpacked, _spent) = unpack(bytes, &destination, None, meter, &Stop::default())?;
     let mut exported = Vec::new();
     reproduce(&destination, &mut exported).map_err(io)?;
-    Ok(Layer { inodes: unpacked.inodes + unpacked.implicit.len() as u64, exported })
+    Ok(Layer { inodes: unpacked.inodes, exported })
 }
 
 /// Inflates what a layer may be compressed with; at most `limit` bytes.
 pub fn inflate(mut bytes: &[u8], limit: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    if let Ok(decoder) = pipeline::decoder(&mut bytes) {
+    if let Ok(decoder) = decoder(&mut bytes, &Stop::default()) {
         let _damaged = decoder.take(limit).read_to_end(&mut out);
     }
     out

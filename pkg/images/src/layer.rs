@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     ImageError, Result,
     archive::Replay,
-    compose,
+    compose, confine,
     pipeline::{self, Expected, Source},
     stop::Stop,
     store::{LayerRecord, Loose, Pin, Shared},
@@ -93,6 +93,7 @@ pub(crate) fn unpack_again(
         let mut input = Hashed { input: BufReader::with_capacity(BUFFER, replay), hash: Sha256::new() };
         let below = Some(compose::roots(lowers)?);
         let meter = Meter::new(&Budget::default());
+        let _confined = confine::to_layer(&destination)?;
         let (unpacked, meter) = unpack_archive(&mut input, &destination, below, meter, stop)?;
         meter.keep();
         let actual = Digest::from_sha256(&input.hash.finalize().into());
@@ -102,8 +103,17 @@ pub(crate) fn unpack_again(
         }
         Ok(Unpacked { implied: Vec::new(), unsure: false, ..unpacked })
     };
+    let unpacked = std::thread::scope(|scope| {
+        // A thread of the layer's own, as in a pull.
+        let thread = std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, again);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(UnpackError::Interrupted),
+            Err(source) => Err(UnpackError::replay(source)),
+        }
+    });
     unclaimed.unpacked =
-        again().map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
+        unpacked.map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
     Ok(unclaimed)
 }
 

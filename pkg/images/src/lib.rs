@@ -14,6 +14,7 @@ mod flight;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod image;
+mod inflate;
 mod json;
 mod layer;
 mod manifest;

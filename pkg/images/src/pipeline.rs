@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    confine,
+    confine, inflate,
     stop::Stop,
     unpack::{Destination, UnpackError, Unpacked, limits::Meter, unpack},
 };
@@ -28,9 +28,6 @@ use crate::{
 const BLOCK: usize = 256 << 10;
 /// Blocks under way between them.
 const BLOCKS: usize = 4;
-/// zstd window accepted, as a power of two: 128 MiB is what the format's decoders must support at most by default.
-const ZSTD_WINDOW_LOG: u32 = 27;
-
 /// Where the bytes of a layer come from.
 pub(crate) enum Source {
     /// A download. The channel ends early when the download fails.
@@ -87,7 +84,7 @@ pub(crate) fn run(
                 (result, Digest::from_sha256(&input.hash.finalize().into()))
             });
         let mut blob = Blob::new(source, stop.clone());
-        let inflated = inflate(&mut blob, filled, &empty);
+        let inflated = inflated(&mut blob, filled, &empty);
         // The rest is read even after a failure: a damaged blob shows as an odd archive first, and the digest tells.
         let drained = blob.drain();
         let applied = match unpacker.map(std::thread::ScopedJoinHandle::join) {
@@ -123,13 +120,13 @@ pub(crate) fn run(
 }
 
 /// Inflates the blob into blocks until its end or until the unpacker has gone.
-fn inflate(
+fn inflated(
     blob: &mut Blob,
     filled: blocking::SyncSender<Vec<u8>>,
     empty: &blocking::Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
     let stop = blob.stop.clone();
-    let mut stream = decoder(blob).map_err(UnpackError::Decompress)?;
+    let mut stream = inflate::decoder(blob, &stop).map_err(UnpackError::Decompress)?;
     loop {
         let mut block = empty.try_recv().unwrap_or_default();
         block.resize(BLOCK, 0);
@@ -148,23 +145,6 @@ fn inflate(
             return Ok(());
         }
     }
-}
-
-/// The decoder for the bytes that are there. The media type is not asked: registries and builders mislabel layers, and
-/// the diff id decides in the end.
-pub(crate) fn decoder<'a>(input: &'a mut dyn BufRead) -> io::Result<Box<dyn Read + 'a>> {
-    let magic = input.fill_buf()?;
-    if magic.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)));
-    }
-    if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-        || (magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18])
-    {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-        return Ok(Box::new(decoder));
-    }
-    Ok(Box::new(input))
 }
 
 /// The bytes of the layer as they come, hashed and counted.

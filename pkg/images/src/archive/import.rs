@@ -66,7 +66,7 @@ fn import(
     progress: Arc<Report>,
     stop: &Stop,
 ) -> Result<Vec<ImageId>> {
-    let members = Members::open(&archive, &shared.directory().join("spool"))?;
+    let members = Members::open(&archive, &shared.directory().join("spool"), stop)?;
     let importer = Importer { shared, members, progress, node: Platform::host(), stop: stop.clone() };
     let docker = names::docker_entries(&importer.members)?;
     let mut ids = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
@@ -86,7 +86,7 @@ fn import(
 /// Reads all that an import asks an archive for, and keeps nothing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn docker_names(archive: &Path, spool: &Path) -> Result<()> {
-    let members = Members::open(archive, spool)?;
+    let members = Members::open(archive, spool, &Stop::default())?;
     for entry in names::docker_entries(&members)?.unwrap_or_default() {
         names::docker_tags(std::slice::from_ref(&entry));
         names::full_tags(&entry.repo_tags)?;

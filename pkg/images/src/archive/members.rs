@@ -8,7 +8,9 @@ use std::{
 };
 
 use crate::{
-    ImageError, Result, pipeline,
+    ImageError, Result,
+    inflate::decoder,
+    stop::Stop,
     tar::{EntryKind, Sink, TarError, TarReader},
     unpack::tree::clean,
 };
@@ -17,6 +19,8 @@ use crate::{
 const MEMBERS_MAX: usize = 100_000;
 /// Symbolic links followed for one name; old `docker save` links equal layers.
 const LINKS: usize = 8;
+/// Bytes inflated between two looks at whether anybody still waits.
+const PIECE: u64 = 4 << 20;
 /// Bytes of an inflated archive.
 const INFLATED_MAX: u64 = 1 << 40;
 
@@ -50,12 +54,12 @@ impl Drop for Spooled {
 
 impl Members {
     /// Opens a directory or a tar, which may be compressed; then it is inflated into `spool` first.
-    pub(super) fn open(path: &Path, spool: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, spool: &Path, stop: &Stop) -> Result<Self> {
         let meta = fs::metadata(path).map_err(failed(format!("open {}", path.display())))?;
         if meta.is_dir() {
             return Ok(Self { place: Place::Directory(path.to_owned()), _inflated: None });
         }
-        match inflate(path, spool)? {
+        match inflate(path, spool, stop)? {
             Some(inflated) => {
                 let place = index(&inflated.0)?;
                 Ok(Self { place, _inflated: Some(inflated) })
@@ -116,7 +120,7 @@ pub(super) fn failed(step: String) -> impl FnOnce(io::Error) -> ImageError {
 }
 
 /// Inflates a compressed tar; `None` when it is not compressed.
-fn inflate(path: &Path, spool: &Path) -> Result<Option<Spooled>> {
+fn inflate(path: &Path, spool: &Path, stop: &Stop) -> Result<Option<Spooled>> {
     let fail = || failed(format!("read {}", path.display()));
     let mut input = BufReader::with_capacity(256 << 10, File::open(path).map_err(fail())?);
     let mut magic = [0; 4];
@@ -129,10 +133,14 @@ fn inflate(path: &Path, spool: &Path) -> Result<Option<Spooled>> {
     let name = format!("{}-{:?}", std::process::id(), std::thread::current().id());
     let spooled = Spooled(spool.join(name.replace(['(', ')'], "")));
     let mut output = File::create(&spooled.0).map_err(failed(format!("create {}", spooled.0.display())))?;
-    let mut stream = pipeline::decoder(&mut input).map_err(fail())?.take(INFLATED_MAX);
-    io::copy(&mut stream, &mut output)
-        .and_then(|_| output.flush())
-        .map_err(failed(format!("inflate {}", path.display())))?;
+    let mut stream = decoder(&mut input, stop).map_err(fail())?.take(INFLATED_MAX);
+    let mut copy = || -> io::Result<()> {
+        while io::copy(&mut (&mut stream).take(PIECE), &mut output)? > 0 {
+            stop.check()?;
+        }
+        output.flush()
+    };
+    copy().map_err(failed(format!("inflate {}", path.display())))?;
     Ok(Some(spooled))
 }
 

@@ -431,3 +431,81 @@ fn set_times(root: &OwnedFd, times: &[(u64, (i64, u32))], stop: &Stop) -> Result
 
 /// What a node without content is counted as.
 const BLOCK: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unpack::limits::Budget;
+
+    /// Unpacks with one limit lowered; the error's text.
+    fn limited(archive: &[u8], resource: Resource, limit: u64) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination {
+            root: dir.path().join("root"),
+            aside: dir.path().join("aside"),
+            record: dir.path().join("record"),
+        };
+        std::fs::create_dir(&destination.root).unwrap();
+        let meter = Meter::new(&Budget::default()).limited(resource, limit);
+        match unpack(archive, &destination, None, meter, &Stop::default()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn archive(members: &[(&str, &[u8])], extension: Option<(&str, &[u8])>) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in members {
+            if let Some(extension) = extension {
+                tar.append_pax_extensions([extension]).unwrap();
+            }
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            let user = rustix::process::geteuid().as_raw();
+            header.set_uid(user.into());
+            header.set_gid(rustix::process::getegid().as_raw().into());
+            tar.append_data(&mut header, path, *content).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn every_resource_is_bounded_where_it_is_spent() {
+        let two = archive(&[("a", b"x"), ("b", b"y")], None);
+        let nested = archive(&[("a/b/c/d/e/f", b"x")], None);
+        let again = archive(&[("a", b"x"), ("a", b"y"), ("a", b"z")], None);
+        let noted = archive(&[("a", b"x")], Some(("SCHILY.xattr.user.note", &[b'v'; 3000])));
+        let commented = archive(&[("a", b"x")], Some(("comment", &[b'c'; 100_000])));
+        for (name, archive, resource, enough, word) in [
+            ("inodes", &two, Resource::Inodes, 2, "files"),
+            ("directories", &nested, Resource::Directories, 5, "directories"),
+            ("implied directories", &nested, Resource::Implied, 5, "description"),
+            ("implied directories as inodes", &nested, Resource::Inodes, 6, "files"),
+            ("content", &two, Resource::Bytes, 8192, "bytes"),
+            ("attributes", &noted, Resource::Bytes, 4096 + 3020, "bytes"),
+            ("headers", &commented, Resource::Overhead, 110_000, "headers"),
+            ("lookups", &nested, Resource::Lookups, 10, "lookups"),
+            ("replaced members", &again, Resource::Replaced, 200, "again"),
+        ] {
+            assert_eq!(limited(archive, resource, enough), "", "{name}");
+            let error = limited(archive, resource, enough / 2);
+            assert!(error.contains(word) && error.contains("the layer has more than"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_nobody_waits_for_is_not_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |name: &str| dir.path().join(name);
+        let destination = Destination { root: part("root"), aside: part("aside"), record: part("record") };
+        std::fs::create_dir(&destination.root).unwrap();
+        let stop = Stop::default();
+        stop.set();
+        let two = archive(&[("a", b"x"), ("b", b"y")], None);
+        let meter = Meter::new(&Budget::default());
+        let error = unpack(&two[..], &destination, None, meter, &stop).unwrap_err();
+        assert!(matches!(error, UnpackError::Interrupted), "{error}");
+        assert_eq!(std::fs::read_dir(part("root")).unwrap().count(), 0);
+    }
+}

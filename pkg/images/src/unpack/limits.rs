@@ -7,6 +7,7 @@
 //! | bytes of content, attributes included | 512 GiB | 1 TiB | models and their weights come as layers; a disk that fills stops a pull earlier (`DiskFull`) |
 //! | inodes, replaced files included | 4 Mi | 8 Mi | the largest images known have 2 million files |
 //! | directories, implied ones included | 1 Mi | 4 Mi | 24 bytes of memory each while a layer is unpacked |
+//! | directories that members use without a description | 64 Ki | 256 Ki | a long path makes 2000 of them out of one header; archives have hundreds |
 //! | bytes of the archive that are no content | 8 GiB | 16 GiB | 2 KiB of headers for each inode; they go through the record |
 //! | steps of looking up names | 64 Mi | 256 Mi | each costs about a microsecond; links multiply them |
 //! | paths of replaced members | 32 MiB | - | kept in memory by an export |
@@ -42,6 +43,8 @@ pub(crate) enum Resource {
     Inodes,
     /// Directories.
     Directories,
+    /// Directories that the archive did not describe before it used them.
+    Implied,
     /// Bytes of the archive that are not content.
     Overhead,
     /// Components of paths looked up.
@@ -51,10 +54,11 @@ pub(crate) enum Resource {
 }
 
 /// Limits by resource: its name, of a layer, of an image.
-const LIMITS: [(&str, u64, u64); 6] = [
+const LIMITS: [(&str, u64, u64); 7] = [
     ("bytes", 512 << 30, 1 << 40),
     ("files", 4 << 20, 8 << 20),
     ("directories", 1 << 20, 4 << 20),
+    ("directories without a description", 64 << 10, 256 << 10),
     ("bytes of headers and padding", 8 << 30, 16 << 30),
     ("steps of path lookups", 64 << 20, 256 << 20),
     ("bytes of paths that occur again", 32 << 20, u64::MAX),
@@ -113,7 +117,7 @@ impl Meter {
     }
 
     /// Lowers a limit, for tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn limited(mut self, resource: Resource, limit: u64) -> Self {
         self.limits[resource as usize] = limit;
         self

@@ -239,6 +239,7 @@ impl Tree {
     ) -> Result<Merged, UnpackError> {
         self.meter.spend(Resource::Inodes, 1)?;
         self.meter.spend(Resource::Directories, 1)?;
+        self.meter.spend(Resource::Implied, 1)?;
         let make = || rustix::fs::mkdirat(parent, OsStr::from_bytes(name), Mode::from_raw_mode(0o755));
         let hides = match make() {
             Ok(()) => false,
