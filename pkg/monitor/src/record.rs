@@ -89,3 +89,48 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| local(error.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use husk_model::{ExitReason, ResolvedUser};
+
+    use super::*;
+
+    fn exit(code: i32) -> Exit {
+        Exit { code, finished_at: 9, reason: ExitReason::Unknown, message: "lost".to_owned() }
+    }
+
+    fn container(exit: Option<Exit>) -> ContainerRecord {
+        ContainerRecord {
+            id: ContainerId::generate(),
+            process: Process { pid: 2, start_time: 3 },
+            created_at: 4,
+            started_at: 5,
+            exit,
+            user: ResolvedUser::default(),
+            cgroup_path: "/a".to_owned(),
+            log_dropped_bytes: 6,
+        }
+    }
+
+    #[test]
+    fn a_lost_exit_is_recorded_once_and_never_in_place_of_a_monitors() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lost, seen) = (container(None), container(Some(exit(42))));
+        for record in [&lost, &seen] {
+            let folder = dir.path().join("containers").join(record.id.as_str());
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("state.json"), serde_json::to_vec(record).unwrap()).unwrap();
+        }
+        assert_eq!(record_exit(dir.path(), &lost.id, &exit(255)).unwrap(), exit(255));
+        assert_eq!(record_exit(dir.path(), &lost.id, &exit(1)).unwrap(), exit(255), "the first one counts");
+        assert_eq!(record_exit(dir.path(), &seen.id, &exit(255)).unwrap(), exit(42));
+        let mut records = read_records(dir.path()).unwrap().containers;
+        records.sort_by_key(|record| record.id != lost.id);
+        assert_eq!(records, [ContainerRecord { exit: Some(exit(255)), ..lost }, seen]);
+        // Never built: nothing to keep.
+        let unknown = ContainerId::generate();
+        assert_eq!(record_exit(dir.path(), &unknown, &exit(255)).unwrap(), exit(255));
+        assert!(!dir.path().join("containers").join(unknown.as_str()).exists());
+    }
+}

@@ -128,11 +128,12 @@ fn a_pod_whose_pause_process_dies_is_not_ready_and_can_be_removed() {
 }
 
 #[test]
-fn a_pod_whose_monitor_dies_is_reported_and_can_be_removed() {
-    let husk = Daemon::start();
+fn a_pod_whose_monitor_dies_says_so_ends_can_be_removed_and_is_told_alike_by_the_next_huskd() {
+    let mut husk = Daemon::start();
     let config = pod("nomonitor", &husk.path("logs"));
     let pod_id = husk.cri().run_pod(&config).unwrap();
     let id = husk.cri().run(&pod_id, &config, &container("main"));
+    let init = inits_of(&husk, &id);
     let monitor: serde_json::Value = serde_json::from_str(
         &fs::read_to_string(husk.path(&format!("state/pods/{pod_id}/monitor.json"))).unwrap(),
     )
@@ -144,6 +145,35 @@ fn a_pod_whose_monitor_dies_is_reported_and_can_be_removed() {
     });
     let ended = husk.cri().wait_exit(&id);
     assert_eq!(ended.exit_code, 255, "an exit that nobody saw has no code of its own");
+    assert_eq!(ended.reason, "ContainerStatusUnknown");
+    assert!(ended.message.contains("monitor died"), "{ended:?}");
+    eventually("its processes have ended", Duration::from_secs(10), || {
+        let stat = fs::read_to_string(format!("/proc/{init}/stat"));
+        stat.map_or(true, |text| text.contains(") Z")).then_some(())
+    });
+    let verbose = v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.clone(), verbose: true };
+    let info = husk.cri().pod_sandbox_status(verbose).unwrap().info;
+    assert!(info["info"].contains("its monitor died"), "{info:?}");
+    let refused = husk.cri().create(&pod_id, &config, &container("late")).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+
+    husk.kill();
+    husk.spawn();
+    let again = husk.cri().container(&id).unwrap();
+    assert_eq!((again.exit_code, again.finished_at), (255, ended.finished_at), "told once and for all");
+    assert_eq!(again.message, ended.message);
+    husk.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
+    husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
+    let anew = husk.cri().run_pod(&config).unwrap();
+    husk.cri().run(&anew, &config, &container("main"));
+}
+
+/// The pid of a container's init, on the node.
+fn inits_of(husk: &Daemon, id: &str) -> u64 {
+    let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+    let info = husk.cri().container_status(request).unwrap().info;
+    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
+    info["pid"].as_u64().expect("the init's pid in the verbose status")
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Shared {
     hurt: Mutex<HashSet<String>>,
     /// How often something was hurt, known or not.
     hits: AtomicU64,
+    /// Answers that callers got.
+    answers: AtomicU64,
     /// What was counted, by name.
     counts: Mutex<std::collections::BTreeMap<&'static str, u64>>,
 }
@@ -45,6 +47,7 @@ impl Shared {
             all_hurt: AtomicBool::new(false),
             hurt: Mutex::default(),
             hits: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             counts: Mutex::default(),
         }
     }
@@ -62,6 +65,11 @@ impl Shared {
     /// Whether something was hurt since there were so many hits.
     pub fn was_hit_since(&self, hits: u64) -> bool {
         self.all_hurt.load(Ordering::SeqCst) || self.hits() > hits
+    }
+
+    /// How many answers callers got.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
     }
 
     pub fn hits(&self) -> u64 {
@@ -86,7 +94,7 @@ pub struct Client<'a> {
 }
 
 /// Longest time that huskd may be away or busy with one call.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 
 impl<'a> Client<'a> {
     pub fn new(shared: &'a Shared) -> Self {
@@ -105,6 +113,7 @@ impl<'a> Client<'a> {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 answer => {
+                    self.shared.answers.fetch_add(1, Ordering::SeqCst);
                     self.shared.count("answers", 1);
                     return answer;
                 }
