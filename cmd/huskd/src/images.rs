@@ -27,6 +27,7 @@ fn facts(image: &Image) -> ImageFacts {
     ImageFacts {
         id: image.id.clone(),
         reference: image.repo_digests.first().map_or_else(|| image.id.to_string(), ToString::to_string),
+        names: image.repo_tags.iter().chain(&image.repo_digests).cloned().collect(),
         user: config.user.clone(),
         stop_signal: config.stop_signal.clone(),
         defaults: ImageDefaults {

@@ -8,6 +8,7 @@ use std::{
 use husk_cgroup::Cgroup;
 use husk_proto::podmon::{self, error::Code};
 use husk_runtime::{Child, ExecPlan, Report, Stdio, spawn_exec};
+use oci_spec::runtime::Process;
 use rustix::{io::Errno, process::WaitStatus};
 
 use crate::{
@@ -72,6 +73,15 @@ pub struct Request {
     pub argv: Vec<String>,
     pub stdio: Stdio,
     pub timeout: Duration,
+}
+
+/// A terminal has a type, as that of a container itself: what the container's environment says, else xterm.
+fn name_terminal(process: &mut Process) {
+    let mut env = process.env().clone().unwrap_or_default();
+    if !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+        process.set_env(Some(env));
+    }
 }
 
 impl Exec {
@@ -140,11 +150,17 @@ impl Exec {
         let cgroup = parent.sub(&format!("exec-{key}")).map_err(|error| fault_of(&error))?;
         let mut process = container.spec_process.clone();
         process.set_args(Some(request.argv));
-        process.set_terminal(Some(matches!(request.stdio, Stdio::Terminal { .. })));
+        if matches!(request.stdio, Stdio::Terminal { .. }) {
+            process.set_terminal(Some(true));
+            name_terminal(&mut process);
+        } else {
+            process.set_terminal(Some(false));
+        }
         let cloned = cgroup_target(&cgroup).and_then(|target| {
             let plan = ExecPlan {
                 target: dup(&container.pidfd)?,
                 process,
+                raw_env: container.raw_env.clone(),
                 user: container.user.clone(),
                 seccomp: container.seccomp.clone(),
                 user_namespace: container.user_mappings.clone(),

@@ -63,13 +63,30 @@ pub fn fault_of_failure(failure: Failure) -> Fault {
         Step::Sysctl | Step::Hostname | Step::Rlimit if failure.errno != 12 => Code::InvalidArgument,
         _ => code_of(failure.errno),
     };
-    Fault {
-        code: code.into(),
-        step: failure.step.as_str().into(),
-        object: failure.object,
-        errno: failure.errno,
-        detail: failure.detail,
+    let (detail, errno) = match failure.step {
+        Step::Lookup => (in_gos_words(&failure), 0),
+        _ => (failure.detail, failure.errno),
+    };
+    Fault { code: code.into(), step: failure.step.as_str().into(), object: failure.object, errno, detail }
+}
+
+/// Why there is nothing to execute, to the letter as runc says it: people and their tools look for
+/// `exec: "x": stat x: no such file or directory` in a container's status.
+fn in_gos_words(failure: &Failure) -> String {
+    if failure.errno == 0 {
+        return failure.detail.clone();
     }
+    let mut reason = reason(failure.errno);
+    if let Some(first) = reason.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    format!("{}: {reason}", failure.detail)
+}
+
+/// The kernel's word for an error: `No such file or directory`.
+fn reason(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// One line for the exit record and the monitor's own log.
@@ -82,9 +99,8 @@ pub fn describe(fault: &Fault) -> String {
         }
     }
     if fault.errno != 0 {
-        let reason = io::Error::from_raw_os_error(fault.errno).to_string();
         text.push_str(": ");
-        text.push_str(reason.split(" (os error").next().unwrap_or_default());
+        text.push_str(&reason(fault.errno));
     }
     text
 }
@@ -131,6 +147,25 @@ mod tests {
         assert_eq!(fault_of_failure(failure(Step::Mount, 0)).code(), Code::InvalidArgument);
         let error = husk_cgroup::Error::MemoryBelowUsage { limit: 1, usage: 2 };
         assert_eq!(fault_of(&error).code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_told_in_runcs_words() {
+        for (detail, errno, told) in [
+            ("exec: \"/x\": stat /x", 2, "exec: \"/x\": stat /x: no such file or directory"),
+            ("exec: \"/x\"", 21, "exec: \"/x\": is a directory"),
+            ("exec: \"/x\"", 13, "exec: \"/x\": permission denied"),
+            (
+                "exec: \"x\": executable file not found in $PATH",
+                0,
+                "exec: \"x\": executable file not found in $PATH",
+            ),
+        ] {
+            let failure = Failure { step: Step::Lookup, object: String::new(), errno, detail: detail.into() };
+            let fault = fault_of_failure(failure);
+            assert_eq!(describe(&fault), format!("find executable {told}"));
+            assert_eq!(fault.code(), Code::InvalidArgument);
+        }
     }
 
     #[test]

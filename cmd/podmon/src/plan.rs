@@ -1,6 +1,6 @@
 //! From a CreateContainer request to the runtime's plan.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
 use husk_runtime::{
@@ -20,6 +20,8 @@ pub struct Parts {
     pub target: Option<OwnedFd>,
     pub cgroup: CgroupTarget,
     pub cgroup_namespace: bool,
+    /// Of the pod, as its pause was given them.
+    pub pod_files: Vec<PathBuf>,
     pub stdio: Stdio,
 }
 
@@ -70,8 +72,10 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
                 sub_path: volume.sub_path.into(),
             })
             .collect(),
+        pod_files: parts.pod_files,
         relabel: request.relabel.into_iter().map(Into::into).collect(),
         user: request.user.map(user).unwrap_or_default(),
+        raw_env: request.raw_env,
         seccomp,
         namespaces: ContainerNamespaces {
             sandbox: parts.sandbox,

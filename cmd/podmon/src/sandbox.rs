@@ -1,6 +1,10 @@
 //! The pod itself: its cgroup and its pause process.
 
-use std::{os::fd::OwnedFd, path::Path, time::Instant};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
@@ -68,7 +72,7 @@ impl Sandbox {
         let cloned = apply_json(&cgroup, &request.resources_json)
             .and_then(|_| cgroup.path().join("pause").map_err(|error| fault_of(&error)))
             .and_then(|path| core.create_cgroup(path.as_str()))
-            .and_then(|pause_cgroup| plan(&pause_cgroup, pause, request))
+            .and_then(|pause_cgroup| plan(&pause_cgroup, pause, &core.pod_dir, request))
             .and_then(|plan| spawn_sandbox(plan).map_err(|error| fault_of(&error)))
             .and_then(|child| watch(core, &child).map(|()| child))
             .and_then(|child| {
@@ -333,7 +337,15 @@ fn mappings(request: &podmon::RunSandbox) -> Option<IdMappings> {
     (mappings != IdMappings::default()).then_some(mappings)
 }
 
-fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
+/// Files that huskd writes for a pod before its pause goes on, and of which the pod's containers see copies.
+const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// Where they are on the node: the sources of their mounts.
+pub fn pod_files(pod_dir: &Path) -> Vec<PathBuf> {
+    FILES.iter().map(|name| pod_dir.join(name)).collect()
+}
+
+fn plan(cgroup: &Cgroup, pause: &Path, pod_dir: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
     let user = mappings(&request);
     let net = match request.netns_path.as_str() {
         _ if request.new_netns => NetNs::New,
@@ -354,6 +366,7 @@ fn plan(cgroup: &Cgroup, pause: &Path, request: podmon::RunSandbox) -> Outcome<S
         // Containers that share the pod's PID namespace see /proc/1/exe: not the node's file (CVE-2019-5736).
         pause: husk_sys::program::sealed_copy(pause).map_err(|error| fault_of(&error))?,
         shm_size: request.shm_size,
+        files: pod_files(pod_dir),
         oom_score_adj: request.oom_score_adj,
         seccomp: (!request.seccomp.is_empty())
             .then_some(SeccompFilter { program: request.seccomp, flags: 0 }),

@@ -15,13 +15,21 @@ pub struct ContainerMetadata {
     pub attempt: u32,
 }
 
-/// One environment variable. Values are bytes: CRI v0.37 says `bytes value`.
+/// One environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {
     /// Name, without `=` and NUL.
     pub key: String,
-    /// Value, without NUL; kept as UTF-8 (lossless text only, checked at the door).
-    pub value: String,
+    /// Value, without NUL. Any other bytes: CRI v0.37 says `bytes value`, and the kernel asks for no more.
+    #[serde(with = "crate::bytes")]
+    pub value: Vec<u8>,
+}
+
+impl EnvVar {
+    /// `NAME=value`, as execve(2) takes it.
+    pub fn entry(&self) -> Vec<u8> {
+        [self.key.as_bytes(), b"=", &self.value].concat()
+    }
 }
 
 /// How mounts travel between the node and the container (mount_namespaces(7)).
@@ -101,7 +109,7 @@ pub struct ContainerConfig {
     pub metadata: ContainerMetadata,
     /// Image as the request names it: an id or a reference.
     pub image: String,
-    /// Image as the user wrote it in the pod, echoed.
+    /// Image as the user wrote it in the pod, echoed; empty when the client does not say.
     pub user_specified_image: String,
     /// Replaces the image's ENTRYPOINT when not empty.
     pub command: Vec<String>,

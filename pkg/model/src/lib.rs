@@ -4,6 +4,7 @@
 //! types. Everything that is written to disk derives serde here, so the formats live in one place.
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod container;
 mod error;
 mod id;

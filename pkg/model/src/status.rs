@@ -135,6 +135,8 @@ pub struct ContainerStatus {
     pub image_id: ImageId,
     /// A reference by which the image can be found again (a repo digest, else the id).
     pub image_ref: String,
+    /// The image as people name it: as the user wrote it in the pod, else a tag, a repo digest or the id.
+    pub image_name: String,
     /// State.
     pub state: ContainerState,
     /// When CreateContainer made it.

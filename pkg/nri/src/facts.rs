@@ -118,11 +118,7 @@ fn complete(status: &ContainerStatus, mut base: nri::Container) -> nri::Containe
             additional_gids: user.groups.clone(),
         }),
         image: Some(nri::Image {
-            name: if status.config.user_specified_image.is_empty() {
-                status.config.image.clone()
-            } else {
-                status.config.user_specified_image.clone()
-            },
+            name: status.image_name.clone(),
             digest: status.image_ref.rsplit_once('@').map_or("", |(_, digest)| digest).to_owned(),
             config_digest: status.image_id.to_string(),
         }),
@@ -229,7 +225,11 @@ fn from_request(status: &ContainerStatus) -> nri::Container {
     nri::Container {
         annotations: config.annotations.clone(),
         args: config.command.iter().chain(&config.args).cloned().collect(),
-        env: config.envs.iter().map(|variable| format!("{}={}", variable.key, variable.value)).collect(),
+        env: config
+            .envs
+            .iter()
+            .map(|variable| String::from_utf8_lossy(&variable.entry()).into_owned())
+            .collect(),
         mounts: config
             .mounts
             .iter()

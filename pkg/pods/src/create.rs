@@ -7,6 +7,8 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,7 +16,7 @@ use std::{
 
 use husk_cdi::Edits;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, MountSource, NamespaceMode, Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, MountSource, NamespaceMode, Signal,
 };
 use husk_monitor::{Created, proto};
 use husk_nri::Event;
@@ -130,10 +132,11 @@ impl NodeFacts {
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
         let cdi_dirs = engine.config.cdi_dirs.clone();
         look("look up mount sources and devices", move || {
-            check_sources(&config)?;
             let filter = seccomp::filter(&cache, &config.security)?;
             let cdi = devices::cdi(&cdi_dirs, &config.cdi_devices).map_err(PodsError::Cdi)?;
-            Ok(Self { devices: devices::collect(&config)?, filter, labels, cdi })
+            let devices = devices::collect(&config)?;
+            make_sources(&config)?;
+            Ok(Self { devices, filter, labels, cdi })
         })
         .await
     }
@@ -223,6 +226,12 @@ impl Plan {
             node_ipc: pod_config.namespaces().ipc == NamespaceMode::Node,
             privileged: config.security.privileged,
             image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
+            raw_env: config
+                .envs
+                .iter()
+                .filter(|variable| std::str::from_utf8(&variable.value).is_err())
+                .map(EnvVar::entry)
+                .collect(),
             relabel: match &facts.labels.selinux_mount {
                 Some(_) => relabelled(config, files::paths(&engine.store.pod(&pod.id))),
                 None => Vec::new(),
@@ -234,6 +243,7 @@ impl Plan {
             config: Arc::clone(config),
             image_id: image.id.clone(),
             image_ref: image.reference.clone(),
+            image_name: image_name(config, image),
             image_volumes: layers.volumes.iter().map(|volume| volume.image.clone()).collect(),
             created_at: now(),
             log_path,
@@ -259,22 +269,42 @@ pub(crate) async fn make_log_directory(dir: PathBuf) -> Result<()> {
     look("create the log directory", make).await
 }
 
+/// What people know the image by. The kubelet creates containers by image id and says besides what the pod has
+/// (CRI, `ImageSpec.user_specified_image`); a client that names an id only gets to see what that image is called.
+fn image_name(config: &ContainerConfig, image: &ImageFacts) -> String {
+    let asked = match config.user_specified_image.as_str() {
+        "" => config.image.as_str(),
+        specified => specified,
+    };
+    let hex = asked.strip_prefix("sha256:").unwrap_or(asked);
+    // A repository may be called like the beginning of an id.
+    let repository = || image.names.iter().any(|name| name.ends_with(&format!("/{asked}:latest")));
+    if image.id.digest().hex().starts_with(hex) && !repository() {
+        return image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
+    }
+    asked.to_owned()
+}
+
 fn relabelled(config: &ContainerConfig, files: PodFiles) -> Vec<String> {
     selinux::relabelled(&config.mounts, files).iter().map(|path| path.display().to_string()).collect()
 }
 
-/// Mount sources must exist: creating them, as the peers do, turns a typing error into an empty volume.
-fn check_sources(config: &ContainerConfig) -> Result<()> {
+/// A mount source that does not exist becomes a directory, as with both peers (and Docker before them): pods rely on it. That is
+/// done when nothing else is wrong with the request, and is not undone: others may use the directory by then.
+fn make_sources(config: &ContainerConfig) -> Result<()> {
     for (index, mount) in config.mounts.iter().enumerate() {
-        if let MountSource::HostPath(path) = &mount.source
-            && let Err(error) = fs::metadata(path)
-        {
-            return Err(PodsError::HostPath {
-                field: format!("config.mounts[{index}].host_path"),
-                path: path.clone(),
-                reason: error.to_string(),
-            });
-        }
+        let MountSource::HostPath(path) = &mount.source else { continue };
+        let made = match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+            }
+            found => found.map(drop),
+        };
+        made.map_err(|error| PodsError::HostPath {
+            field: format!("config.mounts[{index}].host_path"),
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -361,6 +391,10 @@ pub(crate) fn status(pod: &Pod, file: &ContainerFile, state: ContainerState) -> 
         config: Arc::clone(&file.config),
         image_id: file.image_id.clone(),
         image_ref: file.image_ref.clone(),
+        image_name: match file.image_name.as_str() {
+            "" => file.config.user_specified_image.clone(),
+            name => name.to_owned(),
+        },
         state,
         created_at: file.created_at,
         log_path: file.log_path.clone(),

@@ -37,6 +37,8 @@ pub struct ImageFacts {
     pub id: ImageId,
     /// A reference by which it can be found again: a repo digest, else the id.
     pub reference: String,
+    /// What it is called: its tags, then its repo digests. None of an image that lost its names.
+    pub names: Vec<String>,
     /// USER: `user`, `user:group`, or numbers; may be empty.
     pub user: String,
     /// STOPSIGNAL.

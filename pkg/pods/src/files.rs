@@ -1,4 +1,7 @@
 //! Files that a pod brings into its containers: /etc/hostname, /etc/hosts, /etc/resolv.conf.
+//!
+//! What is written here is copied by the pod's pause process (`husk_runtime`, `rootfs::files`); no container sees these files
+//! themselves.
 
 use std::{fmt::Write, fs, net::IpAddr, path::Path};
 
@@ -32,15 +35,7 @@ pub(crate) fn write(pod_dir: &Path, config: &PodConfig, ips: &[IpAddr]) -> Resul
     write_file(&paths.hosts, hosts.as_bytes())?;
     let resolv = husk_network::resolv::render(config.dns.as_ref(), &read_node("/etc/resolv.conf")?)
         .map_err(PodsError::Network)?;
-    write_file(&paths.resolv_conf, resolv.as_bytes())?;
-    // They are this pod's alone, so their owner can be the root of its user namespace; mapping them as volumes are would
-    // need a tmpfs of Linux 6.3.
-    let Some((uids, gids)) = config.namespaces().user else { return Ok(()) };
-    for path in [paths.hostname, paths.hosts, paths.resolv_conf] {
-        std::os::unix::fs::chown(&path, Some(uids.host_id), Some(gids.host_id))
-            .map_err(PodsError::files("set the owner of", path))?;
-    }
-    Ok(())
+    write_file(&paths.resolv_conf, resolv.as_bytes())
 }
 
 /// A node without the file gives an empty one.

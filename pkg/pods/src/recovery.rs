@@ -327,6 +327,7 @@ fn unknown(pod: &Pod, id: &ContainerId, reason: String) -> ContainerStatus {
         config: Arc::new(config),
         image_id: ImageId::new(Digest::from_sha256(&[0; 32])),
         image_ref: "unknown".to_owned(),
+        image_name: "unknown".to_owned(),
         state: ContainerState::Unknown { reason },
         created_at: 1,
         log_path: String::new(),

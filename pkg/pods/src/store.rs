@@ -63,6 +63,9 @@ pub(crate) struct ContainerFile {
     pub(crate) config: Arc<ContainerConfig>,
     pub(crate) image_id: ImageId,
     pub(crate) image_ref: String,
+    /// Empty in records of versions before 0.2, which did not look for it.
+    #[serde(default)]
+    pub(crate) image_name: String,
     /// Images of the image volumes, in the order of the request's mounts.
     #[serde(default)]
     pub(crate) image_volumes: Vec<ImageId>,

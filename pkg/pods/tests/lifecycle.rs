@@ -6,8 +6,8 @@ use std::{fs, sync::atomic::Ordering, time::Duration};
 
 use common::{Node, eventually, ready, shell};
 use husk_model::{
-    Classify, ContainerState, ContainerStatus, ExitReason, Kind, Mount, MountSource, PodState, Propagation,
-    Resources,
+    Classify, ContainerState, ContainerStatus, Device, EnvVar, ExitReason, Kind, Mount, MountSource,
+    PodState, Propagation, Resources,
 };
 use husk_pods::{Lifecycle, PodsError};
 
@@ -358,5 +358,97 @@ fn live_containers_are_measured_and_ended_ones_are_not() {
     assert_eq!(listed[0].0.id.as_str(), busy);
     assert!(listed[0].1.memory.usage > 0);
     assert!(node.wait(node.engine().list_container_stats(|_| false)).is_empty());
+    node.remove_all();
+}
+
+#[test]
+fn a_container_is_of_the_image_that_the_user_named() {
+    if !ready() {
+        return;
+    }
+    let node = Node::start();
+    let pod = node.pod("named");
+    let id = format!("sha256:{}", "07".repeat(32));
+    for (number, (image, specified, shown)) in [
+        // What the kubelet sends.
+        (id.as_str(), "busybox:1.36", "busybox:1.36"),
+        (&id, "registry.example/b@sha256:07", "registry.example/b@sha256:07"),
+        // A client that knows nothing but an id.
+        (&id, "", "docker.io/library/busybox:1"),
+        ("0707", "", "docker.io/library/busybox:1"),
+        ("busybox", "", "busybox"),
+        (&id, &id, "docker.io/library/busybox:1"),
+        (&id, "0707", "docker.io/library/busybox:1"),
+        ("busybox", "busybox", "busybox"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut config = shell(&format!("c{number}"), SLEEP);
+        (config.image, config.user_specified_image) = (image.to_owned(), specified.to_owned());
+        let container = node.create(&pod, config);
+        let status = node.engine().container_status(&container).unwrap();
+        assert_eq!(status.image_name, shown, "{image} {specified}");
+        assert_eq!((status.image_id.as_str(), status.image_ref.as_str()), (id.as_str(), "busybox@sha256:07"));
+    }
+    node.remove_all();
+}
+
+#[test]
+fn an_environment_value_that_is_no_text_arrives_unchanged() {
+    if !ready() {
+        return;
+    }
+    let node = Node::start();
+    let pod = node.pod("bytes");
+    let mut config = shell("main", SLEEP);
+    config.envs = vec![EnvVar { key: "LATIN".to_owned(), value: b"caf\xe9\xff".to_vec() }];
+    let id = node.create(&pod, config);
+    node.wait(node.engine().start_container(&id)).unwrap();
+    let argv = ["cat", "/proc/1/environ", "/proc/self/environ"].map(String::from).to_vec();
+    let output = node.wait(node.engine().exec_sync(&id, argv, None)).unwrap();
+    let found = output.stdout.split(|&byte| byte == 0).filter(|entry| *entry == b"LATIN=caf\xe9\xff").count();
+    assert_eq!(found, 2, "{}", output.stdout.escape_ascii());
+    node.remove_all();
+}
+
+#[test]
+fn a_mount_source_that_is_not_there_becomes_a_directory_once_all_else_is_right() {
+    if !ready() {
+        return;
+    }
+    let node = Node::start();
+    let pod = node.pod("sources");
+    let source = node.dir.path().join("a/b");
+    let mount = Mount {
+        container_path: "/data".to_owned(),
+        source: MountSource::HostPath(source.display().to_string()),
+        readonly: false,
+        recursive_readonly: false,
+        selinux_relabel: false,
+        propagation: Propagation::Private,
+        options: Vec::new(),
+        id_mapping: None,
+    };
+    let mut config = shell("main", "echo x > /data/file");
+    config.mounts = vec![mount];
+    config.devices = vec![Device {
+        container_path: "/dev/nothing".to_owned(),
+        host_path: "/dev/no-such-device".to_owned(),
+        permissions: "r".to_owned(),
+    }];
+    let error = node.wait(node.engine().create_container(&pod, config.clone())).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+    assert!(!node.dir.path().join("a").exists(), "nothing was changed");
+    config.devices.clear();
+    let id = node.create(&pod, config.clone());
+    node.wait(node.engine().start_container(&id)).unwrap();
+    node.wait_exit(&id);
+    assert_eq!(fs::read_to_string(source.join("file")).unwrap(), "x\n");
+    // What cannot be made is named.
+    config.metadata.name = "other".to_owned();
+    config.mounts[0].source = MountSource::HostPath(source.join("file/below").display().to_string());
+    let error = node.wait(node.engine().create_container(&pod, config)).unwrap_err();
+    assert!(error.to_string().contains("config.mounts[0].host_path"), "{error}");
     node.remove_all();
 }

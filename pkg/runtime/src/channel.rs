@@ -128,7 +128,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
             for &group in user.groups.iter().take(MAX_GROUPS) {
                 put_u32(&mut out, group);
             }
-            put_text(&mut out, &user.home);
+            put_bytes(&mut out, &user.home);
             let warnings = &warnings[..warnings.len().min(4)];
             put_u32(&mut out, warnings.len() as u32);
             warnings.iter().for_each(|warning| put_text(&mut out, warning));
@@ -154,7 +154,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
         READY => {
             let (uid, gid, count) = (take_u32(input)?, take_u32(input)?, take_u32(input)?);
             let groups = (0..count).map(|_| take_u32(input)).collect::<Option<_>>()?;
-            let home = take_text(input)?;
+            let home = take_bytes(input)?;
             let count = take_u32(input)?;
             let warnings = (0..count.min(4)).map(|_| take_text(input)).collect::<Option<_>>()?;
             Some(Message::Ready { user: ResolvedUser { uid, gid, groups, home }, warnings })
@@ -179,9 +179,13 @@ fn put_u32(out: &mut Vec<u8>, number: u32) {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(MAX_TEXT)];
-    put_u32(out, text.len() as u32);
-    out.extend_from_slice(text.as_bytes());
+    put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)]);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(MAX_TEXT)];
+    put_u32(out, bytes.len() as u32);
+    out.extend_from_slice(bytes);
 }
 
 fn take_u8(input: &mut &[u8]) -> Option<u8> {
@@ -197,10 +201,14 @@ fn take_u32(input: &mut &[u8]) -> Option<u32> {
 }
 
 fn take_text(input: &mut &[u8]) -> Option<String> {
+    String::from_utf8(take_bytes(input)?).ok()
+}
+
+fn take_bytes(input: &mut &[u8]) -> Option<Vec<u8>> {
     let length = take_u32(input)? as usize;
-    let (text, rest) = input.split_at_checked(length)?;
+    let (bytes, rest) = input.split_at_checked(length)?;
     *input = rest;
-    String::from_utf8(text.to_vec()).ok()
+    Some(bytes.to_vec())
 }
 
 #[cfg(test)]
@@ -209,7 +217,7 @@ mod tests {
 
     fn ready() -> Message {
         let user =
-            ResolvedUser { uid: 1000, gid: 1000, groups: vec![10, 1000], home: "/home/user".to_owned() };
+            ResolvedUser { uid: 1000, gid: 1000, groups: vec![10, 1000], home: b"/home/\xfcser".to_vec() };
         Message::Ready { user, warnings: vec!["no CAP_SYS_RESOURCE".to_owned()] }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     failure::At,
     process::Program,
     rootfs::{
-        attach, cgroupfs, dev, locked, mask, overlay, pivot, pod, procfs, relabel,
+        attach, cgroupfs, dev, files, locked, mask, overlay, pivot, pod, procfs, relabel,
         sources::{self, Planned},
         volumes,
     },
@@ -38,7 +38,7 @@ use crate::{
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
 pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
-    let program = Program::new(process, plan.seccomp.clone())?;
+    let program = Program::new(process, &plan.raw_env, plan.seccomp.clone())?;
     let namespaces = &plan.namespaces;
     check_user_namespace(namespaces)?;
     cgroupfs::prepare();
@@ -114,7 +114,7 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
     let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
     let label = label.filter(|label| !label.is_empty());
     let context = relabel::Context { label, volumes: &plan.relabel };
-    let mut mounts = sources::open(mounts, plan.namespaces.cgroup, user, &context)?;
+    let mut mounts = sources::open(mounts, &plan.pod_files, plan.namespaces.cgroup, user, &context)?;
     if let Some(user) = user {
         stdio::give(&plan.stdio, user.mappings.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
@@ -142,7 +142,7 @@ fn inside(
     procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
     let linux = plan.spec.linux().as_ref();
-    let Supplies { mounts, volumes, host_shm, overlay, mut warnings } = supplies;
+    let Supplies { mut mounts, volumes, host_shm, overlay, mut warnings } = supplies;
     drop(volumes);
     let shm = match host_shm {
         Some(shm) => shm,
@@ -150,6 +150,7 @@ fn inside(
             mount::clone_path(Path::new("/").join(pod::SHM).as_path(), false).at(Step::Source, "/dev/shm")?
         }
     };
+    files::place(&mut mounts)?;
     let root = attach_root(overlay)?;
 
     let own_dev = dev::is_own(&mounts);

@@ -26,7 +26,7 @@ use crate::{
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
-    let program = Program::new(&plan.process, plan.seccomp.clone())?;
+    let program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(plan.target.as_raw_fd());
     let launch = Launch {

@@ -7,7 +7,7 @@ use crate::{Failure, ResolvedUser, UserRequest, channel, rootfs, user};
 /// # Errors
 /// As in a container.
 pub fn users(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<ResolvedUser, Failure> {
-    user::resolve_in(passwd, group, request)
+    user::resolve_in(passwd, || Ok(group.to_vec()), request)
 }
 
 /// Reads a child's message and writes it again; `None` when it is no message.

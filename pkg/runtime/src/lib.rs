@@ -14,6 +14,7 @@
 //! Nothing is ever mounted in the caller's mount namespace, and no path inside a rootfs is resolved by string.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod capabilities;
 mod channel;
 mod child;

@@ -1,5 +1,11 @@
 //! Finding the executable as execvp(3) does, and saying what is wrong in the words kubelet users know.
 
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
 use rustix::{
     fs::{self, Access, AtFlags, CWD, FileType},
     io::Errno,
@@ -9,7 +15,7 @@ use crate::{Failure, Step};
 
 /// The path to execute for `name`, as the calling process (already the container's user, in its working directory)
 /// sees it.
-pub(crate) fn executable(name: &str, search: &str) -> Result<String, Failure> {
+pub(crate) fn executable(name: &str, search: &[u8]) -> Result<PathBuf, Failure> {
     let fail = |errno: Option<Errno>, text: &str| Failure {
         step: Step::Lookup,
         object: String::new(),
@@ -17,16 +23,16 @@ pub(crate) fn executable(name: &str, search: &str) -> Result<String, Failure> {
         detail: format!("exec: {name:?}{text}"),
     };
     if name.contains('/') {
-        return match check(name) {
-            Ok(()) => Ok(name.to_owned()),
+        return match check(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
             Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => Err(fail(Some(errno), &format!(": stat {name}"))),
             Err(errno) => Err(fail(Some(errno), "")),
         };
     }
     let mut denied = None;
-    for directory in search.split(':') {
-        let candidate =
-            if directory.is_empty() { format!("./{name}") } else { format!("{directory}/{name}") };
+    for directory in search.split(|&byte| byte == b':') {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
         match check(&candidate) {
             Ok(()) => return Ok(candidate),
             Err(Errno::ACCESS) => denied = Some(Errno::ACCESS),
@@ -40,7 +46,7 @@ pub(crate) fn executable(name: &str, search: &str) -> Result<String, Failure> {
 }
 
 /// Why execve refused a file that was there and executable.
-pub(crate) fn execve_failure(path: &str, errno: Errno) -> Failure {
+pub(crate) fn execve_failure(path: &Path, errno: Errno) -> Failure {
     let detail = match errno {
         Errno::NOENT => "the interpreter or dynamic loader it names is missing",
         Errno::NOEXEC => "it is neither a program for this architecture nor a script with #!",
@@ -48,13 +54,13 @@ pub(crate) fn execve_failure(path: &str, errno: Errno) -> Failure {
     };
     Failure {
         step: Step::Execute,
-        object: path.to_owned(),
+        object: path.display().to_string(),
         errno: errno.raw_os_error(),
         detail: detail.to_owned(),
     }
 }
 
-fn check(path: &str) -> Result<(), Errno> {
+fn check(path: &Path) -> Result<(), Errno> {
     let stat = fs::stat(path)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(Errno::ISDIR);

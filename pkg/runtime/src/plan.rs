@@ -87,6 +87,9 @@ pub struct SandboxPlan {
     pub pause: OwnedFd,
     /// Bytes of the pod's /dev/shm; 0 is 64 MiB.
     pub shm_size: u64,
+    /// Files of the node of which the pod gets copies of its own, on a tmpfs of bounded size. One that is not there when
+    /// pause starts is left out. See [`ContainerPlan::pod_files`].
+    pub files: Vec<PathBuf>,
     /// `oom_score_adj` of pause, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// Filter for pause.
@@ -208,10 +211,15 @@ pub struct ContainerPlan {
     pub rootfs: Rootfs,
     /// What the mounts of type `image` show: their source is an index in here.
     pub image_volumes: Vec<ImageVolume>,
+    /// Those of [`SandboxPlan::files`]: a bind mount with one of them as its source shows the pod's copy of it, so that what
+    /// the container writes there is not on a filesystem of the node (CVE-2020-8557 was such a file).
+    pub pod_files: Vec<PathBuf>,
     /// Sources of bind mounts whose files get the context of `linux.mount_label`, for good.
     pub relabel: Vec<PathBuf>,
     /// Who to run as.
     pub user: UserRequest,
+    /// Entries of the environment that are no UTF-8; see [`ExecPlan::raw_env`].
+    pub raw_env: Vec<Vec<u8>>,
     /// Filter of the container.
     pub seccomp: Option<SeccompFilter>,
     /// Namespaces to join.
@@ -229,6 +237,9 @@ pub struct ExecPlan {
     pub target: OwnedFd,
     /// Used as in [`ContainerPlan::spec`], without `user`.
     pub process: Process,
+    /// `NAME=value` entries of the environment that are no UTF-8, which the text of a spec cannot carry. Each stands for
+    /// the entry of `process` that is its lossy form.
+    pub raw_env: Vec<Vec<u8>>,
     /// Who to run as: the container's own [`crate::Ready::user`], unless somebody else is wanted.
     pub user: ResolvedUser,
     /// The container's filter.

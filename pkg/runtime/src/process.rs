@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::CString,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -25,13 +26,13 @@ use crate::{
 };
 
 /// Search path without PATH in the environment, as peers have it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything about a program that can be known before the clone.
 #[derive(Debug)]
 pub(crate) struct Program {
     arguments: Vec<String>,
-    environment: Vec<String>,
+    environment: Vec<Vec<u8>>,
     pub(crate) cwd: PathBuf,
     umask: Mode,
     capabilities: CapabilityPlan,
@@ -43,14 +44,20 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Checks a `process` of a spec.
-    pub(crate) fn new(process: &Process, seccomp: Option<SeccompFilter>) -> Result<Self> {
+    /// Checks a `process` of a spec; for `raw_env` see [`crate::ExecPlan::raw_env`].
+    pub(crate) fn new(
+        process: &Process,
+        raw_env: &[Vec<u8>],
+        seccomp: Option<SeccompFilter>,
+    ) -> Result<Self> {
         let arguments = process.args().clone().unwrap_or_default();
         if arguments.first().is_none_or(String::is_empty) {
             return Err(Error::InvalidPlan("the process has no command".to_owned()));
         }
-        let environment = process.env().clone().unwrap_or_default();
-        if let Some(bad) = arguments.iter().chain(&environment).find(|text| text.contains('\0')) {
+        let environment = environment(process.env().as_deref().unwrap_or_default(), raw_env);
+        let mut all = arguments.iter().map(String::as_bytes).chain(environment.iter().map(Vec::as_slice));
+        if let Some(bad) = all.find(|text| text.contains(&0)) {
+            let bad = String::from_utf8_lossy(bad);
             return Err(Error::InvalidPlan(format!("{bad:?} contains a NUL byte")));
         }
         let cwd = process.cwd();
@@ -97,8 +104,10 @@ impl Program {
     /// A filter that forbids something on the way to execve is loaded last. Without no_new_privs that takes CAP_SYS_ADMIN, which
     /// is then held back in the permitted set alone.
     pub(crate) fn confine(mut self, user: &ResolvedUser) -> Result<(Confined, Option<String>), Failure> {
-        if !self.environment.iter().any(|entry| entry.starts_with("HOME=")) {
-            self.environment.push(format!("HOME={}", user.home));
+        // An empty one counts as none, as in the peers.
+        self.environment.retain(|entry| entry != b"HOME=");
+        if !self.environment.iter().any(|entry| entry.starts_with(b"HOME=")) {
+            self.environment.push([b"HOME=", user.home.as_slice()].concat());
         }
         let warning = self.capabilities.unavailable()?;
         fds::cloexec_from(3).at(Step::Prepare, "close-on-exec")?;
@@ -137,7 +146,7 @@ impl Program {
 #[derive(Debug)]
 pub(crate) struct Confined {
     arguments: Vec<String>,
-    environment: Vec<String>,
+    environment: Vec<Vec<u8>>,
     umask: Mode,
     limits: Vec<Limit>,
     /// A filter still to be loaded, and what that takes.
@@ -154,15 +163,16 @@ impl Confined {
 
     /// Becomes the program, or says why not.
     pub(crate) fn execute(self) -> Result<Infallible, Failure> {
-        let search = self.environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        let search = self.environment.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
         let path = lookup::executable(&self.arguments[0], search.unwrap_or(DEFAULT_PATH))?;
-        let strings = |strings: Vec<String>| -> Result<_, Failure> {
-            let strings: Result<Vec<_>, _> = strings.into_iter().map(CString::new).collect();
-            strings.map(StringArray::new).map_err(|_| Failure::because(Step::Execute, &path, "NUL byte"))
+        let string = |bytes: Vec<u8>| {
+            CString::new(bytes).map_err(|_| Failure::because(Step::Execute, path.display(), "NUL byte"))
         };
-        let (arguments, environment) = (strings(self.arguments)?, strings(self.environment)?);
-        let target =
-            CString::new(path.as_str()).map_err(|_| Failure::because(Step::Execute, &path, "NUL byte"))?;
+        let arguments = self.arguments.into_iter().map(|argument| string(argument.into_bytes()));
+        let arguments = StringArray::new(arguments.collect::<Result<_, _>>()?);
+        let environment = self.environment.into_iter().map(string);
+        let environment = StringArray::new(environment.collect::<Result<_, _>>()?);
+        let target = string(path.as_os_str().as_bytes().to_vec())?;
         match self.late {
             Some((filter, Some((capabilities, held)))) => install(&capabilities, held, false, Some(&filter))?,
             Some((filter, None)) => load(Some(&filter))?,
@@ -188,6 +198,12 @@ fn install(
     let held = capabilities::raise(held)?;
     load(seccomp)?;
     capabilities.settle(held)
+}
+
+/// The text of a spec, each entry whose bytes it cannot carry in its own form.
+fn environment(text: &[String], raw: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let own = |entry: &String| raw.iter().find(|raw| String::from_utf8_lossy(raw) == entry.as_str());
+    text.iter().map(|entry| own(entry).cloned().unwrap_or_else(|| entry.clone().into_bytes())).collect()
 }
 
 fn load(seccomp: Option<&SeccompFilter>) -> Result<(), Failure> {

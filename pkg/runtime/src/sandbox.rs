@@ -1,7 +1,8 @@
 //! The pod's pause process: it holds the namespaces that the pod's containers join.
 //!
-//! Its mount namespace holds a sealed tmpfs of a few entries (`crate::rootfs::pod`), the pod's /dev/shm and, where the pod
-//! has a PID namespace, its procfs: nothing of the node. That is what every container's mount namespace is copied from.
+//! Its mount namespace holds a sealed tmpfs of a few entries (`crate::rootfs::pod`), the pod's /dev/shm and its own files
+//! (`crate::rootfs::files`) and, where the pod has a PID namespace, its procfs: nothing of the node. That is what every
+//! container's mount namespace is copied from.
 //!
 //! In a user namespace it holds a procfs and a sysfs besides: the kernel lets nobody mount one there who does not see one
 //! already, whole (`mount_too_revealing`), and the containers see their copy of these.
@@ -32,7 +33,7 @@ use crate::{
     child::{self, Launch, Link, Succession},
     failure::At,
     lsm::Labels,
-    rootfs::{options::CONTEXT, pod, relabel},
+    rootfs::{files, options::CONTEXT, pod, relabel},
     sysctl, userns,
 };
 
@@ -98,11 +99,16 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
 fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     let namespaces = &plan.namespaces;
     Labels::context(plan.selinux.process.as_deref()).claim()?;
-    if namespaces.user.is_some() {
+    let in_user_namespace = namespaces.user.is_some();
+    if in_user_namespace {
         link.wait_gate()?;
-        userns::become_root()?;
     } else {
         set_oom_score(plan)?;
+    }
+    // Written before the gate opens. The root of a user namespace could not read them.
+    let files = files::read(&plan.files)?;
+    if in_user_namespace {
+        userns::become_root()?;
     }
     if let NetNs::Path(path) = &namespaces.net {
         let net = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -113,12 +119,12 @@ fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
         sethostname(plan.hostname.as_bytes()).at(Step::Hostname, &plan.hostname)?;
     }
     sysctl::apply(&plan.sysctls)?;
-    enter_own_root(plan)?;
+    enter_own_root(plan, &files)?;
     link.ready(&ResolvedUser::default(), Vec::new(), None)?;
 
     capabilities::limit_bounding(CapabilitySet::empty())?;
     let id = namespaces.user.as_ref().map_or(USER, |mappings| mappings.at_most(USER));
-    let user = ResolvedUser { uid: id, gid: id, groups: Vec::new(), home: String::new() };
+    let user = ResolvedUser { uid: id, gid: id, groups: Vec::new(), home: Vec::new() };
     capabilities::change_user(&user)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -158,7 +164,7 @@ fn label_pause(plan: &SandboxPlan) {
 }
 
 /// Leaves the node's mounts for the pod's own tiny tree.
-fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
+fn enter_own_root(plan: &SandboxPlan, files: &[files::Content]) -> Result<(), Failure> {
     let step = Step::Rootfs;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let node_root = fs::open("/", flags, Mode::empty()).at(step, "/")?;
@@ -177,6 +183,9 @@ fn enter_own_root(plan: &SandboxPlan) -> Result<(), Failure> {
     }
     if plan.namespaces.ipc {
         lend(&root, pod::SHM, &make_shm(plan).at(step, "/dev/shm")?)?;
+    }
+    if !files.is_empty() {
+        lend(&root, pod::FILES, &files::make(&tmpfs(plan).at(step, "pod files")?, files)?)?;
     }
     // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
     mount::seal(&root).at(step, "pod root")?;
@@ -211,7 +220,7 @@ fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
     };
     let in_user_namespace = plan.namespaces.user.is_some();
     let visible = visible(plan).map(|(name, _)| name);
-    for name in [pod::SHM, pod::ROOT, pod::EMPTY].into_iter().chain(visible) {
+    for name in [pod::SHM, pod::ROOT, pod::EMPTY, pod::FILES].into_iter().chain(visible) {
         named("mkdirat", name, fs::mkdirat(root.as_fd(), name, Mode::from_raw_mode(0o755)))?;
     }
     // Devices cannot be made in a user namespace: there the node's own will be attached to an empty file.

@@ -1,19 +1,21 @@
 //! Who a container runs as: a request resolved against the /etc/passwd and /etc/group of its own root filesystem.
 //!
-//! The files are an image's, so: their size and line length are bounded (a huge group file was CVE-2026-47262), a number
-//! is always an id and one that does not fit is an error, never a name (CVE-2026-46680), and nothing is taken from them
-//! that could break out of a line (CVE-2022-4318).
+//! The files are an image's, so: their size is bounded (a huge group file was CVE-2026-47262), a number is always an id and
+//! one that does not fit is an error, never a name (CVE-2026-46680), and a home directory is a value of the environment and
+//! nothing else (CVE-2022-4318 was a line break in one). [`crate::accounts`] reads their lines.
 
 use husk_sys::root::Root;
 
-use crate::{Failure, Step, failure::At};
+use crate::{
+    Failure, Step,
+    accounts::{self, MAX_ID},
+    failure::At,
+};
 
 /// Largest /etc/passwd or /etc/group that is read. 10 MiB is a hundred thousand entries.
 const MAX_FILE: u64 = 10 << 20;
-/// Longest line of them. Groups list their members, so this is generous.
-const MAX_LINE: usize = 64 << 10;
-/// Highest id, as in Kubernetes: ids are `int32` there.
-const MAX_ID: u32 = i32::MAX as u32;
+/// Longest path (PATH_MAX, with its NUL): a home directory of that length is none.
+const MAX_PATH: usize = 4096;
 /// Most supplementary groups. The kernel's limit (NGROUPS_MAX) is 65536, more than a report can carry.
 pub(crate) const MAX_GROUPS: usize = 8192;
 
@@ -63,21 +65,21 @@ pub struct ResolvedUser {
     pub gid: u32,
     /// Supplementary groups, the primary one included, ascending, each once.
     pub groups: Vec<u32>,
-    /// Home directory by passwd; `/` without an entry.
-    pub home: String,
+    /// Home directory by passwd, any bytes but NUL; `/` without an entry.
+    pub home: Vec<u8>,
 }
 
-/// Resolves a request in a root filesystem.
+/// Resolves a request in a root filesystem. A file that the request does not need is not read, so it cannot be in the way.
 pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<ResolvedUser, Failure> {
     let file = |path: &str| -> Result<Vec<u8>, Failure> {
         Ok(root.read(path, MAX_FILE).at(Step::ResolveUser, path)?.unwrap_or_default())
     };
-    resolve_in(&file("/etc/passwd")?, &file("/etc/group")?, request)
+    resolve_in(&file("/etc/passwd")?, || file("/etc/group"), request)
 }
 
 pub(crate) fn resolve_in(
     passwd: &[u8],
-    group: &[u8],
+    group: impl FnOnce() -> Result<Vec<u8>, Failure>,
     request: &UserRequest,
 ) -> Result<ResolvedUser, Failure> {
     let wanted = match &request.user {
@@ -85,36 +87,36 @@ pub(crate) fn resolve_in(
         UserName::Id(id) => Wanted::Id(checked(*id)?),
         UserName::Name(name) => Wanted::parse(name)?,
     };
-    let entry = find(passwd, "/etc/passwd", |fields| {
-        let [name, _, uid, gid, _, home, ..] = fields else { return None };
-        let (uid, gid) = (id_field(uid)?, id_field(gid)?);
-        wanted.is(name, uid).then(|| (name.to_string(), uid, gid, home.to_string()))
-    })?;
-    let (uid, own_gid, name, home) = match (entry, &wanted) {
-        (Some((name, uid, gid, home)), _) => (uid, gid, Some(name), home),
-        (None, Wanted::Id(uid)) => (*uid, 0, None, String::new()),
+    let entry = accounts::users(passwd).find(|user| wanted.is(user.name, user.uid));
+    let (uid, own_gid) = match (&entry, &wanted) {
+        (Some(user), _) => (user.uid, user.gid),
+        (None, Wanted::Id(uid)) => (*uid, 0),
         (None, Wanted::Name(name)) => {
             return Err(unable(format!("user {name:?}: no matching entry in the image's /etc/passwd")));
         }
     };
+    let member = entry.filter(|_| !request.strict_groups).map(|user| user.name);
+    let needs_group = member.is_some() || matches!(request.group, GroupRequest::Name(_));
+    let group = if needs_group { group()? } else { Vec::new() };
     let gid = match &request.group {
         GroupRequest::OfUser => own_gid,
         GroupRequest::Id(id) => checked(*id)?,
-        GroupRequest::Name(name) => group_id(group, name)?,
+        GroupRequest::Name(name) => group_id(&group, name)?,
     };
     let mut groups = vec![gid];
     for &id in &request.supplemental_groups {
         groups.push(checked(id)?);
     }
-    if let (false, Some(name)) = (request.strict_groups, &name) {
-        groups.extend(memberships(group, name)?);
+    if let Some(name) = member {
+        groups.extend(accounts::groups(&group).filter(|group| group.has(name)).map(|group| group.gid));
     }
     groups.sort_unstable();
     groups.dedup();
     if groups.len() > MAX_GROUPS {
         return Err(unable(format!("user {uid}: more than {MAX_GROUPS} groups")));
     }
-    let home = if home.is_empty() { "/".to_owned() } else { home };
+    let home = entry.map(|user| user.home).filter(|home| !home.is_empty() && home.len() < MAX_PATH);
+    let home = home.filter(|home| !home.contains(&0)).unwrap_or(b"/").to_vec();
     Ok(ResolvedUser { uid, gid, groups, home })
 }
 
@@ -137,10 +139,10 @@ impl<'request> Wanted<'request> {
         text.parse().ok().filter(|&id| id <= MAX_ID).map(Self::Id).ok_or_else(|| out_of_range(text))
     }
 
-    fn is(&self, name: &str, id: u32) -> bool {
+    fn is(&self, name: &[u8], id: u32) -> bool {
         match self {
             Self::Id(wanted) => *wanted == id,
-            Self::Name(wanted) => *wanted == name,
+            Self::Name(wanted) => wanted.as_bytes() == name,
         }
     }
 }
@@ -150,58 +152,10 @@ fn group_id(group: &[u8], name: &str) -> Result<u32, Failure> {
     if let Wanted::Id(id) = wanted {
         return Ok(id);
     }
-    find(group, "/etc/group", |fields| {
-        let [name, _, gid, ..] = fields else { return None };
-        let gid = id_field(gid)?;
-        wanted.is(name, gid).then_some(gid)
-    })?
-    .ok_or_else(|| unable(format!("group {name:?}: no matching entry in the image's /etc/group")))
-}
-
-fn memberships(group: &[u8], user: &str) -> Result<Vec<u32>, Failure> {
-    let mut found = Vec::new();
-    find(group, "/etc/group", |fields| {
-        if let [_, _, gid, members, ..] = fields
-            && members.split(',').any(|member| member == user)
-            && let Some(gid) = id_field(gid)
-        {
-            found.push(gid);
-        }
-        None::<()>
-    })?;
-    Ok(found)
-}
-
-/// The first line for which `pick` gives something. Lines that are no text, are comments or have too few fields are
-/// passed over, as getpwnam(3) does.
-fn find<T>(
-    content: &[u8],
-    path: &str,
-    mut pick: impl FnMut(&[&str]) -> Option<T>,
-) -> Result<Option<T>, Failure> {
-    for line in content.split(|&byte| byte == b'\n') {
-        if line.len() > MAX_LINE {
-            return Err(Failure::because(
-                Step::ResolveUser,
-                path,
-                format!("a line of {} bytes, more than {MAX_LINE}", line.len()),
-            ));
-        }
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        let line = line.trim_end_matches('\r');
-        if line.starts_with('#') || line.chars().any(char::is_control) {
-            continue;
-        }
-        let fields: Vec<&str> = line.split(':').collect();
-        if let Some(found) = pick(&fields) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-fn id_field(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|&id| id <= MAX_ID)
+    accounts::groups(group)
+        .find(|group| wanted.is(group.name, group.gid))
+        .map(|group| group.gid)
+        .ok_or_else(|| unable(format!("group {name:?}: no matching entry in the image's /etc/group")))
 }
 
 fn checked(id: u32) -> Result<u32, Failure> {
@@ -225,6 +179,10 @@ mod tests {
     const GROUP: &[u8] =
         b"root:x:0:\nwheel:x:10:root,user\ngroup-defined-in-image:x:50000:user\nhuge:x:4294967297:user\n";
 
+    fn resolve(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<ResolvedUser, Failure> {
+        resolve_in(passwd, || Ok(group.to_vec()), request)
+    }
+
     fn of(user: UserName) -> UserRequest {
         UserRequest { user, ..UserRequest::default() }
     }
@@ -234,7 +192,7 @@ mod tests {
     }
 
     fn groups(request: &UserRequest) -> Vec<u32> {
-        resolve_in(PASSWD, GROUP, request).unwrap().groups
+        resolve(PASSWD, GROUP, request).unwrap().groups
     }
 
     #[test]
@@ -247,57 +205,72 @@ mod tests {
 
     #[test]
     fn an_id_without_entry_has_group_0_and_home_slash() {
-        let user = resolve_in(PASSWD, GROUP, &of(UserName::Id(1001))).unwrap();
-        assert_eq!((user.uid, user.gid, user.groups, user.home.as_str()), (1001, 0, vec![0], "/"));
+        let user = resolve(PASSWD, GROUP, &of(UserName::Id(1001))).unwrap();
+        assert_eq!((user.uid, user.gid, user.groups, user.home), (1001, 0, vec![0], b"/".to_vec()));
     }
 
     #[test]
     fn a_name_gives_uid_gid_and_home() {
-        let user = resolve_in(PASSWD, GROUP, &named("user")).unwrap();
-        assert_eq!((user.uid, user.gid, user.home.as_str()), (1000, 1000, "/home/user"));
+        let user = resolve(PASSWD, GROUP, &named("user")).unwrap();
+        assert_eq!((user.uid, user.gid, user.home), (1000, 1000, b"/home/user".to_vec()));
     }
 
     #[test]
     fn a_number_that_does_not_fit_is_an_error_and_never_a_name() {
         for name in ["4294967296", "2147483648", "-1", "99999999999999999999999", "+4294967296"] {
-            let failure = resolve_in(PASSWD, GROUP, &named(name)).unwrap_err();
+            let failure = resolve(PASSWD, GROUP, &named(name)).unwrap_err();
             assert!(failure.detail.contains("ids are 0 to"), "{name}: {failure}");
         }
-        assert!(resolve_in(PASSWD, GROUP, &of(UserName::Id(u32::MAX))).is_err());
+        assert!(resolve(PASSWD, GROUP, &of(UserName::Id(u32::MAX))).is_err());
     }
 
     #[test]
     fn a_user_called_like_a_number_does_not_lend_its_id() {
-        let user = resolve_in(PASSWD, GROUP, &named("4242")).unwrap();
+        let user = resolve(PASSWD, GROUP, &named("4242")).unwrap();
         assert_eq!((user.uid, user.gid), (4242, 0));
     }
 
     #[test]
     fn an_unknown_name_is_an_error_and_not_root() {
-        assert!(resolve_in(PASSWD, GROUP, &named("nosuch")).unwrap_err().detail.contains("nosuch"));
-        assert!(resolve_in(PASSWD, GROUP, &named("broken")).is_err());
+        assert!(resolve(PASSWD, GROUP, &named("nosuch")).unwrap_err().detail.contains("nosuch"));
+        assert!(resolve(PASSWD, GROUP, &named("broken")).is_err());
         let group = UserRequest { group: GroupRequest::Name("nosuch".into()), ..of(UserName::Root) };
-        assert!(resolve_in(PASSWD, GROUP, &group).is_err());
+        assert!(resolve(PASSWD, GROUP, &group).is_err());
     }
 
     #[test]
     fn the_requested_group_wins() {
         let mut request = UserRequest { group: GroupRequest::Name("wheel".into()), ..named("user") };
-        assert_eq!(resolve_in(PASSWD, GROUP, &request).unwrap().gid, 10);
+        assert_eq!(resolve(PASSWD, GROUP, &request).unwrap().gid, 10);
         request.group = GroupRequest::Id(7);
         assert_eq!(groups(&request), [7, 10, 50000]);
     }
 
     #[test]
-    fn a_line_without_end_is_an_error() {
-        let mut passwd = b"root:x:0:0:root:/root:/bin/sh\nuser:".to_vec();
-        passwd.extend(vec![b'x'; MAX_LINE + 1]);
-        assert!(resolve_in(&passwd, GROUP, &named("later")).unwrap_err().detail.contains("a line of"));
+    fn somebody_elses_line_is_never_a_failure() {
+        let mut passwd = b"\xff\xfe\n\x00\n".to_vec();
+        passwd.extend(vec![b'x'; 100 << 10]);
+        passwd.extend(b"\nlong:");
+        passwd.extend(vec![b'x'; 100 << 10]);
+        passwd.extend(b":1:1\nuser:x:1000:1000:a\tb:/home/\xfc");
+        let group = [&b"many:x:10:"[..], &b"someone,".repeat(20_000), b"user\n\xff:x:11:user"].concat();
+        let user = resolve_in(&passwd, || Ok(group), &named("user")).unwrap();
+        assert_eq!((user.uid, user.groups, user.home), (1000, vec![10, 11, 1000], b"/home/\xfc".to_vec()));
     }
 
     #[test]
-    fn control_characters_disqualify_an_entry() {
-        let passwd = b"evil:x:5:5::/home\x1b[0m/x:/bin/sh\n";
-        assert!(resolve_in(passwd, GROUP, &named("evil")).is_err());
+    fn what_is_not_asked_for_is_not_read() {
+        let broken = || Err(unable("it is too large".to_owned()));
+        let strict = UserRequest { strict_groups: true, ..of(UserName::Id(1000)) };
+        assert_eq!(resolve_in(PASSWD, broken, &strict).unwrap().groups, [1000]);
+        assert_eq!(resolve_in(PASSWD, broken, &of(UserName::Id(7))).unwrap().groups, [0]);
+        assert!(resolve_in(PASSWD, broken, &named("user")).is_err());
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_a_path_is_none() {
+        let long = [b"user:x:1:1::/", "x".repeat(MAX_PATH).as_bytes(), b":"].concat();
+        assert_eq!(resolve(&long, GROUP, &named("user")).unwrap().home, b"/");
+        assert_eq!(resolve(b"user:x:1:1::/a\0b:", GROUP, &named("user")).unwrap().home, b"/");
     }
 }

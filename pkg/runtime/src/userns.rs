@@ -124,7 +124,7 @@ fn lines(mappings: &[IdMapping]) -> String {
 /// Makes the process, which has just come into its user namespace, root there. Its capabilities are full already; what
 /// it makes shall belong to somebody whom the namespace knows.
 pub(crate) fn become_root() -> Result<(), Failure> {
-    capabilities::change_user(&ResolvedUser { home: "/".to_owned(), ..ResolvedUser::default() })
+    capabilities::change_user(&ResolvedUser { home: b"/".to_vec(), ..ResolvedUser::default() })
 }
 
 /// Enters the pod's user namespace together with those it may share with the node, which takes the node's privileges.

@@ -96,12 +96,14 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .into_iter()
         .find(|dir| !dir.is_empty())
         .unwrap_or("/");
+    // An image's may be relative, to the root like everything in an image.
+    let cwd = Path::new("/").join(cwd);
     let mut process = ProcessBuilder::default()
         .terminal(container.tty)
         .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
         .args(args::args(input)?)
         .env(env::env(input))
-        .cwd(Path::new(cwd))
+        .cwd(cwd)
         .capabilities(capabilities::capabilities(security)?)
         .rlimits(Vec::new())
         .no_new_privileges(security.no_new_privs)

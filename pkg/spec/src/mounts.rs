@@ -1,6 +1,6 @@
 //! What is mounted where: the kernel's filesystems, the pod's files, then the request's mounts.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use husk_model::{IdMapping, Mount as Request, MountSource, Propagation};
 use oci_spec::runtime::{LinuxIdMappingBuilder, Mount, MountBuilder};
@@ -10,9 +10,14 @@ use crate::{SpecError, SpecInput};
 /// Type of a mount whose content is an image.
 const IMAGE: &str = "image";
 
-fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
+fn mount(
+    destination: impl AsRef<Path>,
+    kind: &str,
+    source: &Path,
+    options: &[&str],
+) -> Result<Mount, SpecError> {
     Ok(MountBuilder::default()
-        .destination(destination)
+        .destination(destination.as_ref())
         .typ(kind)
         .source(source)
         .options(options.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -40,7 +45,7 @@ pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let user = input.pod.namespaces().user;
     let mut result = kernel_filesystems(input.container.security.privileged, input.cgroup_v2, user)?;
     let requested =
-        |path: &str| input.container.mounts.iter().any(|mount| normal(&mount.container_path) == path);
+        |path: &Path| input.container.mounts.iter().any(|mount| destination(&mount.container_path) == path);
     let writable = if input.container.security.readonly_rootfs { "ro" } else { "rw" };
     for (destination, source) in [
         ("/etc/hostname", &input.files.hostname),
@@ -51,11 +56,11 @@ pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     }
     // A request's mount in the place of one of ours replaces it; a /dev of its own brings its own terminals and queues.
     // Only the pod's shared memory stays below, for the containers that still see it.
-    let own_dev = requested("/dev");
+    let own_dev = requested(Path::new("/dev"));
     result.retain(|mount| {
         let destination = mount.destination();
         destination == Path::new("/dev/shm")
-            || !(requested(&destination.to_string_lossy()) || own_dev && destination.starts_with("/dev"))
+            || !(requested(destination) || own_dev && destination.starts_with("/dev"))
     });
     let mut images = 0;
     for request in &input.container.mounts {
@@ -65,8 +70,20 @@ pub(crate) fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     Ok(result)
 }
 
-fn normal(path: &str) -> &str {
-    if path.len() > 1 { path.trim_end_matches('/') } else { path }
+/// Where a mount goes: below the root, `..` taken by its letters before any symlink is seen, as runc takes it. The status
+/// answers what was asked for.
+fn destination(path: &str) -> PathBuf {
+    let mut destination = PathBuf::from("/");
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => destination.push(name),
+            Component::ParentDir => {
+                destination.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    destination
 }
 
 /// Group of terminals, `tty` of every distribution.
@@ -120,7 +137,10 @@ fn request_mount(request: &Request, images: &mut usize) -> Result<Mount, SpecErr
         (false, false) => "rw",
     });
     options.extend(request.options.iter().map(String::as_str));
-    mapped(mount(&request.container_path, kind, Path::new(&source), &options)?, request.id_mapping)
+    mapped(
+        mount(destination(&request.container_path), kind, Path::new(&source), &options)?,
+        request.id_mapping,
+    )
 }
 
 fn propagation(propagation: Propagation) -> &'static str {

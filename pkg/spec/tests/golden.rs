@@ -133,7 +133,7 @@ fn a_terminal_with_an_environment_and_a_working_directory_of_its_own() {
     case.container.tty = true;
     case.container.args = vec!["--debug".into()];
     case.container.working_dir = "/work".into();
-    let variable = |key: &str, value: &str| EnvVar { key: key.into(), value: value.into() };
+    let variable = |key: &str, value: &str| EnvVar { key: key.into(), value: value.as_bytes().to_vec() };
     case.container.envs =
         vec![variable("MODE", "request"), variable("HOSTNAME", "mine"), variable("A", "b=c")];
     check("terminal", &case);

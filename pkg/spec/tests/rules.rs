@@ -1,14 +1,15 @@
 //! Single rules, as tables.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use husk_model::{
-    Capabilities, Classify, ContainerConfig, ContainerMetadata, Kind, PodConfig, PodMetadata, Resources,
-    SecurityContext,
+    Capabilities, Classify, ContainerConfig, ContainerMetadata, EnvVar, Kind, Mount, MountSource, PodConfig,
+    PodMetadata, Propagation, Resources, SecurityContext,
 };
 use husk_spec::{
     ImageDefaults, Labels, PodFiles, SpecInput, container_spec, effective_capabilities, linux_resources,
 };
+use oci_spec::runtime::{Process, Spec};
 
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
@@ -21,12 +22,18 @@ fn args(
     command: &[&str],
     args: &[&str],
 ) -> Result<Vec<String>, husk_spec::SpecError> {
-    let container = ContainerConfig {
+    let container = ContainerConfig { command: strings(command), args: strings(args), ..container() };
+    let image = ImageDefaults { entrypoint: strings(entrypoint), cmd: strings(cmd), ..Default::default() };
+    Ok(process(&container, &image)?.args().clone().unwrap())
+}
+
+fn container() -> ContainerConfig {
+    ContainerConfig {
         metadata: ContainerMetadata { name: "main".into(), attempt: 0 },
         image: "app:1".into(),
         user_specified_image: "app:1".into(),
-        command: strings(command),
-        args: strings(args),
+        command: Vec::new(),
+        args: Vec::new(),
         working_dir: String::new(),
         envs: Vec::new(),
         mounts: Vec::new(),
@@ -41,7 +48,10 @@ fn args(
         resources: Resources::default(),
         security: SecurityContext::default(),
         stop_signal: None,
-    };
+    }
+}
+
+fn spec(container: &ContainerConfig, image: &ImageDefaults) -> Result<Spec, husk_spec::SpecError> {
     let pod = PodConfig {
         metadata: PodMetadata { name: "p".into(), uid: "u".into(), namespace: "n".into(), attempt: 0 },
         hostname: String::new(),
@@ -58,11 +68,10 @@ fn args(
         runtime_handler: String::new(),
     };
     let files = PodFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into() };
-    let image = ImageDefaults { entrypoint: strings(entrypoint), cmd: strings(cmd), ..Default::default() };
-    let spec = container_spec(&SpecInput {
-        container: &container,
+    container_spec(&SpecInput {
+        container,
         pod: &pod,
-        image: &image,
+        image,
         image_name: "app:1",
         files: &files,
         devices: &[],
@@ -70,8 +79,62 @@ fn args(
         node_hostname: "node",
         cgroup_v2: true,
         cgroup_path: "/p/c",
-    })?;
-    Ok(spec.process().as_ref().unwrap().args().clone().unwrap())
+    })
+}
+
+fn process(container: &ContainerConfig, image: &ImageDefaults) -> Result<Process, husk_spec::SpecError> {
+    Ok(spec(container, image)?.process().clone().unwrap())
+}
+
+#[test]
+fn the_last_variable_of_a_name_wins_and_an_image_can_take_one_away() {
+    let variable = |key: &str, value: &[u8]| EnvVar { key: key.into(), value: value.to_vec() };
+    let image = ImageDefaults {
+        env: strings(&["A=1", "B=2", "A=3", "PATH", "HOSTNAME", "UNHEARD", "=x", "", "C=a=b", "B", "B=4"]),
+        ..Default::default()
+    };
+    let envs =
+        vec![variable("A", b"5"), variable("D", b""), variable("D", b"caf\xe9"), variable("PATH", b"/x")];
+    let container = ContainerConfig { args: strings(&["x"]), envs, ..container() };
+    let env = process(&container, &image).unwrap().env().clone().unwrap();
+    assert_eq!(env, ["PATH=/x", "A=5", "B=4", "C=a=b", "D=caf\u{fffd}"]);
+}
+
+#[test]
+fn an_images_working_directory_starts_at_the_root() {
+    let container = ContainerConfig { args: strings(&["x"]), ..container() };
+    for (given, expected) in [("", "/"), ("/srv", "/srv"), ("srv/app", "/srv/app")] {
+        let image = ImageDefaults { working_dir: given.into(), ..Default::default() };
+        assert_eq!(process(&container, &image).unwrap().cwd(), Path::new(expected));
+    }
+}
+
+#[test]
+fn a_mount_goes_where_runc_would_put_it() {
+    let mount = |path: &str| Mount {
+        container_path: path.into(),
+        source: MountSource::HostPath("/volume".into()),
+        readonly: false,
+        recursive_readonly: false,
+        selinux_relabel: false,
+        propagation: Propagation::Private,
+        options: Vec::new(),
+        id_mapping: None,
+    };
+    for (asked, made) in [
+        ("data", "/data"),
+        ("./data//x/", "/data/x"),
+        ("/a/../data", "/data"),
+        ("../../data", "/data"),
+        ("/dev/../etc/./hosts", "/etc/hosts"),
+    ] {
+        let container = ContainerConfig { args: strings(&["x"]), mounts: vec![mount(asked)], ..container() };
+        let spec = spec(&container, &ImageDefaults::default()).unwrap();
+        let mounts = spec.mounts().as_deref().unwrap();
+        let there = mounts.iter().filter(|mount| mount.destination() == Path::new(made));
+        let sources: Vec<_> = there.map(|mount| mount.source().clone().unwrap()).collect();
+        assert_eq!(sources, [Path::new("/volume")], "{asked}: in the place of ours, once");
+    }
 }
 
 #[test]

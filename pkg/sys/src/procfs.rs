@@ -82,17 +82,17 @@ impl Procfs {
         self.open(&Path::new("self").join(name), flags, ResolveFlags::empty())
     }
 
-    /// Reads a file of the calling process whole.
+    /// Reads a file of the calling process whole. Names in it may be any bytes; those that are no UTF-8 are replaced.
     ///
     /// # Errors
     /// As [`Self::open_self`].
     pub fn read_self(&self, name: &str) -> Result<String> {
         let file = self.open_self(name, OFlags::RDONLY)?;
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         std::fs::File::from(file)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(|error| Error::new("read", name, Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        Ok(text)
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Writes a file of a process that the caller has not reaped, so that the id is still its own: `uid_map`.

@@ -92,7 +92,7 @@ fn a_bad_container_request_names_the_field_or_the_step() {
         }),
         (Code::InvalidArgument, "config.mounts[0].container_path", |config| {
             config.mounts.push(v1::Mount {
-                container_path: "relative".into(),
+                container_path: "/data/..".into(),
                 host_path: "/tmp".into(),
                 ..Default::default()
             });
@@ -148,7 +148,10 @@ fn references_that_are_malformed_or_absent_are_told_apart() {
     let registry = FakeRegistry::serve("some/image", "1", &busybox_archive(), |_| {});
     expect(Code::NotFound, "some/other", pull(&format!("{}/some/other:1", registry.host())).unwrap_err());
     let unreachable = pull("127.0.0.1:1/some/image:1").unwrap_err();
-    assert!(unreachable.message().starts_with("RegistryUnavailable: "), "the kubelet's reason: {unreachable}");
+    assert!(
+        unreachable.message().starts_with("RegistryUnavailable: "),
+        "the kubelet's reason: {unreachable}"
+    );
     expect(Code::Unknown, "127.0.0.1:1", unreachable);
     let status = husk.cri().image_status(v1::ImageStatusRequest {
         image: Some(v1::ImageSpec { image: "registry.example/absent:1".into(), ..Default::default() }),

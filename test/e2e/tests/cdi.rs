@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use husk_e2e::{Archive, BUSYBOX, Daemon, Options, busybox_archive, container, pod, v1};
+use husk_e2e::{Archive, Daemon, Options, busybox_archive, container, pod, v1};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -95,18 +95,40 @@ fn cve_2026_53492_no_image_gets_itself_a_device() {
     })
     .unwrap();
     assert_ne!(husk.cri().exec(&id, &["ls", "/dev/vendor0"]).unwrap().0, 0);
-    // Nor does an annotation of the request, which somebody may have copied from an image.
-    let status = create(&husk, "annotated", |config| {
-        config.annotations.insert("cdi.k8s.io/x".into(), "vendor.example/gpu=0".into());
-        assert_eq!(config.image.as_ref().unwrap().image, BUSYBOX);
-    })
-    .unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
-    // A device manager that says it twice gets it once.
-    let id = create(&husk, "twice", |config| {
-        config.annotations.insert("cdi.k8s.io/x".into(), "vendor.example/gpu=0".into());
+    // Nor does an annotation of the pod, which its user writes.
+    let mut config = pod("pod-annotation", &husk.path("logs"));
+    config.annotations.insert("cdi.k8s.io/x".into(), "vendor.example/gpu=0".into());
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let id = husk.cri().run(&pod_id, &config, &container("plain"));
+    assert_ne!(husk.cri().exec(&id, &["ls", "/dev/vendor0"]).unwrap().0, 0);
+}
+
+#[test]
+fn a_device_plugin_of_before_the_field_names_devices_by_annotation() {
+    let husk = daemon();
+    let annotated = |value: &str| {
+        let value = value.to_owned();
+        move |config: &mut v1::ContainerConfig| {
+            config.annotations.insert("cdi.k8s.io/vendor-plugin_1".into(), value);
+        }
+    };
+    let id = create(&husk, "annotated", annotated("vendor.example/gpu=0")).unwrap();
+    let (_, shown, _) = husk.cri().exec(&id, &["sh", "-c", "echo $GPU; ls /dev/vendor0"]).unwrap();
+    assert_eq!(shown, "0\n/dev/vendor0\n");
+    // One that says it both ways gets it once.
+    let both = |config: &mut v1::ContainerConfig| {
+        annotated("vendor.example/gpu=0")(config);
         with_device("vendor.example/gpu=0")(config);
-    })
-    .unwrap();
+    };
+    let id = create(&husk, "twice", both).unwrap();
     assert_eq!(husk.cri().exec(&id, &["ls", "/dev/vendor0"]).unwrap().0, 0);
+    for (value, code) in [
+        ("", Code::InvalidArgument),
+        ("vendor.example/gpu=0,", Code::InvalidArgument),
+        ("gpu0", Code::InvalidArgument),
+        ("vendor.example/gpu=0,vendor.example/gpu=9", Code::NotFound),
+    ] {
+        let status = create(&husk, &format!("bad{}", value.len()), annotated(value)).unwrap_err();
+        assert_eq!(status.code(), code, "{value:?}: {status}");
+    }
 }

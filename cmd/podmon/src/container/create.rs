@@ -16,7 +16,7 @@ use crate::{
     log::{Log, LogPath, Stream},
     plan,
     poll::{Interest, Source},
-    sandbox::Sandbox,
+    sandbox::{Sandbox, pod_files},
     stdio::Output,
 };
 
@@ -71,11 +71,13 @@ impl Container {
         let cgroup_namespace = !request.privileged && core.hierarchy()?.version() == Version::V2;
         let (tty, stdin_once) = (request.tty, request.stdin_once);
         let (stop_signal, seccomp) = (request.stop_signal, plan::seccomp(&request));
-        let cgroup_path = request.cgroup_path.clone();
+        let (cgroup_path, raw_env) = (request.cgroup_path.clone(), request.raw_env.clone());
         let cloned = streams(&request).and_then(|(stdio, ends)| {
             let cgroup = cgroup_target(&cgroup)?;
             let (sandbox, user) = (sandbox_pidfd, user_namespace);
-            let parts = plan::Parts { spec, sandbox, user, target, cgroup, cgroup_namespace, stdio };
+            let pod_files = pod_files(&core.pod_dir);
+            let parts =
+                plan::Parts { spec, sandbox, user, target, cgroup, cgroup_namespace, pod_files, stdio };
             let child =
                 spawn_container(plan::container(request, parts)?).map_err(|error| fault_of(&error))?;
             let pidfd = dup(&child.pidfd)?;
@@ -102,6 +104,7 @@ impl Container {
             cgroup_patience: None,
             degraded,
             spec_process,
+            raw_env,
             seccomp,
             user: ResolvedUser::default(),
             user_mappings,

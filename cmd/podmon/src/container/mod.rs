@@ -62,6 +62,7 @@ pub struct Container {
     degraded: Vec<String>,
     /// For execs.
     pub spec_process: oci_spec::runtime::Process,
+    pub raw_env: Vec<Vec<u8>>,
     pub seccomp: Option<SeccompFilter>,
     pub user: ResolvedUser,
     /// Of its user namespace.

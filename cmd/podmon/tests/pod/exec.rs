@@ -143,7 +143,7 @@ async fn an_exec_on_a_terminal_hands_the_master_to_the_caller() {
     let Some((pod, id)) = sleeper().await else { return };
     let request = proto::Exec {
         container_id: id.to_string(),
-        argv: argv("tty; read line; echo got $line; exit 8"),
+        argv: argv("tty; echo on $TERM; read line; echo got $line; exit 8"),
         rows: 33,
         columns: 99,
         ..Default::default()
@@ -166,6 +166,7 @@ async fn an_exec_on_a_terminal_hands_the_master_to_the_caller() {
     let (code, text) = tokio::join!(exec, talk);
     assert_eq!(code.unwrap(), 8);
     assert!(text.contains("/dev/pts/") && text.contains("got hello"), "{text:?}");
+    assert!(text.contains("on xterm"), "{text:?}");
     pod.finish().await;
 }
 

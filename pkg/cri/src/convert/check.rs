@@ -52,12 +52,12 @@ pub(crate) fn text(field: &str, value: String) -> Checked<String> {
     Ok(value)
 }
 
-/// An absolute path on one line.
+/// An absolute path: whatever a system call takes.
 pub(crate) fn absolute(field: &str, value: String) -> Checked<String> {
     if !value.starts_with('/') {
         return Err(invalid(field, format!("{value:?} is not an absolute path")));
     }
-    line(field, value)
+    text(field, value)
 }
 
 /// An absolute path without `..`, which could not be compared with others.
@@ -65,15 +65,25 @@ pub(crate) fn plain_absolute(field: &str, value: String) -> Checked<String> {
     if value.split('/').any(|part| part == "..") {
         return Err(invalid(field, format!("{value:?} contains \"..\"")));
     }
-    absolute(field, value)
+    absolute_line(field, value)
+}
+
+/// An absolute path on one line: one that becomes part of records and messages.
+pub(crate) fn absolute_line(field: &str, value: String) -> Checked<String> {
+    line(field, absolute(field, value)?)
+}
+
+/// A relative path on one line that stays below where it starts; it may be empty.
+pub(crate) fn below(field: &str, value: String) -> Checked<String> {
+    line(field, inside(field, value)?)
 }
 
 /// A relative path that stays below where it starts; it may be empty.
-pub(crate) fn below(field: &str, value: String) -> Checked<String> {
+pub(crate) fn inside(field: &str, value: String) -> Checked<String> {
     if value.starts_with('/') || value.split('/').any(|part| part == "..") {
         return Err(invalid(field, format!("{value:?} is not a relative path without \"..\"")));
     }
-    line(field, value)
+    text(field, value)
 }
 
 /// A user or group id: -1 means "unchanged" to system calls, so the last one is 2^32-2.

@@ -1,17 +1,20 @@
 //! Container requests.
 
+use std::collections::{BTreeMap, HashMap};
+
 use husk_model::{
     ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Resources,
 };
 use husk_proto::cri::v1;
 
 use super::{
-    check::{Checked, absolute, below, filled, invalid, known, line, present, tags, text},
+    check::{Checked, absolute, below, filled, inside, invalid, known, line, present, tags, text},
     resources::resources,
     security, signal,
 };
 
-/// Device plugins name CDI devices by annotations with this prefix too (CDI specification, "Kubernetes").
+/// Device plugins name CDI devices by annotations with this prefix too (CDI specification, "Kubernetes"): one or more of them,
+/// with commas in between.
 const CDI_ANNOTATION: &str = "cdi.k8s.io/";
 
 /// Checks a container request.
@@ -29,7 +32,7 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
             attempt: metadata.attempt,
         },
         user_specified_image: match image.user_specified_image.as_str() {
-            "" => reference.clone(),
+            "" => String::new(),
             _ => line("config.image.user_specified_image", image.user_specified_image)?,
         },
         image: reference,
@@ -83,9 +86,10 @@ fn environment(list: Vec<v1::KeyValue>) -> Checked<Vec<EnvVar>> {
                     format!("{:?} is not the name of a variable", variable.key),
                 ));
             }
-            let value = String::from_utf8(variable.value.into())
-                .map_err(|_| invalid(field("value"), "is not UTF-8"))?;
-            Ok(EnvVar { key: variable.key, value: text(&field("value"), value)? })
+            if variable.value.contains(&0) {
+                return Err(invalid(field("value"), "contains a NUL byte"));
+            }
+            Ok(EnvVar { key: variable.key, value: variable.value.into() })
         })
         .collect()
 }
@@ -112,8 +116,11 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
             ));
         }
     }
-    let container_path = absolute(&field("container_path"), message.container_path)?;
-    if container_path.split('/').all(|part| part.is_empty() || part == ".") {
+    let container_path = text(&field("container_path"), message.container_path)?;
+    if container_path.is_empty() {
+        return Err(invalid(field("container_path"), "is empty"));
+    }
+    if is_root(&container_path) {
         return Err(invalid(field("container_path"), "is the root, which comes from the image"));
     }
     let image = message.image.map(|image| image.image).filter(|image| !image.is_empty());
@@ -126,7 +133,7 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
         }
         Some(image) => MountSource::Image {
             reference: line(&field("image.image"), image)?,
-            sub_path: below(&field("image_sub_path"), message.image_sub_path)?,
+            sub_path: inside(&field("image_sub_path"), message.image_sub_path)?,
         },
         None if !message.image_sub_path.is_empty() => {
             return Err(invalid(field("image_sub_path"), "is set without image"));
@@ -145,27 +152,37 @@ fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
     })
 }
 
-/// CDI devices are those of the field. Device managers repeat them as annotations for old runtimes; one that is there only
-/// would be missing in the container without a word.
-fn cdi_devices(
-    list: Vec<v1::CdiDevice>,
-    annotations: &std::collections::HashMap<String, String>,
-) -> Checked<Vec<String>> {
+/// Whether a path inside a container, relative to its root with or without a slash, names the root itself.
+fn is_root(path: &str) -> bool {
+    let depth = path.split('/').fold(0usize, |depth, part| match part {
+        "" | "." => depth,
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    depth == 0
+}
+
+/// CDI devices are those of the field, then those that annotations name: device plugins of before the field (Kubernetes 1.28)
+/// have nothing else, and containerd 2.4 takes them too. They are annotations of the request, where no image's and no user's
+/// get to: the kubelet takes a container's from device plugins alone.
+fn cdi_devices(list: Vec<v1::CdiDevice>, annotations: &HashMap<String, String>) -> Checked<Vec<String>> {
+    let fields = list
+        .into_iter()
+        .enumerate()
+        .map(|(index, device)| (format!("config.CDI_devices[{index}].name"), device.name));
+    let sorted: BTreeMap<_, _> =
+        annotations.iter().filter(|(key, _)| key.starts_with(CDI_ANNOTATION)).collect();
+    let annotated = sorted.into_iter().flat_map(|(key, value)| {
+        let field = format!("config.annotations[{key:?}]");
+        value.split(',').map(move |name| (field.clone(), name.to_owned()))
+    });
     let mut names = Vec::new();
-    for (index, device) in list.into_iter().enumerate() {
-        if let Err(reason) = device.name.parse::<husk_cdi::Name>() {
-            let field = format!("config.CDI_devices[{index}].name");
-            return Err(invalid(field, format!("{:?} {reason}", device.name)));
+    for (field, name) in fields.chain(annotated) {
+        if let Err(reason) = name.parse::<husk_cdi::Name>() {
+            return Err(invalid(field, format!("{name:?} {reason}")));
         }
-        if !names.contains(&device.name) {
-            names.push(device.name);
-        }
-    }
-    for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(CDI_ANNOTATION)) {
-        if let Some(name) = value.split(',').find(|name| !names.iter().any(|known| known == name)) {
-            let reason =
-                format!("{name:?} is not in config.CDI_devices, the only place husk takes devices from");
-            return Err(invalid(format!("config.annotations[{key:?}]"), reason));
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     Ok(names)

@@ -128,9 +128,10 @@ pub(crate) fn container_state(state: &ContainerState) -> v1::ContainerState {
     }
 }
 
+/// By its name, as both peers answer: what a client creates by (an id, from the kubelet) is `image_id`.
 fn image_spec(container: &ContainerStatus) -> v1::ImageSpec {
     v1::ImageSpec {
-        image: container.config.image.clone(),
+        image: container.image_name.clone(),
         user_specified_image: container.config.user_specified_image.clone(),
         ..Default::default()
     }

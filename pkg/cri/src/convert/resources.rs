@@ -131,6 +131,7 @@ pub(crate) fn to_proto(resources: &Resources) -> v1::LinuxContainerResources {
             .map(|limit| v1::HugepageLimit { page_size: limit.page_size.clone(), limit: limit.limit })
             .collect(),
         unified: resources.unified.clone().into_iter().collect(),
-        memory_swap_limit_in_bytes: resources.memory_swap_limit.unwrap_or(0),
+        // Without one it is the memory's: no swap (`husk_spec::linux_resources`).
+        memory_swap_limit_in_bytes: resources.memory_swap_limit.or(resources.memory_limit).unwrap_or(0),
     }
 }

@@ -7,7 +7,7 @@ use husk_model::{
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 use husk_spec::is_known_capability;
 
-use super::check::{Checked, absolute, filled, id, invalid, known, line};
+use super::check::{Checked, absolute_line, filled, id, invalid, known, line};
 
 /// Before the name of a profile of the node, in fields that have one text for all kinds of profiles.
 const LOCALHOST: &str = "localhost/";
@@ -177,7 +177,7 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
                 let path = profile.localhost_ref;
                 // Callers that still spell it as the deprecated field did.
                 let path = path.strip_prefix(LOCALHOST).map(str::to_owned).unwrap_or(path);
-                absolute(&format!("{name}.localhost_ref"), path).map(SeccompProfile::Localhost)
+                absolute_line(&format!("{name}.localhost_ref"), path).map(SeccompProfile::Localhost)
             }
         };
     }
@@ -185,7 +185,7 @@ fn seccomp(field: &str, profile: Option<v1::SecurityProfile>, old_path: String) 
         "" | "unconfined" => Ok(SeccompProfile::Unconfined),
         "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
         other => match other.strip_prefix(LOCALHOST) {
-            Some(path) => absolute(&format!("{field}.seccomp_profile_path"), path.to_owned())
+            Some(path) => absolute_line(&format!("{field}.seccomp_profile_path"), path.to_owned())
                 .map(SeccompProfile::Localhost),
             None => {
                 Err(invalid(format!("{field}.seccomp_profile_path"), format!("{other:?} is not a profile")))
@@ -273,7 +273,10 @@ fn policy(field: &str, value: i32) -> Checked<GroupsPolicy> {
 }
 
 fn paths(field: &str, list: Vec<String>) -> Checked<Vec<String>> {
-    list.into_iter().enumerate().map(|(index, path)| absolute(&format!("{field}[{index}]"), path)).collect()
+    list.into_iter()
+        .enumerate()
+        .map(|(index, path)| absolute_line(&format!("{field}[{index}]"), path))
+        .collect()
 }
 
 /// Of a sandbox.

@@ -89,7 +89,7 @@ fn a_request_with_nothing_but_names_is_enough() {
     assert_eq!(config.metadata.attempt, 2);
     assert!(config.dns.is_none() && config.host_ports.is_empty() && config.cgroup_parent.is_empty());
     let config = with(|_| ()).unwrap();
-    assert_eq!(config.user_specified_image, "busybox");
+    assert_eq!((config.image.as_str(), config.user_specified_image.as_str()), ("busybox", ""));
     assert_eq!(config.stop_signal, None);
     assert_eq!(config.security, SecurityContext::default());
 }
@@ -612,12 +612,12 @@ fn commands_and_variables_carry_no_nul() {
     let variable = |key: &str, value: &[u8]| {
         with(|message| message.envs.push(v1::KeyValue { key: key.into(), value: value.to_vec().into() }))
     };
-    assert_eq!(variable("A", b"x=\ny").unwrap().envs[0].value, "x=\ny");
+    assert_eq!(variable("A", b"x=\ny").unwrap().envs[0].value, b"x=\ny");
+    assert_eq!(variable("A", b"\xff\xfe").unwrap().envs[0].value, b"\xff\xfe", "the field is bytes");
     refused(".envs[0].key", variable("", b"x"));
     refused(".envs[0].key", variable("A=B", b"x"));
     refused(".envs[0].key", variable("A\0", b"x"));
     refused(".envs[0].value", variable("A", b"a\0b"));
-    refused(".envs[0].value", variable("A", b"\xff"));
 }
 
 #[test]
@@ -631,8 +631,15 @@ fn mounts_follow_the_rules_of_propagation_and_recursion() {
     });
     assert!(recursive.unwrap().recursive_readonly);
     type Change = fn(&mut v1::Mount);
-    let cases: [(&str, Change); 11] = [
-        ("container_path", |mount| mount.container_path = "c".into()),
+    // The status answers what was asked for, however it is spelled.
+    for path in ["c", "./c/", "/a/../c", "/a\nb"] {
+        let asked = mount(|mount| mount.container_path = path.into()).unwrap();
+        assert_eq!(asked.container_path, path);
+    }
+    let cases: [(&str, Change); 13] = [
+        ("container_path", |mount| mount.container_path = "/a/../..".into()),
+        ("container_path", |mount| mount.container_path = "/a\0b".into()),
+        ("container_path", |mount| mount.container_path = ".".into()),
         ("container_path", |mount| mount.container_path = "//.".into()),
         ("container_path", |mount| mount.container_path.clear()),
         ("host_path", |mount| mount.host_path = "h".into()),
@@ -672,7 +679,7 @@ fn image_volumes_are_read_only_and_their_sub_path_stays_below_the_image() {
     assert_eq!(mount("", "etc/x", true).unwrap(), source);
     refused(".mounts[0].readonly", mount("", "", false));
     refused(".mounts[0].host_path", mount("/tmp", "", true));
-    for outside in ["/etc", "..", "a/../../b", "a\nb"] {
+    for outside in ["/etc", "..", "a/../../b", "a\0b"] {
         refused(".mounts[0].image_sub_path", mount("", outside, true));
     }
 }
@@ -697,7 +704,7 @@ fn devices_have_paths_and_permissions() {
 }
 
 #[test]
-fn cdi_devices_are_those_of_the_field_and_an_annotation_adds_none() {
+fn cdi_devices_are_those_of_the_field_then_those_of_annotations() {
     let (zero, one) = ("vendor.com/gpu=0", "vendor.com/gpu=1");
     let devices = |names: &[&str], annotation: &str| {
         with(|message| {
@@ -713,9 +720,15 @@ fn cdi_devices_are_those_of_the_field_and_an_annotation_adds_none() {
     assert_eq!(devices(&[zero, one], "vendor.com/gpu=1,vendor.com/gpu=0").unwrap(), [zero, one]);
     refused(".CDI_devices[1].name", devices(&[zero, "gpu"], ""));
     refused(".CDI_devices[0].name", devices(&[""], ""));
-    for names in [&[][..], &[zero]] {
-        refused(".annotations[\"cdi.k8s.io/x\"]", devices(names, one));
+    assert_eq!(devices(&[], one).unwrap(), [one]);
+    assert_eq!(devices(&[one], "vendor.com/gpu=0,vendor.com/gpu=1").unwrap(), [one, zero]);
+    for wrong in ["gpu", "vendor.com/gpu=0,", ",", " vendor.com/gpu=0"] {
+        refused(".annotations[\"cdi.k8s.io/x\"]", devices(&[zero], wrong));
     }
+    let other = with(|message| {
+        message.annotations.insert("cdi.k8s.io".into(), "x".into());
+    });
+    assert!(other.unwrap().cdi_devices.is_empty(), "only the prefix with its slash");
 }
 
 #[test]

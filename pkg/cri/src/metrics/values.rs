@@ -85,14 +85,10 @@ fn pod_labels(pod: &PodMetrics) -> [String; BASE_LABELS.len()] {
 /// In the order of [`BASE_LABELS`].
 fn container_labels(pod: &PodStatus, container: &ContainerStatus) -> [String; BASE_LABELS.len()] {
     let config = &container.config;
-    let image = match config.user_specified_image.as_str() {
-        "" => &config.image,
-        specified => specified,
-    };
     [
         config.metadata.name.clone(),
         container.cgroup_path.clone(),
-        image.to_owned(),
+        container.image_name.clone(),
         container.id.to_string(),
         pod.config.metadata.namespace.clone(),
         pod.config.metadata.name.clone(),

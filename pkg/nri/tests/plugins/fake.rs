@@ -349,6 +349,7 @@ pub fn container(pod: &PodFacts, filler: usize) -> ContainerFacts {
         config: Arc::new(config),
         image_id: ImageId::new(Digest::from_sha256(&[0; 32])),
         image_ref: "busybox".to_owned(),
+        image_name: "busybox".to_owned(),
         state: ContainerState::Created,
         created_at: 1,
         log_path: String::new(),

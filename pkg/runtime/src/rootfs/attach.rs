@@ -83,8 +83,12 @@ pub(crate) fn all(
                     readonly_later.push(tmpfs);
                 }
             }
-            Source::Image { .. } => {
-                return Err(Failure::because(Step::Mount, destination.display(), "the image was not opened"));
+            Source::Image { .. } | Source::PodFile { .. } => {
+                return Err(Failure::because(
+                    Step::Mount,
+                    destination.display(),
+                    "its source was not opened",
+                ));
             }
             Source::SharedMemory => {
                 let Some(shm) = shm.take() else { continue };

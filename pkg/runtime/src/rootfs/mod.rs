@@ -10,11 +10,14 @@
 //! 3. The overlay is attached at /root there, the mounts onto it in order ([`attach`]), devices, masks ([`dev`], [`mask`]).
 //! 4. pivot_root; the copy of pause's root is dropped ([`pivot`]).
 //!
+//! The pod's own files ([`files`]) are on a tmpfs in pause's mount namespace, like its /dev/shm.
+//!
 //! Every target is an open descriptor found with `husk_sys::root`.
 
 pub(crate) mod attach;
 pub(crate) mod cgroupfs;
 pub(crate) mod dev;
+pub(crate) mod files;
 pub(crate) mod locked;
 pub(crate) mod mask;
 pub(crate) mod options;
@@ -31,6 +34,8 @@ pub(crate) mod pod {
     pub(crate) const SHM: &str = "shm";
     /// Mount point for a container's root.
     pub(crate) const ROOT: &str = "root";
+    /// A tmpfs with the pod's own /etc/hostname and the like, each bound into its containers.
+    pub(crate) const FILES: &str = "files";
     /// An empty directory: what masked directories show.
     pub(crate) const EMPTY: &str = "empty";
     /// A null device: what masked files show.

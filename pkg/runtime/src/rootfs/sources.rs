@@ -1,6 +1,7 @@
 //! The mounts of a spec, each brought to where it needs nothing of the node any more.
 
 use std::{
+    ffi::OsString,
     os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -16,6 +17,7 @@ use rustix::fs::{self, AtFlags, FileType, StatxFlags};
 use super::{
     cgroupfs,
     cgroupfs::Controllers,
+    files,
     options::{CONTEXT, Options},
     relabel,
 };
@@ -42,14 +44,17 @@ pub(crate) enum Source {
     Controllers { controllers: Controllers, options: Options },
     /// The shared memory of pod or node.
     SharedMemory,
+    /// The pod's copy of a file; `super::files` makes a tree of it.
+    PodFile { name: OsString, options: Options },
     /// The image volume of this number; `super::volumes` makes a tree of it.
     Image { number: usize, options: Options },
 }
 
 /// Opens the sources of all mounts, in the caller's mount namespace. Volumes are relabelled here, before they can be
-/// read-only.
+/// read-only. Those of `pod_files` are not: the pod has copies of them.
 pub(crate) fn open(
     mounts: &[Mount],
+    pod_files: &[PathBuf],
     own_cgroup_namespace: bool,
     user: Option<&UserNamespace>,
     context: &relabel::Context<'_>,
@@ -57,7 +62,7 @@ pub(crate) fn open(
     let mut planned = Vec::with_capacity(mounts.len() + 1);
     for mount in mounts {
         let destination = destination(mount.destination())?;
-        let source = source(mount, &destination, own_cgroup_namespace, user, context)
+        let source = source(mount, pod_files, &destination, own_cgroup_namespace, user, context)
             .map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
@@ -67,6 +72,7 @@ pub(crate) fn open(
 
 fn source(
     mount: &Mount,
+    pod_files: &[PathBuf],
     destination: &Path,
     own_cgroup_namespace: bool,
     user: Option<&UserNamespace>,
@@ -80,6 +86,9 @@ fn source(
     if options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none" | "") {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        if let Some(name) = files::name(source, pod_files) {
+            return Ok(Source::PodFile { name, options });
+        }
         let label = context.label.filter(|_| context.volumes.iter().any(|volume| volume == source));
         let bound = bind(source, recursive, &options, label)?;
         if let Source::Tree { tree, .. } = &bound {

@@ -159,7 +159,7 @@ fn pause_has_no_privileges_and_sees_nothing(world: &World) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["empty", "null", "proc", "root", "shm"]);
+    assert_eq!(names, ["empty", "files", "null", "proc", "root", "shm"]);
 }
 
 fn pause_ends_by_sigterm_and_reaps_orphans(world: &World) {

@@ -10,6 +10,7 @@ use crate::{
 
 cases![
     an_exec_sees_what_the_container_sees,
+    an_environment_is_bytes,
     an_exec_returns_code_and_both_streams,
     an_exec_has_the_user_it_is_given,
     an_exec_of_a_missing_command_says_so,
@@ -34,6 +35,29 @@ fn an_exec_sees_what_the_container_sees(world: &World) {
         })
         .collect();
     assert_eq!(inside, format!("{init}test-pod\nsleep\n"));
+    running.kill();
+}
+
+fn an_environment_is_bytes(world: &World) {
+    let raw = b"LATIN=caf\xe9\xff".to_vec();
+    let lossy = String::from_utf8_lossy(&raw).into_owned();
+    let pod = world.pod();
+    let script = "printf %s \"$LATIN\" | od -An -tx1; echo $PLAIN; echo $HOME; sleep 1000";
+    let env = serde_json::json!(["PATH=/bin", lossy, "PLAIN=caf\u{fffd}", "HOME="]);
+    let mut container = world.container(&pod, &["sh", "-c", script]).set(&["process", "env"], env.clone());
+    container.raw_env = vec![raw.clone(), b"GONE=\xff".to_vec()];
+    let running = container.create().unwrap().start();
+    let expected = " 63 61 66 e9 ff\ncaf\u{fffd}\n/root\n";
+    let mut shown = String::new();
+    while shown.lines().count() < 3 {
+        shown += &running.read(200);
+    }
+    assert_eq!(shown, expected);
+    let (mut plan, stdout, stderr) =
+        running.exec_plan(&["sh", "-c", script.trim_end_matches("; sleep 1000")]);
+    plan.process.set_env(serde_json::from_value(env).unwrap());
+    plan.raw_env = vec![raw];
+    assert_eq!(run_exec(plan, stdout, stderr).unwrap().stdout, expected);
     running.kill();
 }
 

@@ -1,8 +1,13 @@
 //! Mounts, propagation, devices, and what an image may try with symlinks (peers' CVEs in the names of the cases).
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+    path::{Path, PathBuf},
+};
 
-use husk_runtime::{ImageVolume, Step};
+use husk_runtime::{ImageVolume, NetNs, Step};
 use husk_sys::{
     mount::{self, Attr, Change, Filesystem, Propagation},
     namespace,
@@ -15,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     cases,
-    world::{Container, World},
+    world::{Container, Pod, World, mappings},
 };
 
 cases![
@@ -27,6 +32,10 @@ cases![
     mount_points_are_made_as_the_source_is,
     mount_attributes_are_those_asked_for,
     a_missing_source_is_named,
+    a_mount_of_the_node_with_another_spelling_of_its_name_is_in_nobodys_way,
+    cve_2020_8557_the_pods_files_are_writable_and_cannot_fill_the_node,
+    all_containers_of_a_pod_see_the_same_files_and_other_pods_their_own,
+    a_container_may_have_the_pods_files_read_only,
     a_source_of_the_other_kind_is_refused,
     a_symlinked_source_is_resolved_on_the_node,
     cve_2021_30465_a_symlinked_destination_stays_inside_the_root,
@@ -194,6 +203,80 @@ fn a_missing_source_is_named(world: &World) {
         failure.to_string(),
         "open mount source /nonexistent/volume: for /mnt: no such file or directory"
     );
+}
+
+fn a_mount_of_the_node_with_another_spelling_of_its_name_is_in_nobodys_way(world: &World) {
+    // A file name is bytes, and so is every line of /proc/self/mountinfo.
+    let volume = volume(world, Propagation::Shared);
+    let other = world.scratch("other").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&other).unwrap();
+    let tmpfs = Filesystem::new("tmpfs").unwrap().mount(Attr::empty()).unwrap();
+    mount::attach(&tmpfs, open(&other)).unwrap();
+    let pod = world.pod();
+    let output =
+        world.container(&pod, &["echo", "fine"]).mount("bind", &volume, "/mnt", &["rbind", "rslave"]).run();
+    assert_eq!(output.stdout, "fine\n", "{output:?}");
+}
+
+/// A pod with a file of its own, whose path on the node is returned.
+fn pod_with_file(world: &World, mapped: bool) -> (Pod, PathBuf) {
+    let file = world.scratch("pod-files").join("hosts");
+    fs::write(&file, "127.0.0.1 localhost\n").unwrap();
+    let mut plan = world.sandbox_plan();
+    plan.files = vec![file.clone(), world.scratch("pod-files").join("absent")];
+    if mapped {
+        plan.namespaces.net = NetNs::New;
+        plan.namespaces.user = Some(mappings(200_000));
+    }
+    (Pod::start(plan).unwrap(), file)
+}
+
+fn with_file<'pod>(world: &World, pod: &'pod Pod, file: &Path, script: &str) -> Container<'pod> {
+    let mut container = world.container(pod, &["sh", "-c", script]);
+    container.pod_files = vec![file.to_owned()];
+    container.mount("bind", file, "/etc/hosts", &["rbind", "rprivate", "rw"])
+}
+
+fn cve_2020_8557_the_pods_files_are_writable_and_cannot_fill_the_node(world: &World) {
+    let script = "cat /etc/hosts; stat -c %u:%g:%a /etc/hosts; \
+        echo 10.0.0.1 added >> /etc/hosts && tail -n 1 /etc/hosts; echo new > /etc/hosts && cat /etc/hosts; \
+        dd if=/dev/zero of=/etc/hosts bs=1M count=64 2>/dev/null && echo filled; stat -c %s /etc/hosts; \
+        echo again > /etc/hosts && cat /etc/hosts";
+    for mapped in [false, true] {
+        let (pod, file) = pod_with_file(world, mapped);
+        let output = with_file(world, &pod, &file, script).run();
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        assert_eq!(lines.len(), 6, "{output:?}");
+        assert_eq!(lines[..4], ["127.0.0.1 localhost", "0:0:644", "10.0.0.1 added", "new"], "{output:?}");
+        let size: u64 = lines[4].parse().unwrap();
+        assert!((512 << 10..=2 << 20).contains(&size), "{size} bytes");
+        assert_eq!(lines[5], "again", "what is full can be emptied");
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            "127.0.0.1 localhost\n",
+            "the node's file is as it was"
+        );
+    }
+}
+
+fn all_containers_of_a_pod_see_the_same_files_and_other_pods_their_own(world: &World) {
+    let (pod, file) = pod_with_file(world, false);
+    let (other, other_file) = pod_with_file(world, false);
+    with_file(world, &pod, &file, "echo mine > /etc/hosts").run();
+    let shown = |pod, file| with_file(world, pod, file, "cat /etc/hosts").run().stdout;
+    assert_eq!(shown(&pod, &file), "mine\n");
+    assert_eq!(shown(&other, &other_file), "127.0.0.1 localhost\n");
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!table.contains("hosts"), "nothing of it is mounted on the node");
+}
+
+fn a_container_may_have_the_pods_files_read_only(world: &World) {
+    let (pod, file) = pod_with_file(world, false);
+    let mut container = world.container(&pod, &["sh", "-c", "echo x > /etc/hosts; cat /etc/hosts"]);
+    container.pod_files = vec![file.clone()];
+    let output = container.mount("bind", &file, "/etc/hosts", &["rbind", "rprivate", "ro"]).run();
+    assert!(output.stderr.contains("Read-only file system"), "{output:?}");
+    assert_eq!(output.stdout, "127.0.0.1 localhost\n");
 }
 
 fn a_source_of_the_other_kind_is_refused(world: &World) {

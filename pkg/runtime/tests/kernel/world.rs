@@ -90,6 +90,7 @@ impl World {
             cgroup: CgroupTarget::default(),
             pause: File::open(&self.pause).unwrap().into(),
             shm_size: 0,
+            files: Vec::new(),
             oom_score_adj: None,
             seccomp: None,
             selinux: Default::default(),
@@ -122,6 +123,8 @@ impl World {
                 readonly: false,
             },
             image_volumes: Vec::new(),
+            pod_files: Vec::new(),
+            raw_env: Vec::new(),
             user: UserRequest::default(),
             seccomp: None,
             pid: PidNs::Own,
@@ -254,6 +257,8 @@ pub struct Container<'pod> {
     pub spec: Value,
     pub rootfs: Rootfs,
     pub image_volumes: Vec<ImageVolume>,
+    pub pod_files: Vec<PathBuf>,
+    pub raw_env: Vec<Vec<u8>>,
     pub user: UserRequest,
     pub seccomp: Option<SeccompFilter>,
     pub pid: PidNs,
@@ -340,7 +345,9 @@ impl Container<'_> {
             spec,
             rootfs: self.rootfs,
             image_volumes: self.image_volumes,
+            pod_files: self.pod_files,
             relabel: Vec::new(),
+            raw_env: self.raw_env,
             user: self.user,
             seccomp: self.seccomp,
             namespaces: ContainerNamespaces {
@@ -414,6 +421,7 @@ impl Running {
         let plan = ExecPlan {
             target: self.child.pidfd.try_clone().unwrap(),
             process: serde_json::from_value(process).unwrap(),
+            raw_env: Vec::new(),
             user: self.ready.user.clone(),
             seccomp: None,
             user_namespace: self.mappings.clone(),
@@ -497,7 +505,7 @@ pub fn read_terminal(master: &OwnedFd) -> String {
 
 /// Somebody who is nobody in particular.
 pub fn someone(uid: u32) -> ResolvedUser {
-    ResolvedUser { uid, gid: uid, groups: vec![uid], home: "/".to_owned() }
+    ResolvedUser { uid, gid: uid, groups: vec![uid], home: b"/".to_vec() }
 }
 
 /// `Key: value` lines, as of /proc/self/status.
