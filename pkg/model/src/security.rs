@@ -135,7 +135,7 @@ pub struct SecurityContext {
     pub readonly_rootfs: bool,
     /// Sets no_new_privs.
     pub no_new_privs: bool,
-    /// Paths hidden from the container; the list is complete, husk adds none.
+    /// Paths hidden from the container; a list is complete. Without this one and the next, defaults may apply (`husk-spec`).
     pub masked_paths: Vec<String>,
     /// Paths made read-only; the list is complete.
     pub readonly_paths: Vec<String>,

@@ -153,10 +153,10 @@ fn inside(
     files::place(&mut mounts)?;
     let root = attach_root(overlay)?;
 
-    let own_dev = dev::is_own(&mounts);
-    let readonly_later = attach::all(&root, mounts, shm, procfs)?;
-    if own_dev {
-        dev::furnish(&root, devices(plan))?;
+    let attached = attach::all(&root, mounts, shm, procfs)?;
+    let own_dev = attached.dev.is_some();
+    if let Some(dev) = &attached.dev {
+        dev::furnish(&root, dev, devices(plan))?;
     }
     let user = user::resolve(&root, &plan.user)?;
     if let Some(namespace) = &plan.namespaces.user {
@@ -174,7 +174,7 @@ fn inside(
     };
     root.ensure(&program.cwd, Node::Directory, Mode::from_raw_mode(0o755))
         .at(Step::WorkDir, program.cwd.display())?;
-    attach::finish(readonly_later)?;
+    attach::finish(attached)?;
     if let Some(linux) = linux {
         mask::readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
         mask::hide(&root, linux.masked_paths().as_deref().unwrap_or_default())?;

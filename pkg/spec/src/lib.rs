@@ -12,6 +12,7 @@ mod capabilities;
 mod devices;
 mod env;
 mod error;
+mod masks;
 mod mounts;
 mod resources;
 
@@ -111,11 +112,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .build()?;
     process.set_apparmor_profile(input.labels.apparmor.clone());
     process.set_selinux_label(input.labels.selinux_process.clone());
-    let (masked, readonly) = if security.privileged {
-        (Vec::new(), Vec::new())
-    } else {
-        (security.masked_paths.clone(), security.readonly_paths.clone())
-    };
+    let (masked, readonly) = masks::masks(security, input.pod.namespaces().user.is_some());
     let mut limits = linux_resources(&container.resources)?;
     limits.set_devices(Some(devices::rules(security.privileged, input.devices)?));
     let mut linux = LinuxBuilder::default()

@@ -38,15 +38,22 @@ const COVERABLE: &[&str] = &[
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Attaches everything, in order. `procfs` is taken for /proc, where it cannot be made by us. Returns the tmpfs mounts that
-/// are to become read-only once they are furnished.
+/// What was attached and is not finished.
+pub(crate) struct Attached {
+    /// The tmpfs mounts that are to become read-only once they are furnished.
+    readonly_later: Vec<OwnedFd>,
+    /// The container's own /dev.
+    pub dev: Option<OwnedFd>,
+}
+
+/// Attaches everything, in order. `procfs` is taken for /proc, where it cannot be made by us.
 pub(crate) fn all(
     root: &Root,
     planned: Vec<Planned>,
     shm: OwnedFd,
     mut procfs: Option<OwnedFd>,
-) -> Result<Vec<OwnedFd>, Failure> {
-    let (mut readonly_later, mut shm) = (Vec::new(), Some(shm));
+) -> Result<Attached, Failure> {
+    let (mut attached, mut shm) = (Attached { readonly_later: Vec::new(), dev: None }, Some(shm));
     for Planned { destination, source } in planned {
         let destination = &*destination;
         match source {
@@ -60,9 +67,10 @@ pub(crate) fn all(
                     Some(procfs) => super::procfs::with_options(procfs, &options, destination)?,
                     None => make(&kind, &name, &options, destination)?,
                 };
+                attached.note(&filesystem, destination)?;
                 if options.readonly() && kind == "tmpfs" {
                     // The mounts inside need their mount points first.
-                    readonly_later.push(attach_returning(root, destination, filesystem)?);
+                    attached.readonly_later.push(attach_returning(root, destination, filesystem)?);
                     continue;
                 }
                 if options.readonly() {
@@ -72,15 +80,16 @@ pub(crate) fn all(
                 attach_straight(root, destination, filesystem, &kind)?;
             }
             Source::Made { tmpfs, readonly } => {
+                attached.note(&tmpfs, destination)?;
                 let tmpfs = attach_returning(root, destination, tmpfs)?;
                 if readonly {
-                    readonly_later.push(tmpfs);
+                    attached.readonly_later.push(tmpfs);
                 }
             }
             Source::Controllers { controllers, options } => {
                 let tmpfs = attach_controllers(root, destination, controllers, &options)?;
                 if options.readonly() {
-                    readonly_later.push(tmpfs);
+                    attached.readonly_later.push(tmpfs);
                 }
             }
             Source::Image { .. } | Source::PodFile { .. } => {
@@ -96,7 +105,16 @@ pub(crate) fn all(
             }
         }
     }
-    Ok(readonly_later)
+    Ok(attached)
+}
+
+impl Attached {
+    fn note(&mut self, filesystem: &OwnedFd, destination: &Path) -> Result<(), Failure> {
+        if destination == Path::new("/dev") {
+            self.dev = Some(filesystem.try_clone().at(Step::Device, "/dev")?);
+        }
+        Ok(())
+    }
 }
 
 /// Makes a filesystem, detached.
@@ -225,8 +243,8 @@ fn attach_controllers(
 }
 
 /// Makes the tmpfs mounts read-only that were asked to be.
-pub(crate) fn finish(readonly_later: Vec<OwnedFd>) -> Result<(), Failure> {
-    readonly_later.iter().try_for_each(|mount| {
+pub(crate) fn finish(attached: Attached) -> Result<(), Failure> {
+    attached.readonly_later.iter().try_for_each(|mount| {
         mount::change(mount, false, Change::set(Attr::MOUNT_ATTR_RDONLY)).at(Step::Readonly, "tmpfs")
     })
 }

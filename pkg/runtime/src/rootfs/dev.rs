@@ -41,14 +41,6 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
-/// Whether /dev is the container's own. A bind of some directory there is left as it is.
-pub(crate) fn is_own(planned: &[Planned]) -> bool {
-    planned.iter().any(|mount| {
-        mount.destination == Path::new("/dev")
-            && matches!(mount.source, Source::New { .. } | Source::Made { .. })
-    })
-}
-
 /// For a user namespace, in which no device can be made: makes the container's /dev and the devices in it before it is
 /// entered. The default devices are root's in the container. Those of the spec keep the owner that they have on the
 /// node: a privileged container sees all of the node's, and may open what anybody on the node may.
@@ -68,13 +60,13 @@ pub(crate) fn make_on_node(
         let root = Root::new(tmpfs.try_clone().at(Step::Device, "/dev")?);
         for device in devices {
             match device.path().strip_prefix("/dev") {
-                Ok(path) => create(&root, path, DeviceNode::of(device)?)?,
+                Ok(path) => create(&root, path, DeviceNode::of(device)?, None)?,
                 Err(_) => elsewhere.push(alone(device)?),
             }
         }
         for &(path, major, minor) in DEFAULTS {
             let node = DeviceNode { owner, ..DeviceNode::default_device(major, minor) };
-            create(&root, Path::new(path).strip_prefix("/dev").unwrap_or(Path::new(path)), node)?;
+            create(&root, Path::new(path).strip_prefix("/dev").unwrap_or(Path::new(path)), node, None)?;
         }
         mount.source = Source::Made { tmpfs, readonly: options.readonly() };
     }
@@ -88,20 +80,23 @@ fn alone(device: &LinuxDevice) -> Result<Planned, Failure> {
     let tmpfs =
         Filesystem::new("tmpfs").and_then(|new| new.mount(Attr::MOUNT_ATTR_NOSUID)).at(step, &object)?;
     let root = Root::new(tmpfs);
-    create(&root, Path::new("device"), DeviceNode::of(device)?)?;
+    create(&root, Path::new("device"), DeviceNode::of(device)?, None)?;
     let node = root.open("device", OFlags::PATH).at(step, &object)?;
     let tree = mount::clone_fd(node, false).at(step, &object)?;
     let destination = sources::destination(device.path())?;
     Ok(Planned { destination, source: Source::Tree { tree, directory: false, procfs: false } })
 }
 
-/// Creates devices and links.
-pub(crate) fn furnish(root: &Root, devices: &[LinuxDevice]) -> Result<(), Failure> {
+/// Creates devices and links in `dev`, the container's own /dev, and what the request wants elsewhere.
+pub(crate) fn furnish(root: &Root, dev: &OwnedFd, devices: &[LinuxDevice]) -> Result<(), Failure> {
+    refuse_covered(root, dev)?;
+    let filesystem = |fd: BorrowedFd<'_>| fs::fstat(fd).map(|stat| stat.st_dev).at(Step::Device, "/dev");
+    let homes = [filesystem(root.as_fd())?, filesystem(dev.as_fd())?];
     for device in devices {
-        create(root, device.path(), DeviceNode::of(device)?)?;
+        create(root, device.path(), DeviceNode::of(device)?, Some(homes))?;
     }
     for &(path, major, minor) in DEFAULTS {
-        create(root, Path::new(path), DeviceNode::default_device(major, minor))?;
+        create(root, Path::new(path), DeviceNode::default_device(major, minor), Some(homes))?;
     }
     for &(path, target) in LINKS {
         let (parent, name) = root.ensure_parent(Path::new(path)).at(Step::Device, path)?;
@@ -112,6 +107,22 @@ pub(crate) fn furnish(root: &Root, devices: &[LinuxDevice]) -> Result<(), Failur
         }
     }
     Ok(())
+}
+
+/// A volume whose destination leads to /dev by a link of the image lies on the container's own. What is made in /dev would be made
+/// in the volume, on the node's disk and with the node's privileges. (A volume at /dev itself is asked for, and nothing made in it.)
+fn refuse_covered(root: &Root, dev: &OwnedFd) -> Result<(), Failure> {
+    let step = Step::Device;
+    let shown = root.open_straight("dev", OFlags::PATH | OFlags::DIRECTORY).at(step, "/dev")?;
+    let (shown, own) = (fs::fstat(shown).at(step, "/dev")?, fs::fstat(dev).at(step, "/dev")?);
+    if (shown.st_dev, shown.st_ino) == (own.st_dev, own.st_ino) {
+        return Ok(());
+    }
+    Err(Failure::because(
+        Step::Mount,
+        "/dev",
+        "a mount lies on it whose destination is a link of the image to /dev",
+    ))
 }
 
 struct DeviceNode {
@@ -145,9 +156,14 @@ impl DeviceNode {
     }
 }
 
-fn create(root: &Root, path: &Path, device: DeviceNode) -> Result<(), Failure> {
+/// Only in the filesystems `homes`, if there are any: no device is made in a volume.
+fn create(root: &Root, path: &Path, device: DeviceNode, homes: Option<[u64; 2]>) -> Result<(), Failure> {
     let object = path.display();
     let (parent, name) = root.ensure_parent(path).at(Step::Device, &object)?;
+    let home = fs::fstat(&parent).at(Step::Device, &object)?.st_dev;
+    if homes.is_some_and(|homes| !homes.contains(&home)) {
+        return Err(Failure::because(Step::Device, object, "it would be made in a mounted volume"));
+    }
     // Exact, because the child's umask is 0 until it is set up.
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
     match fs::mknodat(&parent, name, device.kind, mode, device.number) {

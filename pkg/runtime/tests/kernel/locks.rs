@@ -18,6 +18,8 @@ cases![
     noexec_and_nodev_of_a_volume_cannot_be_taken_back,
     a_device_of_an_image_stays_shut_after_a_remount,
     a_writable_volume_is_still_writable,
+    no_device_is_made_in_a_volume_that_a_link_leads_to_dev,
+    a_device_of_the_request_is_made_in_no_volume,
 ];
 
 const HOST: u32 = 300_000;
@@ -141,4 +143,36 @@ fn a_writable_volume_is_still_writable(world: &World) {
     let dir = directory(world, "writable");
     let output = admin(world, &pod, "echo x >/vol/new").mount("bind", &dir, "/vol", &["rbind", "rw"]).run();
     assert_eq!((output.code, names(&dir)), (0, vec!["file".to_owned(), "new".to_owned()]), "{output:?}");
+}
+
+/// A directory that the image has a link to under another name.
+fn linked<'pod>(world: &World, pod: &'pod Pod, link: &str, to: &str) -> (Container<'pod>, PathBuf) {
+    let container = world.container(pod, &["true"]);
+    std::os::unix::fs::symlink(to, container.rootfs.upper.join(link)).unwrap();
+    (container, directory(world, "linked"))
+}
+
+fn no_device_is_made_in_a_volume_that_a_link_leads_to_dev(world: &World) {
+    for pod in [world.pod(), world.mapped_pod(HOST)] {
+        for (link, to) in [("data", "/dev"), ("data", "dev"), ("data", "/proc/../dev/.")] {
+            let (container, dir) = linked(world, &pod, link, to);
+            let Err(failure) = container.mount("bind", &dir, "/data", &["rbind", "rw"]).create() else {
+                panic!("{to}: taken")
+            };
+            assert!(failure.to_string().contains("/dev"), "{failure}");
+            assert_eq!(names(&dir), ["file"], "{to}");
+        }
+        // A link to another place of the image is followed inside it.
+        let (container, dir) = linked(world, &pod, "data", "/tmp");
+        assert_eq!(container.mount("bind", &dir, "/data", &["rbind", "rw"]).run().code, 0);
+    }
+}
+
+fn a_device_of_the_request_is_made_in_no_volume(world: &World) {
+    let pod = world.pod();
+    let dir = directory(world, "device");
+    let device = json!([{"path": "/dev/volume/null", "type": "c", "major": 1, "minor": 3}]);
+    let container = world.container(&pod, &["true"]).set(&["linux", "devices"], device);
+    assert!(container.mount("bind", &dir, "/dev/volume", &["rbind", "rw"]).create().is_err());
+    assert_eq!(names(&dir), ["file"]);
 }

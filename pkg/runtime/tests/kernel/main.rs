@@ -8,6 +8,7 @@ mod exec;
 mod failures;
 mod locks;
 mod mounts;
+mod redirects;
 mod runner;
 mod tracers;
 mod userns;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         failures::CASES,
         userns::CASES,
         locks::CASES,
+        redirects::CASES,
         tracers::CASES,
     ];
     runner::main(&cases.concat())
