@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz install clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz kill-test load install clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -42,6 +42,12 @@ bench: build ## compare with containerd in one run and print the ratios
 
 fuzz: ## the parsers under a coverage-guided fuzzer (TARGET=name, SECONDS=60 for each)
 	hack/fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS))
+
+kill-test: build ## kill huskd, monitors and plugins 1000 times and look for what was lost (root; minutes)
+	hack/kill-test
+
+load: build ## 300 pods with 600 containers while huskd is killed: times, failures, memory (root; minutes)
+	hack/load
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

@@ -16,7 +16,7 @@
 
 use std::{
     fs::{self, DirBuilder, Permissions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -37,6 +37,7 @@ const FORMAT: u32 = 1;
 /// A pod as huskd knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PodFile {
+    /// The first field: see [`Store::refuse_newer`].
     pub(crate) format: u32,
     pub(crate) boot_id: String,
     pub(crate) id: PodSandboxId,
@@ -58,6 +59,7 @@ pub(crate) struct PodFile {
 /// A container as huskd knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ContainerFile {
+    /// The first field, as in [`PodFile`].
     pub(crate) format: u32,
     pub(crate) id: ContainerId,
     pub(crate) config: Arc<ContainerConfig>,
@@ -173,15 +175,11 @@ impl Store {
     /// Refuses a pod with a record of a newer huskd, by its name: what this one does not understand it would lose or undo. A
     /// record that is damaged is no newer one.
     pub(crate) fn refuse_newer(&self, id: &PodSandboxId) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Header {
-            format: u32,
-        }
         let containers = fs::read_dir(self.pod(id).join("containers")).into_iter().flatten().flatten();
         let records = containers.map(|entry| entry.path().join("container.json"));
         for path in std::iter::once(self.pod(id).join("pod.json")).chain(records) {
-            match read::<Header>(&path) {
-                Ok(Header { format }) if format > FORMAT => {
+            match format_of(&path) {
+                Some(format) if format > FORMAT => {
                     return Err(PodsError::NewerRecord { path, format, known: FORMAT });
                 }
                 _ => {}
@@ -246,6 +244,17 @@ impl Store {
 /// Makes a directory and those above it; what is new is nobody else's business.
 fn private_dir(dir: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(PodsError::files("create", dir))
+}
+
+/// The format of a record, which is its first field whatever the rest has become; `None` for what is no record.
+fn format_of(path: &Path) -> Option<u32> {
+    const KEY: &[u8] = b"{\"format\":";
+    let mut head = Vec::new();
+    // Longer than the key with the largest number.
+    fs::File::open(path).ok()?.take(64).read_to_end(&mut head).ok()?;
+    let rest = head.strip_prefix(KEY)?;
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
 fn check_format(format: u32, path: &Path) -> Result<()> {

@@ -263,3 +263,42 @@ fn failure(plugin: &str, verb: Verb, output: &Output) -> NetworkError {
     let message = message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
     NetworkError::CniFailed { plugin: plugin.to_owned(), command: verb.name(), code, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+    use husk_model::PodSandboxId;
+    use serde_json::json;
+
+    use super::*;
+
+    fn has_ended(mark: &Path) -> bool {
+        let pid = fs::read_to_string(mark).unwrap();
+        fs::read_to_string(format!("/proc/{}/stat", pid.trim())).map_or(true, |stat| stat.contains(") Z"))
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_hangs_is_killed_with_a_child_that_left_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plugin, child) = (dir.path().join("plugin"), dir.path().join("child"));
+        let script = format!(
+            "#!/bin/sh\nsetsid sh -c 'echo $$ >{}; exec sleep 1000' &\necho $$ >{}\nexec sleep 1000\n",
+            child.display(),
+            plugin.display(),
+        );
+        fs::write(dir.path().join("hang"), script).unwrap();
+        fs::set_permissions(dir.path().join("hang"), fs::Permissions::from_mode(0o755)).unwrap();
+        let parameters =
+            Parameters { container_id: Some(PodSandboxId::generate().to_string()), ..Default::default() };
+        let mut limit = Duration::from_millis(500);
+        // A busy node may need more than the first limit to get to where it hangs.
+        while !(fs::exists(&plugin).unwrap() && fs::exists(&child).unwrap()) {
+            let runner = Runner { bin_dirs: vec![dir.path().to_owned()], limit };
+            let error = runner.run("hang", Verb::Add, &parameters, &json!({})).await.unwrap_err();
+            assert!(matches!(error, NetworkError::CniTimeout { .. }), "{error}");
+            limit *= 2;
+        }
+        assert!(has_ended(&plugin) && has_ended(&child));
+    }
+}
