@@ -175,3 +175,51 @@ fn expected_fds(call: Option<&podmon::request::Call>) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::{
+        net::{AddressFamily, SocketFlags, SocketType, socketpair},
+        process::Uid,
+    };
+
+    use super::*;
+
+    /// One end of a connection whose other end was made by `uid`.
+    fn from(uid: u32) -> OwnedFd {
+        // A thread of its own: the kernel keeps users by thread, and notes that of whoever makes a socket.
+        let make = move || {
+            let uid = Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap().0
+        };
+        std::thread::spawn(make).join().unwrap()
+    }
+
+    #[test]
+    fn nobody_but_root_speaks_to_a_monitor() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: root is needed");
+            return;
+        }
+        let (poller, mut clients) = (Poller::new().unwrap(), Clients::default());
+        for uid in [1, 1000, 65_535, u32::MAX - 1] {
+            let refused = clients.admit(&poller, 1, from(uid)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{uid}");
+        }
+        clients.admit(&poller, 2, from(0)).unwrap();
+    }
+
+    #[test]
+    fn clients_are_as_many_as_descriptors_allow() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: root is needed");
+            return;
+        }
+        let (poller, mut clients) = (Poller::new().unwrap(), Clients::default());
+        for key in 0..MAX_CLIENTS {
+            clients.admit(&poller, key as Key, from(0)).unwrap();
+        }
+        assert!(clients.admit(&poller, 1000, from(0)).is_err());
+    }
+}

@@ -75,3 +75,34 @@ async fn long_lines_are_cut_and_join_again_exactly() {
     assert_eq!(pod.log(&id), expected);
     pod.finish().await;
 }
+
+/// A container that has its log directory as a volume plants a link, a pipe or a directory where the log is to be opened again.
+#[tokio::test]
+async fn a_log_is_not_opened_again_through_what_a_container_planted() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let id = pod.shell("while read line; do echo $line; done; sleep 1000").await;
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "untouched").unwrap();
+    let log = pod.log_path(&id);
+    let plants: [fn(&std::path::Path, &std::path::Path); 4] = [
+        |log, victim| std::os::unix::fs::symlink(victim, log).unwrap(),
+        |log, victim| std::os::unix::fs::symlink(victim.with_file_name("made"), log).unwrap(),
+        |log, _| assert!(Command::new("mkfifo").arg(log).status().unwrap().success()),
+        |log, _| std::fs::create_dir(log).unwrap(),
+    ];
+    for plant in plants {
+        let rotated = log.with_extension("rotated");
+        std::fs::rename(&log, &rotated).unwrap();
+        plant(&log, &victim);
+        assert!(pod.monitor.reopen_log(&id).await.is_err());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+        let removed = std::fs::remove_file(&log).or_else(|_| std::fs::remove_dir(&log));
+        removed.unwrap();
+        std::fs::rename(&rotated, &log).unwrap();
+        pod.monitor.reopen_log(&id).await.unwrap();
+    }
+    pod.finish().await;
+}
