@@ -44,7 +44,6 @@ pub(super) fn monitor_talks() -> Vec<Vec<u8>> {
             pid: 9,
             ..Default::default()
         }],
-        ..Default::default()
     };
     let error = podmon::Error { detail: "no".into(), ..Default::default() };
     let answers = [podmon::response::Result::State(state), podmon::response::Result::Error(error)];
