@@ -83,8 +83,29 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    /// Opens or creates the file. redb repairs what a killed process left.
+    /// Opens or creates the file. redb repairs what a killed process left. A new file gets its name when it is whole: a
+    /// power cut while redb lays one out would leave something that is no database.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let new = path.with_extension("new");
+            match std::fs::remove_file(&new) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ImageError::store("remove", new)(error));
+                }
+                _ => {}
+            }
+            drop(Self::open_at(&new)?);
+            let name = || -> std::io::Result<()> {
+                std::fs::File::open(&new)?.sync_all()?;
+                std::fs::rename(&new, path)?;
+                std::fs::File::open(path.parent().unwrap_or(path))?.sync_all()
+            };
+            name().map_err(ImageError::store("create", path))?;
+        }
+        Self::open_at(path)
+    }
+
+    fn open_at(path: &Path) -> Result<Self> {
         let fail =
             |error: redb::Error| ImageError::Database { path: path.to_owned(), source: Box::new(error) };
         let database =
