@@ -1,9 +1,10 @@
 //! Image references, registry client, pull pipeline, store and garbage collection.
 //!
-//! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `pipeline` (one
-//! layer from bytes to files), `unpack` (hostile archives into directories), `store` (disk layout, commits, repair),
-//! `registry` (HTTP). No content is trusted: digests are checked before anything becomes visible, names are resolved by
-//! the kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
+//! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `resolve` (which
+//! image a name means here), `pipeline` (one layer from bytes to files), `unpack` (hostile archives into directories),
+//! `store` (disk layout, commits, repair), `registry` (HTTP; whom a registry may send this node to), `json` (documents as Go
+//! reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
+//! kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
 
 mod archive;

@@ -28,6 +28,10 @@ use crate::{
 const BLOCK: usize = 256 << 10;
 /// Blocks under way between them.
 const BLOCKS: usize = 4;
+/// Bytes that are still read of a layer that failed, to tell a damaged one from a wrong one. A layer may be declared as
+/// long as one likes, so not all of it.
+const REST_MAX: u64 = 16 << 20;
+
 /// Where the bytes of a layer come from.
 pub(crate) enum Source {
     /// A download. The channel ends early when the download fails.
@@ -99,14 +103,19 @@ pub(crate) fn run(
             (Err(error), Err(UnpackError::Tar(_)) | Ok(_)) => Err(error),
             (_, applied) => applied,
         };
-        (drained.map(|()| blob), applied)
+        (drained.map(|whole| (blob, whole)), applied)
     });
     // Made for every layer, because a confined thread could not; few need it.
     let _in_use = fs::remove_dir(&destination.aside);
     if stop.is_set() {
         return Err(UnpackError::Interrupted);
     }
-    let blob = blob?;
+    let (blob, whole) = blob?;
+    if !whole {
+        let too_large =
+            UnpackError::TooLarge { of: "layer", limit: REST_MAX, what: "bytes after its archive" };
+        return Err(applied.err().unwrap_or(too_large));
+    }
     blob.verify(expected)?;
     let (unpacked, diff_id) = applied?;
     if diff_id != expected.diff_id {
@@ -172,8 +181,10 @@ impl Blob {
         Ok(())
     }
 
-    fn drain(&mut self) -> Result<(), UnpackError> {
-        loop {
+    /// Reads the rest, so that the digest covers it; says whether that was all of it.
+    fn drain(&mut self) -> Result<bool, UnpackError> {
+        let end = self.size.saturating_add(REST_MAX);
+        while self.size < end {
             self.current = Bytes::new();
             self.advance().map_err(|source| UnpackError::Io {
                 step: "read",
@@ -181,9 +192,10 @@ impl Blob {
                 source,
             })?;
             if self.current.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     fn verify(self, expected: &Expected) -> Result<(), UnpackError> {

@@ -456,6 +456,22 @@ async fn images_without_end_are_bounded() {
     let (kind, text) = pull(&store, &host).await.unwrap_err();
     assert!(kind == Kind::DataLoss && text.contains("manifests: "), "{text}");
 
+    // A layer that is wrong from its first byte on, and goes on for a tebibyte.
+    let mut long = manifest.clone();
+    long["layers"][0]["size"] = (1u64 << 40).into();
+    registry.push("r", &image);
+    registry.put("/v2/r/manifests/1", OCI_MANIFEST, long.to_string().as_bytes());
+    let path = format!("/v2/r/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap());
+    registry.script(move |asked, _| {
+        let endless = Step::Endless(vec![1; 64 << 10], Duration::ZERO);
+        (asked.path == path).then(|| vec![Step::Send(head("200 OK", "a/b", 1 << 40)), endless])
+    });
+    let before = registry.counted.bytes.load(Ordering::SeqCst);
+    let (kind, text) = pull(&store, &host).await.unwrap_err();
+    assert!(kind == Kind::DataLoss && text.contains("layer sha256:"), "{text}");
+    assert!(registry.counted.bytes.load(Ordering::SeqCst) - before < TAKEN_MAX);
+    registry.mend();
+
     // Indexes of indexes.
     let mut digest = image.digest();
     registry.push("r", &image);

@@ -153,7 +153,9 @@ async fn odd_documents_are_images_where_go_reads_them_as_images() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(reopened.expect("the store opens again").list().len(), images.len());
+    // Two of them have one configuration and are one image.
+    let ids: std::collections::BTreeSet<_> = images.iter().map(|(_, image)| image.id()).collect();
+    assert_eq!(reopened.expect("the store opens again").list().len(), ids.len());
 }
 
 #[tokio::test]
