@@ -144,7 +144,7 @@ mod tests {
         let link = by_descriptor(&lent);
         runs(&link).unwrap();
         let errno = |error: std::io::Error| error.raw_os_error();
-        let mode = std::fs::Permissions::from_mode(0);
+        let mode = std::fs::Permissions::from_mode(0o0);
         assert_eq!(std::fs::set_permissions(&link, mode).map_err(errno), Err(Some(30)), "EROFS");
         assert_eq!(std::os::unix::fs::chown(&link, Some(1), None).map_err(errno), Err(Some(30)), "EROFS");
         let xattr = fs::setxattr(&link, "user.x", b"x", fs::XattrFlags::empty());
