@@ -22,7 +22,7 @@ use crate::{
     fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
     journal,
     poll::{Interest, Source},
-    record,
+    record, setup,
 };
 
 /// A sandbox that was asked for, from then on.
@@ -67,6 +67,10 @@ impl Sandbox {
     /// to be set up.
     pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
+        // Without the mark a group that loses its pod is left alone instead of removed: no reason to fail.
+        if let Err(error) = setup::mark(&core.pod_dir).and_then(|mark| Ok(cgroup.mark(&mark)?)) {
+            journal!("mark the pod's cgroup: {error}");
+        }
         let log_directory = request.log_directory.clone();
         let (mappings, owns_network) = (mappings(&request), request.new_netns);
         let cloned = apply_json(&cgroup, &request.resources_json)

@@ -89,6 +89,13 @@ pub fn start_time(pid: u32) -> io::Result<u64> {
     field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
 }
 
+/// What the pod's cgroup is marked with: whose it is. A path alone would not do, for the same one may mean another
+/// directory in another mount namespace.
+pub fn mark(pod_dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let namespace = fs::read_link("/proc/self/ns/mnt")?;
+    Ok(husk_model::group_mark(&namespace.to_string_lossy(), pod_dir))
+}
+
 fn read_small(path: &str) -> io::Result<String> {
     let mut text = String::with_capacity(512);
     fs::File::open(path)?.take(4096).read_to_string(&mut text)?;

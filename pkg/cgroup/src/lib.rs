@@ -28,6 +28,7 @@ mod kill;
 #[cfg(test)]
 mod layouts;
 mod limits;
+mod mark;
 mod mountinfo;
 mod path;
 mod remove;
@@ -38,6 +39,7 @@ pub use controller::Controller;
 pub use error::Error;
 pub use hierarchy::{Facts, Hierarchy, Version};
 pub use limits::{Degraded, cpu_weight, io_weight};
+pub use mark::Marked;
 pub use path::{CgroupPath, InvalidPath};
 pub use stats::{
     CgroupStats, CpuStats, HugetlbStats, IoDeviceStats, MemoryStats, PidsStats, Pressure, PressureLine,

@@ -325,6 +325,31 @@ fn a_kept_reader_sees_new_values_and_survives_the_removal() {
 }
 
 #[test]
+fn a_mark_is_found_in_every_hierarchy_and_nothing_below_it_is() {
+    let Some(fixture) = Fixture::new() else { return };
+    let (marked, plain) = (fixture.container("marked"), fixture.container("plain"));
+    marked.mark("whose it is").unwrap();
+    fixture
+        .hierarchy
+        .create(&marked.path().join("inner").unwrap())
+        .unwrap()
+        .mark("a container's lie")
+        .unwrap();
+    let found: Vec<_> = fixture
+        .hierarchy
+        .marked()
+        .into_iter()
+        .filter(|found| found.group.starts_with(fixture.pod.path().as_str()))
+        .collect();
+    assert_eq!(found.len(), marked.join_fds().unwrap().len(), "{found:?}");
+    for group in found {
+        assert_eq!((group.group.as_str(), group.mark.as_str()), (marked.path().as_str(), "whose it is"));
+        assert!(group.path.ends_with(marked.path().as_str().trim_start_matches('/')) && group.path.is_dir());
+    }
+    drop(plain);
+}
+
+#[test]
 fn descriptors_are_close_on_exec() {
     let Some(fixture) = Fixture::new() else { return };
     let fds: Vec<OwnedFd> = fixture.pod.join_fds().unwrap();

@@ -22,7 +22,7 @@ pub use error::{Classify, Kind};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};
-pub use record::{ContainerRecord, MonitorRecord, Process, SandboxRecord};
+pub use record::{ContainerRecord, MonitorRecord, Process, SandboxRecord, group_mark};
 pub use resources::{HugepageLimit, Resources};
 pub use security::{
     AppArmor, Capabilities, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,

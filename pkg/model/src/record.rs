@@ -34,6 +34,12 @@ pub struct MonitorRecord {
     pub boot_id: String,
 }
 
+/// What the cgroup of a pod is marked with, so that whoever finds it without its pod knows whose it was: the monitor's
+/// mount namespace (as `/proc/self/ns/mnt` reads) and its pod directory, which means another pod's in another namespace.
+pub fn group_mark(mount_namespace: &str, pod_dir: &std::path::Path) -> String {
+    format!("{mount_namespace} {}", pod_dir.display())
+}
+
 /// The pause process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxRecord {
