@@ -105,20 +105,24 @@ impl Ipam {
         Ok(())
     }
 
-    /// Gives back every address whose owner `stale` names, and says which these were.
+    /// Finds every address whose owner `stale` names, and gives back those that `free` agrees to. `stale` is made when
+    /// nobody can reserve any more.
     ///
     /// # Errors
     /// Those of the files.
-    pub(crate) fn release_if(&self, stale: impl Fn(&str) -> bool) -> Result<Vec<Reservation>, NetworkError> {
+    pub(crate) fn release_if<S: Fn(&str) -> bool>(
+        &self,
+        stale: impl FnOnce() -> S,
+        free: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<Reservation>, NetworkError> {
         let _lock = self.lock()?;
-        let mut freed = Vec::new();
-        for reservation in self.reservations()? {
-            if stale(&reservation.id) {
-                self.release_one(reservation.ip, &stale)?;
-                freed.push(reservation);
-            }
+        let mut found = self.reservations()?;
+        let stale = stale();
+        found.retain(|reservation| stale(&reservation.id));
+        for reservation in found.iter().filter(|reservation| free(reservation.ip)) {
+            self.release_one(reservation.ip, &stale)?;
         }
-        Ok(freed)
+        Ok(found)
     }
 
     /// All reservations.
@@ -350,7 +354,7 @@ mod tests {
         let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
         fs::write(dir.path().join("net/10.1.0.2"), "").unwrap();
         assert_eq!(ipam.reserve("pod", "eth0", FREE).unwrap(), ips(&["10.1.0.3"]));
-        let freed = ipam.release_if(|id| id != "pod").unwrap();
+        let freed = ipam.release_if(|| |id: &str| id != "pod", |_| true).unwrap();
         assert_eq!(freed, [Reservation { ip: "10.1.0.2".parse().unwrap(), id: String::new() }]);
     }
 

@@ -21,6 +21,7 @@ mod netlink;
 mod netns_pool;
 mod network;
 mod pod_cidr;
+mod probe;
 mod record;
 mod request;
 pub mod resolv;
@@ -28,6 +29,7 @@ mod sysctl;
 
 pub use config::{BridgeConfig, NetworkConfig};
 pub use error::NetworkError;
-pub use network::Network;
+pub use network::{Free, Network, Owners};
 pub use pod_cidr::PodCidr;
+pub use probe::{Probe, probe};
 pub use request::{GcReport, NetworkStatus, PodNetwork, PodNetworkRequest, Provider};

@@ -86,7 +86,8 @@ impl Netlink {
     }
 }
 
-fn connect(runtime: &runtime::Handle) -> io::Result<Handle> {
+/// A socket in the caller's namespace, served by `runtime`.
+pub(crate) fn connect(runtime: &runtime::Handle) -> io::Result<Handle> {
     let _context = runtime.enter();
     let (connection, handle, _multicast) = rtnetlink::new_connection()?;
     runtime.spawn(connection);

@@ -23,6 +23,11 @@ use crate::{
     record::{Attachment, Record, Records},
 };
 
+/// The pods that there are or may come to be, as of the moment of the call.
+pub type Owners = Arc<dyn Fn() -> HashSet<PodSandboxId> + Send + Sync>;
+/// Whether the object of this name is to be freed.
+pub type Free = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The pod network of one daemon. All state that matters is on disk and in the kernel; dropping this changes neither.
 #[derive(Debug)]
 pub struct Network {
@@ -257,29 +262,55 @@ impl Network {
     /// Frees everything of pods that are neither in `valid` nor set up by this process: records, addresses, host
     /// ports, veths and pins. Never fails as a whole; what could not be freed is in the report.
     pub async fn gc(self: &Arc<Self>, valid: &HashSet<PodSandboxId>) -> GcReport {
+        // A list does not know what was pinned after it was made.
         let (this, valid) = (self.clone(), valid.clone());
-        match self.netlink.run(async move { this.gc_here(valid).await }).await {
+        let free = move |name: &str| !this.state().pins.contains(Path::new(name));
+        let mut report = self.examine(Arc::new(move || valid.clone()), Arc::new(free)).await;
+        report.pins.retain(|path| !self.state().pins.contains(path));
+        report
+    }
+
+    /// Looks for everything of pods that `owners` does not name, and frees what `free` agrees to, by the name that the
+    /// report has it under. Safe while pods come and go if `owners` names a pod from before its setup until after its
+    /// teardown: it is asked after each look at what there is, never before.
+    pub async fn examine(self: &Arc<Self>, owners: Owners, free: Free) -> GcReport {
+        let this = self.clone();
+        match self.netlink.run(async move { this.examine_here(owners, free).await }).await {
             Ok(report) => report,
             Err(error) => GcReport { failures: vec![with_causes(&error)], ..GcReport::default() },
         }
     }
 
-    async fn gc_here(self: &Arc<Self>, valid: HashSet<PodSandboxId>) -> GcReport {
+    async fn examine_here(self: &Arc<Self>, owners: Owners, free: Free) -> GcReport {
         let mut report = GcReport::default();
-        let mut live = valid;
-        live.extend(self.state().pods.keys().cloned());
-        self.gc_records(&live, &mut report).await;
+        let live = || {
+            let mut live = owners();
+            live.extend(self.state().pods.keys().cloned());
+            live
+        };
+        self.gc_records(&live, &free, &mut report).await;
 
-        let is_live = |owner: &str| owner.parse().is_ok_and(|id: PodSandboxId| live.contains(&id));
-        match self.embedded.free_addresses(|owner| !is_live(owner)) {
-            Ok(freed) => report.addresses = freed.into_iter().map(|reservation| reservation.ip).collect(),
+        // Asked under the lock that every reservation is made under.
+        let stale = || {
+            let live = live();
+            // Nobody's: a crash came between making and writing it. Another name than a pod's is not ours to judge.
+            move |owner: &str| {
+                owner.is_empty() || owner.parse().is_ok_and(|id: PodSandboxId| !live.contains(&id))
+            }
+        };
+        match self.embedded.stale_addresses(stale, &free) {
+            Ok(found) => report.addresses = found.into_iter().map(|reservation| reservation.ip).collect(),
             Err(error) => report.failures.push(with_causes(&error)),
         }
-        match self.embedded.delete_links(&live).await {
-            Ok(deleted) => report.links = deleted,
+        match self.embedded.stale_links(live, &free).await {
+            Ok(found) => report.links = found,
             Err(error) => report.failures.push(with_causes(&error)),
         }
-        self.gc_pins(&live, &mut report);
+        match self.embedded.stale_elements(&free).await {
+            Ok(found) => report.elements = found,
+            Err(error) => report.failures.push(with_causes(&error)),
+        }
+        self.gc_pins(live, &free, &mut report);
         if let Err(error) = self.cni.gc(&self.records).await {
             report.failures.push(with_causes(&error));
         }
@@ -362,38 +393,52 @@ impl Network {
         Ok(Prepared { ns: Arc::new(ns), inside, hardened: false })
     }
 
-    async fn gc_records(self: &Arc<Self>, live: &HashSet<PodSandboxId>, report: &mut GcReport) {
+    async fn gc_records(
+        self: &Arc<Self>,
+        live: impl Fn() -> HashSet<PodSandboxId>,
+        free: &Free,
+        report: &mut GcReport,
+    ) {
         let records = match self.records.all() {
             Ok(records) => records,
             Err(error) => return report.failures.push(with_causes(&error)),
         };
+        let live = live();
         for (id, _) in records.into_iter().filter(|(id, _)| !live.contains(id)) {
-            match self.teardown(&id).await {
-                Ok(()) => report.pods.push(id),
-                Err(error) => report.failures.push(format!("pod {id}: {}", with_causes(&error))),
+            if free(id.as_str())
+                && let Err(error) = self.teardown(&id).await
+            {
+                report.failures.push(format!("pod {id}: {}", with_causes(&error)));
+            } else {
+                report.pods.push(id);
             }
         }
     }
 
-    fn gc_pins(&self, live: &HashSet<PodSandboxId>, report: &mut GcReport) {
+    fn gc_pins(&self, live: impl Fn() -> HashSet<PodSandboxId>, free: &Free, report: &mut GcReport) {
         let dir = self.config.netns_dir();
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
+        let entries: Vec<PathBuf> = match fs::read_dir(&dir) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
             Err(error) => {
                 return report.failures.push(with_causes(&NetworkError::file("list", dir)(error)));
             }
         };
-        for path in entries.flatten().map(|entry| entry.path()) {
+        let live = live();
+        for path in entries {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            if id.is_none_or(|id| live.contains(&id)) || self.state().pins.contains(&path) {
+            if id.is_none_or(|id| live.contains(&id)) {
                 continue;
             }
-            match husk_sys::netns::unpin(&path) {
-                Ok(()) => report.pins.push(path),
-                Err(error) => {
+            if free(&path.to_string_lossy()) {
+                if let Err(error) = husk_sys::netns::unpin(&path) {
                     report.failures.push(with_causes(&NetworkError::netns("unpin", path)(error)));
+                    continue;
                 }
+                let mut state = self.state();
+                state.pins.remove(&path);
+                state.prepared.remove(&path);
             }
+            report.pins.push(path);
         }
     }
 

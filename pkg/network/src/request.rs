@@ -91,6 +91,8 @@ pub struct GcReport {
     pub links: Vec<String>,
     /// Namespace pins without a pod.
     pub pins: Vec<PathBuf>,
+    /// Host ports in the nftables table that are no pod's, as nft writes them.
+    pub elements: Vec<String>,
     /// What could not be freed, in words; the next run tries again.
     pub failures: Vec<String>,
 }

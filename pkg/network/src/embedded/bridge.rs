@@ -68,6 +68,21 @@ pub(super) async fn ensure(handle: Handle, config: BridgeConfig) -> Result<Bridg
     Ok(bridge)
 }
 
+/// Whether the subnets and the name are free for the bridge; changes nothing.
+///
+/// # Errors
+/// [`NetworkError::NameTaken`], [`NetworkError::SubnetTaken`], or what the kernel says.
+pub(crate) async fn check(handle: Handle, config: &BridgeConfig) -> Result<(), NetworkError> {
+    let query = |step| NetworkError::netlink(step, &config.name);
+    let links = netlink::links(&handle).await.map_err(query("list links for"))?;
+    let addresses = netlink::addresses(&handle).await.map_err(query("list addresses for"))?;
+    let existing = links.iter().find(|link| link.name == config.name);
+    if existing.is_some_and(|link| link.kind != Some(InfoKind::Bridge)) {
+        return Err(NetworkError::NameTaken { name: config.name.clone() });
+    }
+    refuse_overlaps(&handle, config, existing.map(|link| link.index), &links, &addresses).await
+}
+
 async fn make(handle: &Handle, config: &BridgeConfig, links: &[Link]) -> Result<Bridge, NetworkError> {
     let mtu = match config.mtu {
         Some(mtu) => mtu,

@@ -11,7 +11,7 @@ use std::{
 use husk_model::{HostPort, PodSandboxId, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::{BridgeConfig, NetworkError};
+use crate::{BridgeConfig, Free, NetworkError};
 
 use super::nft;
 
@@ -153,6 +153,35 @@ impl HostPorts {
         }
         self.forget(id, &own);
         Ok(())
+    }
+
+    /// Finds elements in the kernel that no pod has, and deletes those that `free` agrees to. Returns them as nft writes
+    /// them.
+    ///
+    /// # Errors
+    /// Those of nft.
+    pub(super) async fn free_stale(
+        &mut self,
+        config: &BridgeConfig,
+        free: &Free,
+    ) -> Result<Vec<String>, NetworkError> {
+        let present = match nft::list(&config.table).await {
+            Ok(present) => present,
+            // Without nft, or without the table, there is nothing that could be stale.
+            Err(NetworkError::NftMissing) => return Ok(Vec::new()),
+            Err(NetworkError::Nft { message, .. }) if message.contains("No such file or directory") => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let owned = |mapping: &Mapping| self.owners.values().any(|(_, of_pod)| of_pod == mapping);
+        let stale: Vec<Mapping> = present.into_iter().filter(|mapping| !owned(mapping)).collect();
+        let goes = |mapping: &&Mapping| free(&nft::element(mapping));
+        let freed: Vec<Mapping> = stale.iter().filter(goes).cloned().collect();
+        if !freed.is_empty() {
+            nft::run("delete stale host ports", nft::remove(&config.table, &freed)).await?;
+        }
+        Ok(stale.iter().map(nft::element).collect())
     }
 
     fn forget(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {

@@ -6,10 +6,10 @@
 //! Teardown never deletes a link on its way: RTM_DELLINK of a bridged veth holds RTNL for 16 ms. The pair dies with
 //! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
 
-mod bridge;
+pub(crate) mod bridge;
 mod conntrack;
 mod hostports;
-mod nft;
+pub(crate) mod nft;
 mod pod;
 
 use std::{
@@ -21,6 +21,8 @@ use std::{
 };
 
 use husk_model::PodSandboxId;
+use netlink_packet_route::link::InfoKind;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -30,7 +32,7 @@ use self::{
     pod::{is_veth_name, veth_name},
 };
 use crate::{
-    BridgeConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
+    BridgeConfig, Free, NetworkError, PodNetwork, PodNetworkRequest, Provider,
     error::with_causes,
     ipam::{Ipam, Reservation},
     netlink::{self, Netlink},
@@ -276,15 +278,25 @@ impl Embedded {
         &self,
         stale: impl Fn(&str) -> bool,
     ) -> Result<Vec<Reservation>, NetworkError> {
-        self.plan().ipam.release_if(stale)
+        self.plan().ipam.release_if(|| stale, |_| true)
     }
 
-    /// Deletes ports of the bridge that are ours by name and not those of `live` pods. Returns their names.
-    pub(crate) async fn delete_links(
+    /// Finds reservations whose owner `stale` names, and frees those that `free` agrees to.
+    pub(crate) fn stale_addresses<S: Fn(&str) -> bool>(
         &self,
-        live: &HashSet<PodSandboxId>,
+        stale: impl FnOnce() -> S,
+        free: &Free,
+    ) -> Result<Vec<Reservation>, NetworkError> {
+        self.plan().ipam.release_if(stale, |ip| free(&ip.to_string()))
+    }
+
+    /// Finds veths on the bridge that are ours by name, no `live` pod's and not about to vanish by themselves, and deletes
+    /// those that `free` agrees to. Returns their names.
+    pub(crate) async fn stale_links(
+        &self,
+        live: impl Fn() -> HashSet<PodSandboxId>,
+        free: &Free,
     ) -> Result<Vec<String>, NetworkError> {
-        let live: HashSet<String> = live.iter().map(veth_name).collect();
         let (host, config) = (self.netlink.host(), self.config());
         let failed = || NetworkError::netlink("delete stale ports of", &config.name);
         let links = netlink::links(&host).await.map_err(failed())?;
@@ -292,14 +304,29 @@ impl Embedded {
             return Ok(Vec::new());
         };
         let bridge = Some(bridge.index);
-        let mut deleted = Vec::new();
+        let live: HashSet<String> = live().iter().map(veth_name).collect();
+        let draining: HashSet<String> = self.state().draining.values().cloned().collect();
+        let mut found = Vec::new();
         for link in links {
-            if link.master == bridge && is_veth_name(&link.name) && !live.contains(&link.name) {
-                netlink::delete(&host, link.index).await.map_err(failed())?;
-                deleted.push(link.name);
+            let ours = link.master == bridge && link.kind == Some(InfoKind::Veth) && is_veth_name(&link.name);
+            if !ours || live.contains(&link.name) || draining.contains(&link.name) {
+                continue;
             }
+            if free(&link.name) {
+                match netlink::delete(&host, link.index).await {
+                    // It went by itself, with its namespace.
+                    Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {}
+                    deleted => deleted.map_err(failed())?,
+                }
+            }
+            found.push(link.name);
         }
-        Ok(deleted)
+        Ok(found)
+    }
+
+    /// Finds host ports in the kernel that are no pod's, and deletes those that `free` agrees to.
+    pub(crate) async fn stale_elements(&self, free: &Free) -> Result<Vec<String>, NetworkError> {
+        self.host_ports.lock().await.free_stale(&self.config(), free).await
     }
 
     /// Deletes the bridge and the table. For a daemon that leaves for good: pods lose their network.

@@ -11,12 +11,13 @@
 //! - `masquerade` of pod to pod through a host port: the answer must come back through the node, else the client sees
 //!   it come from an address it never called.
 
-use std::{fmt::Write, path::PathBuf, process::Stdio, time::Duration};
+use std::{fmt::Write, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use husk_model::Protocol;
 use ipnet::IpNet;
+use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::Command,
 };
 
@@ -29,9 +30,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// As much of nft's complaint as is kept.
 const MAX_MESSAGE: u64 = 4096;
+/// And of a table: some 100 bytes an element, of which there are at most 65535 a protocol.
+const MAX_OUTPUT: u64 = 64 << 20;
 
 /// The whole table with the given mappings in it, replacing what there is.
-pub(super) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
+pub(crate) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
     let BridgeConfig { name: bridge, table, .. } = config;
     // A set of nft has no overlapping elements, but a pod CIDR may lie within a former one.
     let all = IpNet::aggregate(&config.all_subnets().collect());
@@ -98,7 +101,7 @@ pub(super) fn drop_table(table: &str) -> String {
     format!("table inet {table} {{}}\ndelete table inet {table}\n")
 }
 
-fn element(mapping: &Mapping) -> String {
+pub(super) fn element(mapping: &Mapping) -> String {
     let family = if mapping.target.is_ipv4() { 4 } else { 6 };
     let (target, port) = (mapping.target.ip(), mapping.target.port());
     let (protocol, host_port) = (protocol(mapping.protocol), mapping.host_port);
@@ -129,44 +132,94 @@ pub(super) fn find() -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`NetworkError::NftMissing`], [`NetworkError::NftRun`], or [`NetworkError::Nft`] with what it printed.
-pub(super) async fn run(action: &'static str, script: String) -> Result<(), NetworkError> {
+pub(crate) async fn run(action: &'static str, script: String) -> Result<(), NetworkError> {
+    command(action, &["-f", "-"], &script).await.map(drop)
+}
+
+/// The mappings in the kernel's table.
+///
+/// # Errors
+/// As [`run`]; a table that is not there is an [`NetworkError::Nft`].
+pub(super) async fn list(table: &str) -> Result<Vec<Mapping>, NetworkError> {
+    let action = "list the table";
+    let text = command(action, &["-j", "-n", "list", "table", "inet", table], "").await?;
+    let whole: Value = serde_json::from_slice(&text)
+        .map_err(|error| NetworkError::Nft { action, message: format!("unexpected answer: {error}") })?;
+    Ok(mappings(&whole))
+}
+
+/// The elements of the host port maps in `nft -j list table`. What has another form was not made by us.
+fn mappings(whole: &Value) -> Vec<Mapping> {
+    let objects = whole["nftables"].as_array().into_iter().flatten();
+    let maps = objects.map(|object| &object["map"]).filter(|map| {
+        let name = map["name"].as_str().unwrap_or_default();
+        ["hostports4", "hostports4_ip", "hostports6", "hostports6_ip"].contains(&name)
+    });
+    maps.flat_map(|map| map["elem"].as_array().into_iter().flatten()).filter_map(mapping).collect()
+}
+
+/// `[{"concat": ["tcp", 8080]}, {"concat": ["10.1.0.2", 80]}]`, with an address before the protocol in the maps of
+/// addresses.
+fn mapping(element: &Value) -> Option<Mapping> {
+    let [from, to] = element.as_array()?.as_slice() else { return None };
+    let (from, to) = (from["concat"].as_array()?.as_slice(), to["concat"].as_array()?.as_slice());
+    let (host_ip, protocol, host_port) = match from {
+        [protocol, port] => (None, protocol, port),
+        [ip, protocol, port] => (Some(ip.as_str()?.parse().ok()?), protocol, port),
+        _ => return None,
+    };
+    let protocol = match protocol.as_str().map_or_else(|| protocol.to_string(), str::to_owned).as_str() {
+        "tcp" | "6" => Protocol::Tcp,
+        "udp" | "17" => Protocol::Udp,
+        "sctp" | "132" => Protocol::Sctp,
+        _ => return None,
+    };
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let [ip, target_port] = to else { return None };
+    let target = SocketAddr::new(ip.as_str()?.parse().ok()?, port(target_port)?);
+    Some(Mapping { protocol, host_ip, host_port: port(host_port)?, target })
+}
+
+/// Runs nft with `input` and returns what it printed.
+async fn command(action: &'static str, arguments: &[&str], input: &str) -> Result<Vec<u8>, NetworkError> {
     let nft = find().ok_or(NetworkError::NftMissing)?;
     let work = async {
         let mut child = Command::new(nft)
-            .args(["-f", "-"])
+            .args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let feed = async {
             if let Some(mut stdin) = stdin {
                 // A pipe that breaks means nft gave up early; its exit status says why.
-                let _ = stdin.write_all(script.as_bytes()).await;
+                let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let listen = async {
-            let mut message = Vec::new();
-            if let Some(stderr) = stderr {
-                let mut bounded = stderr.take(MAX_MESSAGE);
-                bounded.read_to_end(&mut message).await?;
-            }
-            Ok::<_, std::io::Error>(message)
-        };
-        let ((), message, status) = tokio::join!(feed, listen, child.wait());
-        Ok::<_, std::io::Error>((status?, message?))
+        let ((), output, message, status) =
+            tokio::join!(feed, read(stdout, MAX_OUTPUT), read(stderr, MAX_MESSAGE), child.wait());
+        Ok::<_, std::io::Error>((status?, output?, message?))
     };
-    let (status, message) = match tokio::time::timeout(LIMIT, work).await {
+    let (status, output, message) = match tokio::time::timeout(LIMIT, work).await {
         Ok(result) => result.map_err(NetworkError::NftRun)?,
         Err(_) => return Err(NetworkError::Nft { action, message: format!("no end within {LIMIT:?}") }),
     };
     if status.success() {
-        return Ok(());
+        return Ok(output);
     }
     let message = String::from_utf8_lossy(&message).trim().replace('\n', "; ");
     Err(NetworkError::Nft { action, message: if message.is_empty() { status.to_string() } else { message } })
+}
+
+async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    if let Some(from) = from {
+        from.take(limit).read_to_end(&mut text).await?;
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -189,6 +242,25 @@ mod tests {
             "add element inet t hostports4 { udp . 53 : 10.1.0.2 . 5353 }\n\
              add element inet t hostports6_ip { ::1 . udp . 53 : fd00::2 . 5353 }\n"
         );
+    }
+
+    #[test]
+    fn elements_are_read_back_as_they_were_written_and_strangers_are_passed_over() {
+        let listed = serde_json::json!({ "nftables": [
+            { "metainfo": { "json_schema_version": 1 } },
+            { "map": { "name": "hostports4", "elem": [
+                [{ "concat": ["udp", 53] }, { "concat": ["10.1.0.2", 5353] }],
+                [{ "concat": [17, 54] }, { "concat": ["10.1.0.3", 54] }],
+                ["strange", 1] ] } },
+            { "map": { "name": "hostports6_ip", "elem": [
+                [{ "concat": ["::1", "udp", 53] }, { "concat": ["fd00::2", 5353] }] ] } },
+            { "map": { "name": "somebody-elses", "elem": [
+                [{ "concat": ["udp", 53] }, { "concat": ["10.1.0.2", 5353] }] ] } },
+        ] });
+        let mut third = mapping(None, "10.1.0.3:54");
+        third.host_port = 54;
+        let wanted = [mapping(None, "10.1.0.2:5353"), third, mapping(Some("::1"), "[fd00::2]:5353")];
+        assert_eq!(mappings(&listed), wanted);
     }
 
     #[test]

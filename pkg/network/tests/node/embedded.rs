@@ -271,6 +271,53 @@ fn pods_of_this_process_are_spared_by_gc_even_if_its_list_is_old() {
 }
 
 #[test]
+fn stale_links_host_ports_and_pins_are_found_and_look_alikes_stay() {
+    use std::sync::Arc;
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let pod = node.pod(&network, &[host_port(12000, 80)]).await;
+        let bridge = ["huskt0"];
+        let ip = |arguments: &str| {
+            let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {arguments}");
+        };
+        let made = PodSandboxId::generate();
+        let stale = format!("husk{}", &made.as_str()[..11]);
+        ip(&format!("link add {stale} type veth peer name stale-peer"));
+        ip(&format!("link set {stale} master {}", bridge[0]));
+        // By name alone, by place alone, and by both but of another kind.
+        ip("link add huskaaaaaaaaaaa type veth peer name alike-peer");
+        ip("link add veth0123 type veth peer name other-peer");
+        ip("link set veth0123 master huskt0");
+        ip("link add huskbbbbbbbbbbb type ifb");
+        ip("link set huskbbbbbbbbbbb master huskt0");
+        let element = "add element inet husktest hostports4 { tcp . 4321 : 10.77.0.200 . 80 }";
+        let nft = std::process::Command::new("nft").args(element.split(' ')).status().unwrap();
+        assert!(nft.success());
+        std::fs::write(node.dir.join("root/network/ipam/huskt0/10.77.0.98"), "somebody else\r\neth0")
+            .unwrap();
+        std::fs::write(node.dir.join("root/network/ipam/huskt0/10.77.0.99"), format!("{made}\r\neth0"))
+            .unwrap();
+        let nobody = || Arc::new(std::collections::HashSet::new) as husk_network::Owners;
+
+        let seen = network.examine(nobody(), Arc::new(|_| false)).await;
+        assert_eq!(seen.links, std::slice::from_ref(&stale));
+        assert_eq!(seen.elements, ["hostports4 { tcp . 4321 : 10.77.0.200 . 80 }"]);
+        assert_eq!(seen.addresses, ["10.77.0.99".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(seen.failures, Vec::<String>::new());
+        let again = network.examine(nobody(), Arc::new(|_| true)).await;
+        assert_eq!(again, seen, "a look changes nothing");
+        assert!(network.examine(nobody(), Arc::new(|_| true)).await.is_empty());
+        for there in ["huskaaaaaaaaaaa", "veth0123", "huskbbbbbbbbbbb"] {
+            ip(&format!("link show {there}"));
+        }
+        let server = pod.serve("0.0.0.0:80");
+        call(at("127.0.0.1", 12000)).unwrap();
+        server.join().unwrap();
+    });
+}
+
+#[test]
 fn setup_replaces_what_a_died_attempt_for_the_same_pod_left() {
     on_a_node(|node| async move {
         let network = node.network().await;
