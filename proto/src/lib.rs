@@ -30,7 +30,7 @@ pub mod cri {
     }
 }
 
-/// husk's own service for operators; `proto/husk/v1/images.proto` describes each message.
+/// husk's own service for operators; `proto/husk/v1` describes each message.
 #[cfg(feature = "admin")]
 #[allow(missing_docs, rust_2018_idioms, clippy::all)]
 pub mod admin {

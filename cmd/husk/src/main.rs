@@ -1,6 +1,9 @@
-//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses.
+//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check` works
+//! without one.
 #![forbid(unsafe_code)]
 
+mod check;
+mod doctor;
 mod image;
 mod table;
 
@@ -38,6 +41,10 @@ enum Command {
         #[command(subcommand)]
         command: image::Command,
     },
+    /// Is this node fit for husk? Works without huskd; exits with 1 when something is missing
+    Check(check::Options),
+    /// Find what belongs to nobody (processes, cgroups, links, layers...) and remove it; exits with 1 when something is left
+    Doctor(doctor::Doctor),
 }
 
 async fn connect(address: &str) -> Result<Channel> {
@@ -76,10 +83,13 @@ fn shown(error: &(dyn Error + 'static)) -> String {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Image { command } => image::run(&cli.address, command).await,
+        Command::Image { command } => image::run(&cli.address, command).await.map(|()| true),
+        Command::Check(options) => check::run(options).await,
+        Command::Doctor(doctor) => doctor::run(&cli.address, doctor).await,
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("husk: {}", shown(error.as_ref()));
             ExitCode::FAILURE

@@ -89,10 +89,4 @@ impl Cli {
         raw.nri.enabled = flags.nri_socket.is_some().then_some(true);
         Ok(husk_config::load(self.config.as_deref(), raw)?)
     }
-
-    /// Loads the configuration again, whenever it is called.
-    pub(crate) fn reloader(&self) -> impl Fn() -> Result<Config, Box<dyn Error>> + use<> {
-        let cli = self.clone();
-        move || cli.load()
-    }
 }

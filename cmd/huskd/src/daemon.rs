@@ -14,10 +14,16 @@ use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, MonitorConfig};
 use husk_streaming::{StreamingConfig, StreamingServer, TlsFiles};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{info, warn};
 
-use crate::{cgroup, cli::Cli, directories, images::StoreImages, nri, serve, socket, systemd};
+use crate::{
+    cgroup, cli::Cli, directories, doctor::Doctor, images::StoreImages, nri, reload::Reload, serve, socket,
+    systemd,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -90,7 +96,12 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
             .await
             .map_err(|error| format!("metrics.address {address}: {error}"))?;
     }
-    let stop = stop_signal(cli, log)?;
+    let doctor = Arc::new(Doctor::new(Arc::clone(&engine), Arc::clone(&images), Arc::clone(&metrics)));
+    let (rounds, doctor_config) = watch::channel(config.doctor.clone());
+    tokio::spawn(Arc::clone(&doctor).make_rounds(doctor_config));
+    let (cli, images_again) = (cli.clone(), Arc::clone(&images));
+    let stop =
+        stop_signal(Reload { cli, config: config.clone(), log, images: images_again, doctor: rounds })?;
     let watched = Arc::clone(&engine);
     systemd::pat_watchdog(move || drop(watched.list_pods()));
     systemd::notify(sd_notify::NotifyState::Ready);
@@ -98,7 +109,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     serve::serve(
         listener,
         &config,
-        serve::Parts { engine, images, network: Arc::clone(&network), metrics, streaming },
+        serve::Parts { engine, images, network: Arc::clone(&network), metrics, streaming, doctor },
         stop,
     )
     .await?;
@@ -195,23 +206,16 @@ fn raise_open_files() -> Option<u64> {
     limit.current
 }
 
-/// Resolves at SIGTERM or SIGINT; SIGHUP reads the log level again and never ends the daemon.
-fn stop_signal(cli: &Cli, log: LogHandle) -> Result<impl Future<Output = ()> + use<>> {
+/// Resolves at SIGTERM or SIGINT; SIGHUP reads the configuration again and never ends the daemon.
+fn stop_signal(mut reload: Reload) -> Result<impl Future<Output = ()> + use<>> {
     let (mut terminate, mut interrupt, mut hang_up) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let reload = cli.reloader();
     Ok(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => match reload() {
-                    Ok(config) => match log.set(&config.log.level) {
-                        Ok(()) => info!(level = config.log.level, "the log level was read again; other keys need a restart"),
-                        Err(error) => error!(error = chain(&error), "the log level was not changed"),
-                    },
-                    Err(error) => error!(error = chain(error.as_ref()), "the configuration was not read again"),
-                },
+                _ = hang_up.recv() => reload.run(),
             }
         }
     })

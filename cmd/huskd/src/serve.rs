@@ -7,7 +7,7 @@ use husk_cri::{ImageApi, MAX_MESSAGE, Observe, RuntimeApi};
 use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
-use husk_proto::admin::images_server::ImagesServer;
+use husk_proto::admin::{images_server::ImagesServer, node_server::NodeServer};
 use husk_proto::cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
@@ -17,7 +17,10 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use crate::admin::ImageArchives;
+use crate::{
+    admin::ImageArchives,
+    doctor::{Doctor, NodeService},
+};
 
 /// What the services are made of.
 pub(crate) struct Parts {
@@ -26,6 +29,7 @@ pub(crate) struct Parts {
     pub(crate) network: Arc<Network>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) streaming: Arc<StreamingServer>,
+    pub(crate) doctor: Arc<Doctor>,
 }
 
 /// A client that keeps its connection open must not hold up the end.
@@ -38,7 +42,7 @@ pub(crate) async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
-    let Parts { engine, images, network, metrics, streaming } = parts;
+    let Parts { engine, images, network, metrics, streaming, doctor } = parts;
     let runtime = RuntimeApi::new(Arc::clone(&engine), Arc::clone(&images), network, Arc::clone(&streaming));
     let parts_store = Arc::clone(&images);
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
@@ -57,6 +61,7 @@ pub(crate) async fn serve(
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(NodeServer::new(NodeService(doctor)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
             // An error is the sender's end, which means the same.
             let _ = stopped.await;

@@ -12,6 +12,16 @@ pub(crate) fn notify(state: NotifyState<'_>) {
     }
 }
 
+/// Tells systemd that the configuration is being read again, until it is told `Ready`. Both lines are needed for
+/// `Type=notify-reload` (sd_notify(3)).
+pub(crate) fn reloading() {
+    let told = NotifyState::monotonic_usec_now()
+        .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]).map_err(std::io::Error::other));
+    if let Err(error) = told {
+        warn!(%error, "cannot tell systemd");
+    }
+}
+
 /// Pats the watchdog, if systemd keeps one (`WatchdogSec=`), as long as `alive` comes back: a daemon whose threads are all
 /// stuck is killed and started again, which its pods do not notice. Ends with the runtime.
 pub(crate) fn pat_watchdog(alive: impl Fn() + Send + 'static) {

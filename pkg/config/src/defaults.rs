@@ -2,6 +2,8 @@
 
 /// Every key with its default and meaning. A test proves that it means the same as an empty file.
 pub const DEFAULT_TOML: &str = r#"# The configuration of huskd. Every key is here with its default. Drop-ins in <this file>.d/*.toml and flags override it.
+# SIGHUP takes over log.level, [doctor], images.registry_config_dir and images.pull_progress_timeout; the log says of every other
+# key that changed that it needs a restart.
 
 # Images and writable layers; survives a reboot.
 root = "/var/lib/husk"
@@ -41,7 +43,7 @@ driver = "auto"
 parent = ""
 
 [log]
-# A level, or a filter such as "husk_pods=debug,info". SIGHUP reads it again.
+# A level, or a filter such as "husk_pods=debug,info".
 level = "info"
 # "text" or "json", on standard error.
 format = "text"
@@ -49,6 +51,13 @@ format = "text"
 [metrics]
 # Prometheus metrics over HTTP, for example "127.0.0.1:9180"; empty for none.
 address = ""
+
+[doctor]
+# How often huskd looks for what belongs to nobody (processes, cgroups, links, addresses, layers...), beside at start: "10m";
+# empty for never. `husk doctor` does it at once.
+interval = "10m"
+# Remove what is found; otherwise it is logged and counted only.
+repair = true
 
 [runtime]
 # The monitor and the sandbox process; empty looks beside huskd, then in ../libexec/husk.

@@ -4,6 +4,7 @@
 //! is [`load`], which collects every mistake before it gives up, so that one start shows them all.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod defaults;
 mod load;
 mod raw;
@@ -11,10 +12,13 @@ mod resolve;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use changes::{Change, changes};
 pub use defaults::DEFAULT_TOML;
 pub use ipnet;
 pub use load::{ConfigError, Problem, load};
-pub use raw::{Raw, RawCgroup, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming};
+pub use raw::{
+    Raw, RawCgroup, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming,
+};
 
 /// Where the configuration is looked for without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/husk/husk.toml";
@@ -38,6 +42,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where metrics are served; `None` is nowhere.
     pub metrics_address: Option<SocketAddr>,
+    /// The search for what belongs to nobody.
+    pub doctor: DoctorConfig,
     /// How pods run.
     pub runtime: RuntimeConfig,
     /// NRI plugins; `None` without them.
@@ -156,6 +162,15 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// The search for what belongs to nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorConfig {
+    /// How often; `None` is at start only.
+    pub interval: Option<Duration>,
+    /// Whether the searches in between remove what they find. The one at start always does.
+    pub repair: bool,
 }
 
 /// How pods run.

@@ -51,6 +51,7 @@ raw! {
         cgroup: RawCgroup,
         log: RawLog,
         metrics: RawMetrics,
+        doctor: RawDoctor,
         runtime: RawRuntime,
         nri: RawNri,
         streaming: RawStreaming,
@@ -93,6 +94,11 @@ raw! {
 raw! {
     /// `[metrics]`
     RawMetrics { address: Option<String> }
+}
+
+raw! {
+    /// `[doctor]`
+    RawDoctor { interval: Option<String>, repair: Option<bool> }
 }
 
 raw! {
@@ -140,6 +146,7 @@ pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
         "cgroup" => Some(RawCgroup::KEYS),
         "log" => Some(RawLog::KEYS),
         "metrics" => Some(RawMetrics::KEYS),
+        "doctor" => Some(RawDoctor::KEYS),
         "runtime" => Some(RawRuntime::KEYS),
         "nri" => Some(RawNri::KEYS),
         "streaming" => Some(RawStreaming::KEYS),

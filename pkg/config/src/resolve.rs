@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    CgroupConfig, CgroupDriver, Config, ImagesConfig, LogConfig, LogFormat, NetworkConfig, NriConfig,
-    Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls,
+    CgroupConfig, CgroupDriver, Config, DoctorConfig, ImagesConfig, LogConfig, LogFormat, NetworkConfig,
+    NriConfig, Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls,
 };
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
@@ -73,6 +73,7 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
             raw.metrics.address,
             "an address with a port",
         ),
+        doctor: doctor(raw.doctor, &mut check),
         runtime: runtime(raw.runtime, &mut check),
         nri: nri(raw.nri, &mut check),
         streaming: streaming(raw.streaming, &mut check),
@@ -137,6 +138,14 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
         max_parallel_layers,
         pull_progress_timeout,
     }
+}
+
+fn doctor(raw: crate::RawDoctor, check: &mut Checker<'_>) -> DoctorConfig {
+    let interval = match raw.interval {
+        Some(text) if text.is_empty() => None,
+        interval => Some(check.duration("doctor.interval", interval, "10m")),
+    };
+    DoctorConfig { interval, repair: raw.repair.unwrap_or(true) }
 }
 
 /// `30s`, `5m`, `1h`; at least a second.

@@ -40,10 +40,13 @@ impl Unclaimed {
     /// Gives the layer to the store.
     pub(crate) fn claim(mut self, shared: &Arc<Shared>, diff_id: &Digest, chain: &Digest) -> Arc<Pin> {
         let (record, loose) = self.release(diff_id);
-        shared.add_layer(record, loose, chain.as_str())
+        let number = record.number;
+        let pin = shared.add_layer(record, loose, chain.as_str());
+        shared.made(number);
+        pin
     }
 
-    /// The layer's record; the files are the caller's from now on.
+    /// The layer's record; the files are the caller's from now on, who says so with [`Shared::made`] once a record names them.
     pub(crate) fn release(&mut self, diff_id: &Digest) -> (LayerRecord, Loose) {
         let Unpacked { bytes, inodes, archive, opaque, implied, unsure } = std::mem::take(&mut self.unpacked);
         let number = self.number.take().unwrap_or_default();
@@ -56,6 +59,7 @@ impl Drop for Unclaimed {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.shared.discard(number);
+            self.shared.made(number);
         }
     }
 }

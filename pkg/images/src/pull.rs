@@ -54,8 +54,8 @@ impl ImageStore {
 
     async fn pull_now(self: Arc<Self>, reference: Reference, auth: Auth) -> Result<ImageId> {
         let config = RegistryConfig {
-            config_dir: self.config.registry_config_dir.clone(),
-            progress_timeout: self.config.pull_progress_timeout,
+            config_dir: self.config().registry_config_dir,
+            progress_timeout: self.config().pull_progress_timeout,
         };
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
         let resolved = session.resolve(&Platform::host()).await?;

@@ -95,6 +95,12 @@ impl<Name: Eq + Hash + Clone, Id: Clone + ToString, Request: PartialEq> Claims<N
         entries.insert(name, Entry { id: id.clone(), request: Arc::clone(request), outcome: receiver });
     }
 
+    /// The ids of all that has a name: from before anything of it is made until after everything of it is gone.
+    pub(crate) fn ids(&self) -> Vec<Id> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.values().map(|entry| entry.id.clone()).collect()
+    }
+
     /// Frees the name of a removed object.
     pub(crate) fn release(&self, name: &Name) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

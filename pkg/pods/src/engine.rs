@@ -2,9 +2,9 @@
 //! its own, and waits: a caller that goes away changes nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -68,6 +68,10 @@ pub struct Engine {
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     pub(crate) trash: Trash,
+    /// Held by whoever looks for what belongs to nobody.
+    pub(crate) examining: tokio::sync::Mutex<()>,
+    /// Pods that start-up undoes, which may go on behind it.
+    undoing: Mutex<BTreeSet<PodSandboxId>>,
     pub(crate) joined: OnceLock<plugins::Joined>,
     pods: RwLock<BTreeMap<PodSandboxId, Arc<Pod>>>,
     containers: RwLock<BTreeMap<ContainerId, Arc<Container>>>,
@@ -133,6 +137,8 @@ impl Engine {
             pod_names: Claims::new(),
             container_names: Claims::new(),
             joined: OnceLock::new(),
+            examining: tokio::sync::Mutex::default(),
+            undoing: Mutex::default(),
             pods: RwLock::default(),
             containers: RwLock::default(),
             events: Events::new(),
@@ -364,6 +370,10 @@ impl Engine {
 
     pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
         self.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn undoing(&self) -> MutexGuard<'_, BTreeSet<PodSandboxId>> {
+        self.undoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_pod(&self, pod: Arc<Pod>) {

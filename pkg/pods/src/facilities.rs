@@ -3,7 +3,6 @@
 
 use std::{
     any::Any,
-    collections::HashSet,
     error::Error,
     fmt,
     net::IpAddr,
@@ -15,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use husk_model::{Classify, ImageId, Kind, PodConfig, PodSandboxId, Resources};
 use husk_monitor::{Monitor, MonitorConfig, MonitorError};
-use husk_network::{Network, NetworkError, PodNetworkRequest};
+use husk_network::{Free, GcReport, Network, NetworkError, Owners, PodNetworkRequest};
 use husk_nri::{Adjusted, ContainerFacts, Event, Nri, NriError, PodFacts, Turn, Update, Updated};
 
 /// The images of this node.
@@ -114,8 +113,8 @@ pub trait PodNetworks: Send + Sync + 'static {
     /// Takes the network and the namespace back. Idempotent; nothing to do is fine.
     async fn tear_down(&self, id: &PodSandboxId, netns: &Path) -> Result<(), NetworkError>;
 
-    /// Frees what belongs to none of these pods; what cannot be freed is logged.
-    async fn collect_garbage(&self, valid: &HashSet<PodSandboxId>);
+    /// Looks for what belongs to none of the pods that `owners` names, and frees what `free` agrees to.
+    async fn examine(&self, owners: Owners, free: Free) -> GcReport;
 }
 
 #[async_trait]
@@ -140,11 +139,8 @@ impl PodNetworks for Arc<Network> {
         self.remove_netns(netns).await
     }
 
-    async fn collect_garbage(&self, valid: &HashSet<PodSandboxId>) {
-        let report = self.gc(valid).await;
-        if !report.is_empty() {
-            tracing::info!(?report, "freed networks that belonged to no pod");
-        }
+    async fn examine(&self, owners: Owners, free: Free) -> GcReport {
+        Network::examine(self, owners, free).await
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `watch` | events of the monitors |
 //! | `events` | events for followers of the node |
 //! | `recovery` | start-up |
+//! | `doctor` | what belongs to nobody, at start-up and later |
 //! | `store` | files of huskd |
 //! | `trash` | deleting in the background |
 //! | `life` | a container's states, pure |
@@ -26,6 +27,7 @@
 mod claims;
 mod create;
 mod devices;
+mod doctor;
 mod driver;
 mod engine;
 mod error;
@@ -53,6 +55,7 @@ mod user;
 mod volumes;
 mod watch;
 
+pub use doctor::{Decide, Finding, Leak};
 pub use driver::CgroupDriver;
 pub use engine::{Engine, EngineConfig};
 pub use error::{PodsError, Result};

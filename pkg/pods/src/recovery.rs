@@ -12,12 +12,12 @@
 //! | record that cannot be read | reported as not ready with the reason; it can be removed |
 //! | record of a newer huskd | refused: the start ends before anything is touched |
 //!
-//! The same holds for containers inside a pod, which are reported as UNKNOWN. Then the network, the writable layers and the
-//! trash are freed of what belongs to nobody. Every pod is known before anybody can ask, but what hangs (a monitor that was
+//! The same holds for containers inside a pod, which are reported as UNKNOWN. Then the node is freed of what
+//! belongs to nobody (`doctor`). Every pod is known before anybody can ask, but what hangs (a monitor that was
 //! stopped, a CNI plugin) holds the start up for [`PATIENCE`] at most and goes on behind it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fs,
     sync::{Arc, Mutex},
     time::Duration,
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::{
-    Engine, PodsError, Result, create,
+    Engine, PodsError, Result, create, doctor,
     error::chain,
     pod::{Container, Phase, Pod, Snapshot},
     run, selinux,
@@ -52,13 +52,16 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
         engine.store.refuse_newer(id)?;
     }
     let mut tasks = JoinSet::new();
-    let mut undone = HashSet::new();
     for id in ids {
         let engine = Arc::clone(engine);
         match find(&engine, &id) {
             Found::Garbage(file) => {
-                undone.insert(id);
-                tasks.spawn(async move { run::undo(&engine, &file).await });
+                // Until then it is not for the doctor to judge.
+                engine.undoing().insert(id.clone());
+                tasks.spawn(async move {
+                    run::undo(&engine, &file).await;
+                    engine.undoing().remove(&id);
+                });
             }
             Found::Pod(pod, half_made) => {
                 tasks.spawn(async move { reconnect(&engine, &pod, half_made).await });
@@ -79,7 +82,8 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
         );
         tasks.detach_all();
     }
-    collect_garbage(engine, undone).await
+    doctor::examine_at_start(engine).await;
+    Ok(())
 }
 
 /// What a pod's directory turned out to be.
@@ -91,7 +95,7 @@ enum Found {
 }
 
 /// Names below `dir` that are ids. Whatever else lies there is not ours to touch.
-fn directories<Id: std::str::FromStr>(dir: &std::path::Path) -> Result<Vec<Id>> {
+pub(crate) fn directories<Id: std::str::FromStr>(dir: &std::path::Path) -> Result<Vec<Id>> {
     let entries = fs::read_dir(dir).map_err(PodsError::files("read", dir))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
@@ -271,7 +275,7 @@ async fn undo_container(engine: &Engine, pod: &Pod, monitor: Option<&Monitor>, i
 }
 
 /// Stands in for a pod file that cannot be read: enough to report and remove the pod.
-fn unreadable(engine: &Engine, id: &PodSandboxId) -> PodFile {
+pub(crate) fn unreadable(engine: &Engine, id: &PodSandboxId) -> PodFile {
     let config = PodConfig {
         metadata: PodMetadata {
             name: "unreadable".to_owned(),
@@ -339,20 +343,4 @@ fn unknown(pod: &Pod, id: &ContainerId, reason: String) -> ContainerStatus {
         image_volumes: BTreeMap::new(),
         info: BTreeMap::new(),
     }
-}
-
-/// Frees networks and writable layers that belong to no pod. `undone` have somebody who frees theirs.
-async fn collect_garbage(engine: &Arc<Engine>, undone: HashSet<PodSandboxId>) -> Result<()> {
-    let mut pods = undone;
-    pods.extend(engine.list_pods().iter().map(|pod| pod.id.clone()));
-    engine.network.collect_garbage(&pods).await;
-    let containers: HashSet<ContainerId> =
-        engine.list_containers().iter().map(|container| container.id.clone()).collect();
-    for id in directories::<ContainerId>(&engine.store.layers())? {
-        if !containers.contains(&id) {
-            info!(container = %id, "discarding a writable layer that belongs to no container");
-            engine.discard(&engine.store.layer(&id))?;
-        }
-    }
-    Ok(())
 }

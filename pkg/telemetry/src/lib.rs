@@ -6,5 +6,5 @@ mod metrics;
 mod server;
 
 pub use log::{LogError, LogHandle, LogShape, init};
-pub use metrics::{Metrics, Rpc};
+pub use metrics::{LeakKind, Leaks, Metrics, Rpc};
 pub use server::serve;

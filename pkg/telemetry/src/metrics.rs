@@ -17,6 +17,26 @@ pub struct Rpc {
     pub code: String,
 }
 
+/// A kind of what belongs to nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeakKind {
+    /// `process`, `cgroup`…
+    pub kind: String,
+}
+
+/// What the search for leftovers found, by kind.
+#[derive(Debug, Default)]
+pub struct Leaks {
+    /// Objects that were found, each time they were.
+    pub found: Family<LeakKind, Counter>,
+    /// Objects that were removed.
+    pub repaired: Family<LeakKind, Counter>,
+    /// Removals that failed.
+    pub failed: Family<LeakKind, Counter>,
+    /// Searches that ended.
+    pub searches: Counter,
+}
+
 /// Upper bounds in seconds: husk's calls take from a tenth of a millisecond to the minutes of a pull.
 const BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0];
@@ -33,6 +53,8 @@ pub struct Metrics {
     pub containers: Gauge<u64, AtomicU64>,
     /// Image pulls that began.
     pub pulls: Counter,
+    /// What the doctor found.
+    pub leaks: Leaks,
 }
 
 impl Metrics {
@@ -48,7 +70,20 @@ impl Metrics {
         registry.register("pods_ready", "Pods that are ready", pods.clone());
         registry.register("containers_running", "Containers that run", containers.clone());
         registry.register("image_pulls", "Image pulls that began", pulls.clone());
-        Self { registry, rpcs, running, pods, containers, pulls }
+        let leaks = Leaks::default();
+        registry.register("leaks_found", "Objects of nobody that were found", leaks.found.clone());
+        registry.register("leaks_repaired", "Objects of nobody that were removed", leaks.repaired.clone());
+        registry.register(
+            "leaks_failed",
+            "Objects of nobody that could not be removed",
+            leaks.failed.clone(),
+        );
+        registry.register(
+            "leak_searches",
+            "Searches for objects of nobody that ended",
+            leaks.searches.clone(),
+        );
+        Self { registry, rpcs, running, pods, containers, pulls, leaks }
     }
 
     /// An RPC began.

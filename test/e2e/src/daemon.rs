@@ -167,6 +167,16 @@ impl Daemon {
         &self.names.cgroup
     }
 
+    /// Its bridge.
+    pub fn bridge(&self) -> &str {
+        &self.names.bridge
+    }
+
+    /// Its nftables table.
+    pub fn nft_table(&self) -> &str {
+        &self.names.table
+    }
+
     /// Who makes the cgroups of its pods.
     pub fn cgroup_driver(&self) -> CgroupDriver {
         self.cgroup_driver

@@ -25,7 +25,7 @@ pub use node::{Node, hierarchies, mounts, processes_of};
 pub use requests::{container, pod, with_command};
 pub use subject::Subject;
 pub use tools::{Output, dist, root, run, tool};
-pub use web::{FakeRegistry, Odd, Oddity};
+pub use web::{FakeRegistry, Odd, Oddity, metrics};
 pub use websocket::{Said, WebSocket};
 
 /// The CRI's generated types.

@@ -17,6 +17,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether the program succeeded.
+    pub fn is_success(&self) -> bool {
+        self.status.success()
+    }
+
     /// Standard output of a program that must have succeeded.
     pub fn success(self) -> String {
         assert!(

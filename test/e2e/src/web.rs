@@ -168,3 +168,13 @@ fn answer_all(
         }
     }
 }
+
+/// What a daemon's metrics endpoint on this loopback port says.
+pub fn metrics(port: u16) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect to the metrics");
+    std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("ask for metrics");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).expect("read metrics");
+    text
+}

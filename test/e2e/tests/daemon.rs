@@ -134,7 +134,7 @@ fn root_and_state_are_closed_to_everybody_else() {
 }
 
 #[test]
-fn sighup_reads_the_log_level_again_and_survives_a_broken_file() {
+fn a_reload_tells_every_key_and_changes_what_can_be_changed() {
     let husk = without_image("[log]\nlevel = \"info\"\n");
     let file = husk.path("husk.toml");
     let hang_up = || kill_process(Pid::from_raw(husk.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
@@ -143,17 +143,61 @@ fn sighup_reads_the_log_level_again_and_survives_a_broken_file() {
 
     husk.cri().version(v1::VersionRequest::default()).unwrap();
     assert!(!husk.log().contains("Version"), "a successful read is not worth a line:\n{}", husk.log());
-    fs::write(&file, before.replace("\"info\"", "\"debug\"")).unwrap();
+    let changed = before.replace("\"info\"", "\"debug\"") + "[images]\nmax_parallel_layers = 7\n";
+    fs::write(&file, changed).unwrap();
     hang_up();
-    logged("the log level was read again");
+    logged("the configuration was read again");
+    let line = |key: &str| {
+        let log = husk.log();
+        let found = log.lines().find(|line| line.contains(&format!("key=\"{key}\"")));
+        found.unwrap_or_else(|| panic!("no line of {key}:\n{log}")).to_owned()
+    };
+    let level = line("log.level");
+    assert!(level.contains("info") && level.contains("debug") && !level.contains("restart"), "{level}");
+    let layers = line("images.max_parallel_layers");
+    assert!(layers.contains('4') && layers.contains('7') && layers.contains("restart"), "{layers}");
     husk.cri().version(v1::VersionRequest::default()).unwrap();
     logged("Version");
 
-    fs::write(&file, "[log]\nlevel = \n").unwrap();
+    // Neither of the two good keys counts beside the two bad ones.
+    fs::write(&file, before.clone() + "[doctor]\ninterval = \"soon\"\nrepair = false\n[imagse]\n").unwrap();
     hang_up();
-    logged("the configuration was not read again");
+    logged("nothing was changed");
+    logged("doctor.interval");
+    logged("imagse");
+    assert!(!husk.log().contains("key=\"doctor.repair\""));
+    fs::write(&file, before.replace("\"info\"", "\"no=such=filter\"")).unwrap();
+    hang_up();
+    logged("log.level: \"no=such=filter\"");
     husk.cri().version(v1::VersionRequest::default()).unwrap();
     fs::write(&file, before).unwrap();
+}
+
+#[test]
+fn a_reload_follows_the_protocol_of_systemd() {
+    let dir = directories();
+    let systemd = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut huskd = Command::new(dist("huskd"))
+        .args(arguments(dir.path()))
+        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .spawn()
+        .unwrap();
+    heard(&systemd, "READY=1");
+    // A file with a mistake ends in READY=1, too: the daemon works on.
+    for text in ["[log]\nlevel = \"debug\"\n", "nonsense"] {
+        fs::write(dir.path().join("husk.toml"), text).unwrap();
+        kill_process(Pid::from_child(&huskd), Signal::HUP).unwrap();
+        let mut buffer = [0u8; 4096];
+        let length = systemd.recv(&mut buffer).unwrap();
+        let told = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(told.lines().any(|line| line == "RELOADING=1"), "{told}");
+        let stamp = told.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok());
+        assert!(stamp.is_some_and(|stamp| stamp > 0), "both in one datagram: {told}");
+        heard(&systemd, "READY=1");
+    }
+    terminate(&mut huskd);
+    assert!(huskd.wait().unwrap().success());
 }
 
 #[test]
@@ -221,6 +265,57 @@ fn a_message_of_sixteen_mebibytes_is_taken_and_a_larger_one_refused() {
     };
     assert!(list((16 << 20) - 64).unwrap().items.is_empty());
     assert_eq!(list(17 << 20).unwrap_err().code(), Code::OutOfRange);
+}
+
+#[test]
+fn a_check_of_the_node_tries_things_out_and_leaves_nothing() {
+    let dir = directories();
+    let look = || {
+        let links = run(Command::new("ip").args(["-o", "link"])).success();
+        let mut seen: Vec<String> =
+            links.lines().filter_map(|line| line.split(": ").nth(1).map(str::to_owned)).collect();
+        seen.extend(husk_e2e::mounts());
+        seen
+    };
+    let before = look();
+    let text = |name: &str| dir.path().join(name).display().to_string();
+    fs::create_dir(dir.path().join("root")).unwrap();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(dist("husk"));
+        command.args([
+            "check",
+            "--config",
+            &text("husk.toml"),
+            "--root",
+            &text("root"),
+            "--state",
+            &text("state"),
+        ]);
+        run(command.args(more))
+    };
+    let table = check(&[]).success();
+    assert!(table.contains("this node is fit for husk"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&check(&["--output", "json"]).success()).unwrap();
+    assert_eq!(json["fit"], true);
+    let state = |json: &serde_json::Value, subject: &str| {
+        let checks = json["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["subject"] == subject);
+        found.unwrap_or_else(|| panic!("{subject} is not in {json}"))["state"].as_str().unwrap().to_owned()
+    };
+    for subject in
+        ["kernel", "mounts", "overlay", "cgroup", "network links", "file system of root", "programs"]
+    {
+        assert_eq!(state(&json, subject), "ok", "{subject}: {json}");
+    }
+    assert_eq!(fs::read_dir(dir.path().join("root")).unwrap().count(), 0, "nothing is left in root");
+    assert_eq!(look(), before, "nothing is left on the node");
+
+    // A node that lacks something.
+    fs::write(dir.path().join("husk.toml"), "[runtime]\npodmon = \"/none\"\n").unwrap();
+    let unfit = check(&["--output", "json"]);
+    assert!(!unfit.is_success());
+    let json: serde_json::Value = serde_json::from_str(&unfit.stdout).unwrap();
+    assert_eq!((state(&json, "programs").as_str(), json["fit"].as_bool()), ("missing", Some(false)));
 }
 
 #[test]

@@ -139,7 +139,9 @@ impl Shared {
             slot.loose = None;
             let Some(mut again) = again else { continue };
             slot.record = again.release(&record.diff_id).0;
+            let number = slot.record.number;
             drop(state);
+            self.made(number);
             self.discard(record.number);
         }
         Ok(())

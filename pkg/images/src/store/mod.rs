@@ -23,6 +23,7 @@
 
 mod commit;
 mod db;
+mod examine;
 mod janitor;
 mod lease;
 mod open;
@@ -30,6 +31,7 @@ mod remove;
 mod state;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -80,7 +82,7 @@ impl Default for ImagesConfig {
 /// The images of this node.
 pub struct ImageStore {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) config: ImagesConfig,
+    config: RwLock<ImagesConfig>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) pulls: Flights<ImageId>,
     pub(crate) layers: Flights<Arc<Pin>>,
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     directory: PathBuf,
     boot: String,
     next: AtomicU64,
+    /// Numbers of layers that are being unpacked: from before their files are made until the state has them.
+    making: Mutex<BTreeSet<u64>>,
     jobs: mpsc::Sender<Job>,
     db: Mutex<Db>,
     state: Mutex<State>,
@@ -109,6 +113,18 @@ impl fmt::Debug for ImageStore {
 }
 
 impl ImageStore {
+    /// How pulls behave now.
+    pub(crate) fn config(&self) -> ImagesConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where registries are configured and how patient pulls are, from the next pull on.
+    pub fn reconfigure(&self, registry_config_dir: PathBuf, pull_progress_timeout: Duration) {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        config.registry_config_dir = registry_config_dir;
+        config.pull_progress_timeout = pull_progress_timeout;
+    }
+
     /// All images, by id. Never waits for work under way.
     pub fn list(&self) -> Vec<Arc<Image>> {
         self.shared.snapshot().list.clone()
@@ -224,14 +240,27 @@ impl Shared {
     pub(crate) fn new_layer(&self) -> Result<(u64, Destination)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let destination = self.destination(number);
+        self.making().insert(number);
         let make = || -> std::io::Result<()> {
             use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
             std::fs::DirBuilder::new().mode(0o755).create(&destination.root)?;
             // The root of a container is accessible to its users whatever this process's umask is.
             std::fs::set_permissions(&destination.root, std::fs::Permissions::from_mode(0o755))
         };
-        make().map_err(ImageError::store("make the layer directory", &destination.root))?;
-        Ok((number, destination))
+        let made = make().map_err(ImageError::store("make the layer directory", &destination.root));
+        if made.is_err() {
+            self.made(number);
+        }
+        made.map(|()| (number, destination))
+    }
+
+    /// The layer of this number is in the state, or on its way out.
+    pub(crate) fn made(&self, number: u64) {
+        self.making().remove(&number);
+    }
+
+    fn making(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the layer of this number is.

@@ -25,7 +25,7 @@ use super::{
 use crate::{ImageConfig, ImageError, Result, manifest::ConfigFile};
 
 /// What layers leave on disk, by directory.
-const PARTS: [&str; 3] = ["layers", "records", "aside"];
+pub(super) const PARTS: [&str; 3] = ["layers", "records", "aside"];
 
 impl ImageStore {
     /// Opens the store below `root`, creating it where missing, and repairs what a crash left. Files without a record are
@@ -61,6 +61,7 @@ impl ImageStore {
             state: Mutex::new(state),
             composing: Mutex::default(),
             next: AtomicU64::new(next),
+            making: Mutex::default(),
             db: Mutex::new(db),
             jobs,
             boot,
@@ -81,7 +82,7 @@ impl ImageStore {
             pulls: Default::default(),
             layers: Default::default(),
             shared,
-            config,
+            config: RwLock::new(config),
         }))
     }
 }
@@ -155,7 +156,7 @@ fn leftovers(directory: &Path, contents: &Contents) -> Result<(Vec<PathBuf>, u64
     Ok((garbage, highest + 1))
 }
 
-fn names(directory: &Path) -> Result<Vec<String>> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };

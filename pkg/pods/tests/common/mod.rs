@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     os::fd::AsFd,
@@ -21,7 +21,7 @@ use husk_model::{
     ContainerConfig, ContainerMetadata, ContainerState, Digest, Exit, ImageId, PodConfig, PodMetadata,
     PodSandboxId, Resources, SecurityContext,
 };
-use husk_network::NetworkError;
+use husk_network::{Free, GcReport, NetworkError, Owners};
 use husk_pods::{
     Engine, EngineConfig, MonitorConfig,
     facilities::{ImageFacts, ImageFault, Images, Lease, PodNetworks},
@@ -162,7 +162,9 @@ impl PodNetworks for SharedLoopback {
         }
     }
 
-    async fn collect_garbage(&self, _: &HashSet<PodSandboxId>) {}
+    async fn examine(&self, _: Owners, _: Free) -> GcReport {
+        GcReport::default()
+    }
 }
 
 /// A node with one engine, which can be killed and started again.

@@ -1,0 +1,127 @@
+//! Whether a node is fit for husk.
+//!
+//! What can be tried is tried (a mount is cloned, an overlay written to, a bridge and a veth pair made, the nftables table
+//! loaded, a cgroup made), in namespaces of its own or under names of its own, so that nothing is left and nothing that runs
+//! notices; what cannot be tried is read. Works with and without a running huskd.
+//!
+//! | module | looks at |
+//! | --- | --- |
+//! | `kernel` | version, system calls, seccomp, capabilities |
+//! | `storage` | the file systems of root and state, overlay, user namespaces |
+//! | `groups` | cgroups |
+//! | `network` | links, nftables, subnet, forwarding |
+//! | `node` | LSM, clock, limits, swap, other runtimes, husk's own programs |
+#![forbid(unsafe_code)]
+
+mod groups;
+mod kernel;
+mod network;
+mod node;
+mod storage;
+
+use husk_config::Config;
+use serde::Serialize;
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// husk runs, but not everything works, or not for long.
+    Warning,
+    /// husk cannot run pods without it.
+    Missing,
+}
+
+impl State {
+    /// `ok`, `warning` or `missing`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub subject: &'static str,
+    /// The verdict.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What follows from it; empty when all is well.
+    pub consequence: &'static str,
+    /// What to do about it; empty when all is well.
+    pub remedy: String,
+}
+
+impl Check {
+    fn ok(subject: &'static str, found: impl Into<String>) -> Self {
+        Self { subject, state: State::Ok, found: found.into(), consequence: "", remedy: String::new() }
+    }
+
+    fn warning(
+        subject: &'static str,
+        found: impl Into<String>,
+        consequence: &'static str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { subject, state: State::Warning, found: found.into(), consequence, remedy: remedy.into() }
+    }
+
+    fn missing(
+        subject: &'static str,
+        found: impl Into<String>,
+        consequence: &'static str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { subject, state: State::Missing, found: found.into(), consequence, remedy: remedy.into() }
+    }
+}
+
+/// Looks at everything that `config` needs. Blocks for as long as it takes, a second or two.
+pub async fn check(config: &Config) -> Vec<Check> {
+    let mut checks = kernel::checks();
+    checks.extend(groups::checks());
+    checks.extend(storage::checks(config).await);
+    checks.extend(network::checks(config));
+    checks.extend(node::checks(config));
+    checks
+}
+
+/// Whether husk can run pods on the node: nothing is missing.
+pub fn is_fit(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.state != State::Missing)
+}
+
+/// The words of a small file, or none.
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_makes_a_node_unfit() {
+        let ok = Check::ok("kernel", "Linux 6.1");
+        let warning = Check::warning("swap", "on", "the kubelet refuses to start", "swapoff -a");
+        let missing = Check::missing("overlay", "ENODEV", "no container starts", "modprobe overlay");
+        assert!(is_fit(&[ok.clone(), warning.clone()]));
+        assert!(!is_fit(&[ok, warning.clone(), missing]));
+        let json = serde_json::to_value(warning).unwrap();
+        assert_eq!((json["state"].as_str(), json["remedy"].as_str()), (Some("warning"), Some("swapoff -a")));
+    }
+}
