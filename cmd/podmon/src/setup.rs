@@ -97,7 +97,8 @@ pub fn mark(pod_dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
 }
 
 fn read_small(path: &str) -> io::Result<String> {
-    let mut text = String::with_capacity(512);
-    fs::File::open(path)?.take(4096).read_to_string(&mut text)?;
-    Ok(text)
+    let mut bytes = Vec::with_capacity(512);
+    fs::File::open(path)?.take(4096).read_to_end(&mut bytes)?;
+    // A process may call itself anything (prctl(2), PR_SET_NAME).
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

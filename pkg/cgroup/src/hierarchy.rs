@@ -97,8 +97,9 @@ impl Hierarchy {
             vec![CgroupMount { point: default.to_owned(), root: "/".into(), kind: MountKind::V2 }]
         } else {
             let path = PathBuf::from("/proc/self/mountinfo");
-            let text = std::fs::read_to_string(&path).map_err(|source| Error::Discover { path, source })?;
-            mountinfo::parse(&text)
+            let table = std::fs::read(&path).map_err(|source| Error::Discover { path, source })?;
+            // The names of others' mounts may be any bytes.
+            mountinfo::parse(&String::from_utf8_lossy(&table))
         };
         Self::from_mounts(mounts)
     }

@@ -16,8 +16,10 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 /// State letter and start time of a process.
 fn stat(pid: u32) -> io::Result<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_stat(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
+    // A process may call itself anything (prctl(2), PR_SET_NAME).
+    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&String::from_utf8_lossy(&bytes))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
 }
 
 /// The command name (field 2) may hold spaces and parentheses, so fields are counted from the last `)`.
@@ -36,6 +38,22 @@ mod tests {
     fn the_start_time_is_found_behind_a_hostile_command_name() {
         let text = "7 (a) R 1) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1";
         assert_eq!(parse_stat(text), Some(('S', 4242)));
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_process() {
+        let script = "printf 'caf\\351' > /proc/$$/comm; echo done; read line";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 5];
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut line).unwrap();
+        assert!(stat(child.id()).is_ok());
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     #[test]

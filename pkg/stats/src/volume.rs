@@ -30,7 +30,8 @@ pub fn volume(path: &Path) -> Result<Volume> {
     let size = statvfs(path).map_err(fail("statvfs"))?;
     let device = stat(path).map_err(fail("stat"))?.st_dev;
     let number = format!("{}:{}", major(device), minor(device));
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&mounts);
     Ok(Volume {
         device: source(&mounts, &number).unwrap_or(number),
         bytes: size.f_blocks.saturating_mul(size.f_frsize),

@@ -66,8 +66,8 @@ impl Node {
 
 /// Mount points of the node.
 pub fn mounts() -> BTreeSet<String> {
-    fs::read_to_string("/proc/self/mountinfo")
-        .expect("read mountinfo")
+    // Names of mounts may be any bytes.
+    String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").expect("read mountinfo"))
         .lines()
         .filter_map(|line| line.split(' ').nth(4).map(str::to_owned))
         .collect()
@@ -82,8 +82,7 @@ fn links() -> BTreeSet<String> {
 
 /// Every cgroup hierarchy's mount point.
 pub fn hierarchies() -> Vec<PathBuf> {
-    fs::read_to_string("/proc/self/mountinfo")
-        .expect("read mountinfo")
+    String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").expect("read mountinfo"))
         .lines()
         .filter(|line| line.contains(" - cgroup"))
         .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))

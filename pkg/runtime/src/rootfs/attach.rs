@@ -230,7 +230,9 @@ fn attach_controllers(
         if let Some(label) = options.context() {
             tmpfs.string(CONTEXT, label)?;
         }
-        tmpfs.string("mode", "755")?.mount(attributes(options))
+        // A privileged container may write to it: it is for mount points and links, and for nothing else.
+        tmpfs.string("mode", "755")?.string("size", "64k")?.string("nr_inodes", "128")?;
+        tmpfs.mount(attributes(options))
     }))?;
     let keep = attach_returning(root, destination, tmpfs)?;
     for (name, tree) in controllers.trees {

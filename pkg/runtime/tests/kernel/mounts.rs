@@ -50,6 +50,7 @@ cases![
     readonly_paths_are_read_only,
     the_working_directory_is_made,
     a_container_sees_its_own_cgroups_read_only,
+    the_directory_of_version_1_controllers_cannot_be_filled,
     five_hundred_layers_can_be_stacked,
     a_tmpfs_has_its_options_and_becomes_read_only_when_furnished,
     an_image_volume_shows_all_layers_read_only_whatever_the_options,
@@ -453,6 +454,24 @@ fn a_container_sees_its_own_cgroups_read_only(world: &World) {
         assert!(output.stdout.ends_with("processes\n"), "{output:?}");
         assert!(output.stderr.lines().all(|line| line.ends_with("Read-only file system")), "{output:?}");
     }
+}
+
+fn the_directory_of_version_1_controllers_cannot_be_filled(world: &World) {
+    if !Path::new("/sys/fs/cgroup/memory").exists() {
+        eprintln!("SKIPPED: needs version 1 of cgroups");
+        return;
+    }
+    let pod = world.pod();
+    let script = "dd if=/dev/zero of=/sys/fs/cgroup/x bs=1M count=16 2>/dev/null; stat -c %s /sys/fs/cgroup/x; \
+        ls -d /sys/fs/cgroup/memory";
+    // As of a privileged container.
+    let output = world
+        .container(&pod, &["sh", "-c", script])
+        .mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid"])
+        .run();
+    let (size, rest) = output.stdout.split_once('\n').unwrap();
+    assert!(size.parse::<u64>().unwrap() <= 64 << 10, "{output:?}");
+    assert_eq!(rest, "/sys/fs/cgroup/memory\n");
 }
 
 fn five_hundred_layers_can_be_stacked(world: &World) {
