@@ -73,7 +73,7 @@ fn space(subject: &'static str, dir: &Path) -> Check {
 fn state(config: &Config) -> Check {
     let dir = nearest(&config.state);
     match rustix::fs::statfs(&dir) {
-        Ok(stat) if i64::from(stat.f_type) == TMPFS => Check::ok("state directory", "on a tmpfs"),
+        Ok(stat) if stat.f_type == TMPFS => Check::ok("state directory", "on a tmpfs"),
         _ => Check::warning(
             "state directory",
             format!("{} is not on a tmpfs", dir.display()),
