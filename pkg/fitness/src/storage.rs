@@ -15,7 +15,7 @@ use crate::{Check, read};
 
 const NO_CONTAINER: &str = "no container can be started";
 /// TMPFS_MAGIC of linux/magic.h.
-const TMPFS: i64 = 0x0102_1994;
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 /// Less than this, or than a tenth, is little.
 const LITTLE_BYTES: u64 = 2 << 30;
 const LITTLE_INODES: u64 = 100_000;
