@@ -101,7 +101,7 @@ fn a_pod_whose_records_were_lost_is_found_in_all_its_parts_and_removed() {
         assert!(log.lines().any(told), "{kind} {object}\n{log}");
     }
     eventually("the monitor is gone", LIMIT, || (!is_alive(pid)).then_some(()));
-    assert_eq!(groups(&group), [PathBuf::new(); 0]);
+    assert!(groups(&group).is_empty(), "{:?}", groups(&group));
     assert_eq!(husk.cri().container(&alive).unwrap().state(), v1::ContainerState::ContainerRunning);
     assert_eq!(husk.cri().exec(&alive, &["echo", "hello"]).unwrap().1.trim(), "hello");
     eventually("nothing is found any more", LIMIT, || {
