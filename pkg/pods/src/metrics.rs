@@ -1,6 +1,10 @@
 //! Everything that can be counted of pods and containers, for ListPodSandboxMetrics.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use husk_cgroup::Controller;
 use husk_model::{ContainerStatus, NetworkStats, PodStatus};
@@ -10,6 +14,11 @@ use crate::{
     Engine, Result,
     stats::{Chosen, choose, interfaces},
 };
+
+/// What looking at processes may take in one call, and the bounds of each container's share of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LEAST_SHARE: Duration = Duration::from_millis(1);
+const LARGEST_SHARE: Duration = Duration::from_millis(20);
 
 /// What the node's kernel counts beyond what every kernel does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,24 +73,42 @@ impl Engine {
         }
     }
 
-    /// Counts everything of all ready pods; what ends meanwhile is left out.
+    /// Counts everything of all ready pods; what ends meanwhile is left out. Every container has the same share of a bounded time,
+    /// and counting ends with the caller.
     ///
     /// # Errors
     /// The filesystem of the writable layers does not answer.
     pub async fn pod_metrics(&self) -> Result<NodeMetrics> {
         let ready = self.all_pods().into_iter().filter(|pod| pod.is_ready());
         let chosen: Vec<Chosen> = ready.filter_map(|pod| choose(&pod).ok()).collect();
-        self.measure(move |stats| {
-            let volume = stats.volume().map_err(crate::PodsError::Stats)?;
-            Ok(NodeMetrics { volume, pods: chosen.into_iter().map(|chosen| count(stats, chosen)).collect() })
-        })
-        .await?
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
+        let counted = self
+            .measure(move |stats| {
+                let volume = stats.volume().map_err(crate::PodsError::Stats)?;
+                let share = share(chosen.iter().map(|chosen| chosen.containers.len()).sum());
+                let counted = chosen.into_iter().map(|chosen| count(stats, chosen, share, &waits));
+                Ok(NodeMetrics { volume, pods: counted.collect() })
+            })
+            .await?;
+        drop(caller);
+        counted
     }
 }
 
-fn count(stats: &Stats, chosen: Chosen) -> PodMetrics {
+/// A container's share of [`PATIENCE`].
+fn share(containers: usize) -> Duration {
+    let containers = u32::try_from(containers.max(1)).unwrap_or(u32::MAX);
+    (PATIENCE / containers).clamp(LEAST_SHARE, LARGEST_SHARE)
+}
+
+fn count(stats: &Stats, chosen: Chosen, share: Duration, caller: &Weak<()>) -> PodMetrics {
     let containers = chosen.containers.into_iter().filter_map(|(status, target)| {
-        let detail = stats.detail(&target, status.pid).ok()?;
+        // Nobody waits any more.
+        if caller.strong_count() == 0 {
+            return None;
+        }
+        let detail = stats.detail(&target, status.pid, share).ok()?;
         Some(ContainerMetrics { status, detail })
     });
     PodMetrics {

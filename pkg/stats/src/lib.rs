@@ -21,7 +21,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use husk_cgroup::{CgroupPath, CgroupStats, Hierarchy};
@@ -131,11 +131,11 @@ impl Stats {
     }
 
     /// Reads everything there is of a container whose init is `pid`, through the same open files. Asks procfs about each
-    /// process and descriptor, so this belongs on a thread that may block.
+    /// process and descriptor for `patience` at most, so this belongs on a thread that may block.
     ///
     /// # Errors
     /// As [`Stats::sample`].
-    pub fn detail(&self, target: &Target, pid: Option<u32>) -> Result<Detail> {
+    pub fn detail(&self, target: &Target, pid: Option<u32>, patience: Duration) -> Result<Detail> {
         let (cgroup, pids) = self.sampler(target).detail().inspect_err(|error| {
             if matches!(error, Error::Gone { .. }) {
                 self.forget(&target.id);
@@ -145,7 +145,7 @@ impl Stats {
             timestamp: now(),
             cgroup,
             layer: self.layer(target).map(|(usage, _)| usage),
-            processes: processes::count(&pids),
+            processes: processes::count(&pids, patience),
             open_files_limit: pid.and_then(processes::open_files_limit),
         })
     }

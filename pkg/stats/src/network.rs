@@ -1,21 +1,28 @@
 //! Counters of the interfaces of a network namespace.
 
-use std::path::PathBuf;
+use std::{fs::File, io::Read, path::PathBuf};
 
 use husk_model::NetworkStats;
 
 use crate::{Error, Result};
 
-/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback. The caller makes sure that
+/// Bytes that are read, some thousand interfaces: a pod with NET_ADMIN may have any number of them.
+const MAX_TEXT: u64 = 512 << 10;
+
+/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback; of very many the first. The caller makes sure that
 /// `pid` is still the process it means (a pidfd, or the start time).
 ///
 /// # Errors
 /// The process is gone.
 pub fn network(pid: u32) -> Result<Vec<NetworkStats>> {
     let path = PathBuf::from(format!("/proc/{pid}/net/dev"));
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| Error::File { operation: "read", path, source })?;
-    Ok(parse(&text))
+    let mut text = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text))
+        .map_err(|source| Error::File { operation: "read", path, source })?;
+    // A line that is cut off has other numbers; names may have any bytes.
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    Ok(parse(&String::from_utf8_lossy(&text[..whole])))
 }
 
 /// Two heading lines, then `name: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes packets errs …`.

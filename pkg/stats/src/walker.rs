@@ -1,8 +1,9 @@
-//! The thread that measures writable layers.
+//! The threads that measure writable layers.
 //!
 //! A layer is measured when somebody asked for it and its last size is older than [`MAX_AGE`] (or than twenty times what
 //! the measuring took: a layer with a million files is not walked all the time). Nobody asks, nobody walks. The
-//! pace is bounded: a burst of entries, then a pause, so that the disk and a core stay free for the workloads.
+//! pace is bounded: a burst of entries, then a pause, so that the disk and a core stay free for the workloads. Layers that
+//! turn out to be large are measured on a thread of their own, so that only other large ones wait for them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +24,10 @@ const BURST: u32 = 1024;
 /// The pause. 1024 entries in 1-3 ms, then 50 ms: a few per cent of one core.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Handle on the thread; dropping it ends the thread.
+/// Entries from which on a layer is large: what the pace allows in five seconds.
+const LARGE: u32 = 100 * BURST;
+
+/// Handle on the threads; dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Walker(Arc<Shared>);
 
@@ -36,7 +40,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     layers: HashMap<String, Layer>,
-    queue: VecDeque<String>,
+    /// By size.
+    queues: [VecDeque<String>; 2],
     stopped: bool,
 }
 
@@ -45,6 +50,14 @@ struct Layer {
     upper: PathBuf,
     measured: Option<Measured>,
     queued: bool,
+    size: Size,
+}
+
+/// Which thread measures a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Small = 0,
+    Large = 1,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +70,15 @@ struct Measured {
 impl Walker {
     pub(crate) fn spawn() -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("layer-usage".to_owned())
-            // A level of the walk needs less than a KiB, and there are at most 256.
-            .stack_size(512 * 1024)
-            .spawn(move || of_thread.run())
-            .map_err(Error::Thread)?;
+        for size in [Size::Small, Size::Large] {
+            let of_thread = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("layer-usage".to_owned())
+                // A level of the walk needs less than a KiB, and there are at most 256.
+                .stack_size(512 * 1024)
+                .spawn(move || of_thread.run(size))
+                .map_err(Error::Thread)?;
+        }
         Ok(Self(shared))
     }
 
@@ -74,11 +89,13 @@ impl Walker {
             upper: upper.to_owned(),
             measured: None,
             queued: false,
+            size: Size::Small,
         });
         let measured = layer.measured;
         if !layer.queued && measured.is_none_or(|measured| measured.stale_at <= Instant::now()) {
             layer.queued = true;
-            state.queue.push_back(id.to_owned());
+            let size = layer.size;
+            state.queues[size as usize].push_back(id.to_owned());
             self.0.changed.notify_all();
         }
         measured.map(|measured| (measured.usage, measured.timestamp))
@@ -102,26 +119,43 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
-        while let Some((id, upper)) = self.next() {
+    fn run(&self, size: Size) {
+        while let Some((id, upper)) = self.next(size) {
             let started = Instant::now();
             let mut entries = 0u32;
             let result = disk_usage(&upper, || {
-                entries += 1;
+                entries = entries.wrapping_add(1);
+                if size == Size::Small && entries == LARGE {
+                    return false;
+                }
                 !entries.is_multiple_of(BURST) || self.pause(&id)
             });
-            self.finish(&id, result, started.elapsed());
+            if size == Size::Small && entries == LARGE {
+                self.hand_over(&id);
+            } else {
+                self.finish(&id, result, started.elapsed());
+            }
+        }
+    }
+
+    /// Gives a layer to the other thread, for good.
+    fn hand_over(&self, id: &str) {
+        let mut state = self.state();
+        if let Some(layer) = state.layers.get_mut(id) {
+            layer.size = Size::Large;
+            state.queues[Size::Large as usize].push_back(id.to_owned());
+            self.changed.notify_all();
         }
     }
 
     /// The next layer to measure; `None` when the handle was dropped.
-    fn next(&self) -> Option<(String, PathBuf)> {
+    fn next(&self, size: Size) -> Option<(String, PathBuf)> {
         let mut state = self.state();
         loop {
             if state.stopped {
                 return None;
             }
-            let Some(id) = state.queue.pop_front() else {
+            let Some(id) = state.queues[size as usize].pop_front() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };

@@ -108,8 +108,8 @@ families! {
     PROCESSES = "processes" Gauge Always [] "Processes of the container.";
     THREADS = "threads" Gauge Always [] "Threads of the container.";
     THREADS_MAX = "threads_max" Gauge Always [] "Most threads the container may have; 0 is no limit.";
-    DESCRIPTORS = "file_descriptors" Gauge Always [] "Open file descriptors of the container.";
-    SOCKETS = "sockets" Gauge Always [] "Open sockets of the container.";
+    DESCRIPTORS = "file_descriptors" Gauge Always [] "Open file descriptors of the container; not there with too many processes to look at.";
+    SOCKETS = "sockets" Gauge Always [] "Open sockets of the container; not there with too many descriptors to look at.";
     ULIMITS = "ulimits_soft" Gauge Always ["ulimit"] "Soft limits of the container's first process.";
 
     LAST_SEEN = "last_seen" Gauge Always [] "When the container was last seen, in seconds since the epoch.";

@@ -204,8 +204,13 @@ fn processes(rows: &mut Rows, detail: &Detail) {
     rows.add(&family::PROCESSES, detail.processes.count);
     rows.add(&family::THREADS, pids.current);
     rows.add(&family::THREADS_MAX, pids.limit.unwrap_or(0));
-    rows.add(&family::DESCRIPTORS, detail.processes.descriptors);
-    rows.add(&family::SOCKETS, detail.processes.sockets);
+    // Not there rather than wrong, where there were too many to count.
+    if let Some(descriptors) = detail.processes.descriptors {
+        rows.add(&family::DESCRIPTORS, descriptors);
+    }
+    if let Some(sockets) = detail.processes.sockets {
+        rows.add(&family::SOCKETS, sockets);
+    }
     if let Some(limit) = detail.open_files_limit {
         rows.add_with(&family::ULIMITS, &["max_open_files"], limit);
     }
