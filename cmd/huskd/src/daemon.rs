@@ -147,9 +147,11 @@ fn images_config(config: &Config) -> husk_images::ImagesConfig {
 fn network_config(config: &Config) -> husk_network::NetworkConfig {
     let wanted = &config.network;
     let mut network = husk_network::NetworkConfig::new(&config.root, &config.state);
+    let default = husk_network::BridgeConfig::default().subnet;
+    network.choose_subnet = wanted.subnet.is_none();
     network.bridge = husk_network::BridgeConfig {
         name: wanted.bridge.clone(),
-        subnet: wanted.subnet,
+        subnet: wanted.subnet.unwrap_or(default),
         subnet6: wanted.subnet6,
         mtu: wanted.mtu,
         table: wanted.nft_table.clone(),

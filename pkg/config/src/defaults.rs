@@ -18,7 +18,8 @@ cni_conf_dir = "/etc/cni/net.d"
 cni_bin_dir = "/opt/cni/bin"
 # The embedded network: a bridge with these addresses, masquerade and host ports in this nftables table.
 bridge = "husk0"
-subnet = "10.88.0.0/16"
+# For example "10.88.0.0/16"; empty for one that nobody on the node has, which is chosen once and kept.
+subnet = ""
 # IPv6 addresses for dual stack, for example "fd00:88::/64"; empty for none.
 subnet6 = ""
 # MTU of bridge and pods; 0 takes that of the node's default route.

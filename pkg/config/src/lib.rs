@@ -102,8 +102,8 @@ pub struct NetworkConfig {
     pub cni_bin_dir: PathBuf,
     /// Bridge of the embedded network.
     pub bridge: String,
-    /// Its IPv4 addresses.
-    pub subnet: ipnet::Ipv4Net,
+    /// Its IPv4 addresses; `None` takes a free subnet and keeps it.
+    pub subnet: Option<ipnet::Ipv4Net>,
     /// Its IPv6 addresses.
     pub subnet6: Option<ipnet::Ipv6Net>,
     /// MTU; `None` takes that of the default route.

@@ -81,14 +81,11 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
 }
 
 fn network(raw: crate::RawNetwork, check: &mut Checker<'_>) -> NetworkConfig {
-    let default = ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 88, 0, 0), 16);
     NetworkConfig {
         cni_conf_dir: check.path("network.cni_conf_dir", raw.cni_conf_dir, "/etc/cni/net.d"),
         cni_bin_dir: check.path("network.cni_bin_dir", raw.cni_bin_dir, "/opt/cni/bin"),
         bridge: raw.bridge.unwrap_or_else(|| "husk0".to_owned()),
-        subnet: check
-            .parsed("network.subnet", raw.subnet, "an IPv4 subnet such as 10.88.0.0/16")
-            .unwrap_or(default),
+        subnet: check.parsed("network.subnet", raw.subnet, "an IPv4 subnet such as 10.88.0.0/16"),
         subnet6: check.parsed("network.subnet6", raw.subnet6, "an IPv6 subnet such as fd00:88::/64"),
         mtu: raw.mtu.filter(|mtu| *mtu != 0),
         nft_table: raw.nft_table.unwrap_or_else(|| "husk".to_owned()),

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use husk_config::Config;
-use husk_network::{BridgeConfig, probe};
+use husk_network::{BridgeConfig, NetworkConfig, probe};
 
 use crate::{Check, read};
 
 pub(crate) fn checks(config: &Config) -> Vec<Check> {
     let wanted = &config.network;
+    let kept = || NetworkConfig::new(&config.root, &config.state).chosen_subnet();
+    let known = wanted.subnet.or_else(kept);
     let bridge = BridgeConfig {
         name: wanted.bridge.clone(),
-        subnet: wanted.subnet,
+        subnet: known.unwrap_or(BridgeConfig::default().subnet),
         subnet6: wanted.subnet6,
         mtu: wanted.mtu,
         table: wanted.nft_table.clone(),
@@ -36,9 +38,10 @@ pub(crate) fn checks(config: &Config) -> Vec<Check> {
             "install nftables; modprobe nf_tables nft_nat nft_masq nft_fib_inet nft_ct",
         ),
     };
-    let subnet = match tried.subnet {
-        Ok(()) => Check::ok("subnet", format!("{} is free for the embedded network", wanted.subnet)),
-        Err(error) => Check::warning(
+    let subnet = match (known, tried.subnet) {
+        (None, _) => Check::ok("subnet", "none is configured: the first start takes a free one"),
+        (Some(subnet), Ok(())) => Check::ok("subnet", format!("{subnet} is free for the embedded network")),
+        (Some(_), Err(error)) => Check::warning(
             "subnet",
             error,
             "with the embedded network no pod gets an address",

@@ -15,6 +15,8 @@ pub struct NetworkConfig {
     pub state: PathBuf,
     /// The embedded network.
     pub bridge: BridgeConfig,
+    /// Take a free IPv4 subnet instead of `bridge.subnet`, and keep it.
+    pub choose_subnet: bool,
     /// Directory of CNI configurations (`*.conflist`, `*.conf`, `*.json`). It need not exist.
     pub cni_conf_dir: PathBuf,
     /// Directories searched for CNI plugins, in order.
@@ -32,6 +34,7 @@ impl NetworkConfig {
             root: root.into(),
             state: state.into(),
             bridge: BridgeConfig::default(),
+            choose_subnet: false,
             cni_conf_dir: "/etc/cni/net.d".into(),
             cni_bin_dirs: vec!["/opt/cni/bin".into()],
             cni_timeout: Duration::from_secs(120),
@@ -52,6 +55,16 @@ impl NetworkConfig {
     /// Where the kubelet's pod CIDR is kept.
     pub(crate) fn pod_cidr_file(&self) -> PathBuf {
         self.root.join("network/pod-cidr.json")
+    }
+
+    /// The subnet that was chosen at an earlier start for want of a configured one.
+    pub fn chosen_subnet(&self) -> Option<Ipv4Net> {
+        crate::free_subnet::read(&self.subnet_file()).ok().flatten()
+    }
+
+    /// Where the subnet is kept that was chosen for want of a configured one.
+    pub(crate) fn subnet_file(&self) -> PathBuf {
+        self.root.join("network/subnet.json")
     }
 
     /// The `dataDir` of the reservations, in the format of the host-local IPAM plugin.

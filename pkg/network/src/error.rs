@@ -110,14 +110,6 @@ pub enum NetworkError {
         /// Who has it.
         owner: PodSandboxId,
     },
-    /// A pod wants a port on an address of a family it has no address of.
-    #[error("host port {port} on {address}: the pod has no address of that family")]
-    HostPortFamily {
-        /// Address on the node.
-        address: IpAddr,
-        /// The port.
-        port: u16,
-    },
     /// A kernel parameter cannot be set.
     #[error("set {path} to {value}")]
     Sysctl {
@@ -227,7 +219,7 @@ const CNI_TRY_AGAIN: u32 = 11;
 impl Classify for NetworkError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Dns { .. } | Self::HostPortFamily { .. } | Self::PodCidr { .. } => Kind::InvalidArgument,
+            Self::Dns { .. } | Self::PodCidr { .. } => Kind::InvalidArgument,
             Self::Exhausted { .. } => Kind::ResourceExhausted,
             Self::HostPortTaken { .. }
             | Self::NftMissing

@@ -14,6 +14,7 @@ mod cni;
 mod config;
 mod embedded;
 mod error;
+mod free_subnet;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod ipam;

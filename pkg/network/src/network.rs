@@ -16,6 +16,7 @@ use crate::{
     cni::{self, Cni},
     embedded::Embedded,
     error::with_causes,
+    free_subnet,
     ipam::Ipam,
     netlink::{self, Netlink},
     netns_pool::{Flavor, Pool, Prepared},
@@ -66,6 +67,10 @@ impl Network {
         fs::create_dir_all(&netns_dir).map_err(NetworkError::file("create", netns_dir))?;
         let records = Records::open(config.record_dir())?;
         Cni::end_strays(&records).await?;
+        let netlink = Arc::new(Netlink::start().map_err(NetworkError::NetlinkSocket)?);
+        if config.choose_subnet {
+            config.bridge.subnet = free_subnet::choose(&config, &netlink).await?;
+        }
         let ipam = Ipam::open(&config.ipam_dir(), &config.bridge.name, config.bridge.subnets())?;
         if let Some(kept) = Kept::read(&config.pod_cidr_file())? {
             config.bridge.former = kept.former;
@@ -73,7 +78,6 @@ impl Network {
             forget_unused(&mut config.bridge, &ipam)?;
         }
         let ipam = ipam.with_subnets(config.bridge.subnets());
-        let netlink = Arc::new(Netlink::start().map_err(NetworkError::NetlinkSocket)?);
         let embedded =
             Arc::new(Embedded::new(config.bridge.clone(), netlink.clone(), ipam, records.clone())?);
         let cni = Cni::start(&config).await;
@@ -87,6 +91,11 @@ impl Network {
         }
         network.follow_cni();
         Ok(network)
+    }
+
+    /// The subnets from which the embedded network gives new pods their addresses.
+    pub fn subnets(&self) -> Vec<ipnet::IpNet> {
+        self.embedded.config().subnets().collect()
     }
 
     /// Takes in the node's pod CIDR. The embedded network gives new pods addresses of it, from now on and after a restart;

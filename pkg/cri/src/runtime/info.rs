@@ -63,6 +63,7 @@ pub(super) async fn status(
             "state": api.engine.state_dir(),
             "userNamespaces": api.engine.user_namespaces().err().unwrap_or("supported"),
             "network": format!("{:?}", network.provider),
+            "podSubnets": api.network.subnets().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "pods": api.engine.list_pods().len(),
             "containers": api.engine.list_containers().len(),
             "images": api.images.list().len(),

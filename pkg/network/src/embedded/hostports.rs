@@ -46,28 +46,31 @@ impl Mapping {
 }
 
 /// The mappings of a pod with these addresses. A port without an address of the node, or with the unspecified one,
-/// is mapped once for each family the pod has (an unspecified address: only for its own family).
-///
-/// # Errors
-/// [`NetworkError::HostPortFamily`] when the pod lacks the family of the wanted address.
-pub(super) fn mappings(ports: &[HostPort], ips: &[IpAddr]) -> Result<Vec<Mapping>, NetworkError> {
+/// is mapped once for each family the pod has (an unspecified address: only for its own family). A port on an address of a
+/// family that the pod lacks leads nowhere and is left out, as CNI's portmap does: manifests that serve nodes of both families
+/// have them. The same port asked for twice is mapped once.
+pub(super) fn mappings(ports: &[HostPort], ips: &[IpAddr]) -> Vec<Mapping> {
     let mut mappings = Vec::new();
     for port in ports {
         let fits = |ip: &IpAddr| port.host_ip.is_none_or(|host| host.is_ipv4() == ip.is_ipv4());
-        let before = mappings.len();
+        let mut served = false;
         for ip in ips.iter().filter(|ip| fits(ip)) {
-            mappings.push(Mapping {
+            let mapping = Mapping {
                 protocol: port.protocol,
                 host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()),
                 host_port: port.host_port,
                 target: SocketAddr::new(*ip, port.container_port),
-            });
+            };
+            served = true;
+            if !mappings.contains(&mapping) {
+                mappings.push(mapping);
+            }
         }
-        if let (Some(address), true) = (port.host_ip, mappings.len() == before) {
-            return Err(NetworkError::HostPortFamily { address, port: port.host_port });
+        if let (Some(address), false) = (port.host_ip, served) {
+            tracing::warn!(%address, port = port.host_port, "host port left out: the pod has no address of that family");
         }
     }
-    Ok(mappings)
+    mappings
 }
 
 /// All mappings of the node.
@@ -208,8 +211,7 @@ mod tests {
 
     fn targets(host_ip: Option<&str>, ips: &[&str]) -> Vec<(Option<String>, String)> {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        mappings(&[port(host_ip)], &ips)
-            .unwrap()
+        mappings(&[port(host_ip), port(host_ip)], &ips)
             .into_iter()
             .map(|m| (m.host_ip.map(|ip| ip.to_string()), m.target.to_string()))
             .collect()
@@ -226,8 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_family_the_pod_lacks_is_refused() {
-        let error = mappings(&[port(Some("::1"))], &["10.1.0.2".parse().unwrap()]).unwrap_err();
-        assert!(matches!(error, NetworkError::HostPortFamily { port: 8080, .. }));
+    fn an_address_of_a_family_the_pod_lacks_is_left_out_and_the_others_stay() {
+        assert!(targets(Some("::1"), &["10.1.0.2"]).is_empty());
+        let mapped = mappings(&[port(Some("::")), port(None)], &["10.1.0.2".parse().unwrap()]);
+        assert_eq!(mapped.len(), 1);
     }
 }

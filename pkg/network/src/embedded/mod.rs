@@ -365,7 +365,7 @@ impl Embedded {
         let attachment = BridgeAttachment {
             bridge: self.config().name.clone(),
             ips: ips.to_vec(),
-            mappings: hostports::mappings(&request.host_ports, ips)?,
+            mappings: hostports::mappings(&request.host_ports, ips),
         };
         let network = Some(self.answer(&attachment));
         let record = Record { request, network, attachment: Attachment::Bridge(attachment.clone()) };

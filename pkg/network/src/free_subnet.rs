@@ -1,0 +1,197 @@
+//! The embedded network's subnet where the operator configured none: the first of a list that nobody else on the node has.
+//!
+//! ```text
+//! <root>/network/subnet.json      what was chosen; it stays, whatever the node gets later
+//! ```
+//!
+//! Who else has one is seen in the addresses and routes of the node, and in the configurations of other runtimes, whose bridges
+//! may not be there yet (podman makes its own with its first container).
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    NetworkConfig, NetworkError, ipam,
+    netlink::{self, Netlink},
+};
+
+/// In this order. Away from what others take by default: 10.85 (CRI-O), 10.88 and 10.89 on (Podman), 10.96-10.111 (services), 10.244
+/// (flannel), 10.42 and 10.43 (k3s), 172.17 on (Docker).
+const CANDIDATES: [&str; 8] = [
+    "10.87.0.0/16",
+    "10.86.0.0/16",
+    "10.84.0.0/16",
+    "10.83.0.0/16",
+    "10.82.0.0/16",
+    "10.81.0.0/16",
+    "192.168.176.0/20",
+    "100.72.0.0/16",
+];
+/// Where other runtimes keep their networks.
+const OTHERS: [&str; 5] = [
+    "/etc/cni/net.d",
+    "/etc/containers/networks",
+    "/var/lib/containers/storage/networks",
+    "/etc/docker",
+    "/etc/containers/containers.conf.d",
+];
+/// Files of a directory, and bytes of a file, that are read.
+const MAX_FILES: usize = 256;
+const MAX_BYTES: u64 = 256 << 10;
+
+/// What is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Chosen {
+    subnet: Ipv4Net,
+}
+
+/// The subnet that was chosen before, or the one that the bridge has, or a free one, which is then kept.
+///
+/// # Errors
+/// The kernel does not answer, or the file cannot be read or written.
+pub(crate) async fn choose(config: &NetworkConfig, netlink: &Netlink) -> Result<Ipv4Net, NetworkError> {
+    let path = config.subnet_file();
+    if let Some(subnet) = read(&path)? {
+        tracing::info!(%subnet, "pods get addresses of the subnet that was chosen before");
+        return Ok(subnet);
+    }
+    let handle = netlink.host();
+    let name = config.bridge.name.clone();
+    let seen = netlink
+        .run(async move {
+            let bridge = netlink::link(&handle, &name).await?.map(|link| link.index);
+            Ok::<_, io::Error>((
+                bridge,
+                netlink::addresses(&handle).await?,
+                netlink::routes(&handle, false).await?,
+            ))
+        })
+        .await?;
+    let (bridge, addresses, routes) =
+        seen.map_err(NetworkError::netlink("look for a free subnet for", &config.bridge.name))?;
+    let own = addresses.iter().find_map(|(index, net)| match net {
+        IpNet::V4(net) if Some(*index) == bridge && net.addr() == gateway(*net) => Some(net.trunc()),
+        _ => None,
+    });
+    let mut taken: Vec<IpNet> = Vec::new();
+    taken.extend(addresses.iter().filter(|(index, _)| Some(*index) != bridge).map(|(_, net)| *net));
+    taken.extend(routes.iter().filter(|route| route.link != bridge).filter_map(|route| route.destination));
+    taken.extend(OTHERS.iter().flat_map(|directory| configured(Path::new(directory))));
+    let Some(subnet) = own.or_else(|| first_free(&taken)) else {
+        // The bridge's own check says what is in the way, and nothing is kept.
+        tracing::warn!("no subnet of the usual ones is free; set network.subnet");
+        return Ok(config.bridge.subnet);
+    };
+    write(&path, subnet)?;
+    tracing::info!(%subnet, file = %path.display(), "pods get addresses of this subnet");
+    Ok(subnet)
+}
+
+fn gateway(net: Ipv4Net) -> std::net::Ipv4Addr {
+    match ipam::gateway(IpNet::V4(net.trunc())) {
+        std::net::IpAddr::V4(ip) => ip,
+        std::net::IpAddr::V6(_) => std::net::Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+fn first_free(taken: &[IpNet]) -> Option<Ipv4Net> {
+    let candidates = CANDIDATES.iter().filter_map(|text| text.parse::<Ipv4Net>().ok());
+    candidates.into_iter().find(|candidate| {
+        let candidate = IpNet::V4(*candidate);
+        !taken.iter().any(|net| candidate.contains(&net.trunc()) || net.trunc().contains(&candidate))
+    })
+}
+
+/// Subnets that the files of a directory name, in whatever format: everything that looks like one.
+fn configured(directory: &Path) -> Vec<IpNet> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten().take(MAX_FILES) {
+        // Something that blocks when it is opened is no configuration.
+        if !entry.path().metadata().is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
+        let mut text = Vec::new();
+        if File::open(entry.path()).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text)).is_ok() {
+            found.extend(subnets(&String::from_utf8_lossy(&text)));
+        }
+    }
+    found
+}
+
+fn subnets(text: &str) -> impl Iterator<Item = IpNet> {
+    text.split(|c: char| !(c.is_ascii_hexdigit() || ".:/".contains(c)))
+        .filter_map(|word| word.parse::<IpNet>().ok())
+        // A default route in the file is no subnet that somebody has.
+        .filter(|net| net.prefix_len() > 0)
+}
+
+pub(crate) fn read(path: &Path) -> Result<Option<Ipv4Net>, NetworkError> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice::<Chosen>(&text)
+            .map(|chosen| Some(chosen.subnet))
+            .map_err(|source| NetworkError::Record { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(NetworkError::file("read", path)(error)),
+    }
+}
+
+/// Written whole and renamed.
+fn write(path: &Path, subnet: Ipv4Net) -> Result<(), NetworkError> {
+    let part = path.with_extension("part");
+    let text = serde_json::to_vec(&Chosen { subnet })
+        .map_err(|source| NetworkError::Record { path: path.to_owned(), source })?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(NetworkError::file("create", directory))?;
+    }
+    fs::write(&part, text).map_err(NetworkError::file("write", &part))?;
+    fs::rename(&part, path).map_err(NetworkError::file("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(taken: &[&str]) -> Option<String> {
+        let taken: Vec<IpNet> = taken.iter().map(|net| net.parse().unwrap()).collect();
+        first_free(&taken).map(|net| net.to_string())
+    }
+
+    #[test]
+    fn the_first_candidate_that_nobody_has_is_taken() {
+        assert_eq!(free(&["10.88.0.1/16", "fd00::1/64"]).as_deref(), Some("10.87.0.0/16"));
+        assert_eq!(free(&["10.87.3.0/24", "10.86.0.1/16"]).as_deref(), Some("10.84.0.0/16"));
+        // A route to all of 10.0.0.0/8 may lead to somebody's machines.
+        assert_eq!(free(&["10.0.0.0/8"]).as_deref(), Some("192.168.176.0/20"));
+        assert_eq!(free(&["10.0.0.0/8", "192.168.0.0/16", "100.64.0.0/10"]), None);
+    }
+
+    #[test]
+    fn subnets_are_found_in_configurations_of_any_format() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("podman.json"), r#"{"subnets":[{"subnet":"10.87.0.0/16"}],"x":"1.2.3/4"}"#)
+            .unwrap();
+        fs::write(dir.path().join("cni.conflist"), "dst: 0.0.0.0/0\nsubnet = \"10.86.1.0/24\"").unwrap();
+        let mut found: Vec<String> = configured(dir.path()).iter().map(ToString::to_string).collect();
+        found.sort();
+        assert_eq!(found, ["10.86.1.0/24", "10.87.0.0/16"]);
+        assert!(configured(Path::new("/no/such/directory")).is_empty());
+    }
+
+    #[test]
+    fn what_was_chosen_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("network/subnet.json");
+        assert_eq!(read(&path).unwrap(), None);
+        write(&path, "10.86.0.0/16".parse().unwrap()).unwrap();
+        assert_eq!(read(&path).unwrap(), Some("10.86.0.0/16".parse().unwrap()));
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(read(&path), Err(NetworkError::Record { .. })));
+    }
+}
