@@ -42,6 +42,13 @@ build_kubelet() {
         -o "$1/kubelet" k8s.io/kubernetes/cmd/kubelet
 }
 
+# A gRPC client that is not Go's, from PyPI: a directory for PYTHONPATH. The venv is only there for its pip.
+build_grpcio() {
+    nice -n 10 python3 -m venv "$1/venv"
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: --target "$1/grpcio" "grpcio==${2#v}" "grpcio-tools==${2#v}"
+    rm -rf "$1/venv"
+}
+
 # A plugin for tests, on containerd's stub.
 build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
 

@@ -11,6 +11,7 @@ mod daemon;
 mod directories;
 mod doctor;
 mod images;
+mod incoming;
 mod nri;
 mod reload;
 mod serve;

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use husk_config::Config;
-use husk_cri::{ImageApi, MAX_MESSAGE, Observe, RuntimeApi};
+use husk_cri::{ImageApi, MAX_MESSAGE, MAX_METADATA, Observe, RuntimeApi};
 use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
@@ -14,12 +14,12 @@ use husk_proto::cri::v1::{
 use husk_streaming::StreamingServer;
 use husk_telemetry::Metrics;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
+use tonic::{codec::CompressionEncoding::Gzip, transport::Server};
 
 use crate::{
     admin::ImageArchives,
     doctor::{Doctor, NodeService},
+    incoming,
 };
 
 /// What the services are made of.
@@ -35,6 +35,10 @@ pub(crate) struct Parts {
 /// A client that keeps its connection open must not hold up the end.
 const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Calls at once on one connection. The kubelet has two connections for everything, so this must not be what a node full of
+/// waiting stops and pulls runs into (h2's default is 200, Go's servers have no bound); each waiting call takes some KiB.
+const MAX_CALLS: u32 = 8192;
+
 /// Serves until `stop`, then lets the calls in progress end for a moment.
 pub(crate) async fn serve(
     listener: UnixListener,
@@ -48,21 +52,29 @@ pub(crate) async fn serve(
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    // Answers are sent as they are: the socket is the node's own. Compressed requests are taken, as by the peers, whose
+    // tracing library registers gzip; the bound counts what they unpack to.
     let server = Server::builder()
+        .http2_max_header_list_size(MAX_METADATA)
+        .max_concurrent_streams(MAX_CALLS)
         .layer(Observe::new(metrics))
         .add_service(
             RuntimeServiceServer::new(runtime)
                 .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_encoding_message_size(MAX_MESSAGE)
+                .accept_compressed(Gzip),
         )
         .add_service(
             ImageServiceServer::new(image)
                 .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_encoding_message_size(MAX_MESSAGE)
+                .accept_compressed(Gzip),
         )
-        .add_service(ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(
+            ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE).accept_compressed(Gzip),
+        )
         .add_service(NodeServer::new(NodeService(doctor)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(incoming::connections(listener), async move {
             // An error is the sender's end, which means the same.
             let _ = stopped.await;
         });

@@ -13,13 +13,18 @@ mod layer;
 mod metrics;
 mod runtime;
 mod status;
+mod transport;
 
 pub use image::ImageApi;
 pub use layer::{Observe, Observed};
 pub use runtime::{RuntimeApi, StreamedContainers};
+pub use transport::{Connection, Rewriter};
 
 /// The version of the API that is served.
 pub const API_VERSION: &str = "v1";
 
 /// Largest message either way: the kubelet's own limit.
 pub const MAX_MESSAGE: usize = 16 << 20;
+
+/// Largest metadata of a call. Go's servers take 16 MiB, Rust's 16 KiB unless they are told; nobody sends more than a few.
+pub const MAX_METADATA: u32 = 1 << 20;
