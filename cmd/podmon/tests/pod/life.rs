@@ -49,7 +49,7 @@ async fn errors_name_the_step_and_the_object_and_leave_nothing() {
     let error = pod.monitor.create_container(wish.request).await.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with(&format!("create container {}: ", &id.as_str()[..13])), "{text}");
-    assert!(text.contains("/nope") && text.contains("no such file or directory"), "{text}");
+    assert!(text.contains("/nope") && text.contains("No such file or directory"), "{text}");
     assert_eq!(error.kind(), Kind::FailedPrecondition);
     assert!(!pod.has_cgroup(id.as_str()));
     assert!(pod.monitor.state().await.unwrap().containers.is_empty());
