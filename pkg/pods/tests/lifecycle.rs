@@ -230,7 +230,6 @@ fn a_failed_create_takes_everything_back_and_names_the_step() {
         config
     };
     for (config, kind, part) in [
-        (with(absent), Kind::InvalidArgument, "config.mounts[0].host_path: /no/such/directory"),
         (with(on_a_file), Kind::InvalidArgument, "/etc/passwd"),
         (with(image_volume), Kind::NotFound, "absent:2"),
         (no_image, Kind::NotFound, "absent:1"),
@@ -408,7 +407,7 @@ fn an_environment_value_that_is_no_text_arrives_unchanged() {
     let argv = ["cat", "/proc/1/environ", "/proc/self/environ"].map(String::from).to_vec();
     let output = node.wait(node.engine().exec_sync(&id, argv, None)).unwrap();
     let found = output.stdout.split(|&byte| byte == 0).filter(|entry| *entry == b"LATIN=caf\xe9\xff").count();
-    assert_eq!(found, 2, "{}", output.stdout.escape_ascii());
+    assert_eq!(found, 2, "{}\n{}", output.stdout.escape_ascii(), output.stderr.escape_ascii());
     node.remove_all();
 }
 
