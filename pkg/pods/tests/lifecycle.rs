@@ -400,11 +400,12 @@ fn an_environment_value_that_is_no_text_arrives_unchanged() {
     }
     let node = Node::start();
     let pod = node.pod("bytes");
-    let mut config = shell("main", SLEEP);
+    let mut config = shell("main", &format!("cat /proc/self/environ >/own.new; mv /own.new /own; {SLEEP}"));
     config.envs = vec![EnvVar { key: "LATIN".to_owned(), value: b"caf\xe9\xff".to_vec() }];
     let id = node.create(&pod, config);
     node.wait(node.engine().start_container(&id)).unwrap();
-    let argv = ["cat", "/proc/1/environ", "/proc/self/environ"].map(String::from).to_vec();
+    let both = "until [ -e /own ]; do :; done; exec cat /own /proc/self/environ";
+    let argv = ["sh", "-c", both].map(String::from).to_vec();
     let output = node.wait(node.engine().exec_sync(&id, argv, None)).unwrap();
     let found = output.stdout.split(|&byte| byte == 0).filter(|entry| *entry == b"LATIN=caf\xe9\xff").count();
     assert_eq!(found, 2, "{}\n{}", output.stdout.escape_ascii(), output.stderr.escape_ascii());
