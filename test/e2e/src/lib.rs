@@ -65,3 +65,10 @@ pub fn eventually_every<T>(
         std::thread::sleep(pause);
     }
 }
+
+/// Raises this process's limit of open files as far as it goes: many clients at once do not fit into the usual 1024.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the hard limit of open files");
+}

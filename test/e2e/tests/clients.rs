@@ -136,6 +136,7 @@ fn a_path_as_authority_is_served_in_every_form() {
 
 #[test]
 fn thousands_of_silent_clients_hold_up_nobody() {
+    husk_e2e::raise_open_files();
     let husk = Daemon::with(Options::default());
     let silent: Vec<UnixStream> = (0..2000).map(|_| UnixStream::connect(husk.address()).unwrap()).collect();
     let mut client = Client::connect(&husk);

@@ -159,6 +159,21 @@ fn megabytes_come_back_whole_and_exit_codes_are_told() {
 }
 
 #[test]
+fn thousands_of_silent_connections_hold_up_no_exec() {
+    husk_e2e::raise_open_files();
+    let (husk, _, id) = running(Options::default());
+    let url = exec_url(&husk, exec_request(&id, &["echo", "served"]));
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let silent: Vec<_> = (0..2000).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // Some say half of a request and no more.
+    for mut half in silent.iter().step_by(3) {
+        let _closed_already = half.write(b"GET /exec/");
+    }
+    let (out, ..) = Channels::open(&url, "v5.channel.k8s.io").unwrap().rest();
+    assert_eq!(out, "served\n");
+}
+
+#[test]
 fn the_fifth_protocol_ends_input_by_message_and_closes_with_1000() {
     let (husk, _, id) = running(Options::default());
     let request = exec_request(&id, &["sh", "-c", "cat; echo done >&2; exit 7"]);
