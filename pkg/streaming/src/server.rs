@@ -1,4 +1,3 @@
-// NOTE of the coordinator to `api`: item 2 (silent connections) is DONE on main (pkg/lobby, this file, telemetry). Skip it; git checkout this file, rebase on main, and read 00-NOTE-FROM-COORDINATOR.md.
 //! The HTTP server: accepts connections, answers requests, and hands upgraded connections to their sessions.
 
 use std::{

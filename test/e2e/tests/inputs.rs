@@ -103,12 +103,15 @@ fn an_environment_value_is_bytes_for_the_container_and_its_execs() {
     }
     let config = pod("bytes", &subject.path("logs"));
     let pod_id = subject.cri().run_pod(&config).unwrap();
-    let mut request = with_command("main", "cat /proc/self/environ >/own.new; mv /own.new /own; exec sleep 1000000");
+    let mut request =
+        with_command("main", "cat /proc/self/environ >/own.new; mv /own.new /own; exec sleep 1000000");
     request.envs.push(v1::KeyValue { key: "LATIN".into(), value: b"caf\xe9\xff".to_vec().into() });
     request.envs.push(v1::KeyValue { key: "TEXT".into(), value: "café".as_bytes().to_vec().into() });
     let id = subject.cri().run(&pod_id, &config, &request);
     for source in ["/own", "/proc/self/environ"] {
-        let script = format!("until [ -e /own ]; do :; done; tr '\\0' '\\n' < {source} | sed -n 's/^LATIN=//p' | wc -c; echo $TEXT");
+        let script = format!(
+            "until [ -e /own ]; do :; done; tr '\\0' '\\n' < {source} | sed -n 's/^LATIN=//p' | wc -c; echo $TEXT"
+        );
         let (_, shown, _) = subject.cri().exec(&id, &["sh", "-c", &script]).unwrap();
         assert_eq!(shown.lines().map(str::trim).collect::<Vec<_>>(), ["6", "café"], "{source}");
     }
