@@ -3,9 +3,10 @@
 //! | message | from | when | then |
 //! | --- | --- | --- | --- |
 //! | Ready (user, warnings, maybe the terminal) | child | set up | the child waits for the gate, if it has one |
-//! | Successor (pid, its pidfd) | child | it cloned the process that goes on | the child exits with code 0 |
+//! | Successor (pid, its pidfd) | child | it cloned the process that goes on | the child exits with code 0; its successor waits |
 //! | Failed (step, object, errno, detail) | child | a step failed | the child exits with code 1 |
-//! | Go | parent | the gate opens | the child takes its user and filter and executes |
+//! | Go | parent | it knows of the successor | the successor begins |
+//! | Go | parent | the gate opens | the child executes |
 //! | EOF | child | execve closed the socket, or the child died | the pidfd tells which |
 
 use std::{

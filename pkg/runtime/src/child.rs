@@ -44,10 +44,8 @@ pub struct Child {
 pub(crate) enum Succession {
     /// Never, or not any more.
     No,
-    /// It waits at the gate as the child would.
-    AtGate,
-    /// It goes on as soon as its parent knows of it.
-    Released,
+    /// Once. The successor begins as soon as its parent knows of it: what it says must not overtake the news of it.
+    Once,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +77,9 @@ impl Child {
                 }
                 Ok(Some((Message::Successor { pid }, Some(pidfd)))) if self.succession != Succession::No => {
                     (self.pid, self.pidfd) = (pid, pidfd);
-                    if self.succession == Succession::Released {
-                        // If it is gone already, its end tells.
-                        let _ = channel::send_go(self.socket.as_fd());
-                    }
                     self.succession = Succession::No;
+                    // If it is gone already, its end tells.
+                    let _ = channel::send_go(self.socket.as_fd());
                     return Ok(Some(Report::Moved));
                 }
                 Ok(Some((Message::Successor { .. }, _))) => {
@@ -166,7 +162,7 @@ impl Link {
     }
 
     /// Leaves the rest to a new process, in new namespaces and in the PID namespace that children go to, a child of our
-    /// parent's, and ends this one.
+    /// parent's, and ends this one. The new one begins when the parent knows of it.
     pub(crate) fn succeed(
         &self,
         namespaces: UnshareFlags,
@@ -174,7 +170,8 @@ impl Link {
     ) -> Result<Infallible, Failure> {
         let sibling = || -> Infallible {
             let session = rustix::process::setsid().at(Step::Prepare, "session");
-            match session.and_then(|_| body()) {
+            // Not before the parent knows of us: it would take what we say, and our predecessor's end, for the same process's.
+            match session.and_then(|_| self.wait_gate()).and_then(|()| body()) {
                 Ok(never) => never,
                 Err(failure) => self.fail(failure),
             }

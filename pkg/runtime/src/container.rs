@@ -63,7 +63,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
         keep,
         tells_ready: true,
         succession: match (&namespaces.pid, &namespaces.user) {
-            (PidNs::Own, Some(_)) | (PidNs::Pod | PidNs::Target(_), None) => Succession::AtGate,
+            (PidNs::Own, Some(_)) | (PidNs::Pod | PidNs::Target(_), None) => Succession::Once,
             _ => Succession::No,
         },
     };

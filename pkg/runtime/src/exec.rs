@@ -35,7 +35,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
-        succession: Succession::Released,
+        succession: Succession::Once,
     };
     child::launch(launch, |link| run(&plan, program, link))
 }
@@ -77,7 +77,6 @@ fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Fai
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
     link.appear(&shown, || {
-        link.wait_gate()?;
         if let Some(terminal) = &terminal {
             terminal.control()?;
         }

@@ -110,7 +110,7 @@ fn an_environment_value_is_bytes_for_the_container_and_its_execs() {
     let id = subject.cri().run(&pod_id, &config, &request);
     for source in ["/own", "/proc/self/environ"] {
         let script = format!(
-            "until [ -e /own ]; do :; done; tr '\\0' '\\n' < {source} | sed -n 's/^LATIN=//p' | wc -c; echo $TEXT"
+            "until [ -e /own ]; do :; done; cat {source} | tr '\\0' '\\n' | sed -n 's/^LATIN=//p' | wc -c; echo $TEXT"
         );
         let (_, shown, _) = subject.cri().exec(&id, &["sh", "-c", &script]).unwrap();
         assert_eq!(shown.lines().map(str::trim).collect::<Vec<_>>(), ["6", "café"], "{source}");
