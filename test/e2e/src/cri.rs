@@ -38,6 +38,27 @@ impl Cri {
                 },
             )))
             .expect("connect to huskd");
+        Self::over(threads, channel)
+    }
+
+    /// Connects with the first call, and again whenever the connection is lost: for a daemon that comes and goes.
+    pub fn connect_lazily(address: &Path) -> Self {
+        let threads = Runtime::new().expect("start a runtime");
+        let address = address.to_owned();
+        let channel = {
+            // The channel's task is spawned at once.
+            let _inside = threads.enter();
+            Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(
+                move |_: Uri| {
+                    let address = address.clone();
+                    async move { UnixStream::connect(address).await.map(TokioIo::new) }
+                },
+            ))
+        };
+        Self::over(threads, channel)
+    }
+
+    fn over(threads: Runtime, channel: Channel) -> Self {
         Self {
             threads,
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),

@@ -98,7 +98,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 impl<'a> Client<'a> {
     pub fn new(shared: &'a Shared) -> Self {
-        Self { cri: Cri::connect(&shared.address), shared }
+        Self { cri: Cri::connect_lazily(&shared.address), shared }
     }
 
     /// Calls until there is an answer of huskd's.
