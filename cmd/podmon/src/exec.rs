@@ -222,7 +222,10 @@ impl Exec {
                     }
                 }
                 Ok(Some(Report::Executed)) => self.unlink(core),
-                Ok(Some(Report::Moved)) => self.on_moved(core),
+                Ok(Some(Report::Moved { former })) => {
+                    core.poller.remove(&former);
+                    self.on_moved(core);
+                }
                 Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),
                 Err(error) => self.fail(core, fault_of(&error)),
             }
@@ -232,6 +235,7 @@ impl Exec {
     /// The process that runs the command has taken over from the one we cloned, whose end concerns nobody any more.
     fn on_moved(&mut self, core: &mut Core) {
         let Some(child) = &self.child else { return };
+        let watched = core.poller.add(child.report_fd(), Source::ExecReport(self.key), Interest::Read);
         core.children.remove(&self.pid);
         self.pid = child.pid;
         core.adopt(self.pid, Owner::Exec(self.key));
@@ -239,6 +243,8 @@ impl Exec {
         if husk_sys::pidfd::is_reaped(&child.pidfd).unwrap_or(false) {
             core.children.remove(&self.pid);
             self.end(core, KILLED);
+        } else if let Err(error) = watched {
+            self.fail(core, os_fault("watch exec", "", &error));
         }
     }
 

@@ -169,7 +169,7 @@ impl Sandbox {
                 core.poller.remove(child.report_fd());
                 self.started(core);
             }
-            Ok(Some(Report::Ready(_) | Report::Moved) | None) => {}
+            Ok(Some(Report::Ready(_) | Report::Moved { .. }) | None) => {}
             Err(error) => {
                 *failure = Some(fault_of(&error));
                 core.poller.remove(child.report_fd());

@@ -8,6 +8,9 @@
 //! | Go | parent | it knows of the successor | the successor begins |
 //! | Go | parent | the gate opens | the child executes |
 //! | EOF | child | execve closed the socket, or the child died | the pidfd tells which |
+//!
+//! A successor has a pair of its own. Were it the predecessor's, that one would hold off the EOF until it has exited, which on a busy
+//! node may be after the end of what the successor executed: a quick command would seem never to have run.
 
 use std::{
     io::{IoSlice, IoSliceMut},

@@ -35,7 +35,8 @@ pub struct Child {
     state: State,
     /// Whether Ready is told to the caller. Pause has nothing to say between its birth and execve.
     tells_ready: bool,
-    succession: Succession,
+    /// The socket of the successor that it may have.
+    successor: Option<OwnedFd>,
 }
 
 /// Whether another process may take over from a child. Nobody but the first one may say so, once: its successor may be
@@ -70,24 +71,12 @@ impl Child {
         loop {
             match channel::receive(self.socket.as_fd()) {
                 Ok(Some((Message::Ready { user, warnings }, terminal))) => {
-                    (self.state, self.succession) = (State::Ready, Succession::No);
+                    (self.state, self.successor) = (State::Ready, None);
                     if self.tells_ready {
                         return Ok(Some(Report::Ready(Ready { user, terminal, warnings })));
                     }
                 }
-                Ok(Some((Message::Successor { pid }, Some(pidfd)))) if self.succession != Succession::No => {
-                    (self.pid, self.pidfd) = (pid, pidfd);
-                    self.succession = Succession::No;
-                    // If it is gone already, its end tells.
-                    let _ = channel::send_go(self.socket.as_fd());
-                    return Ok(Some(Report::Moved));
-                }
-                Ok(Some((Message::Successor { .. }, _))) => {
-                    return Err(Error::Sys {
-                        intent: "receive the successor of a child",
-                        source: Errno::PROTO,
-                    });
-                }
+                Ok(Some((Message::Successor { pid }, pidfd))) => return self.follow(pid, pidfd).map(Some),
                 Ok(Some((Message::Failed(failure), _))) => return Ok(Some(Report::Failed(failure))),
                 Ok(None) if self.state == State::Ready => return Ok(Some(Report::Executed)),
                 Ok(None) => {
@@ -102,6 +91,18 @@ impl Child {
                 Err(source) => return Err(Error::Sys { intent: "read a child's report", source }),
             }
         }
+    }
+
+    /// Takes the successor for the child, once, and lets it begin.
+    fn follow(&mut self, pid: u32, pidfd: Option<OwnedFd>) -> Result<Report> {
+        let (Some(socket), Some(pidfd)) = (self.successor.take(), pidfd) else {
+            return Err(Error::Sys { intent: "receive the successor of a child", source: Errno::PROTO });
+        };
+        (self.pid, self.pidfd) = (pid, pidfd);
+        let former = std::mem::replace(&mut self.socket, socket);
+        // If it is gone already, its end tells.
+        let _ = channel::send_go(self.socket.as_fd());
+        Ok(Report::Moved { former })
     }
 
     /// Lets a [`Report::Ready`] container go on to `execve`, or a pause in a user namespace begin. Exec'd processes have no
@@ -139,6 +140,8 @@ pub(crate) struct Launch<'plan> {
 /// The child's end of the report socket.
 pub(crate) struct Link {
     socket: OwnedFd,
+    /// That of a successor.
+    next: Option<OwnedFd>,
     alone: Alone,
 }
 
@@ -164,20 +167,24 @@ impl Link {
     /// Leaves the rest to a new process, in new namespaces and in the PID namespace that children go to, a child of our
     /// parent's, and ends this one. The new one begins when the parent knows of it.
     pub(crate) fn succeed(
-        &self,
+        &mut self,
         namespaces: UnshareFlags,
-        body: impl FnOnce() -> Result<Infallible, Failure>,
+        body: impl FnOnce(&mut Self) -> Result<Infallible, Failure>,
     ) -> Result<Infallible, Failure> {
+        let next = self.next.take().ok_or(Errno::PROTO).at(Step::Prepare, "a successor")?;
+        let alone = self.alone;
+        // It owns the successor's socket: our copy closes with it when the clone returns.
         let sibling = || -> Infallible {
+            self.socket = next;
             let session = rustix::process::setsid().at(Step::Prepare, "session");
             // Not before the parent knows of us: it would take what we say, and our predecessor's end, for the same process's.
-            match session.and_then(|_| self.wait_gate()).and_then(|()| body()) {
+            match session.and_then(|_| self.wait_gate()).and_then(|()| body(self)) {
                 Ok(never) => never,
                 Err(failure) => self.fail(failure),
             }
         };
         let successor =
-            clone::sibling(&self.alone, namespaces, sibling).at(Step::Namespaces, "of the container")?;
+            clone::sibling(&alone, namespaces, sibling).at(Step::Namespaces, "of the container")?;
         let message = Message::Successor { pid: successor.pid };
         // When nobody is there to be told, the successor finds nobody at its gate either.
         let _ = channel::send(self.socket.as_fd(), &message, Some(successor.pidfd.as_fd()));
@@ -187,12 +194,13 @@ impl Link {
     /// As [`Self::succeed`], where others may see the new process: it has the report socket, the standard streams and `keep`
     /// open, and nothing else.
     pub(crate) fn appear(
-        &self,
+        &mut self,
         keep: &[BorrowedFd<'_>],
-        body: impl FnOnce() -> Result<Infallible, Failure>,
+        body: impl FnOnce(&mut Self) -> Result<Infallible, Failure>,
     ) -> Result<Infallible, Failure> {
         let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
         keep.push(self.socket.as_raw_fd());
+        keep.extend(self.next.as_ref().map(AsRawFd::as_raw_fd));
         fds::close_all_but(&mut keep).at(Step::Prepare, "")?;
         self.succeed(UnshareFlags::empty(), body)
     }
@@ -207,10 +215,15 @@ impl Link {
 /// Clones a child that runs `body`, which either becomes another program or returns why not.
 pub(crate) fn launch(
     launch: Launch<'_>,
-    body: impl FnOnce(&Link) -> Result<Infallible, Failure>,
+    body: impl FnOnce(&mut Link) -> Result<Infallible, Failure>,
 ) -> Result<Child> {
     let sys = |intent| move |source| Error::Sys { intent, source };
-    let (parent_end, child_end) = channel::pair().map_err(sys("make the report socket"))?;
+    let pair = || channel::pair().map_err(sys("make the report socket"));
+    let (parent_end, child_end) = pair()?;
+    let (successor, next) = match launch.succession {
+        Succession::Once => pair().map(|(parent_end, child_end)| (Some(parent_end), Some(child_end)))?,
+        Succession::No => (None, None),
+    };
     let options = CloneOptions {
         namespaces: launch.namespaces,
         into_cgroup: launch.cgroup.unified.as_ref().map(AsFd::as_fd),
@@ -218,10 +231,11 @@ pub(crate) fn launch(
     let (cgroup, mut keep) = (launch.cgroup, launch.keep);
     keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));
     keep.push(child_end.as_raw_fd());
-    // The closure owns the child's end: the parent's copy closes with it when the clone returns.
+    keep.extend(next.as_ref().map(AsRawFd::as_raw_fd));
+    // The closure owns the child's ends: the parent's copies close with it when the clone returns.
     let child = move |alone| -> Infallible {
-        let link = Link { socket: child_end, alone };
-        let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&link)) {
+        let mut link = Link { socket: child_end, next, alone };
+        let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&mut link)) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -236,7 +250,7 @@ pub(crate) fn launch(
         socket: parent_end,
         state: State::Working,
         tells_ready: launch.tells_ready,
-        succession: launch.succession,
+        successor,
     })
 }
 

@@ -91,7 +91,7 @@ pub(crate) struct Supplies {
 }
 
 /// The child, from its birth to execve.
-fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
+fn run(plan: &ContainerPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
     let mut supplies = gather(plan, &program)?;
     if plan.namespaces.user.is_none() {
         let procfs = join(plan)?;
@@ -101,7 +101,7 @@ fn run(plan: &ContainerPlan, program: Program, link: &Link) -> Result<Infallible
     locked::enter(plan, &mut supplies)?;
     match userns::late_namespaces(plan) {
         late if late.is_empty() => inside(plan, program, link, supplies, None),
-        late => link.succeed(late, || inside(plan, program, link, supplies, None)),
+        late => link.succeed(late, |link| inside(plan, program, link, supplies, None)),
     }
 }
 
@@ -137,7 +137,7 @@ fn devices(plan: &ContainerPlan) -> &[LinuxDevice] {
 fn inside(
     plan: &ContainerPlan,
     program: Program,
-    link: &Link,
+    link: &mut Link,
     supplies: Supplies,
     procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
@@ -197,7 +197,7 @@ fn inside(
     let (confined, warning) = program.confine(&user)?;
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
-    let rest = || {
+    let rest = |link: &mut Link| {
         if let Some(terminal) = &terminal {
             terminal.control()?;
         }
@@ -208,7 +208,7 @@ fn inside(
     };
     match (&plan.namespaces.pid, &plan.namespaces.user) {
         (PidNs::Pod | PidNs::Target(_), None) => link.appear(&shown, rest),
-        _ => rest(),
+        _ => rest(link),
     }
 }
 

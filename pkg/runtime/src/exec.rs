@@ -43,7 +43,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
 /// All of it happens in the monitor's PID namespace, where the container sees nothing of it: a tracer in there would find the
 /// node's root and the monitor's privileges. What appears in the container's is a process with nothing but what its own
 /// processes have, which waits for its parent to know of it.
-fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Failure> {
+fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
     if let Some(mappings) = &plan.user_namespace {
         stdio::give(&plan.stdio, mappings.root())?;
     }
@@ -76,7 +76,7 @@ fn run(plan: &ExecPlan, program: Program, link: &Link) -> Result<Infallible, Fai
     let (confined, warning) = program.confine(&plan.user)?;
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
-    link.appear(&shown, || {
+    link.appear(&shown, |link| {
         if let Some(terminal) = &terminal {
             terminal.control()?;
         }

@@ -70,7 +70,7 @@ fn try_with(child: &mut Child, dir: &Path) -> Result<(), String> {
 }
 
 /// As pause does it.
-fn inside(link: &Link) -> Result<Infallible, Failure> {
+fn inside(link: &mut Link) -> Result<Infallible, Failure> {
     link.wait_gate()?;
     userns::become_root()?;
     for (name, kind) in [(pod::PROC, "proc"), (pod::SYS, "sysfs")] {

@@ -10,8 +10,11 @@ pub enum Report {
     /// Set up; waits at the gate.
     Ready(Ready),
     /// Another process has taken over, whose pid and pidfd the [`crate::Child`] now has. The former one exits by itself and
-    /// is to be reaped like any child. Only a container in a user namespace does so, before it is ready.
-    Moved,
+    /// is to be reaped like any child. Processes that others may see do so before they are ready.
+    Moved {
+        /// What [`crate::Child::report_fd`] was. It says nothing any more; that of now is to be watched.
+        former: OwnedFd,
+    },
     /// Gave up; it exits by itself and is to be reaped.
     Failed(Failure),
     /// The socket closed after the gate was opened: `execve` succeeded. (Or a signal killed the child just then, which

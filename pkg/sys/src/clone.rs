@@ -33,7 +33,7 @@ impl Default for CloneOptions<'_> {
 
 /// Proof that the calling process has one thread: it was cloned, and makes none. (/proc, which would tell, may be a
 /// container's by the time somebody asks.)
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Alone(());
 
 /// A process just cloned; nobody has waited for it.

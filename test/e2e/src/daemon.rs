@@ -9,7 +9,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,6 +67,19 @@ impl CgroupDriver {
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// The second octet of all subnets of this process: one of which the node has no address, because a huskd refuses a subnet
+/// that overlaps, and a test that was killed leaves its bridge.
+fn free_octet(pid: u32) -> u32 {
+    static OCTET: OnceLock<u32> = OnceLock::new();
+    *OCTET.get_or_init(|| {
+        let known = fs::read_to_string("/proc/net/fib_trie").expect("read the node's routes");
+        (0..50)
+            .map(|step| 200 + (pid + step) % 50)
+            .find(|octet| !known.contains(&format!(" 10.{octet}.")))
+            .expect("a free subnet in 10.200.0.0 to 10.249.0.0; remove the links that killed tests left")
+    })
+}
+
 /// A running huskd. Dropping it removes its pods and proves that the node is as it was before.
 #[derive(Debug)]
 pub struct Daemon {
@@ -114,7 +130,7 @@ impl Daemon {
             "[network]\nbridge = {:?}\nnft_table = {:?}\nsubnet = \"10.{}.{}.0/{}\"\n[cgroup]\nparent = {:?}\ndriver = {:?}\n{}",
             names.bridge,
             names.table,
-            200 + (pid % 50),
+            free_octet(pid),
             if options.large { number % 60 * 4 } else { number % 250 },
             if options.large { 22 } else { 24 },
             names.cgroup,

@@ -323,3 +323,50 @@ fn stats_follow_the_container() {
         (stats().writable_layer?.used_bytes?.value >= 8 << 20).then_some(())
     });
 }
+
+/// The containers of one pod that shares PIDs end at once, and each end is told as it was, whoever looks on meanwhile.
+fn lead_quick_ends(husk: &Daemon, name: &str) {
+    let pids = || Some(v1::NamespaceOption { pid: v1::NamespaceMode::Pod.into(), ..Default::default() });
+    let mut config = pod(name, &husk.path("logs").join(name));
+    config.linux.as_mut().unwrap().security_context =
+        Some(v1::LinuxSandboxSecurityContext { namespace_options: pids(), ..Default::default() });
+    let pod_id = husk.cri().run_pod(&config).unwrap();
+    for (name, script, code) in [
+        ("zero", "exit 0", 0),
+        ("seven", "exit 7", 7),
+        ("killed", "kill -KILL $$", 137),
+        ("told", "kill -TERM $$", 143),
+        ("aborted", "kill -ABRT $$", 134),
+    ] {
+        let mut request = with_command(name, script);
+        request.linux.as_mut().unwrap().security_context =
+            Some(v1::LinuxContainerSecurityContext { namespace_options: pids(), ..Default::default() });
+        let id = husk.cri().run(&pod_id, &config, &request);
+        // As a kubelet does: what is listed has a status that is not older.
+        let filter = v1::ContainerFilter { pod_sandbox_id: pod_id.clone(), ..Default::default() };
+        let request = v1::ListContainersRequest { filter: Some(filter) };
+        for listed in husk.cri().list_containers(request).unwrap().containers {
+            let status = husk.cri().container(&listed.id).expect("the status of what was listed");
+            assert!(status.state >= listed.state, "{status:?} is older than {listed:?}");
+        }
+        let ended = husk.cri().wait_exit(&id);
+        assert_eq!(ended.exit_code, code, "{name}: {ended:?}");
+        assert!(ended.started_at != 0 && ended.started_at <= ended.finished_at, "{name}: {ended:?}");
+    }
+    husk.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
+    husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
+}
+
+#[test]
+fn quick_ends_in_pods_that_share_pids_are_told_as_they_were() {
+    let rounds = std::env::var("HUSK_E2E_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number"));
+    let husk = Daemon::start();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let husk = &husk;
+            scope.spawn(move || {
+                (0..rounds).for_each(|round| lead_quick_ends(husk, &format!("quick-{worker}-{round}")))
+            });
+        }
+    });
+}

@@ -130,12 +130,16 @@ impl Container {
 
     fn watch(&mut self, core: &mut Core, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Outcome<()> {
         if let Some(child) = &self.child {
-            core.poller
-                .add(child.report_fd(), Source::InitReport(self.key), Interest::Read)
-                .map_err(|error| os_fault("watch init", "", &error))?;
+            self.watch_report(core, child)?;
         }
         self.watch_output(core, stdout, Stream::Stdout)?;
         self.watch_output(core, stderr, Stream::Stderr)
+    }
+
+    fn watch_report(&self, core: &Core, child: &husk_runtime::Child) -> Outcome<()> {
+        core.poller
+            .add(child.report_fd(), Source::InitReport(self.key), Interest::Read)
+            .map_err(|error| os_fault("watch init", "", &error))
     }
 
     fn watch_output(&mut self, core: &mut Core, fd: Option<OwnedFd>, stream: Stream) -> Outcome<()> {
@@ -153,6 +157,7 @@ impl Container {
     /// Another process has taken over from the one we cloned. That one's end concerns nobody any more.
     pub(super) fn on_moved(&mut self, core: &mut Core) -> Outcome<()> {
         let Some(child) = &self.child else { return Ok(()) };
+        self.watch_report(core, child)?;
         core.children.remove(&self.process.pid);
         self.pidfd = dup(&child.pidfd)?;
         self.process = core.adopt(child.pid, Owner::Container(self.key));

@@ -140,7 +140,8 @@ impl Container {
                         self.fail(core, fault);
                     }
                 }
-                Ok(Some(Report::Moved)) => {
+                Ok(Some(Report::Moved { former })) => {
+                    core.poller.remove(&former);
                     if let Err(fault) = self.on_moved(core) {
                         self.fail(core, fault);
                     }

@@ -97,7 +97,7 @@ fn an_exec_has_a_terminal_of_its_own(world: &World) {
     let (mut plan, ..) = running.exec_plan(&["sh", "-c", "tty; stty size"]);
     plan.stdio = Stdio::Terminal { rows: 50, columns: 132 };
     let mut child = spawn_exec(plan).unwrap();
-    let Report::Moved = report(&mut child) else { panic!("not moved") };
+    let Report::Moved { .. } = report(&mut child) else { panic!("not moved") };
     let Report::Ready(ready) = report(&mut child) else { panic!("not ready") };
     let text = read_terminal(&ready.terminal.unwrap()).replace('\r', "");
     assert_eq!(text, "/dev/pts/0\n50 132\n");

@@ -448,7 +448,7 @@ pub fn run_exec(plan: ExecPlan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Outp
 /// Waits for the first report of a child.
 pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, Failure> {
     match report(&mut child) {
-        Report::Moved => ready(child, stdout, stderr),
+        Report::Moved { .. } => ready(child, stdout, stderr),
         Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)), mappings: None }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();
