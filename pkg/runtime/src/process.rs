@@ -222,3 +222,34 @@ fn enter(cwd: &Path) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CVE-2024-21626 once more: whatever led there, a directory that the root does not reach is not worked in.
+    #[test]
+    fn a_directory_outside_the_root_is_not_worked_in() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: root is needed");
+            return;
+        }
+        let root = std::env::temp_dir().join(format!("husk-workdir-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("inside")).unwrap();
+        let outside = std::fs::File::open("/").unwrap();
+        let (outcome, inside) = std::thread::scope(|scope| {
+            let work = || {
+                // A root and a working directory of this thread's own.
+                husk_sys::namespace::unshare(rustix::thread::UnshareFlags::FS).unwrap();
+                rustix::process::chroot(&root).unwrap();
+                rustix::process::fchdir(&outside).unwrap();
+                (enter(Path::new(".")), enter(Path::new("/inside")))
+            };
+            scope.spawn(work).join().unwrap()
+        });
+        std::fs::remove_dir_all(&root).unwrap();
+        let failure = outcome.unwrap_err();
+        assert!(failure.detail.contains("outside the container's root"), "{failure}");
+        inside.unwrap();
+    }
+}

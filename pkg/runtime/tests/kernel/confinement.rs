@@ -27,6 +27,7 @@ cases![
     signals_and_umask_are_as_a_new_program_expects,
     limits_are_set_and_a_lowered_oom_score_degrades,
     a_terminal_is_the_controlling_terminal_and_the_console,
+    cve_2025_52565_a_terminal_comes_from_no_false_multiplexer,
     stdin_is_passed_and_absent_stdin_is_empty,
     home_comes_from_passwd_unless_it_is_given,
     a_missing_command_is_reported_in_the_words_of_the_peers,
@@ -207,7 +208,9 @@ fn cve_2024_21626_a_working_directory_through_a_descriptor_is_refused(world: &Wo
     let pod = world.pod();
     let leak = std::fs::File::open("/").unwrap();
     rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
-    for number in 3..12 {
+    // Those that the runtime has open itself, and the leaked one.
+    let numbers = || (3..12).chain([std::os::fd::AsRawFd::as_raw_fd(&leak)]);
+    for number in numbers() {
         for cwd in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/../../..")] {
             let container = world.container(&pod, &["pwd"]).set(&["process", "cwd"], json!(cwd));
             match container.create() {
@@ -224,7 +227,7 @@ fn cve_2024_21626_a_working_directory_through_a_descriptor_is_refused(world: &Wo
     std::os::unix::fs::symlink("/proc/self/fd/7", container.rootfs.upper.join("link")).unwrap();
     assert!(container.set(&["process", "cwd"], json!("/link")).create().is_err());
     let running = world.container(&pod, &["sleep", "1000"]).create().unwrap().start();
-    for number in 3..12 {
+    for number in numbers() {
         let (mut plan, stdout, stderr) = running.exec_plan(&["pwd"]);
         plan.process.set_cwd(format!("/proc/self/fd/{number}").into());
         let failure = crate::world::run_exec(plan, stdout, stderr).unwrap_err();
@@ -295,6 +298,33 @@ fn a_terminal_is_the_controlling_terminal_and_the_console(world: &World) {
     assert!(lines.contains(&"out") && lines.contains(&"err"), "{text}");
     assert_eq!(*lines.last().unwrap(), "/dev/pts/0", "{text}");
     running.finish();
+}
+
+/// A volume over /dev/pts, in which another container has put something under the multiplexer's name.
+fn cve_2025_52565_a_terminal_comes_from_no_false_multiplexer(world: &World) {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let pod = world.pod();
+    let plants: [(&str, fn(&Path)); 4] = [
+        ("file", |at| std::fs::write(at, "").unwrap()),
+        ("device", |at| {
+            mknodat(CWD, at, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3)).unwrap();
+        }),
+        ("other filesystem", |at| {
+            mknodat(CWD, at, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(5, 2)).unwrap();
+        }),
+        ("link", |at| std::os::unix::fs::symlink("/dev/null", at).unwrap()),
+    ];
+    for (name, plant) in plants {
+        let volume = world.scratch("pts").join(name);
+        std::fs::create_dir(&volume).unwrap();
+        plant(&volume.join("ptmx"));
+        let mut container =
+            world.container(&pod, &["true"]).mount("bind", &volume, "/dev/pts", &["rbind", "rw"]);
+        container.terminal = true;
+        let failure = container.create().err().expect(name);
+        assert_eq!(failure.step, Step::Terminal, "{name}: {failure}");
+        assert!(failure.detail.contains("not the multiplexer"), "{name}: {failure}");
+    }
 }
 
 fn stdin_is_passed_and_absent_stdin_is_empty(world: &World) {

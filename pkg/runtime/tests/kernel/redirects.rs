@@ -45,7 +45,7 @@ fn a_false_sys_in_the_image_is_refused(world: &World) {
     }
 }
 
-/// Lays a file on one of /proc, in this case's mount namespace. What is written through the path ends in the file.
+/// Lays something of the node on a path of /proc, in this case's mount namespace. What is written through the path ends there.
 fn cover(path: &str, with: &Path) {
     let tree = mount::clone_path(with, false).unwrap();
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
@@ -54,9 +54,12 @@ fn cover(path: &str, with: &Path) {
 }
 
 fn a_sysctl_is_written_past_what_lies_over_proc(world: &World) {
-    let decoy = world.scratch("sysctl").join("decoy");
+    // A whole directory: what lies over a single file below /proc/sys/net is seen in one network namespace alone.
+    let false_sys = world.scratch("sysctl");
+    let decoy = false_sys.join("net/ipv4/ip_unprivileged_port_start");
+    fs::create_dir_all(decoy.parent().unwrap()).unwrap();
     fs::write(&decoy, "untouched").unwrap();
-    cover("/proc/sys/net/ipv4/ip_unprivileged_port_start", &decoy);
+    cover("/proc/sys", &false_sys);
     let mut plan = world.sandbox_plan();
     plan.namespaces.net = NetNs::New;
     plan.sysctls = vec![("net.ipv4.ip_unprivileged_port_start".to_owned(), "77".to_owned())];
@@ -110,51 +113,71 @@ impl Drop for Swapper {
     }
 }
 
-/// A volume that another container has as well, in which it swaps a directory for a link that leads to `victim` on the node.
-fn swapped(world: &World) -> (PathBuf, PathBuf, Swapper) {
-    let (shared, victim) = (world.scratch("swapped"), world.scratch("victim"));
-    fs::create_dir(shared.join("target")).unwrap();
-    let climb = "../".repeat(20);
-    symlink(format!("{climb}{}", victim.display()), shared.join("link")).unwrap();
-    let swapper = Swapper::start(shared.join("target"), shared.join("link"));
-    (shared, victim, swapper)
+/// A volume that another container has as well, in which it swaps a directory for a link that leads out of the root: to a
+/// directory of the node, and to the pod's /dev/shm, which lies beside the root while that is being furnished.
+struct Swapped {
+    shared: PathBuf,
+    victim: PathBuf,
+    _swapper: Swapper,
+}
+
+impl Swapped {
+    fn all(world: &World, pod: &Pod) -> impl Iterator<Item = Self> {
+        let node = world.scratch("victim");
+        let shm = PathBuf::from(format!("/proc/{}/root/shm", pod.pause.pid));
+        let base = world.scratch("swapped");
+        [("node", node.clone(), node), ("pod", PathBuf::from("/shm"), shm)].into_iter().map(
+            move |(name, leads_to, victim)| {
+                let shared = base.join(name);
+                fs::create_dir_all(shared.join("target")).unwrap();
+                let climb = "../".repeat(20);
+                symlink(format!("{climb}{}", leads_to.display()), shared.join("link")).unwrap();
+                let swapper = Swapper::start(shared.join("target"), shared.join("link"));
+                Self { shared, victim, _swapper: swapper }
+            },
+        )
+    }
+
+    fn assert_untouched(&self) {
+        assert_eq!(fs::read_dir(&self.victim).unwrap().count(), 0, "made in {}", self.victim.display());
+    }
 }
 
 fn a_volume_target_that_is_swapped_all_the_time_stays_inside_the_root(world: &World) {
     let pod = world.pod();
-    let (shared, victim, swapper) = swapped(world);
     let inner = world.scratch("inner");
     fs::write(inner.join("inner"), "").unwrap();
     let mounted = crate::world::MountTable::now();
-    for _ in 0..100 {
-        let container = world
-            .container(&pod, &["true"])
-            .mount("bind", &shared, "/shared", &["rbind", "rw"])
-            .mount("bind", &inner, "/shared/target/deep/er", &["rbind", "rw"]);
-        // Either is right: it was made inside, or the race was noticed.
-        if let Ok(running) = container.create() {
-            running.kill();
+    for swapped in Swapped::all(world, &pod) {
+        for _ in 0..60 {
+            let container = world
+                .container(&pod, &["true"])
+                .mount("bind", &swapped.shared, "/shared", &["rbind", "rw"])
+                .mount("bind", &inner, "/shared/target/deep/er", &["rbind", "rw"]);
+            // Either is right: it was made inside, or the race was noticed.
+            if let Ok(running) = container.create() {
+                running.kill();
+            }
+            swapped.assert_untouched();
         }
-        assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "a mount point was made on the node");
     }
-    drop(swapper);
     mounted.assert_nothing_new();
 }
 
 fn a_working_directory_that_is_swapped_all_the_time_stays_inside_the_root(world: &World) {
     let pod = world.pod();
-    let (shared, victim, swapper) = swapped(world);
-    for _ in 0..60 {
-        let container = world
-            .container(&pod, &["touch", "here"])
-            .set(&["process", "cwd"], json!("/shared/target/work"))
-            .mount("bind", &shared, "/shared", &["rbind", "rw"]);
-        if let Ok(mut running) = container.create()
-            && running.try_start().is_ok()
-        {
-            running.finish();
+    for swapped in Swapped::all(world, &pod) {
+        for _ in 0..40 {
+            let container = world
+                .container(&pod, &["touch", "here"])
+                .set(&["process", "cwd"], json!("/shared/target/work"))
+                .mount("bind", &swapped.shared, "/shared", &["rbind", "rw"]);
+            if let Ok(mut running) = container.create()
+                && running.try_start().is_ok()
+            {
+                running.finish();
+            }
+            swapped.assert_untouched();
         }
-        assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "something was made on the node");
     }
-    drop(swapper);
 }

@@ -183,7 +183,13 @@ fn a_waiting_child_of_another_user_holds_nothing(world: &World) {
 
 fn a_target_that_hides_its_proc_is_refused(world: &World) {
     let pod = world.pod();
-    for hide in ["mount -t tmpfs none /proc", "umount /proc", "mount --bind /proc/1 /proc"] {
+    // No procfs that answers as the genuine one does.
+    let false_tree = "mkdir -p /real /false/1/ns && mount --bind /proc /real && ln -s /real/1/ns/pid /false/1/ns/pid && \
+        mount --bind /false /proc";
+    // A genuine one, of a namespace below.
+    let below = "unshare -pf sh -c 'mount -t proc proc /proc && echo hidden && exec sleep 1000'";
+    for hide in ["mount -t tmpfs none /proc", "umount /proc", "mount --bind /proc/1 /proc", false_tree, below]
+    {
         let script = format!("{hide} || exit 1; echo hidden; exec sleep 1000");
         let sets = json!(["CAP_SYS_ADMIN"]);
         let sets = json!({"bounding": sets, "effective": sets, "permitted": sets});

@@ -72,6 +72,11 @@ fn cve_2026_46680_an_id_that_does_not_fit_is_an_error(world: &World) {
     for user in [UserName::Name("4294967296".into()), UserName::Name("-1".into()), UserName::Id(u32::MAX)] {
         let mut container = world.container(&pod, &["id"]);
         container.user = of(user);
+        // The image has it all the same, as the name of a root.
+        let etc = container.rootfs.upper.join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        std::fs::write(etc.join("passwd"), "4294967296:x:0:0::/:\n-1:x:0:0::/:\n4294967295:x:0:0::/:\n")
+            .unwrap();
         assert_eq!(container.create().err().unwrap().step, Step::ResolveUser);
     }
 }
