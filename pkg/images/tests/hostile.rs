@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use common::{Tar, is_root, merged, nothing_is_left, stack, store, unpack};
+use common::{Tar, assert_untouched, is_root, merged, nothing_is_left, outside, stack, store, unpack};
 
 #[tokio::test]
 async fn members_that_cannot_be_what_they_say_are_refused() {
@@ -18,9 +18,7 @@ async fn members_that_cannot_be_what_they_say_are_refused() {
     }
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
-    let out = root.path().join("outside");
-    fs::create_dir(&out).unwrap();
-    fs::write(out.join("secret"), b"secret").unwrap();
+    let out = outside(root.path());
     let target = out.to_str().unwrap();
     let up = "../".repeat(20);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -83,9 +81,61 @@ async fn members_that_cannot_be_what_they_say_are_refused() {
         assert!(error.contains(word) && error.contains("sha256:"), "{name}: {error}");
         nothing_is_left(&store, root.path(), name).await;
     }
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
-    assert_eq!(fs::read(out.join("secret")).unwrap(), b"secret");
-    assert!(!Path::new("/tmp/husk-evil").exists());
+    assert_untouched(&out, "all of them");
+}
+
+/// Headers that ask for more memory than one may (`tar/reader.rs`, `tar/pax.rs`, `tar/sparse.rs`).
+#[tokio::test]
+async fn headers_of_a_member_are_bounded() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let attributes: Vec<String> = (0..257).map(|at| format!("SCHILY.xattr.user.{at}")).collect();
+    let attributes: Vec<(&str, &[u8])> = attributes.iter().map(|key| (key.as_str(), &b"v"[..])).collect();
+    let mut many = Tar::new();
+    for _ in 0..17 {
+        many = many.pax(&[("comment", b"c")]);
+    }
+    let segments = (256 << 10) + 1;
+    let mut map = format!("{segments}\n").into_bytes();
+    for at in 0..segments {
+        map.extend(format!("{at}\n0\n").into_bytes());
+    }
+    map.resize(map.len().next_multiple_of(512), 0);
+    let sparse = Tar::new()
+        .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"1000000")])
+        .file("sparse", 0o644, &map);
+    for (name, layer, word) in [
+        ("attributes", Tar::new().pax(&attributes).file("x", 0o644, b""), "extended attributes"),
+        ("one header", Tar::new().pax(&[("comment", &vec![b'c'; 1 << 20])]).file("x", 0o644, b""), "1 MiB"),
+        ("headers", many.file("x", 0o644, b""), "headers"),
+        ("segments", sparse, "segments"),
+    ] {
+        let error = unpack(&store, root.path(), layer.bytes()).await.expect_err(name);
+        assert!(error.contains(word), "{name}: {error}");
+        nothing_is_left(&store, root.path(), name).await;
+    }
+}
+
+/// A header that says 0 after an extended one that says more: who believes the header finds a member in the content.
+#[tokio::test]
+async fn cve_2025_62518_a_member_cannot_be_smuggled_in_the_content_of_another() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let smuggled = Tar::new().file("smuggled", 0o644, b"x").bytes();
+    let size = smuggled.len().to_string();
+    let mut layer = Tar::new().pax(&[("size", size.as_bytes())]).file("carrier", 0o644, b"").bytes();
+    layer.truncate(layer.len() - 1024);
+    layer.extend(&smuggled);
+    layer.extend([0; 1024]);
+    let path = unpack(&store, root.path(), layer).await.unwrap();
+    assert!(!path.join("smuggled").exists());
+    assert_eq!(fs::read(path.join("carrier")).unwrap(), smuggled);
 }
 
 #[tokio::test]

@@ -203,3 +203,79 @@ fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use husk_model::Digest;
+
+    use super::{super::Db, *};
+    use crate::{ImageStore, ImagesConfig};
+
+    fn open(root: &Path) -> Arc<ImageStore> {
+        ImageStore::open(root, ImagesConfig::default()).unwrap()
+    }
+
+    /// An image with a layer of its own, and nothing in it.
+    fn image(store: &ImageStore, number: u8) -> NewImage {
+        let (layer, _destination) = store.shared.new_layer().unwrap();
+        let diff_id = Digest::from_sha256(&[number; 32]);
+        let record = LayerRecord { number: layer, diff_id, bytes: 0, inodes: 0, archive: 0, opaque: false };
+        let pin = store.shared.add_layer(record, Loose::default(), "");
+        store.shared.made(layer);
+        NewImage {
+            id: ImageId::new(Digest::from_sha256(&[0x80 | number; 32])),
+            config: b"{}".to_vec(),
+            pins: vec![pin],
+            tags: vec![format!("x:{number}")],
+            digests: Vec::new(),
+        }
+    }
+
+    fn marks(db: &Db) -> Vec<Option<String>> {
+        db.load().unwrap().images.into_values().map(|(record, _)| record.unsettled).collect()
+    }
+
+    #[tokio::test]
+    async fn an_image_is_marked_with_its_boot_until_its_files_are_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let new = image(&store, 1);
+        let (changes, record) = store.shared.plan(&new);
+        let boot = Some(store.shared.boot.clone());
+        assert_eq!((record.unsettled, &changes.put_images[0].unsettled), (boot.clone(), &boot));
+        store.shared.commit(new, &Stop::default()).unwrap();
+        store.idle().await;
+        assert_eq!(marks(&store.shared.db()), [None]);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_was_not_on_the_disk_when_the_node_went_down_is_dropped_with_its_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for number in 1..=3 {
+            store.shared.commit(image(&store, number), &Stop::default()).unwrap();
+        }
+        store.idle().await;
+        let boot = store.shared.boot.clone();
+        drop(store);
+        // As power cuts, kills and orderly ends leave them.
+        let db = Db::open(&dir.path().join("images/meta.redb")).unwrap();
+        let mut records: Vec<ImageRecord> =
+            db.load().unwrap().images.into_values().map(|(record, _)| record).collect();
+        records[0].unsettled = Some("another boot".to_owned());
+        records[1].unsettled = Some(boot);
+        let kept = [records[1].id.clone(), records[2].id.clone()];
+        db.apply(&Changes { put_images: records, ..Changes::default() }).unwrap();
+        drop(db);
+        let store = open(dir.path());
+        let mut shown: Vec<ImageId> = store.list().iter().map(|image| image.id.clone()).collect();
+        shown.sort();
+        assert_eq!(shown, kept);
+        store.idle().await;
+        assert_eq!(std::fs::read_dir(dir.path().join("images/layers")).unwrap().count(), 2);
+        // Those of this boot have everything in the page cache, which has been written by now.
+        assert_eq!(marks(&store.shared.db()), [None, None]);
+    }
+}

@@ -256,6 +256,23 @@ pub fn merged(root: &Path, layers: &[PathBuf], script: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A directory beside the store that layers try to reach, with a file in it.
+pub fn outside(root: &Path) -> PathBuf {
+    let outside = root.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("secret"), b"secret").unwrap();
+    outside
+}
+
+/// Asserts that [`outside`] is as it was made, and that nobody wrote where hostile names lead besides.
+pub fn assert_untouched(outside: &Path, name: &str) {
+    assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1, "{name}");
+    assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"secret", "{name}");
+    let mut value = [0; 4];
+    assert!(rustix::fs::getxattr(outside, "trusted.overlay.opaque", &mut value).is_err(), "{name}");
+    assert!(!Path::new("/tmp/husk-evil").exists(), "{name}");
+}
+
 /// Directories of layers on disk.
 pub fn layer_dirs(root: &Path) -> usize {
     std::fs::read_dir(root.join("images/layers")).unwrap().count()
