@@ -166,7 +166,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_guest_is_put_out_in_time_and_its_place_is_free() {
         let lobby = Lobby::new(8, PATIENCE);
+        let came = tokio::time::Instant::now();
         assert_eq!(silent(&lobby).await.await.unwrap(), Err(Cut::Late));
+        // By the clock of the test, which stands still while anybody has something to do.
+        assert!(came.elapsed() < PATIENCE * 2, "{:?}", came.elapsed());
         assert_eq!(lobby.guests(), 0);
     }
 

@@ -131,8 +131,9 @@ mod tests {
         if sizes_are_told() {
             assert!(found.descriptors > Some(MAX_DESCRIPTORS), "{found:?}");
         }
-        let hurried = count(&[pid; MAX_PROCESSES + 5], Duration::ZERO);
-        assert_eq!((hurried.count, hurried.descriptors), (MAX_PROCESSES as u64 + 5, None));
+        // Few enough to be looked at, if there were time.
+        let hurried = count(&[pid; 50], Duration::ZERO);
+        assert_eq!((hurried.count, hurried.descriptors), (50, None));
     }
 
     #[test]
