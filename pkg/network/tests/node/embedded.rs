@@ -135,6 +135,49 @@ fn services_on_the_nodes_loopback_are_out_of_reach_for_a_forging_pod() {
     });
 }
 
+/// Sends what makes a router of the sender (RFC 4861, 4.2) to everybody on its link.
+fn advertise(interface: &str) {
+    use rustix::net::{
+        AddressFamily, Ipv6Addr, SendFlags, SocketAddrV6, SocketType, ipproto, sendto, socket, sockopt,
+    };
+    let link = output("ip", &["-o", "link", "show", interface]);
+    let index = link.split(':').next().unwrap().trim().parse().unwrap();
+    let raw = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+    sockopt::set_ipv6_multicast_hops(&raw, 255).unwrap();
+    // Type 134; the kernel fills in the checksum. A router for half an hour.
+    let advertisement = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    let everybody = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, index);
+    // Before the interface has its own address there is none to send from.
+    let _ = sendto(&raw, &advertisement, SendFlags::empty(), &everybody);
+}
+
+#[test]
+fn cve_2020_10749_no_pod_makes_itself_a_router_of_its_neighbours_or_the_node() {
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let pods =
+            [node.pod(&network, &[]).await, node.pod(&network, &[]).await, node.pod(&network, &[]).await];
+        let [attacker, neighbour, gullible] = &pods;
+        let routers = || output("ip", &["-6", "route", "show", "default"]);
+        // As kernels have it that nobody configured.
+        run("sysctl", &["-qw", "net.ipv6.conf.huskt0.disable_ipv6=0"]);
+        for pod in &pods {
+            pod.inside(|| run("sysctl", &["-qw", "net.ipv6.conf.eth0.disable_ipv6=0"]));
+        }
+        // It shows that the advertisement is one, and has arrived.
+        gullible.inside(|| run("sysctl", &["-qw", "net.ipv6.conf.eth0.accept_ra=1"]));
+        eventually("an advertisement is taken", || {
+            attacker.inside(|| advertise("eth0"));
+            gullible.inside(routers).contains("proto ra")
+        })
+        .await;
+        // All on a bridge get it at once; another one behind it is not seen before it.
+        attacker.inside(|| advertise("eth0"));
+        assert_eq!(neighbour.inside(routers), "");
+        assert_eq!(routers(), "", "CVE-2020-13401");
+    });
+}
+
 #[test]
 fn pods_leave_the_node_under_its_address() {
     on_a_node(|node| async move {
