@@ -75,7 +75,7 @@ impl Cgroup {
     }
 
     /// Sets `pids.max` to 0, and returns what to set it back to. `None` without a controller of the group's own.
-    fn refuse_forks(&self) -> Option<(usize, String)> {
+    pub(crate) fn refuse_forks(&self) -> Option<(usize, String)> {
         let (index, _) = self.dir_of(Controller::Pids)?;
         self.member(index).filter(|member| member.own)?;
         let limit = self.read_opt(index, "pids.max").ok()??;

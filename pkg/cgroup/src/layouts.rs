@@ -112,6 +112,19 @@ fn without_cgroup_kill_a_fork_bomb_is_killed_in_a_few_rounds_and_its_limit_comes
     group.remove().unwrap();
 }
 
+/// Whether a bomb outruns its killer is luck; whether it can is not.
+#[test]
+fn without_cgroup_kill_a_group_that_is_killed_one_by_one_refuses_forks_meanwhile() {
+    let Some((_, group)) = v1_only("v1forks") else { return };
+    group.apply(&resources(r#"{"pids":{"limit":1000}}"#)).unwrap();
+    assert!(run_in(&group, "( : ) && exit 0").wait().unwrap().success());
+    let (_, limit) = group.refuse_forks().unwrap();
+    assert_eq!(limit, "1000");
+    assert!(!run_in(&group, "( : ) && exit 0").wait().unwrap().success());
+    group.wait_empty(PATIENCE).unwrap();
+    group.remove().unwrap();
+}
+
 #[test]
 fn without_cgroup_kill_a_frozen_group_dies_with_those_below_whatever_their_names() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
