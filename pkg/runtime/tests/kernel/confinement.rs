@@ -303,8 +303,9 @@ fn a_terminal_is_the_controlling_terminal_and_the_console(world: &World) {
 /// A volume over /dev/pts, in which another container has put something under the multiplexer's name.
 fn cve_2025_52565_a_terminal_comes_from_no_false_multiplexer(world: &World) {
     use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    type Plant = fn(&Path);
     let pod = world.pod();
-    let plants: [(&str, fn(&Path)); 4] = [
+    let plants: [(&str, Plant); 4] = [
         ("file", |at| std::fs::write(at, "").unwrap()),
         ("device", |at| {
             mknodat(CWD, at, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3)).unwrap();
