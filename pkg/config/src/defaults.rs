@@ -94,6 +94,6 @@ tls_client_ca = ""
 idle_timeout = "4h"
 # How long a client may take to open the streams of its session.
 creation_timeout = "30s"
-# Sessions at once.
+# Sessions at once, shared out among pods: one gets at most half, and the first of each pod is not counted against it.
 max_sessions = 1000
 "#;

@@ -34,10 +34,14 @@ pub enum StreamingError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Too many URLs wait for their clients.
-    #[error("{limit} streaming requests wait for their clients already; try again in a minute")]
+    /// Too many URLs of a pod wait for their clients.
+    #[error(
+        "{held} streaming requests of the pod wait for their clients already, its share of the node's {limit}; try again in a minute"
+    )]
     TooMany {
-        /// How many may.
+        /// How many of the pod wait.
+        held: usize,
+        /// How many of all pods may.
         limit: usize,
     },
     /// The daemon is ending.

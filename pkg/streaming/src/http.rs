@@ -14,7 +14,6 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info_span};
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     channel::Output,
     negotiate::{Agreement, Carriage, Format, Purpose, Refusal, Version, negotiate, refuse},
     peer::Peer,
+    places::Place,
     request::Request,
     server::Shared,
     session::{self, Context, Streams},
@@ -54,7 +54,7 @@ pub(crate) fn answer(
 struct Accepted {
     request: Request,
     agreement: Agreement,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 fn accept(shared: &Shared, guest: &Guest, http: &HttpRequest<Incoming>) -> Result<Accepted, Refusal> {
@@ -67,12 +67,11 @@ fn accept(shared: &Shared, guest: &Guest, http: &HttpRequest<Incoming>) -> Resul
     }
     let agreement = negotiate(purpose, http.headers())?;
     // Before a session's place is taken, if only for a moment: whoever has no token holds nothing.
-    if !shared.tokens.knows(purpose, token) {
-        return Err(not_found());
-    }
-    let place = Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| {
+    let pod = shared.tokens.pod(purpose, token).ok_or_else(not_found)?;
+    let place = shared.sessions.take(&pod).map_err(|held| {
         let most = shared.config.max_sessions;
-        refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{most} sessions are open already"))
+        let reason = format!("the pod has {held} sessions open, its share of the node's {most}");
+        refuse(StatusCode::SERVICE_UNAVAILABLE, reason)
     })?;
     let mut request = shared.tokens.take(purpose, token).ok_or_else(not_found)?;
     if let (Request::PortForward { ports, .. }, Carriage::Channels(..)) = (&mut request, agreement.carriage) {
@@ -159,8 +158,8 @@ type Io = TokioIo<Upgraded>;
 
 async fn command(context: &Context, io: Io, peer: Peer, carriage: Carriage, request: Request) {
     let (container, argv, wanted) = match request {
-        Request::Exec { container, argv, wanted } => (container, Some(argv), wanted),
-        Request::Attach { container, wanted } => (container, None, wanted),
+        Request::Exec { container, argv, wanted, .. } => (container, Some(argv), wanted),
+        Request::Attach { container, wanted, .. } => (container, None, wanted),
         Request::PortForward { .. } => return,
     };
     let activity = context.activity.clone();

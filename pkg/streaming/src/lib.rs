@@ -18,6 +18,7 @@
 //! | `server`, `tls`, `peer` | listening, connections, certificates, clients that hang up |
 //! | `http`, `negotiate` | a request and what it is upgraded to |
 //! | `request`, `token` | what a URL stands for |
+//! | `places` | how many sessions a pod may have |
 //! | `channel`, `link`, `activity` | one direction of a stream; a connection; its silence |
 //! | `spdy`, `websocket` | the carriers |
 //! | `session`, `fd`, `status` | what runs on them |
@@ -34,6 +35,7 @@ mod http;
 mod link;
 mod negotiate;
 mod peer;
+mod places;
 mod request;
 mod server;
 mod session;

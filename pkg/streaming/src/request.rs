@@ -22,6 +22,8 @@ pub struct Wanted {
 pub enum Request {
     /// A command in a running container.
     Exec {
+        /// The pod of the container.
+        pod: PodSandboxId,
         /// The container.
         container: ContainerId,
         /// Command and arguments.
@@ -31,6 +33,8 @@ pub enum Request {
     },
     /// The streams of a running container's own process.
     Attach {
+        /// The pod of the container.
+        pod: PodSandboxId,
         /// The container.
         container: ContainerId,
         /// The streams; `terminal` is the container's.
@@ -46,6 +50,13 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whose session it will be.
+    pub(crate) fn pod(&self) -> &PodSandboxId {
+        match self {
+            Request::Exec { pod, .. } | Request::Attach { pod, .. } | Request::PortForward { pod, .. } => pod,
+        }
+    }
+
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Request::Exec { .. } => Purpose::Exec,

@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tracing::{debug, info, warn};
 
@@ -22,6 +22,7 @@ use crate::{
     error::Result,
     http,
     peer::Peer,
+    places::Places,
     request::Request,
     tls::{Certificates, TlsFiles},
     token::Tokens,
@@ -50,7 +51,7 @@ pub struct StreamingConfig {
     pub idle_timeout: Duration,
     /// How long a client may take to open the streams of its session.
     pub creation_timeout: Duration,
-    /// Sessions at once.
+    /// Sessions at once, besides the first of each pod. One pod gets at most half of them.
     pub max_sessions: usize,
 }
 
@@ -59,7 +60,6 @@ pub struct StreamingServer {
     shared: Arc<Shared>,
     /// `http://127.0.0.1:1234`
     base: String,
-    sessions: usize,
     ending: watch::Sender<Phase>,
     told: watch::Sender<bool>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Shared {
     pub(crate) containers: Arc<dyn Containers>,
     pub(crate) tokens: Tokens,
     pub(crate) config: StreamingConfig,
-    pub(crate) sessions: Arc<Semaphore>,
+    pub(crate) sessions: Arc<Places>,
     /// Becomes true when sessions must end.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -100,11 +100,10 @@ impl StreamingServer {
         let base = format!("{scheme}://{}", reachable(address));
         let (told, ending) = watch::channel(false);
         let (phase, phases) = watch::channel(Phase::Serving);
-        let sessions = config.max_sessions.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             containers,
             tokens: Tokens::default(),
-            sessions: Arc::new(Semaphore::new(sessions)),
+            sessions: Places::new(config.max_sessions),
             config,
             ending,
         });
@@ -112,7 +111,7 @@ impl StreamingServer {
         let acceptor =
             Acceptor { listener, certificates: certificates.map(Arc::new), shared: Arc::clone(&shared) };
         tokio::spawn(acceptor.run(phases));
-        Ok(Self { shared, base, sessions, ending: phase, told })
+        Ok(Self { shared, base, ending: phase, told })
     }
 
     /// A URL that serves the request once, within a minute.
@@ -131,19 +130,13 @@ impl StreamingServer {
     /// Takes no new sessions, gives those in progress `patience` to end by themselves, and then tells them to.
     pub async fn shutdown(&self, patience: Duration) {
         self.ending.send_replace(Phase::Ending);
-        if tokio::time::timeout(patience, self.all_ended()).await.is_ok() {
+        if tokio::time::timeout(patience, self.shared.sessions.all_free()).await.is_ok() {
             return;
         }
         self.told.send_replace(true);
-        if tokio::time::timeout(LAST_WORDS, self.all_ended()).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, self.shared.sessions.all_free()).await.is_err() {
             info!("streaming sessions were cut off at the end");
         }
-    }
-
-    async fn all_ended(&self) {
-        let all = u32::try_from(self.sessions).unwrap_or(u32::MAX);
-        // An error would mean that the semaphore is closed, which nobody does.
-        let _ = self.shared.sessions.acquire_many(all).await;
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use husk_model::PodSandboxId;
 use tokio::time::Instant;
 
-use crate::{StreamingError, negotiate::Purpose, request::Request};
+use crate::{StreamingError, negotiate::Purpose, places::fits, request::Request};
 
 /// How long a token waits for its use: kubelet and crictl connect at once.
 const LIFE: Duration = Duration::from_secs(60);
-/// Most tokens that wait.
+/// Most tokens that wait, shared out among pods as sessions are.
 const MOST: usize = 1000;
 /// Random bytes of a token. Guessing one of a thousand among 2^128 needs no rate limit.
 const RANDOM: usize = 16;
@@ -39,21 +40,22 @@ impl Tokens {
         let token = BASE64_URL_SAFE_NO_PAD.encode(random);
         let now = Instant::now();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= MOST {
+        if held(&waiting, &request).is_some() {
             waiting.retain(|_, request| request.until > now);
         }
-        if waiting.len() >= MOST {
-            return Err(StreamingError::TooMany { limit: MOST });
+        if let Some(held) = held(&waiting, &request) {
+            return Err(StreamingError::TooMany { held, limit: MOST });
         }
         waiting.insert(token.clone(), Waiting { request, until: now + LIFE });
         Ok(token)
     }
 
-    /// Whether [`Self::take`] would find a request.
-    pub(crate) fn knows(&self, purpose: Purpose, token: &str) -> bool {
+    /// The pod of the request that [`Self::take`] would find.
+    pub(crate) fn pod(&self, purpose: Purpose, token: &str) -> Option<PodSandboxId> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = waiting.get(token);
-        found.is_some_and(|found| found.request.purpose() == purpose && found.until > Instant::now())
+        let found = waiting.get(token)?;
+        let good = found.request.purpose() == purpose && found.until > Instant::now();
+        good.then(|| found.request.pod().clone())
     }
 
     /// Takes the request of a token that is unused, young enough and of this purpose.
@@ -67,12 +69,22 @@ impl Tokens {
     }
 }
 
+/// How many requests of the same pod wait, when that is its share.
+fn held(waiting: &HashMap<String, Waiting>, request: &Request) -> Option<usize> {
+    let held = waiting.values().filter(|other| other.request.pod() == request.pod()).count();
+    (!fits(held, waiting.len(), MOST)).then_some(held)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn request() -> Request {
-        Request::PortForward { pod: "a".repeat(64).parse().unwrap(), ports: vec![80] }
+        of_pod("a")
+    }
+
+    fn of_pod(letter: &str) -> Request {
+        Request::PortForward { pod: letter.repeat(64).parse().unwrap(), ports: vec![80] }
     }
 
     #[tokio::test(start_paused = true)]
@@ -81,7 +93,8 @@ mod tests {
         let token = tokens.keep(request()).unwrap();
         assert_eq!(token.len(), 22);
         assert_eq!(tokens.take(Purpose::Exec, &token), None);
-        assert!(tokens.knows(Purpose::PortForward, &token) && !tokens.knows(Purpose::Exec, &token));
+        assert_eq!(tokens.pod(Purpose::PortForward, &token).as_ref(), Some(request().pod()));
+        assert_eq!(tokens.pod(Purpose::Exec, &token), None);
         assert_eq!(tokens.take(Purpose::PortForward, &token), Some(request()));
         assert_eq!(tokens.take(Purpose::PortForward, &token), None);
         assert_eq!(tokens.take(Purpose::PortForward, ""), None);
@@ -99,10 +112,12 @@ mod tests {
     async fn the_number_of_tokens_is_bounded_and_expired_ones_make_room() {
         let tokens = Tokens::default();
         let mut seen = std::collections::HashSet::new();
-        for _ in 0..MOST {
+        for _ in 0..MOST / 2 {
             assert!(seen.insert(tokens.keep(request()).unwrap()));
         }
-        assert!(matches!(tokens.keep(request()), Err(StreamingError::TooMany { .. })));
+        let refused = tokens.keep(request());
+        assert!(matches!(refused, Err(StreamingError::TooMany { held, limit: MOST }) if held == MOST / 2));
+        tokens.keep(of_pod("b")).expect("another pod's are not kept out");
         tokio::time::advance(LIFE).await;
         tokens.keep(request()).unwrap();
     }

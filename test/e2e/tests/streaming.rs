@@ -525,3 +525,24 @@ fn silence_ends_a_session_and_streams_that_do_not_come_too() {
         answer.starts_with(b"HTTP/1.1 101").then_some(())
     });
 }
+
+#[test]
+fn the_sessions_of_one_pod_keep_no_other_pod_from_a_shell() {
+    let config = "[streaming]\nmax_sessions = 4\n".to_owned();
+    let (husk, _, id) = running(Options { config, ..Options::default() });
+    let open =
+        |id: &str, cmd: &[&str]| Channels::open(&exec_url(&husk, exec_request(id, cmd)), "v5.channel.k8s.io");
+    let greedy: Vec<Channels> =
+        std::iter::from_fn(|| open(&id, &["sleep", "100000"]).ok()).take(100).collect();
+    assert_eq!(greedy.len(), 2, "half of the places");
+    let mut held = Vec::new();
+    for name in ["second", "third", "fourth"] {
+        let config = pod(name, &husk.path("logs"));
+        let pod_id = husk.cri().run_pod(&config).unwrap();
+        let id = husk.cri().run(&pod_id, &config, &container("main"));
+        let mut shell = open(&id, &["echo", name]).expect("a place");
+        assert_eq!(shell.rest().0, format!("{name}\n"));
+        held.push(open(&id, &["sleep", "100000"]).expect("a place"));
+    }
+    assert_eq!(open(&id, &["true"]).err().unwrap(), 503);
+}

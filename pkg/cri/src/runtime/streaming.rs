@@ -28,8 +28,8 @@ pub(super) async fn exec(api: &RuntimeApi, request: v1::ExecRequest) -> Result<v
         terminal: request.tty,
     };
     check(wanted)?;
-    let container = running(api, &request.container_id, "exec")?;
-    let url = api.streaming.url(Request::Exec { container, argv, wanted }).map_err(status)?;
+    let (pod, container) = running(api, &request.container_id, "exec")?;
+    let url = api.streaming.url(Request::Exec { pod, container, argv, wanted }).map_err(status)?;
     Ok(v1::ExecResponse { url })
 }
 
@@ -44,12 +44,12 @@ pub(super) async fn attach(
         terminal: request.tty,
     };
     check(wanted)?;
-    let container = running(api, &request.container_id, "attach")?;
+    let (pod, container) = running(api, &request.container_id, "attach")?;
     // Whether there is a terminal to resize is the container's matter, whatever the caller believes.
     let terminal =
         api.engine.container_status(container.as_str()).map_err(status)?.config.tty && wanted.terminal;
     let wanted = Wanted { terminal, ..wanted };
-    let url = api.streaming.url(Request::Attach { container, wanted }).map_err(status)?;
+    let url = api.streaming.url(Request::Attach { pod, container, wanted }).map_err(status)?;
     Ok(v1::AttachResponse { url })
 }
 
@@ -86,10 +86,15 @@ fn check(wanted: Wanted) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn running(api: &RuntimeApi, typed: &str, operation: &'static str) -> Result<ContainerId, Status> {
+fn running(
+    api: &RuntimeApi,
+    typed: &str,
+    operation: &'static str,
+) -> Result<(PodSandboxId, ContainerId), Status> {
     let id = ids::container(api, typed)?;
     api.engine.check_running(&id, operation).map_err(status)?;
-    Ok(api.engine.container_status(&id).map_err(status)?.id.clone())
+    let status = api.engine.container_status(&id).map_err(status)?;
+    Ok((status.pod_id.clone(), status.id.clone()))
 }
 
 /// The engine's containers, for the sessions of the streaming server.
