@@ -145,3 +145,76 @@ async fn archives_that_lie_are_refused_and_leave_nothing() {
     }
     assert_ne!(sha256(b""), sha256(b"x"));
 }
+
+/// An image for a platform that no node is of.
+fn foreign(layers: &[Vec<u8>]) -> Image {
+    let mut image = Image::new(layers, gzip);
+    let mut config: serde_json::Value = serde_json::from_slice(&image.config).unwrap();
+    config["architecture"] = "pdp11".into();
+    let config = config.to_string().into_bytes();
+    let manifest = String::from_utf8(image.manifest).unwrap();
+    let manifest = manifest
+        .replace(&sha256(&image.config), &sha256(&config))
+        .replace(&format!("\"size\":{}", image.config.len()), &format!("\"size\":{}", config.len()));
+    image.blobs.insert(sha256(&config), config.clone());
+    (image.config, image.manifest) = (config, manifest.into_bytes());
+    image
+}
+
+fn saved(images: &[(&str, &Image)], layers: &[Vec<u8>]) -> Vec<u8> {
+    let names: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
+    let mut archive =
+        names.iter().zip(layers).fold(Tar::new(), |archive, (name, layer)| archive.file(name, 0o644, layer));
+    let mut entries = Vec::new();
+    for (tag, image) in images {
+        let config = format!("{}.json", image.id().trim_start_matches("sha256:"));
+        archive = archive.file(&config, 0o644, &image.config);
+        entries.push(serde_json::json!({ "Config": config, "RepoTags": [tag], "Layers": names }));
+    }
+    archive.file("manifest.json", 0o644, serde_json::json!(entries).to_string().as_bytes()).bytes()
+}
+
+fn layout(images: &[&Image]) -> Vec<u8> {
+    let mut archive = Tar::new().file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
+    let mut entries = Vec::new();
+    for image in images {
+        for (digest, blob) in image.blobs.iter().chain([(&image.digest(), &image.manifest)]) {
+            archive = archive.file(&format!("blobs/{}", digest.replace(':', "/")), 0o644, blob);
+        }
+        // Says nothing of a platform, as what `docker buildx` writes for one.
+        entries.push(serde_json::json!({
+            "mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len(),
+        }));
+    }
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": entries }).to_string();
+    archive.file("index.json", 0o644, index.as_bytes()).bytes()
+}
+
+#[tokio::test]
+async fn images_for_other_platforms_are_passed_over_unless_there_is_no_other() {
+    if !is_root() {
+        return;
+    }
+    let layers = layers();
+    let (good, strange) = (Image::new(&layers, gzip), foreign(&layers));
+    let both = [("strange:1", &strange), ("good:1", &good)];
+    for (name, bytes) in [("docker", saved(&both, &layers)), ("OCI", layout(&[&strange, &good]))] {
+        let root = tempfile::tempdir().unwrap();
+        let (store, archive) = (store(root.path()), root.path().join("image.tar"));
+        save(&archive, &bytes);
+        let found = store.import(&archive, |_| {}).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.iter().map(|image| image.id.to_string()).collect::<Vec<_>>(), [good.id()], "{name}");
+        assert_eq!(store.list().len(), 1, "{name}");
+    }
+    for (name, bytes) in [("docker", saved(&both[..1], &layers)), ("OCI", layout(&[&strange]))] {
+        let root = tempfile::tempdir().unwrap();
+        let (store, archive) = (store(root.path()), root.path().join("image.tar"));
+        save(&archive, &bytes);
+        let error = store.import(&archive, |_| {}).await.unwrap_err();
+        assert!(
+            matches!(&error, ImageError::Platform { offered, .. } if offered.contains("pdp11")),
+            "{name}: {error}"
+        );
+        assert!(store.list().is_empty(), "{name}");
+    }
+}

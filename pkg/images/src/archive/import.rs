@@ -33,7 +33,7 @@ const DOCUMENTS_MAX: usize = 32;
 impl ImageStore {
     /// Imports every image for this node from `archive`: an OCI layout as a directory or tar, or what `docker save` writes,
     /// plain or compressed. An image that the archive gives no name can be reached by its id. Digests are checked as in a
-    /// pull; images that come before a broken one stay.
+    /// pull; images for other platforms are skipped with a warning, and those that come before a broken one stay.
     ///
     /// # Errors
     /// [`ImageError::Archive`] when it is neither format or holds nothing for this node; what a pull fails with otherwise.
@@ -116,8 +116,12 @@ impl Importer<'_> {
         let for_node = |entry: &&Entry| entry.platform.as_ref().is_none_or(|offer| self.node.suits(offer));
         let tags = names::docker_tags(docker);
         let mut ids = Vec::new();
+        let mut skipped = Skipped::default();
         for entry in entries.iter().filter(for_node) {
-            let (manifest, config, diff_ids) = self.image(entry)?;
+            // Its index may say nothing of a platform, and its configuration name another.
+            let Some((manifest, config, diff_ids)) = skipped.unless_foreign(self.image(entry))? else {
+                continue;
+            };
             let mut layers = Vec::new();
             for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
                 let expected =
@@ -141,7 +145,7 @@ impl Importer<'_> {
             // Tells what there is instead.
             pick(&entries, &self.node, "of the archive")?;
         }
-        Ok(ids)
+        skipped.then(ids)
     }
 
     /// `docker save` as it was before Docker 25: layers are named by the manifest and checked by their diff ids.
@@ -149,7 +153,7 @@ impl Importer<'_> {
         if entries.len() > IMAGES_MAX {
             return Err(ImageError::Archive { reason: format!("more than {IMAGES_MAX} images") });
         }
-        let mut ids = Vec::new();
+        let (mut ids, mut skipped) = (Vec::new(), Skipped::default());
         for entry in entries {
             let config = self.small(&entry.config, CONFIG_MAX)?;
             let digest = sha256(&config);
@@ -168,11 +172,10 @@ impl Importer<'_> {
                 )));
             }
             if let Some(built_for) = file.platform().filter(|built_for| !self.node.suits(built_for)) {
-                return Err(ImageError::Platform {
-                    image: digest.to_string(),
-                    wanted: self.node.to_string(),
-                    offered: built_for.to_string(),
-                });
+                let image = entry.repo_tags.first().map_or_else(|| digest.to_string(), String::clone);
+                let (wanted, offered) = (self.node.to_string(), built_for.to_string());
+                skipped.add(ImageError::Platform { image, wanted, offered });
+                continue;
             }
             let expected = |diff_id: &Digest| Expected { blob: None, size: None, diff_id: diff_id.clone() };
             let layers = names.iter().cloned().zip(file.diff_ids().iter().map(expected)).collect();
@@ -180,7 +183,7 @@ impl Importer<'_> {
             let tags = names::full_tags(&entry.repo_tags)?;
             ids.push(self.commit(digest, config, pins, tags, Vec::new())?);
         }
-        Ok(ids)
+        skipped.then(ids)
     }
 
     fn commit(
@@ -275,6 +278,36 @@ impl Importer<'_> {
             return Err(ImageError::Digest { object: object.to_owned(), expected: digest.clone(), actual });
         }
         Ok(bytes)
+    }
+}
+
+/// Images of the archive that are for other platforms: why the first is, which is the answer when there is no other.
+#[derive(Default)]
+struct Skipped(Option<ImageError>);
+
+impl Skipped {
+    fn add(&mut self, error: ImageError) {
+        tracing::warn!(%error, "an image of the archive is skipped");
+        self.0.get_or_insert(error);
+    }
+
+    /// Passes everything on but an image for another platform.
+    fn unless_foreign<T>(&mut self, image: Result<T>) -> Result<Option<T>> {
+        match image {
+            Err(error @ ImageError::Platform { .. }) => {
+                self.add(error);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// What was imported, unless all that there was is for other platforms.
+    fn then(self, ids: Vec<ImageId>) -> Result<Vec<ImageId>> {
+        match self.0 {
+            Some(error) if ids.is_empty() => Err(error),
+            _ => Ok(ids),
+        }
     }
 }
 
