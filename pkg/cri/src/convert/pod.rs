@@ -127,26 +127,36 @@ fn host_ports(list: Vec<v1::PortMapping>, namespaces: &Namespaces) -> Checked<Ve
         }
         let host_ip = match mapping.host_ip.as_str() {
             "" => None,
-            text => Some(
-                text.parse::<IpAddr>()
-                    .map_err(|_| invalid(field("host_ip"), format!("{text:?} is not an IP address")))?,
-            ),
+            // `::ffff:10.0.0.1` is 10.0.0.1, as it is to CNI's portmap.
+            text => match text.parse::<IpAddr>() {
+                Ok(ip) => Some(ip.to_canonical()),
+                Err(_) => return Err(invalid(field("host_ip"), format!("{text:?} is not an IP address"))),
+            },
         };
-        // An unspecified address says the same as none.
-        let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
         let port = HostPort { protocol, container_port, host_port, host_ip };
-        let same = |other: &HostPort| {
-            (other.protocol, other.host_port) == (protocol, host_port)
-                && (other.host_ip == host_ip || other.host_ip.is_none() || host_ip.is_none())
-        };
-        match ports.iter().find(|other| same(other)) {
-            None => ports.push(port),
-            // Two containers of a pod may document the same port.
-            Some(other) if *other == port => {}
-            Some(_) => return Err(invalid(field("host_port"), format!("{host_port} is mapped twice"))),
+        // Two containers of a pod may document the same port.
+        if ports.contains(&port) {
+            continue;
         }
+        if ports.iter().any(|other| clash(other, &port)) {
+            return Err(invalid(field("host_port"), format!("{host_port} is mapped twice")));
+        }
+        ports.push(port);
     }
     Ok(ports)
+}
+
+/// Whether packets that arrive at one address have two ports of the pod to go to. A port on one address goes before one on all.
+fn clash(one: &HostPort, other: &HostPort) -> bool {
+    let anywhere = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+    let meet = match (one.host_ip, other.host_ip) {
+        // An unspecified address is every address of its family, and none is every address.
+        (Some(one), Some(other)) => one == other,
+        (one, other) => anywhere(one) && anywhere(other),
+    };
+    (one.protocol, one.host_port) == (other.protocol, other.host_port)
+        && one.container_port != other.container_port
+        && meet
 }
 
 fn cgroup_parent(value: String) -> Checked<String> {

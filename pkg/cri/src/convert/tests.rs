@@ -174,7 +174,7 @@ fn only_mappings_with_a_port_of_the_node_are_kept() {
         message.port_mappings = vec![
             mapping(80, 0, ""),
             mapping(53, 5353, "127.0.0.1"),
-            mapping(54, 54, "0.0.0.0"),
+            mapping(54, 54, ""),
             mapping(54, 54, ""),
         ];
     })
@@ -193,8 +193,44 @@ fn only_mappings_with_a_port_of_the_node_are_kept() {
     ] {
         refused(&format!(".port_mappings[0].{field}"), pod_with(|message| message.port_mappings.push(bad)));
     }
-    let twice = [mapping(80, 80, ""), mapping(81, 80, "127.0.0.1")];
-    refused(".port_mappings[1].host_port", pod_with(|message| message.port_mappings.extend(twice)));
+}
+
+#[test]
+fn a_host_port_is_of_every_address_of_its_family_or_of_one() {
+    let mapping = |protocol: v1::Protocol, container_port, host_ip: &str| v1::PortMapping {
+        protocol: protocol.into(),
+        container_port,
+        host_port: 80,
+        host_ip: host_ip.into(),
+    };
+    let (tcp, sctp) = (v1::Protocol::Tcp, v1::Protocol::Sctp);
+    let kept = |mappings: &[v1::PortMapping]| {
+        pod_with(|message| message.port_mappings.extend_from_slice(mappings))
+            .map(|config| config.host_ports.iter().map(|port| port.host_ip).collect::<Vec<_>>())
+    };
+    let ip = |text: &str| Some(text.parse().unwrap());
+    // All IPv4 addresses are not all addresses: what is asked for IPv4 alone is not opened on IPv6.
+    assert_eq!(kept(&[mapping(tcp, 80, "0.0.0.0")]).unwrap(), [ip("0.0.0.0")]);
+    assert_eq!(kept(&[mapping(tcp, 80, "::")]).unwrap(), [ip("::")]);
+    assert_eq!(kept(&[mapping(tcp, 80, "::ffff:127.0.0.1")]).unwrap(), [ip("127.0.0.1")]);
+    for together in [
+        [mapping(tcp, 80, ""), mapping(tcp, 81, "127.0.0.1")],
+        [mapping(tcp, 80, "0.0.0.0"), mapping(tcp, 81, "::")],
+        [mapping(tcp, 80, "0.0.0.0"), mapping(tcp, 80, "")],
+        [mapping(tcp, 80, ""), mapping(sctp, 81, "")],
+    ] {
+        assert_eq!(kept(&together).unwrap().len(), 2, "{together:?}");
+    }
+    for twice in [
+        [mapping(sctp, 80, ""), mapping(sctp, 81, "")],
+        [mapping(tcp, 80, ""), mapping(tcp, 81, "0.0.0.0")],
+        [mapping(tcp, 80, "127.0.0.1"), mapping(tcp, 81, "::ffff:127.0.0.1")],
+    ] {
+        refused(
+            ".port_mappings[1].host_port",
+            pod_with(|message| message.port_mappings.extend_from_slice(&twice)),
+        );
+    }
 }
 
 #[test]

@@ -102,6 +102,49 @@ fn a_host_port_on_one_address_is_not_on_the_others() {
 }
 
 #[test]
+fn an_sctp_host_port_is_mapped_and_taken_back() {
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let port = HostPort { protocol: Protocol::Sctp, ..host_port(12000, 80) };
+        let pod = node.pod(&network, &[port, host_port(12000, 80)]).await;
+        let elements = || output("nft", &["-n", "list", "map", "inet", "husktest", "hostports4"]);
+        let named = |elements: &str, protocol: &str| {
+            [protocol, if protocol == "sctp" { "132" } else { "6" }]
+                .iter()
+                .any(|name| elements.contains(&format!("{name} . 12000 : {} . 80", pod.ip())))
+        };
+        let mapped = elements();
+        assert!(named(&mapped, "sctp") && named(&mapped, "tcp"), "{mapped}");
+        // The rule that leads to the map takes packets of the protocol.
+        let rule = output("nft", &["list", "chain", "inet", "husktest", "prerouting"]);
+        assert!(rule.contains("sctp"), "{rule}");
+        pod.remove(&network).await;
+        assert!(!elements().contains("12000"), "{}", elements());
+    });
+}
+
+#[test]
+fn a_host_port_of_all_ipv4_addresses_is_not_open_on_ipv6() {
+    on_a_node(|node| async move {
+        let mut config = node.config();
+        config.bridge.subnet6 = Some("fd00:77::/64".parse().unwrap());
+        let network = Network::start(config).await.unwrap();
+        let on = |ip: &str, port| HostPort { host_ip: Some(ip.parse().unwrap()), ..host_port(port, 80) };
+        let ports = [on("0.0.0.0", 12000), on("::", 12001), host_port(12002, 80), on("::1", 12003)];
+        let pod = node.pod(&network, &ports).await;
+        let named = |map: &str| output("nft", &["-n", "list", "map", "inet", "husktest", map]);
+        let open = |map: &str| {
+            let text = named(map);
+            [12000, 12001, 12002, 12003].map(|port| text.contains(&format!(". {port} : ")))
+        };
+        assert_eq!(open("hostports4"), [true, false, true, false], "{}", named("hostports4"));
+        assert_eq!(open("hostports6"), [false, true, true, false], "{}", named("hostports6"));
+        assert_eq!(open("hostports6_ip"), [false, false, false, true], "{}", named("hostports6_ip"));
+        pod.remove(&network).await;
+    });
+}
+
+#[test]
 fn a_host_port_has_one_owner() {
     on_a_node(|node| async move {
         let network = node.network().await;
