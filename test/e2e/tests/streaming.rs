@@ -540,9 +540,10 @@ fn the_sessions_of_one_pod_keep_no_other_pod_from_a_shell() {
         let config = pod(name, &husk.path("logs"));
         let pod_id = husk.cri().run_pod(&config).unwrap();
         let id = husk.cri().run(&pod_id, &config, &container("main"));
-        let mut shell = open(&id, &["echo", name]).expect("a place");
-        assert_eq!(shell.rest().0, format!("{name}\n"));
-        held.push(open(&id, &["sleep", "100000"]).expect("a place"));
+        let mut shell =
+            open(&id, &["sh", "-c", &format!("echo {name}; exec sleep 100000")]).expect("a place");
+        shell.until(name);
+        held.push(shell);
     }
     assert_eq!(open(&id, &["true"]).err().unwrap(), 503);
 }
