@@ -1,7 +1,7 @@
 //! The embedded network's subnet where the operator configured none: the first of a list that nobody else on the node has.
 //!
 //! ```text
-//! <root>/network/subnet.json      what was chosen; it stays, whatever the node gets later
+//! <root>/network/subnet.json      what was chosen; it stays until somebody else has it and no pod lives in it
 //! ```
 //!
 //! Who else has one is seen in the addresses and routes of the node, and in the configurations of other runtimes, whose bridges
@@ -17,8 +17,11 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    NetworkConfig, NetworkError, ipam,
+    BridgeConfig, NetworkConfig, NetworkError,
+    embedded::bridge,
+    ipam,
     netlink::{self, Netlink},
+    record::{Attachment, Records},
 };
 
 /// In this order. Away from what others take by default: 10.85 (CRI-O), 10.88 and 10.89 on (Podman), 10.96-10.111 (services), 10.244
@@ -51,15 +54,30 @@ struct Chosen {
     subnet: Ipv4Net,
 }
 
-/// The subnet that was chosen before, or the one that the bridge has, or a free one, which is then kept.
+/// The subnet that was chosen before, or the one that the bridge has, or a free one, which is then kept. One that was chosen
+/// before and is somebody else's now is left for another, unless pods live on the bridge: these keep it, and the bridge's own
+/// check says who is in the way.
 ///
 /// # Errors
-/// The kernel does not answer, or the file cannot be read or written.
-pub(crate) async fn choose(config: &NetworkConfig, netlink: &Netlink) -> Result<Ipv4Net, NetworkError> {
+/// The kernel does not answer, or a file cannot be read or written.
+pub(crate) async fn choose(
+    config: &NetworkConfig,
+    netlink: &Netlink,
+    records: &Records,
+) -> Result<Ipv4Net, NetworkError> {
     let path = config.subnet_file();
-    if let Some(subnet) = read(&path)? {
-        tracing::info!(%subnet, "pods get addresses of the subnet that was chosen before");
-        return Ok(subnet);
+    let former = read(&path)?;
+    if let Some(subnet) = former {
+        match trouble(config, netlink, subnet).await? {
+            Some(taken) if !lived_on(&config.bridge.name, records)? => {
+                tracing::warn!(%taken, "the subnet of the pods is somebody else's now; no pod lives in it, so another is chosen");
+                leave(config, netlink, subnet).await?;
+            }
+            _ => {
+                tracing::info!(%subnet, "pods get addresses of the subnet that was chosen before");
+                return Ok(subnet);
+            }
+        }
     }
     let handle = netlink.host();
     let name = config.bridge.name.clone();
@@ -86,11 +104,52 @@ pub(crate) async fn choose(config: &NetworkConfig, netlink: &Netlink) -> Result<
     let Some(subnet) = own.or_else(|| first_free(&taken)) else {
         // The bridge's own check says what is in the way, and nothing is kept.
         tracing::warn!("no subnet of the usual ones is free; set network.subnet");
-        return Ok(config.bridge.subnet);
+        return Ok(former.unwrap_or(config.bridge.subnet));
     };
     write(&path, subnet)?;
     tracing::info!(%subnet, file = %path.display(), "pods get addresses of this subnet");
     Ok(subnet)
+}
+
+/// Who has the subnet besides the bridge.
+async fn trouble(
+    config: &NetworkConfig,
+    netlink: &Netlink,
+    subnet: Ipv4Net,
+) -> Result<Option<NetworkError>, NetworkError> {
+    let bridge = BridgeConfig { subnet, subnet6: None, ..config.bridge.clone() };
+    let handle = netlink.host();
+    match netlink.run(async move { bridge::check(handle, &bridge).await }).await? {
+        Err(taken @ NetworkError::SubnetTaken { .. }) => Ok(Some(taken)),
+        // Anything else is told when the bridge is made.
+        _ => Ok(None),
+    }
+}
+
+/// Whether pods have addresses of the bridge. A record outlives a reboot, the pin of its namespace does not. A record that
+/// cannot be read may be a pod's.
+fn lived_on(bridge: &str, records: &Records) -> Result<bool, NetworkError> {
+    Ok(records.all()?.into_iter().any(|(_, record)| match record {
+        Ok(record) => match &record.attachment {
+            Attachment::Bridge(attachment) => attachment.bridge == bridge && record.request.netns.exists(),
+            Attachment::Cni(_) => false,
+        },
+        Err(_) => true,
+    }))
+}
+
+/// Deletes a bridge that still has the gateway's address of a subnet that is left: it would be in the new owner's way, and could
+/// not be given another. One with any other address is not touched.
+async fn leave(config: &NetworkConfig, netlink: &Netlink, subnet: Ipv4Net) -> Result<(), NetworkError> {
+    let (handle, name) = (netlink.host(), config.bridge.name.clone());
+    let gateway = gateway(subnet);
+    let work = async move {
+        let Some(link) = netlink::link(&handle, &name).await? else { return Ok(()) };
+        let addresses = netlink::addresses(&handle).await?;
+        let own = addresses.iter().any(|(index, net)| *index == link.index && net.addr() == gateway);
+        if own { netlink::delete(&handle, link.index).await } else { Ok(()) }
+    };
+    netlink.run(work).await?.map_err(NetworkError::netlink("delete the bridge", &config.bridge.name))
 }
 
 fn gateway(net: Ipv4Net) -> std::net::Ipv4Addr {

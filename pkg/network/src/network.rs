@@ -69,7 +69,7 @@ impl Network {
         Cni::end_strays(&records).await?;
         let netlink = Arc::new(Netlink::start().map_err(NetworkError::NetlinkSocket)?);
         if config.choose_subnet {
-            config.bridge.subnet = free_subnet::choose(&config, &netlink).await?;
+            config.bridge.subnet = free_subnet::choose(&config, &netlink, &records).await?;
         }
         let ipam = Ipam::open(&config.ipam_dir(), &config.bridge.name, config.bridge.subnets())?;
         if let Some(kept) = Kept::read(&config.pod_cidr_file())? {

@@ -588,3 +588,63 @@ fn a_pod_from_before_a_change_of_the_bridges_name_gives_its_address_back() {
         assert_eq!(node.records(), Vec::<String>::new());
     });
 }
+
+/// A start that may choose its subnet.
+async fn choosing(node: &Node) -> std::sync::Arc<Network> {
+    let mut config = node.config();
+    config.choose_subnet = true;
+    Network::start(config).await.unwrap()
+}
+
+/// Gives the gateway's address of `subnet` to somebody else.
+fn take_away(subnet: ipnet::IpNet) {
+    let ipnet::IpNet::V4(subnet) = subnet else { panic!("IPv4 comes first") };
+    let address = format!("{}/{}", subnet.hosts().nth(8).unwrap(), subnet.prefix_len());
+    run("ip", &["link", "add", "podman0", "type", "bridge"]);
+    run("ip", &["addr", "add", &address, "dev", "podman0"]);
+    run("ip", &["link", "set", "podman0", "up"]);
+}
+
+#[test]
+fn a_chosen_subnet_that_somebody_took_is_left_for_another_when_no_pod_lives_in_it() {
+    on_a_node(|node| async move {
+        let first = choosing(&node).await;
+        let subnet = first.subnets()[0];
+        // A pod that was there and went.
+        node.pod(&first, &[]).await.remove(&first).await;
+        drop(first);
+        assert_eq!(choosing(&node).await.subnets()[0], subnet, "it stays as long as nobody has it");
+        take_away(subnet);
+        let second = choosing(&node).await;
+        let other = second.subnets()[0];
+        assert_ne!(other, subnet);
+        assert!(second.status().ready, "{:?}", second.status());
+        let pod = node.pod(&second, &[]).await;
+        assert!(other.contains(&pod.ip()), "{} is not in {other}", pod.ip());
+        pod.remove(&second).await;
+        drop(second);
+        assert_eq!(choosing(&node).await.subnets()[0], other, "the new one is kept");
+    });
+}
+
+#[test]
+fn a_chosen_subnet_that_somebody_took_stays_when_pods_live_in_it() {
+    on_a_node(|node| async move {
+        let first = choosing(&node).await;
+        let subnet = first.subnets()[0];
+        let pod = node.pod(&first, &[]).await;
+        drop(first);
+        take_away(subnet);
+        let second = choosing(&node).await;
+        assert_eq!(second.subnets()[0], subnet);
+        let status = second.status();
+        assert!(!status.ready && status.message.contains("podman0"), "{status:?}");
+        assert!(node.links().contains(&"huskt0".to_owned()), "the pods' bridge is not touched");
+        pod.remove(&second).await;
+        drop(second);
+        // Now nobody is in the way of another.
+        let third = choosing(&node).await;
+        assert_ne!(third.subnets()[0], subnet);
+        assert!(third.status().ready, "{:?}", third.status());
+    });
+}
