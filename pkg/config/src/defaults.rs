@@ -31,7 +31,7 @@ netns_pool = 8
 [images]
 # Mirrors and registry settings: <host>/hosts.toml, in the format of containerd.
 registry_config_dir = "/etc/husk/certs.d"
-# Layers of one pull that are fetched and unpacked at once.
+# Layers fetched and unpacked at once: of one pull, and of all together besides the first of each.
 max_parallel_layers = 4
 # A pull that receives nothing for this long fails.
 pull_progress_timeout = "5m"

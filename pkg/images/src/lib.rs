@@ -25,6 +25,7 @@ mod pull;
 mod reference;
 mod registry;
 mod resolve;
+mod slots;
 mod stop;
 mod store;
 mod tar;

@@ -17,6 +17,7 @@ use crate::{
     reference::Selector,
     registry::{Attempts, Blob, Endpoint, RegistryConfig, Session},
     resolve::Resolved,
+    slots::Turns,
     stop::Stop,
     store::{NewImage, Pin, blocking},
     unpack::limits::Budget,
@@ -81,11 +82,11 @@ impl ImageStore {
         session: &Arc<Session>,
         resolved: &Resolved,
     ) -> Result<Vec<Arc<Pin>>> {
-        let (mut chain, image): (Option<Digest>, _) = (None, Budget::default());
+        let (mut chain, image, turns): (Option<Digest>, _, _) = (None, Budget::default(), self.slots.turns());
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
             let next = chain_id(chain.as_ref(), diff_id);
-            layers.push(self.layer(session, descriptor, diff_id, next.clone(), &image));
+            layers.push(self.layer(session, descriptor, diff_id, next.clone(), &image, &turns));
             chain = Some(next);
         }
         try_join_all(layers).await
@@ -99,18 +100,24 @@ impl ImageStore {
         diff_id: &Digest,
         chain: Digest,
         image: &Budget,
+        turns: &Turns<'_>,
     ) -> Result<Arc<Pin>> {
+        // Only who would get the same bytes from the same place waits for another pull: it may be slow, or lie.
+        let Descriptor { digest, urls, .. } = descriptor;
+        let key = format!("{chain} as {digest} of {} {}", session.reference.host(), urls.join(" "));
         loop {
             if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
                 return Ok(pin);
             }
+            // Taken before the layer is: whoever joins it must not wait for the slot of another pull.
+            let _slot = turns.slot().await;
             let start = || {
                 let (store, session) = (Arc::clone(self), Arc::clone(session));
                 let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
                 let (chain, image) = (chain.clone(), image.clone());
                 async move { store.fetch_layer(&session, &descriptor, &diff_id, &chain, &image).await }
             };
-            match self.layers.join(chain.as_str(), start).await {
+            match self.layers.join(&key, start).await {
                 // The other pull may have had other credentials or another registry.
                 (Err(_), false) => continue,
                 (result, _) => return result,
@@ -127,8 +134,6 @@ impl ImageStore {
         image: &Budget,
     ) -> Result<Arc<Pin>> {
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
-        // The semaphore is never closed, so only an impossible error is ignored here.
-        let _slot = self.slots.acquire().await.ok();
         // The image may list it twice, or another have brought it meanwhile.
         if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
             return Ok(pin);

@@ -8,14 +8,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use common::{
     DOCKER_MANIFEST, Image, OCI_INDEX, Tar, goarch, gzip, is_root, layer_dirs, nothing_is_left,
+    raw::{Raw, Step},
     registry::{Answer, Registry},
     sha256, store, store_with, zstd,
 };
-use husk_images::{Auth, ImageStore, PullRequest};
+use husk_images::{Auth, ImageStore, ImagesConfig, PullRequest};
 use husk_model::{Classify, Kind};
 use serde_json::json;
 
@@ -454,4 +456,59 @@ async fn a_moved_tag_leaves_its_old_image() {
     assert_eq!(store.resolve(&reference).unwrap().id.to_string(), new.id());
     assert!(store.resolve(&old.id()).unwrap().repo_tags.is_empty());
     assert_eq!(store.list().len(), 2);
+}
+
+#[tokio::test]
+async fn slow_registries_hold_up_their_own_pulls_only() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let config = ImagesConfig {
+        registry_config_dir: root.path().join("certs.d"),
+        max_parallel_layers: 3,
+        pull_progress_timeout: Duration::from_secs(600),
+    };
+    let store = ImageStore::open(root.path(), config).unwrap();
+    let layer = |number: u8| Tar::new().file(&format!("file{number}"), 0o644, &[number; 1000]).bytes();
+    let popular: Vec<_> = (0..6).map(layer).collect();
+    let (popular, other) = (Image::new(&popular, gzip), Image::new(&[layer(7), layer(8)], gzip));
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        // Serves everything but the layers of the image, for which it lets its clients wait.
+        let (registry, asked) = (Raw::start(), Arc::new(AtomicUsize::new(0)));
+        registry.push("r", &popular);
+        let (counter, configuration) = (Arc::clone(&asked), popular.id());
+        registry.script(move |asked, _| {
+            let stalls = asked.path.contains("/blobs/") && !asked.path.contains(&configuration);
+            stalls.then(|| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                vec![Step::Silence]
+            })
+        });
+        let reference = format!("{}/r@{}", registry.address, popular.digest());
+        let pull = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.pull(request(reference)).await }
+        });
+        while asked.load(Ordering::SeqCst) == 0 {
+            assert!(!pull.is_finished(), "{:?}", pull.await);
+            tokio::task::yield_now().await;
+        }
+        slow.push((registry, pull));
+    }
+    let registry = Registry::start().await;
+    registry.push("other", "1", &other);
+    registry.push("popular", "1", &popular);
+    // The layers that the slow ones are at are not waited for either.
+    for (name, image) in [("other", &other), ("popular", &popular)] {
+        let pull = store.pull(request(format!("{}/{name}:1", registry.host())));
+        let id =
+            tokio::time::timeout(Duration::from_secs(60), pull).await.expect("it is not held up").unwrap();
+        assert_eq!(id.to_string(), image.id());
+    }
+    for (_, pull) in slow {
+        assert!(!pull.is_finished());
+        pull.abort();
+    }
 }

@@ -43,7 +43,7 @@ use std::{
 };
 
 use husk_model::ImageId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 pub(crate) use commit::NewImage;
 use db::Db;
@@ -55,7 +55,8 @@ pub(crate) use state::Loose;
 use state::{Snapshot, State};
 
 use crate::{
-    FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, unpack::Destination,
+    FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, slots::Slots,
+    unpack::Destination,
 };
 
 /// How the store and its pulls behave.
@@ -63,7 +64,7 @@ use crate::{
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
-    /// Layers fetched and unpacked at once, over all pulls.
+    /// Layers fetched and unpacked at once, over all pulls, besides the first of each; also the most of one pull.
     pub max_parallel_layers: usize,
     /// A transfer without a byte for this long fails.
     pub pull_progress_timeout: Duration,
@@ -86,7 +87,7 @@ pub struct ImageStore {
     pub(crate) clients: Arc<Clients>,
     pub(crate) pulls: Flights<ImageId>,
     pub(crate) layers: Flights<Arc<Pin>>,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
 }
 
 /// The part that leases and the janitor refer to.

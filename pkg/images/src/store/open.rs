@@ -13,7 +13,6 @@ use rustix::{
     fs::{FlockOperation, Mode, OFlags},
     io::Errno,
 };
-use tokio::sync::Semaphore;
 
 use super::{
     ImageStore, ImagesConfig, Shared,
@@ -77,7 +76,7 @@ impl ImageStore {
             shared.enqueue(Job::Settle(unsettled));
         }
         Ok(Arc::new(Self {
-            slots: Arc::new(Semaphore::new(config.max_parallel_layers.max(1))),
+            slots: crate::slots::Slots::new(config.max_parallel_layers),
             clients: Default::default(),
             pulls: Default::default(),
             layers: Default::default(),
