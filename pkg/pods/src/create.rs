@@ -7,8 +7,6 @@
 
 use std::{
     fs,
-    io::ErrorKind,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,7 +14,7 @@ use std::{
 
 use husk_cdi::Edits;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, MountSource, NamespaceMode, Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, NamespaceMode, Signal,
 };
 use husk_monitor::{Created, proto};
 use husk_nri::Event;
@@ -34,6 +32,7 @@ use crate::{
     files, plugins,
     pod::{Container, Phase, Pod, Snapshot},
     seccomp, selinux, signal,
+    sources::Claimed,
     stop::discard_container,
     store::ContainerFile,
     user::user_request,
@@ -84,8 +83,37 @@ async fn build(
         || PodsError::NoSuchImage { field: "config.image.image".to_owned(), reference: config.image.clone() };
     let image = engine.images.find(&config.image).ok_or_else(no_image)?;
     let layers = Layers::lease(engine.images.as_ref(), &image.id, config)?;
-    let facts = NodeFacts::gather(engine, pod, config).await?;
-    let mut plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
+    let (facts, sources) = NodeFacts::gather(engine, pod, config).await?;
+    let built = async {
+        let plan = Plan::new(engine, pod, id, config, &image, &layers, facts)?;
+        build_planned(engine, pod, id, plan, layers).await
+    };
+    match built.await {
+        Ok(()) => sources.keep(),
+        Err(error) => {
+            let take_back = move || {
+                drop(sources);
+                Ok(())
+            };
+            if let Err(left) = look("take back the directories made for mount sources", take_back).await {
+                warn!(container = %id, error = &left as &dyn std::error::Error, "a failed creation may leave directories");
+            }
+            return Err(error);
+        }
+    }
+    if let Some(container) = pod.container(id) {
+        plugins::tell_of(engine, Event::PostCreateContainer, &container).await;
+    }
+    Ok(())
+}
+
+async fn build_planned(
+    engine: &Arc<Engine>,
+    pod: &Arc<Pod>,
+    id: &ContainerId,
+    mut plan: Plan,
+    layers: Layers,
+) -> Result<()> {
     let turn = engine.plugins().enter().await;
     if engine.plugins().active() {
         Box::pin(plugins::adjust(engine, pod, &mut plan)).await?;
@@ -95,9 +123,6 @@ async fn build(
         Ok(created) => {
             publish(engine, pod, plan.file, created, layers.into_leases());
             drop(turn);
-            if let Some(container) = pod.container(id) {
-                plugins::tell_of(engine, Event::PostCreateContainer, &container).await;
-            }
             Ok(())
         }
         Err(error) => {
@@ -122,7 +147,8 @@ struct NodeFacts {
 }
 
 impl NodeFacts {
-    async fn gather(engine: &Engine, pod: &Pod, config: &Arc<ContainerConfig>) -> Result<Self> {
+    /// Makes the mount sources that are missing, too, once nothing else is wrong.
+    async fn gather(engine: &Engine, pod: &Pod, config: &Arc<ContainerConfig>) -> Result<(Self, Claimed)> {
         let security = &config.security;
         let apparmor = engine.apparmor.profile(&security.apparmor, security.privileged).await;
         let apparmor = apparmor.map_err(PodsError::AppArmor)?;
@@ -130,13 +156,13 @@ impl NodeFacts {
         let (selinux_process, selinux_mount) = selinux.map(|labels| (labels.process, labels.mount)).unzip();
         let labels = Labels { apparmor, selinux_process, selinux_mount };
         let (config, cache) = (Arc::clone(config), engine.filters.clone());
-        let cdi_dirs = engine.config.cdi_dirs.clone();
+        let (cdi_dirs, sources) = (engine.config.cdi_dirs.clone(), Arc::clone(&engine.sources));
         look("look up mount sources and devices", move || {
             let filter = seccomp::filter(&cache, &config.security)?;
             let cdi = devices::cdi(&cdi_dirs, &config.cdi_devices).map_err(PodsError::Cdi)?;
             let devices = devices::collect(&config)?;
-            make_sources(&config)?;
-            Ok(Self { devices, filter, labels, cdi })
+            let sources = sources.make(&config)?;
+            Ok((Self { devices, filter, labels, cdi }, sources))
         })
         .await
     }
@@ -287,26 +313,6 @@ fn image_name(config: &ContainerConfig, image: &ImageFacts) -> String {
 
 fn relabelled(config: &ContainerConfig, files: PodFiles) -> Vec<String> {
     selinux::relabelled(&config.mounts, files).iter().map(|path| path.display().to_string()).collect()
-}
-
-/// A mount source that does not exist becomes a directory, as with both peers (and Docker before them): pods rely on it. That is
-/// done when nothing else is wrong with the request, and is not undone: others may use the directory by then.
-fn make_sources(config: &ContainerConfig) -> Result<()> {
-    for (index, mount) in config.mounts.iter().enumerate() {
-        let MountSource::HostPath(path) = &mount.source else { continue };
-        let made = match fs::metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
-            }
-            found => found.map(drop),
-        };
-        made.map_err(|error| PodsError::HostPath {
-            field: format!("config.mounts[{index}].host_path"),
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-    }
-    Ok(())
 }
 
 fn pid_mode(mode: NamespaceMode) -> proto::PidMode {

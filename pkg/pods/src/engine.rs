@@ -26,6 +26,7 @@ use crate::{
     facilities::{Images, Monitors, NoPlugins, Plugins, PodNetworks},
     life, plugins,
     pod::{Container, ContainerName, Pod},
+    sources::Sources,
     store::Store,
     trash::Trash,
 };
@@ -68,6 +69,7 @@ pub struct Engine {
     pub(crate) pod_names: Claims<PodMetadata, PodSandboxId, PodConfig>,
     pub(crate) container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     pub(crate) trash: Trash,
+    pub(crate) sources: Arc<Sources>,
     /// Held by whoever looks for what belongs to nobody.
     pub(crate) examining: tokio::sync::Mutex<()>,
     /// Pods that start-up undoes, which may go on behind it.
@@ -124,6 +126,7 @@ impl Engine {
         let engine = Arc::new(Self {
             stats: Stats::new(hierarchy.clone(), mountpoint).map_err(PodsError::Stats)?,
             trash: Trash::start([store.state_trash(), store.root_trash()]),
+            sources: Arc::default(),
             config,
             store,
             images,

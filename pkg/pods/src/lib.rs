@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `run` | RunPodSandbox and its undoing |
 //! | `create` | CreateContainer and StartContainer |
+//! | `sources` | directories made for mount sources, and their undoing |
 //! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
 //! | `update` | UpdateContainerResources |
 //! | `streams` | what streaming sessions need: commands on descriptors, attaching, a pod's network |
@@ -45,6 +46,7 @@ mod run;
 mod seccomp;
 mod selinux;
 mod signal;
+mod sources;
 mod stats;
 mod stop;
 mod store;

@@ -7,7 +7,7 @@ use std::{fs, sync::atomic::Ordering, time::Duration};
 use common::{Node, eventually, ready, shell};
 use husk_model::{
     Classify, ContainerState, ContainerStatus, Device, EnvVar, ExitReason, Kind, Mount, MountSource,
-    PodState, Propagation, Resources,
+    NamespaceMode, PodState, Propagation, Resources,
 };
 use husk_pods::{Lifecycle, PodsError};
 
@@ -441,6 +441,12 @@ fn a_mount_source_that_is_not_there_becomes_a_directory_once_all_else_is_right()
     assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
     assert!(!node.dir.path().join("a").exists(), "nothing was changed");
     config.devices.clear();
+    // What fails after the directories were made takes them back.
+    let mut failing = config.clone();
+    failing.security.namespaces.pid = NamespaceMode::Target;
+    failing.security.namespaces.target_id = "f".repeat(64);
+    node.wait(node.engine().create_container(&pod, failing)).unwrap_err();
+    assert!(!node.dir.path().join("a").exists(), "the directories are taken back");
     let id = node.create(&pod, config.clone());
     node.wait(node.engine().start_container(&id)).unwrap();
     node.wait_exit(&id);
