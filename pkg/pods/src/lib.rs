@@ -10,6 +10,7 @@
 //! | `create` | CreateContainer and StartContainer |
 //! | `sources` | directories made for mount sources, and their undoing |
 //! | `stop` | StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox |
+//! | `hang` | monitors that hang while their pod is to end |
 //! | `update` | UpdateContainerResources |
 //! | `streams` | what streaming sessions need: commands on descriptors, attaching, a pod's network |
 //! | `stats` | statistics of containers and pods |
@@ -37,6 +38,7 @@ pub mod facilities;
 mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod hang;
 mod life;
 mod metrics;
 mod plugins;

@@ -12,10 +12,11 @@ use tracing::warn;
 use crate::{
     Engine, Lifecycle, PodsError, Result,
     engine::{cgroup_path, now},
+    hang::{turn_of, unless_hung},
     life::Fact,
     plugins,
     pod::{Container, Phase, Pod},
-    run::{end_monitor, kill_monitor, kill_recorded_monitor, tear_down_network},
+    run::{end_monitor, kill_recorded_monitor, tear_down_network},
     watch::{abandon, learn_lost_exit},
 };
 
@@ -138,7 +139,7 @@ pub(crate) fn discard_container(engine: &Engine, pod: &Pod, id: &ContainerId) ->
 
 /// Stops a pod: containers, network, pause. The containers stay, as EXITED.
 pub(crate) async fn stop_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
-    let mut phase = pod.gate.write().await;
+    let mut phase = turn_of(pod, pod.gate.write()).await;
     if *phase != Phase::Open {
         return Ok(());
     }
@@ -155,14 +156,14 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     // No container is created from here on; the end is announced when all is over.
     pod.mark_not_ready();
     // Containers and network do not need each other.
-    let containers = async {
+    let containers = unless_hung(engine, pod, async {
         let mut stops = tokio::task::JoinSet::new();
         for container in pod.containers() {
             let engine = Arc::clone(engine);
             stops.spawn(async move { stop_container(&engine, &container, Duration::ZERO).await });
         }
-        stops.join_all().await.into_iter().collect::<Result<Vec<()>>>()
-    };
+        stops.join_all().await.into_iter().collect()
+    });
     let config = Arc::clone(&pod.status.get().config);
     let network = tear_down_network(engine, &pod.id, &config);
     let (stopped, network) = if engine.plugins().active() {
@@ -175,13 +176,8 @@ async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     } else {
         tokio::join!(containers, network)
     };
-    let stopped = match stopped {
-        Ok(_) => stop_sandbox(engine, pod).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = stopped {
-        replace_hung_monitor(engine, pod, error).await?;
-    }
+    stopped?;
+    unless_hung(engine, pod, stop_sandbox(engine, pod)).await?;
     plugins::pod_stops(engine, pod).await;
     engine.end_unit(&pod.cgroup_path);
     network?;
@@ -214,23 +210,16 @@ async fn stop_sandbox(engine: &Engine, pod: &Pod) -> Result<()> {
     }
 }
 
-/// A pod must end even when its monitor hangs (stopped by a debugger, stuck in the kernel): one that has missed a deadline
-/// and does not even tell its state is killed, and the pod is ended without it. Any other failure is passed on.
-async fn replace_hung_monitor(engine: &Engine, pod: &Pod, error: PodsError) -> Result<()> {
-    let late = matches!(error, PodsError::Monitor(MonitorError::Deadline { .. }));
-    let Some(monitor) = pod.monitor.get().filter(|_| late) else { return Err(error) };
-    if monitor.state().await.is_ok() {
-        return Err(error);
+async fn remove_containers(engine: &Arc<Engine>, pod: &Pod) -> Result<()> {
+    for container in pod.containers() {
+        remove_container(engine, &container).await?;
     }
-    warn!(pod = %pod.id, "the pod's monitor hangs; it is killed");
-    kill_monitor(&pod.id, monitor);
-    abandon(engine, pod, "its monitor hung and was killed").await;
-    kill_cgroup(engine, pod.cgroup_path.clone()).await
+    Ok(())
 }
 
 /// Removes a pod and everything of it.
 pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
-    let mut phase = pod.gate.write().await;
+    let mut phase = turn_of(pod, pod.gate.write()).await;
     if *phase == Phase::Removed {
         return Ok(());
     }
@@ -238,9 +227,9 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
         stop_open_pod(engine, pod).await?;
         *phase = Phase::Stopped;
     }
-    for container in pod.containers() {
-        remove_container(engine, &container).await?;
-    }
+    unless_hung(engine, pod, remove_containers(engine, pod)).await?;
+    // Those whose removal a hung monitor held up.
+    remove_containers(engine, pod).await?;
     match pod.monitor() {
         Ok(monitor) => end_monitor(&pod.id, monitor).await,
         // It may live all the same, silent, and nobody else would ever end it.
