@@ -11,11 +11,16 @@
 //! than the client, and every index that the client may use means the same field at both ends. A client that encodes its own
 //! strings longer than they are gains nothing: it could have sent at once whatever its server then reads.
 //!
-//! An empty authority cannot be replaced in place and is refused as before; no client is known to send one.
+//! An empty authority cannot be replaced in place: the field would have to grow, and with it its entry in the server's table,
+//! which might then evict what the client still refers to. It is refused as before. grpc-go sends one when it dials a target
+//! without an endpoint (issues 2628, 3854), which leads to no unix socket unless a program brings a dialer of its own.
+//!
+//! What h2 takes differently is fatal to the connection or the client's own loss: a HEADERS frame of a stream that depends on
+//! itself is never decompressed there, so its entries are in the client's table alone.
 
 use std::ops::Range;
 
-use super::hpack::{Malformed, Names, Text, authorities};
+use super::hpack::{Malformed, Names, Text, field};
 
 /// What a client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -206,9 +211,14 @@ impl Block {
 }
 
 fn replace(block: &mut [u8], names: &mut Names) -> Result<(), Malformed> {
-    for Text { length_at, bytes } in authorities(block, names)? {
-        block[length_at] &= 0x7f;
-        block[bytes].iter_mut().zip(REPLACEMENT.iter().cycle()).for_each(|(to, from)| *to = *from);
+    let mut at = 0;
+    while at < block.len() {
+        let (next, authority) = field(block, at, names)?;
+        if let Some(Text { length_at, bytes }) = authority {
+            block[length_at] &= 0x7f;
+            block[bytes].iter_mut().zip(REPLACEMENT.iter().cycle()).for_each(|(to, from)| *to = *from);
+        }
+        at = next;
     }
     Ok(())
 }
@@ -275,6 +285,34 @@ mod tests {
         assert!(changed <= 3 * PATH.len(), "{changed}");
         for piece in [1, 2, 7, 64] {
             assert_eq!(seen(&client, piece), whole, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn huffmans_code_is_replaced_and_its_place_in_the_table_kept() {
+        // The requests of RFC 7541, C.4: an authority in Huffman's code, then by its index 62, then 63.
+        let requests: [&[u8]; 3] = [
+            b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
+            b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+            b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf",
+        ];
+        // The third request's header is the newest entry; the authority's name, by now the third, is used for another value.
+        let last = b"\x82\x7f\x01\x03/ab\x7f\x00\x03/cd";
+        let client: Vec<u8> = [PREFACE.to_vec()]
+            .into_iter()
+            .chain(
+                requests.into_iter().chain([last.as_slice()]).map(|block| frame(HEADERS, END_HEADERS, block)),
+            )
+            .flatten()
+            .collect();
+        let mut wanted = client.clone();
+        let first = PREFACE.len() + HEAD + 4;
+        wanted[first] = 12;
+        wanted[first + 1..first + 13].copy_from_slice(b"localhost-lo");
+        let end = wanted.len() - 6;
+        wanted[end - 3..end].copy_from_slice(b"loc");
+        for piece in [1, 5, client.len()] {
+            assert_eq!(seen(&client, piece), wanted, "in pieces of {piece}");
         }
     }
 

@@ -45,38 +45,34 @@ pub(super) struct Text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The values of `:authority` that a block spells out. A field that is an index alone was spelt out before.
-pub(super) fn authorities(block: &[u8], names: &mut Names) -> Result<Vec<Text>, Malformed> {
-    let mut cursor = Cursor { block, at: 0 };
-    let mut found = Vec::new();
-    while let Some(first) = block.get(cursor.at) {
-        match first {
-            // Indexed field.
-            0x80.. => drop(cursor.integer(7)?),
-            // Size update.
-            0x20..=0x3f => drop(cursor.integer(5)?),
-            // Literals: with indexing, never indexed, without indexing.
-            _ => {
-                let indexed = *first >= 0x40;
-                let name = cursor.integer(if indexed { 6 } else { 4 })?;
-                let is_authority = match name {
-                    0 => {
-                        let name = &block[cursor.text()?.bytes];
-                        name == NAME || name == NAME_IN_HUFFMAN
-                    }
-                    index => names.is_authority(index),
-                };
-                let value = cursor.text()?;
-                if is_authority {
-                    found.push(value);
+/// Reads the field at `at`, which is inside of the block: where the next one begins, and the value if it is an `:authority` that
+/// is spelt out. A field that is an index alone was spelt out before. One at a time, since a block may be made of authorities.
+pub(super) fn field(block: &[u8], at: usize, names: &mut Names) -> Result<(usize, Option<Text>), Malformed> {
+    let mut cursor = Cursor { block, at };
+    let mut authority = None;
+    match *block.get(at).ok_or(Malformed)? {
+        // Indexed field.
+        0x80.. => drop(cursor.integer(7)?),
+        // Size update.
+        0x20..=0x3f => drop(cursor.integer(5)?),
+        // Literals: with indexing, never indexed, without indexing.
+        first => {
+            let indexed = first >= 0x40;
+            let is_authority = match cursor.integer(if indexed { 6 } else { 4 })? {
+                0 => {
+                    let name = &block[cursor.text()?.bytes];
+                    name == NAME || name == NAME_IN_HUFFMAN
                 }
-                if indexed {
-                    names.insert(is_authority);
-                }
+                index => names.is_authority(index),
+            };
+            let value = cursor.text()?;
+            if indexed {
+                names.insert(is_authority);
             }
+            authority = is_authority.then_some(value);
         }
     }
-    Ok(found)
+    Ok((cursor.at, authority))
 }
 
 struct Cursor<'b> {
@@ -123,6 +119,16 @@ impl Cursor<'_> {
 mod tests {
     use super::*;
 
+    fn authorities(block: &[u8], names: &mut Names) -> Result<Vec<Text>, Malformed> {
+        let (mut at, mut found) = (0, Vec::new());
+        while at < block.len() {
+            let (next, authority) = field(block, at, names)?;
+            found.extend(authority);
+            at = next;
+        }
+        Ok(found)
+    }
+
     fn values(blocks: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut names = Names::default();
         let mut values = Vec::new();
@@ -157,6 +163,36 @@ mod tests {
         // 62 is the newest entry, 63 the authority; then both have moved by one.
         assert_eq!(values(&[first, b"\x7f\x00\x02/b\x0f\x31\x02/c"]), [b"/a", b"/b", b"/c"]);
         assert_eq!(values(&[first, b"\x7e\x02/b"]), [b"/a"]);
+    }
+
+    #[test]
+    fn an_index_beyond_the_table_is_nobodys() {
+        let mut names = Names::default();
+        for _ in 0..200 {
+            names.insert(true);
+        }
+        for (index, expected) in [(0, false), (1, true), (2, false), (61, false), (62, true), (189, true)] {
+            assert_eq!(names.is_authority(index), expected, "{index}");
+        }
+        // Nor does one wrap around, however large.
+        for index in [190, 318, 1 << 28, u64::from(u32::MAX) + 63, u64::MAX] {
+            assert!(!names.is_authority(index), "{index}");
+        }
+        // 62 + 128, and the largest that an integer may be.
+        for block in [b"\x7f\x7f\x02/s".as_slice(), b"\x7f\xff\xff\xff\x7f\x02/s"] {
+            assert_eq!(authorities(block, &mut names), Ok(Vec::new()), "{block:?}");
+        }
+    }
+
+    #[test]
+    fn entries_that_the_table_lost_move_no_name() {
+        // The authority; an entry too large for any table, which empties it; an emptied table; then names count anew from 62.
+        let huge = [b"\x40\x01x\x7f\x81\x1f".as_slice(), &[b'y'; 127 + 1 + (31 << 7)]].concat();
+        let emptied = b"\x20\x3f\xe1\x1f\x40\x0a:authority\x02/b\x40\x01x\x01y";
+        assert_eq!(
+            values(&[b"\x41\x02/a", &huge, emptied, b"\x7f\x00\x02/c", b"\x7e\x02/d\x7f\x01\x02/n"]),
+            [b"/a", b"/b", b"/c", b"/d"]
+        );
     }
 
     #[test]
