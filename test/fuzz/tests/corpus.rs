@@ -88,6 +88,7 @@ targets!(
     docker_archive,
     users,
     child,
+    rewritten,
     spdy,
     websocket,
     upgrade,
