@@ -29,6 +29,8 @@ pub(crate) enum SpdyError {
 /// The events in `bytes`, given to the decoder in pieces, in words; pieces of data that follow each other are one.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn events(bytes: &[u8], piece: usize) -> Vec<String> {
+    // No payload has a line break once it is escaped.
+    const FIN: &str = "\nfin";
     let mut decoder = frame::Decoder::new();
     let mut events: Vec<(Option<u32>, String)> = Vec::new();
     for piece in bytes.chunks(piece.max(1)) {
@@ -37,9 +39,9 @@ pub(crate) fn events(bytes: &[u8], piece: usize) -> Vec<String> {
             match decoder.next() {
                 Ok(None) => break,
                 Ok(Some(frame::Event::Data { id, bytes, fin })) => {
-                    let text = format!("{}{}", bytes.escape_ascii(), if fin { " fin" } else { "" });
+                    let text = format!("{}{}", bytes.escape_ascii(), if fin { FIN } else { "" });
                     match events.last_mut() {
-                        Some((Some(last), data)) if *last == id && !data.ends_with(" fin") => {
+                        Some((Some(last), data)) if *last == id && !data.ends_with(FIN) => {
                             data.push_str(&text);
                         }
                         _ => events.push((Some(id), text)),
