@@ -280,3 +280,29 @@ fn prepare(keep: &mut [RawFd], cgroup: &CgroupTarget) -> Result<(), Failure> {
     }
     stdio::null_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_has_one_successor_which_has_none() {
+        let ((socket, first), (successor, second)) = (channel::pair().unwrap(), channel::pair().unwrap());
+        let pidfd = first.try_clone().unwrap();
+        let (state, successor) = (State::Working, Some(successor));
+        let mut child = Child { pid: 1, pidfd, socket, state, tells_ready: true, successor };
+        let announce = |socket: &OwnedFd, pid| {
+            channel::send(socket.as_fd(), &Message::Successor { pid }, Some(first.as_fd())).unwrap();
+        };
+        announce(&first, 2);
+        assert!(matches!(child.read_report(), Ok(Some(Report::Moved { .. }))));
+        assert!(channel::wait_go(second.as_fd()).unwrap(), "it begins");
+        announce(&second, 3);
+        assert!(child.read_report().is_err(), "a tracer may speak through it");
+        assert_eq!(child.pid, 2);
+        // What the predecessor still has open is nothing to the successor's end.
+        child.state = State::Ready;
+        drop(second);
+        assert!(matches!(child.read_report(), Ok(Some(Report::Executed))));
+    }
+}
