@@ -2,24 +2,23 @@
 //!
 //! A machine is an enum whose variants carry what is meaningful in them, and a total function `apply(state, event)` that
 //! returns the next state and the effects: what its owner (huskd, or a pod's monitor) has to carry out, in order. An event
-//! that has no place in a state is refused by name and changes nothing.
+//! that has no place in a state is refused by name and changes nothing. docs/states.md shows every state with every event.
+//!
+//! | module | whose state | owner |
+//! | --- | --- | --- |
+//! | `pod` | a pod sandbox | huskd |
+//! | `container` | a container | huskd |
+//! | `reach` | whether a pod's monitor can be asked | huskd |
 #![forbid(unsafe_code)]
 
-use std::fmt;
+mod container;
+mod pod;
+mod reach;
+mod refusal;
+#[cfg(test)]
+mod table;
 
-/// An event that has no place in a state. Nothing has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The state, in words for people.
-    pub state: &'static str,
-    /// The event, in words for people.
-    pub event: &'static str,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not possible: it is {}", self.event, self.state)
-    }
-}
-
-impl std::error::Error for Refusal {}
+pub use container::{ContainerEffect, ContainerEvent, ContainerLife, ContainerNews};
+pub use pod::{End, PodEffect, PodEvent, PodLife, PodNews, PodRecordLife, Step, Steps};
+pub use reach::Reach;
+pub use refusal::Refusal;
