@@ -10,6 +10,7 @@ mod table;
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use husk_model::chain;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -58,17 +59,6 @@ async fn connect(address: &str) -> Result<Channel> {
         .await
         .map_err(|error| format!("{}: {}; is huskd running?", path.display(), chain(&error)))?;
     Ok(channel)
-}
-
-/// An error with all its causes, on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// What a person should read of an error: of a status its message, not its wire form.

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::Stream;
 use husk_images::{ImageError, ImageStore, Progress};
-use husk_model::{Classify, Kind};
+use husk_model::{Classify, Kind, chain};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, images_server::Images,
 };
@@ -47,7 +47,7 @@ fn failed(step: &str) -> impl FnOnce(io::Error) -> Status {
 }
 
 fn refused(error: &ImageError) -> Status {
-    let message = crate::daemon::chain(error);
+    let message = chain(error);
     match error.kind() {
         Kind::NotFound => Status::not_found(message),
         Kind::InvalidArgument => Status::invalid_argument(message),

@@ -32,17 +32,6 @@ const WORKERS: usize = 2;
 /// A blocking thread that has had nothing to do for this long ends, and gives back its stack.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// An error with all its causes, on one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(cli: &Cli, config: Config) -> Result<()> {
     let shape = match config.log.format {

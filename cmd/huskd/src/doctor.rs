@@ -4,14 +4,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use husk_config::DoctorConfig;
 use husk_images::ImageStore;
+use husk_model::chain;
 use husk_pods::{Engine, Finding, Leak};
 use husk_proto::admin::{self, ExamineRequest, ExamineResponse, node_server::Node};
 use husk_telemetry::{LeakKind, Metrics};
 use tokio::sync::{Mutex, watch};
 use tonic::{Request, Response, Status};
 use tracing::{error, info, warn};
-
-use crate::daemon::chain;
 
 /// Between two looks. What is about to end by itself (a monitor that was told to, a veth of a namespace that ends) is gone by
 /// the second.

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not exist yet, so this goes to standard error as it is.
-            eprintln!("huskd: {}", daemon::chain(error.as_ref()));
+            eprintln!("huskd: {}", husk_model::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -5,11 +5,12 @@ use std::{error::Error, sync::Arc};
 
 use husk_config::{Change, Config, DoctorConfig};
 use husk_images::ImageStore;
+use husk_model::chain;
 use husk_telemetry::LogHandle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::{cli::Cli, daemon::chain, systemd};
+use crate::{cli::Cli, systemd};
 
 /// What a reload reaches, and the configuration in force.
 pub(crate) struct Reload {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use husk_node::process;
 use husk_proto::podmon::{self, error::Code, request::Call};
 
 use crate::{
@@ -96,7 +97,7 @@ impl Server {
 
     fn hello(&self) -> Now {
         let pid = std::process::id();
-        let start_time = setup::start_time(pid).unwrap_or(0);
+        let start_time = process::identify(pid).map_or(0, |own| own.start_time);
         let (protocol, version) = (podmon::PROTOCOL, setup::VERSION.to_owned());
         Ok(Some(Answer::Hello(podmon::HelloReply { protocol, version, pid, start_time })))
     }

@@ -5,11 +5,12 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
-use husk_model::{Process, UnixNanos};
+use husk_model::Process;
+use husk_node::process;
 use husk_proto::podmon::{error::Code, event};
 use husk_runtime::CgroupTarget;
 
@@ -17,7 +18,6 @@ use crate::{
     clients::{Answer, Caller, Clients},
     fault::{Fault, Outcome, fault, fault_of, os_fault},
     poll::{Key, Poller},
-    setup,
 };
 
 /// Writes a line to standard error, which is the pod's monitor.log. On a full disk there is no line: `eprintln!` would panic,
@@ -105,7 +105,7 @@ impl Core {
     pub fn adopt(&mut self, pid: u32, owner: Owner) -> Process {
         self.children.insert(pid, owner);
         // The child is not reaped, so its /proc entry is there; 0 can only mean that procfs is not.
-        Process { pid, start_time: setup::start_time(pid).unwrap_or(0) }
+        process::identify(pid).unwrap_or(Process { pid, start_time: 0 })
     }
 }
 
@@ -152,12 +152,6 @@ fn pipe(prepare: impl Fn(&OwnedFd, &OwnedFd) -> rustix::io::Result<()>) -> Resul
     let made = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .and_then(|(read, write)| prepare(&read, &write).map(|()| (read, write)));
     made.map_err(|error| os_fault("make pipe", "", &error.into()))
-}
-
-/// The present.
-pub fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -76,17 +76,7 @@ fn in_gos_words(failure: &Failure) -> String {
     if failure.errno == 0 {
         return failure.detail.clone();
     }
-    let mut reason = reason(failure.errno);
-    if let Some(first) = reason.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    format!("{}: {reason}", failure.detail)
-}
-
-/// The kernel's word for an error: `No such file or directory`.
-fn reason(errno: i32) -> String {
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    format!("{}: {}", failure.detail, husk_sys::reason_in_sentence(failure.errno))
 }
 
 /// One line for the exit record and the monitor's own log.
@@ -100,7 +90,7 @@ pub fn describe(fault: &Fault) -> String {
     }
     if fault.errno != 0 {
         text.push_str(": ");
-        text.push_str(&reason(fault.errno));
+        text.push_str(&husk_sys::reason(fault.errno));
     }
     text
 }

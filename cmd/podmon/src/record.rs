@@ -1,8 +1,9 @@
 //! Records on disk (`husk_model::record` has their formats): written whole and renamed, never synced.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use husk_model::{Exit, ExitReason};
+use husk_node::file::{self, Outlives};
 use husk_proto::podmon;
 use rustix::process::WaitStatus;
 use serde::Serialize;
@@ -13,13 +14,7 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// Writes `value` to `dir/name`. A reader sees the old file or the new one.
 pub fn write(dir: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
-    let new = dir.join(format!(".{name}.new"));
-    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, dir.join(name)));
-    if written.is_err() {
-        // Half a record takes space that the next attempt needs.
-        let _ = fs::remove_file(&new);
-    }
-    written
+    file::replace(&dir.join(name), &bytes, Outlives::Process)
 }
 
 /// As shells count: the exit code, or 128 plus the signal.

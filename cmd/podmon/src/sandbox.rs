@@ -8,6 +8,7 @@ use std::{
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
+use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
 use husk_runtime::{
     Child, IdMapping, IdMappings, NetNs, Report, SandboxLabels, SandboxNamespaces, SandboxPlan,
@@ -18,7 +19,7 @@ use rustix::process::{Signal, WaitStatus};
 
 use crate::{
     clients::{Answer, Caller},
-    core::{Core, Owner, cgroup_target, dup, next_look, now, try_remove},
+    core::{Core, Owner, cgroup_target, dup, next_look, try_remove},
     fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
     journal,
     poll::{Interest, Source},

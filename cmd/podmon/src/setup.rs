@@ -1,13 +1,8 @@
 //! Making this process a monitor: session, subreaper, signals, limits, identity.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    os::fd::OwnedFd,
-    path::Path,
-};
+use std::{fs, io, os::fd::OwnedFd, path::Path};
 
-use husk_model::{MonitorRecord, Process};
+use husk_model::MonitorRecord;
 use husk_proto::podmon;
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -73,20 +68,13 @@ pub fn take_listener() -> io::Result<OwnedFd> {
 
 /// Writes monitor.json, by which a later daemon knows us.
 pub fn announce(pod_dir: &Path) -> io::Result<()> {
-    let pid = std::process::id();
-    let boot_id = read_small("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-    let process = Process { pid, start_time: start_time(pid)? };
-    let record = MonitorRecord { protocol: podmon::PROTOCOL, version: VERSION.into(), process, boot_id };
+    let record = MonitorRecord {
+        protocol: podmon::PROTOCOL,
+        version: VERSION.into(),
+        process: husk_node::process::identify(std::process::id())?,
+        boot_id: husk_node::boot_id()?,
+    };
     record::write(pod_dir, "monitor.json", &record)
-}
-
-/// Field 22 of `/proc/<pid>/stat`. The command name (field 2) may hold spaces and parentheses, so fields are counted
-/// from the last `)`.
-pub fn start_time(pid: u32) -> io::Result<u64> {
-    let text = read_small(&format!("/proc/{pid}/stat"))?;
-    let field =
-        text.rfind(')').and_then(|end| text[end + 1..].split_ascii_whitespace().nth(19)?.parse().ok());
-    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/<pid>/stat"))
 }
 
 /// What the pod's cgroup is marked with: whose it is. A path alone would not do, for the same one may mean another
@@ -94,11 +82,4 @@ pub fn start_time(pid: u32) -> io::Result<u64> {
 pub fn mark(pod_dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let namespace = fs::read_link("/proc/self/ns/mnt")?;
     Ok(husk_model::group_mark(&namespace.to_string_lossy(), pod_dir))
-}
-
-fn read_small(path: &str) -> io::Result<String> {
-    let mut bytes = Vec::with_capacity(512);
-    fs::File::open(path)?.take(4096).read_to_end(&mut bytes)?;
-    // A process may call itself anything (prctl(2), PR_SET_NAME).
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use husk_node::KernelVersion;
 use rustix::{
     fs::{self, FsWord, Mode, OFlags},
     io::Errno,
@@ -112,8 +113,7 @@ impl Hierarchy {
             unified: None,
             kill: false,
         };
-        let kernel = kernel_version();
-        inner.kill = kernel >= (5, 14);
+        inner.kill = KernelVersion::running() >= KernelVersion::new(5, 14);
         let v2 = found.iter().any(|mount| mount.kind == MountKind::V2);
         for mount in found {
             match &mount.kind {
@@ -461,12 +461,4 @@ impl AsFd for Mount {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
-}
-
-/// Major and minor of the running kernel; (0, 0) if its release has another form.
-fn kernel_version() -> (u32, u32) {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

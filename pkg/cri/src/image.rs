@@ -4,13 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
 use husk_images::{Auth, Image, ImageError, ImageStore, PullRequest};
+use husk_node::now;
 use husk_pods::Engine;
 use husk_proto::cri::v1::{self, image_service_server::ImageService};
 use husk_telemetry::Metrics;
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    convert::{self, invalid, timestamp_now, unsigned},
+    convert::{self, invalid, unsigned},
     runtime::{BoxStream, batches},
     status::status,
 };
@@ -157,7 +158,7 @@ impl ImageService for ImageApi {
         // Clients probe connections with this call, so nothing is measured in it.
         let usage = self.store.usage();
         let images = v1::FilesystemUsage {
-            timestamp: timestamp_now(),
+            timestamp: now(),
             fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.path.display().to_string() }),
             used_bytes: unsigned(usage.used_bytes),
             inodes_used: unsigned(usage.inodes_used),

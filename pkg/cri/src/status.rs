@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use husk_model::{Classify, Kind};
+use husk_model::{Classify, Kind, chain};
 use tonic::{Code, Status};
 
 use crate::convert::Invalid;
@@ -31,20 +31,7 @@ const MAX_MESSAGE: usize = 4096;
 /// The status of an error: its kind's code, and its chain of causes as the message.
 pub(crate) fn status<E: Error + Classify + 'static>(error: E) -> Status {
     let code = code(error.kind());
-    let mut message = String::new();
-    let mut next: Option<&(dyn Error + 'static)> = Some(&error);
-    while let Some(cause) = next {
-        next = cause.source();
-        let text = cause.to_string();
-        // Transparent wrappers say the same twice.
-        if message.ends_with(&text) {
-            continue;
-        }
-        if !message.is_empty() {
-            message.push_str(": ");
-        }
-        message.push_str(&text);
-    }
+    let mut message = chain(&error);
     if message.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
         message.truncate(end);

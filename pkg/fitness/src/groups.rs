@@ -1,8 +1,9 @@
 //! Cgroups: layout, controllers, and whether a group can be made.
 
 use husk_cgroup::{CgroupPath, Controller, Hierarchy, Version};
+use husk_model::chain;
 
-use crate::{Check, chain};
+use crate::Check;
 
 const NO_POD: &str = "no pod can be started";
 const SWITCH: &str = "boot with cgroup v2: systemd.unified_cgroup_hierarchy=1 on the kernel's command line";

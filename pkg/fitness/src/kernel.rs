@@ -1,5 +1,6 @@
 //! The kernel: version, system calls, seccomp, and what we may do.
 
+use husk_node::KernelVersion;
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
     io::Errno,
@@ -9,9 +10,9 @@ use rustix::{
 use crate::{Check, read};
 
 /// mount_setattr(2), with which read-only mounts are made so.
-const NEEDED: (u32, u32) = (5, 12);
+const NEEDED: KernelVersion = KernelVersion::new(5, 12);
 /// Overlays with mapped layers.
-const WANTED: (u32, u32) = (5, 19);
+const WANTED: KernelVersion = KernelVersion::new(5, 19);
 
 const UPGRADE: &str =
     "install a kernel of a supported distribution (Linux 5.19 or later; 6.1 and 6.12 are tested)";
@@ -22,20 +23,14 @@ pub(crate) fn checks() -> Vec<Check> {
 }
 
 fn version() -> Check {
-    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let found = format!("Linux {release}");
-    match number(&release) {
-        Some(version) if version >= WANTED => Check::ok("kernel", found),
-        Some(version) if version >= NEEDED => {
+    let found = format!("Linux {}", husk_node::kernel_release());
+    match KernelVersion::running() {
+        version if version >= WANTED => Check::ok("kernel", found),
+        version if version >= NEEDED => {
             Check::warning("kernel", found, "pods with hostUsers: false are refused", UPGRADE)
         }
         _ => Check::missing("kernel", found, NO_POD, UPGRADE),
     }
-}
-
-fn number(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// A sandbox around huskd (an old container runtime's seccomp profile, say) may lack calls that the kernel has.
@@ -119,18 +114,4 @@ fn capabilities() -> Check {
         );
     }
     Check::ok("capabilities", "all that is needed")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(number("6.18.44-fc-v857"), Some((6, 18)));
-        assert_eq!(number("5.4"), Some((5, 4)));
-        assert!(number("5.9.1").unwrap() < NEEDED);
-        assert!(number("10.0").unwrap() > WANTED);
-        assert_eq!(number("unknown"), None);
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IdMapping, Resources, SecurityContext};
+use crate::{IdMapping, Resources, SecurityContext, Signal};
 
 /// The kubelet's name for a container within its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,17 +89,6 @@ pub struct Device {
     pub host_path: String,
     /// Any of `r`, `w`, `m`.
     pub permissions: String,
-}
-
-/// A signal number of Linux, 1-64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signal(pub u8);
-
-impl Signal {
-    /// SIGTERM, the stop signal when neither request nor image names one.
-    pub const TERM: Signal = Signal(15);
-    /// SIGKILL.
-    pub const KILL: Signal = Signal(9);
 }
 
 /// A validated CRI `ContainerConfig`.

@@ -1,5 +1,7 @@
 //! The one classification of errors: every crate's error type says which [`Kind`] it is, and `pkg/cri` maps a kind to
-//! a gRPC status in a single exhaustive match.
+//! a gRPC status in a single exhaustive match. And how an error reads.
+
+use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,4 +40,44 @@ pub enum Kind {
 pub trait Classify {
     /// The kind of this error.
     fn kind(&self) -> Kind;
+}
+
+/// An error with all its causes, on one line. A cause that says what is said already, as behind a transparent wrapper, is
+/// not said twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Step {
+        #[error("mount {0}")]
+        Mount(&'static str, #[source] Box<Step>),
+        #[error(transparent)]
+        Wrapped(Box<Step>),
+        #[error("no such thing")]
+        Absent,
+    }
+
+    #[test]
+    fn an_error_is_told_with_every_cause_once() {
+        let cause = || Box::new(Step::Absent);
+        assert_eq!(chain(&*cause()), "no such thing");
+        assert_eq!(chain(&Step::Mount("/data", cause())), "mount /data: no such thing");
+        let wrapped = Step::Mount("/data", Box::new(Step::Wrapped(cause())));
+        assert_eq!(chain(&Step::Wrapped(Box::new(wrapped))), "mount /data: no such thing");
+    }
 }

@@ -13,12 +13,11 @@ mod pod;
 mod record;
 mod resources;
 mod security;
+mod signal;
 mod status;
 
-pub use container::{
-    ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Signal,
-};
-pub use error::{Classify, Kind};
+pub use container::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation};
+pub use error::{Classify, Kind, chain};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};
@@ -28,6 +27,7 @@ pub use security::{
     AppArmor, Capabilities, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
     SecurityContext, UserSpec,
 };
+pub use signal::Signal;
 pub use status::{
     ContainerState, ContainerStatus, CpuStats, Exit, ExitReason, FilesystemStats, IoStats, MemoryStats,
     NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResolvedUser, ResourceStats, SwapStats,

@@ -130,10 +130,7 @@ impl fmt::Display for RemoteError {
             write!(f, " ({})", self.detail)?;
         }
         if self.errno != 0 {
-            let text = io::Error::from_raw_os_error(self.errno).to_string();
-            // std adds "(os error N)", which tells a reader nothing more.
-            let text = text.split(" (os error").next().unwrap_or_default();
-            write!(f, ": {text}")?;
+            write!(f, ": {}", husk_sys::reason(self.errno))?;
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ mod error;
 mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod identity;
 mod link;
 mod monitor;
+mod process;
 mod record;
 mod spawn;
 mod wire;
@@ -22,9 +22,9 @@ pub use husk_proto::podmon as proto;
 
 pub use error::{MonitorError, RemoteError};
 pub use events::{Event, Events};
-pub use identity::is_alive;
 pub use monitor::{Created, ExecIo, ExecOutput, Monitor};
-pub use record::{Snapshot, read_records, record_exit, record_sandbox_exit, recorded_process};
+pub use process::{kill_recorded, network_namespace};
+pub use record::{Snapshot, read_records, record_exit, record_sandbox_exit};
 pub use spawn::MonitorConfig;
 
 /// Result of this crate.

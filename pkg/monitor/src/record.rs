@@ -3,9 +3,10 @@
 use std::{fs, io, path::Path};
 
 use husk_model::{ContainerId, ContainerRecord, Exit, MonitorRecord, Process, SandboxRecord};
+use husk_node::file::{self, Outlives};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{MonitorError, Result, identity};
+use crate::{MonitorError, Result};
 
 /// Everything a monitor knows about its pod.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,9 +37,8 @@ pub fn read_records(pod_dir: &Path) -> Result<Snapshot> {
 }
 
 /// The process that was started as the monitor of this pod, if its record is of this boot. It may be dead.
-pub fn recorded_process(pod_dir: &Path) -> Result<Option<Process>> {
-    let local = |source| MonitorError::Local { step: "read", path: "boot_id".into(), source };
-    let boot_id = identity::boot_id().map_err(local)?;
+pub(crate) fn recorded_process(pod_dir: &Path) -> Result<Option<Process>> {
+    let boot_id = boot_id()?;
     Ok(read_monitor(pod_dir)?.filter(|record| record.boot_id == boot_id).map(|record| record.process))
 }
 
@@ -71,8 +71,13 @@ pub fn record_sandbox_exit(pod_dir: &Path, exit: &Exit) -> Result<()> {
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     let local = |source| MonitorError::Local { step: "write", path: path.to_owned(), source };
     let bytes = serde_json::to_vec(record).map_err(|error| local(error.into()))?;
-    let new = path.with_extension("json.new");
-    fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(local)
+    file::replace(path, &bytes, Outlives::Process).map_err(local)
+}
+
+/// Which boot this is.
+pub(crate) fn boot_id() -> Result<String> {
+    let path = husk_node::BOOT_ID;
+    husk_node::boot_id().map_err(|source| MonitorError::Local { step: "read", path: path.into(), source })
 }
 
 pub(crate) fn read_monitor(pod_dir: &Path) -> Result<Option<MonitorRecord>> {

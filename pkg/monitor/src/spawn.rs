@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{MonitorError, identity, record};
+use crate::{MonitorError, record};
 
 type Result<T, E = MonitorError> = std::result::Result<T, E>;
 
@@ -129,15 +129,10 @@ fn reap(mut child: Child) {
 pub(crate) async fn find(pod_dir: &Path) -> Result<UnixStream> {
     let gone = |reason: String| MonitorError::Gone { pod_dir: pod_dir.to_owned(), reason };
     let record = record::read_monitor(pod_dir)?.ok_or_else(|| gone("it left no monitor.json".into()))?;
-    let boot_id = identity::boot_id().map_err(|source| MonitorError::Local {
-        step: "read",
-        path: "/proc/sys/kernel/random/boot_id".into(),
-        source,
-    })?;
-    if record.boot_id != boot_id {
+    if record.boot_id != record::boot_id()? {
         return Err(gone("the node was rebooted".into()));
     }
-    if !identity::is_alive(record.process) {
+    if !husk_node::process::is_alive(record.process) {
         return Err(gone(format!("process {} does not exist any more", record.process.pid)));
     }
     let path = socket_path(pod_dir);
@@ -151,6 +146,11 @@ pub(crate) async fn find(pod_dir: &Path) -> Result<UnixStream> {
         }
         _ => MonitorError::Local { step: "connect to", path, source },
     })
+}
+
+/// Whether somebody holds the socket of a pod directory.
+pub(crate) fn is_listening(pod_dir: &Path) -> bool {
+    Address::of(pod_dir).is_ok_and(|address| net::UnixStream::connect(&address.path).is_ok())
 }
 
 fn socket_path(pod_dir: &Path) -> PathBuf {

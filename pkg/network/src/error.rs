@@ -245,15 +245,3 @@ impl Classify for NetworkError {
         }
     }
 }
-
-/// An error with its causes in one line, for a status message.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -13,6 +13,7 @@ use std::{
     path::Path,
 };
 
+use husk_node::file::{self, Outlives};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
@@ -203,14 +204,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<Ipv4Net>, NetworkError> {
 
 /// Written whole and renamed.
 fn write(path: &Path, subnet: Ipv4Net) -> Result<(), NetworkError> {
-    let part = path.with_extension("part");
     let text = serde_json::to_vec(&Chosen { subnet })
         .map_err(|source| NetworkError::Record { path: path.to_owned(), source })?;
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(NetworkError::file("create", directory))?;
     }
-    fs::write(&part, text).map_err(NetworkError::file("write", &part))?;
-    fs::rename(&part, path).map_err(NetworkError::file("write", path))
+    file::replace(path, &text, Outlives::PowerCut).map_err(NetworkError::file("write", path))
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use husk_model::PodSandboxId;
+use husk_model::{PodSandboxId, chain};
 
 use crate::{
     BridgeConfig, GcReport, NetworkConfig, NetworkError, NetworkStatus, PodCidr, PodNetwork,
     PodNetworkRequest, Provider,
     cni::{self, Cni},
     embedded::Embedded,
-    error::with_causes,
     free_subnet,
     ipam::Ipam,
     netlink::{self, Netlink},
@@ -286,7 +285,7 @@ impl Network {
         let this = self.clone();
         match self.netlink.run(async move { this.examine_here(owners, free).await }).await {
             Ok(report) => report,
-            Err(error) => GcReport { failures: vec![with_causes(&error)], ..GcReport::default() },
+            Err(error) => GcReport { failures: vec![chain(&error)], ..GcReport::default() },
         }
     }
 
@@ -309,19 +308,19 @@ impl Network {
         };
         match self.embedded.stale_addresses(stale, &free) {
             Ok(found) => report.addresses = found.into_iter().map(|reservation| reservation.ip).collect(),
-            Err(error) => report.failures.push(with_causes(&error)),
+            Err(error) => report.failures.push(chain(&error)),
         }
         match self.embedded.stale_links(live, &free).await {
             Ok(found) => report.links = found,
-            Err(error) => report.failures.push(with_causes(&error)),
+            Err(error) => report.failures.push(chain(&error)),
         }
         match self.embedded.stale_elements(&free).await {
             Ok(found) => report.elements = found,
-            Err(error) => report.failures.push(with_causes(&error)),
+            Err(error) => report.failures.push(chain(&error)),
         }
         self.gc_pins(live, &free, &mut report);
         if let Err(error) = self.cni.gc(&self.records).await {
-            report.failures.push(with_causes(&error));
+            report.failures.push(chain(&error));
         }
         report
     }
@@ -410,14 +409,14 @@ impl Network {
     ) {
         let records = match self.records.all() {
             Ok(records) => records,
-            Err(error) => return report.failures.push(with_causes(&error)),
+            Err(error) => return report.failures.push(chain(&error)),
         };
         let live = live();
         for (id, _) in records.into_iter().filter(|(id, _)| !live.contains(id)) {
             if free(id.as_str())
                 && let Err(error) = self.teardown(&id).await
             {
-                report.failures.push(format!("pod {id}: {}", with_causes(&error)));
+                report.failures.push(format!("pod {id}: {}", chain(&error)));
             } else {
                 report.pods.push(id);
             }
@@ -429,7 +428,7 @@ impl Network {
         let entries: Vec<PathBuf> = match fs::read_dir(&dir) {
             Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
             Err(error) => {
-                return report.failures.push(with_causes(&NetworkError::file("list", dir)(error)));
+                return report.failures.push(chain(&NetworkError::file("list", dir)(error)));
             }
         };
         let live = live();
@@ -440,7 +439,7 @@ impl Network {
             }
             if free(&path.to_string_lossy()) {
                 if let Err(error) = husk_sys::netns::unpin(&path) {
-                    report.failures.push(with_causes(&NetworkError::netns("unpin", path)(error)));
+                    report.failures.push(chain(&NetworkError::netns("unpin", path)(error)));
                     continue;
                 }
                 let mut state = self.state();

@@ -9,6 +9,7 @@
 
 use std::{fs, io, path::Path, str::FromStr};
 
+use husk_node::file::{self, Outlives};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -66,11 +67,9 @@ impl Kept {
 
     /// Written whole and renamed.
     pub(crate) fn write(&self, path: &Path) -> Result<(), NetworkError> {
-        let part = path.with_extension("part");
         let text = serde_json::to_vec(self)
             .map_err(|source| NetworkError::Record { path: path.to_owned(), source })?;
-        fs::write(&part, text).map_err(NetworkError::file("write", &part))?;
-        fs::rename(&part, path).map_err(NetworkError::file("write", path))
+        file::replace(path, &text, Outlives::PowerCut).map_err(NetworkError::file("write", path))
     }
 }
 

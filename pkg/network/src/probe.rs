@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use husk_model::chain;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     BridgeConfig, NetworkError,
     embedded::{bridge, nft},
-    error::with_causes,
     netlink::{self, Veth},
 };
 
@@ -61,12 +61,12 @@ fn try_links(config: &BridgeConfig) -> Result<(), String> {
 
 fn try_table(config: &BridgeConfig) -> Result<(), String> {
     let load = async { nft::run("load the table", nft::table(config, &[])).await };
-    runtime()?.block_on(load).map_err(|error: NetworkError| with_causes(&error))
+    runtime()?.block_on(load).map_err(|error: NetworkError| chain(&error))
 }
 
 fn try_subnet(config: &BridgeConfig) -> Result<(), String> {
     let runtime = runtime()?;
     let handle =
         netlink::connect(runtime.handle()).map_err(|error| format!("open a netlink socket: {error}"))?;
-    runtime.block_on(bridge::check(handle, config)).map_err(|error| with_causes(&error))
+    runtime.block_on(bridge::check(handle, config)).map_err(|error| chain(&error))
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use husk_model::PodSandboxId;
+use husk_node::file::{self, Outlives};
 use serde::{Deserialize, Serialize};
 
 use crate::{NetworkError, PodNetwork, PodNetworkRequest, cni::CniAttachment, embedded::BridgeAttachment};
@@ -51,7 +52,7 @@ impl Records {
         fs::create_dir_all(&dir).map_err(NetworkError::file("create", &dir))?;
         for entry in fs::read_dir(&dir).map_err(NetworkError::file("list", &dir))? {
             let path = entry.map_err(NetworkError::file("list", &dir))?.path();
-            if has_extension(&path, "part") {
+            if file::is_unfinished(&path) {
                 // A write that died with the daemon before; nothing ever reads it.
                 fs::remove_file(&path).map_err(NetworkError::file("remove", path))?;
             }
@@ -65,11 +66,9 @@ impl Records {
     /// Those of the files.
     pub(crate) fn write(&self, record: &Record) -> Result<(), NetworkError> {
         let path = self.path(&record.request.id);
-        let part = path.with_extension("part");
         let text = serde_json::to_vec(record)
             .map_err(|source| NetworkError::Record { path: path.clone(), source })?;
-        fs::write(&part, text).map_err(NetworkError::file("write", &part))?;
-        fs::rename(&part, &path).map_err(NetworkError::file("write", &path))
+        file::replace(&path, &text, Outlives::Process).map_err(NetworkError::file("write", &path))
     }
 
     /// The record of a pod, if it has one.

@@ -17,6 +17,7 @@ use husk_model::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, NamespaceMode, Signal,
 };
 use husk_monitor::{Created, proto};
+use husk_node::now;
 use husk_nri::Event;
 use husk_seccomp::Program;
 use husk_spec::{DeviceNode, Labels, PodFiles, SpecInput, container_spec};
@@ -27,11 +28,11 @@ use crate::{
     Engine, Lifecycle, PodsError, Result,
     claims::Claim,
     devices,
-    engine::{check_created, now, shown},
+    engine::{check_created, shown},
     facilities::{ImageFacts, Lease},
     files, plugins,
     pod::{Container, Phase, Pod, Snapshot},
-    seccomp, selinux, signal,
+    seccomp, selinux,
     sources::Claimed,
     stop::discard_container,
     store::ContainerFile,
@@ -218,7 +219,7 @@ impl Plan {
         let text = |path: &Path| path.display().to_string();
         let stop_signal = config
             .stop_signal
-            .or_else(|| image.stop_signal.as_deref().and_then(signal::parse_signal))
+            .or_else(|| image.stop_signal.as_deref().and_then(Signal::parse))
             .unwrap_or(Signal::TERM);
         let log_path = match (pod_config.log_directory.as_str(), config.log_path.as_str()) {
             ("", _) | (_, "") => String::new(),

@@ -5,14 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use husk_cgroup::{CgroupPath, Hierarchy};
 use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodConfig, PodMetadata,
-    PodSandboxId, PodStatus, Resources, UnixNanos,
+    PodSandboxId, PodStatus, Resources,
 };
 use husk_monitor::{ExecOutput, MonitorConfig};
 use husk_network::Network;
@@ -84,11 +84,6 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-pub(crate) fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixNanos::try_from(since.as_nanos()).unwrap_or(UnixNanos::MAX)
 }
 
 impl Engine {

@@ -274,11 +274,3 @@ impl Classify for PodsError {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, PodsError>;
-
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}

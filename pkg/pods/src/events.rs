@@ -16,9 +16,10 @@ use std::{
 };
 
 use husk_model::{ContainerId, ContainerState, ContainerStatus, PodSandboxId, PodStatus, UnixNanos};
+use husk_node::now;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::{Engine, engine::now, pod::Pod};
+use crate::{Engine, pod::Pod};
 
 /// Something that happened, for those who follow the node.
 #[derive(Debug, Clone, PartialEq, Eq)]

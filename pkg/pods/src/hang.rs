@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use husk_model::chain;
 use tracing::warn;
 
-use crate::{Engine, Result, pod::Pod, run::kill_monitor, stop::kill_cgroup, watch::abandon};
+use crate::{Engine, Result, pod::Pod, stop::kill_cgroup, watch::abandon};
 
 /// How long is waited before the monitor is asked, and between two times. Most pods have ended by then.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,7 +51,9 @@ pub(crate) async fn turn_of<T>(pod: &Pod, turn: impl Future<Output = T>) -> T {
 fn kill(pod: &Pod) {
     if let Some(monitor) = pod.monitor.get() {
         warn!(pod = %pod.id, "the pod's monitor hangs; it is killed");
-        kill_monitor(&pod.id, monitor);
+        if let Err(error) = monitor.kill() {
+            warn!(pod = %pod.id, error = chain(&error), "cannot kill the pod's monitor");
+        }
     }
 }
 

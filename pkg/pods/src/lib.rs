@@ -47,7 +47,6 @@ mod recovery;
 mod run;
 mod seccomp;
 mod selinux;
-mod signal;
 mod sources;
 mod stats;
 mod stop;

@@ -19,7 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use husk_model::{ContainerState, PodStatus, Resources};
+use husk_model::{ContainerState, PodStatus, Resources, chain};
 use husk_nri::{ContainerFacts, Event, Everything, Eviction, PodFacts, Runtime, Turn, Update};
 use tracing::{info, warn};
 
@@ -338,11 +338,11 @@ impl Runtime for Back {
 
     async fn update(&self, update: &Update) -> std::result::Result<(), String> {
         let Some(engine) = self.0.upgrade() else { return Err("the daemon ends".to_owned()) };
-        change_one(&engine, update).await.map_err(|error| crate::error::chain(&error))
+        change_one(&engine, update).await.map_err(|error| chain(&error))
     }
 
     async fn evict(&self, eviction: Eviction) -> std::result::Result<(), String> {
         let Some(engine) = self.0.upgrade() else { return Err("the daemon ends".to_owned()) };
-        evict(&engine, eviction).map_err(|error| crate::error::chain(&error))
+        evict(&engine, eviction).map_err(|error| chain(&error))
     }
 }

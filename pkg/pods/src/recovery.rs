@@ -25,7 +25,7 @@ use std::{
 
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Digest, ImageId,
-    PodConfig, PodMetadata, PodSandboxId, PodState, Resources, SecurityContext, Signal,
+    PodConfig, PodMetadata, PodSandboxId, PodState, Resources, SecurityContext, Signal, chain,
 };
 use husk_monitor::Monitor;
 use tokio::task::JoinSet;
@@ -33,7 +33,6 @@ use tracing::{info, warn};
 
 use crate::{
     Engine, PodsError, Result, create, doctor,
-    error::chain,
     pod::{Container, Phase, Pod, Snapshot},
     run, selinux,
     stop::discard_container,

@@ -9,16 +9,15 @@
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
 use std::{
-    io,
     net::IpAddr,
     os::fd::OwnedFd,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus, Process};
-use husk_monitor::{Monitor, MonitorError, proto};
+use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus, Process, chain};
+use husk_monitor::{Monitor, proto};
+use husk_node::now;
 use husk_nri::Turn;
 use husk_systemd::Anchor;
 use tracing::{debug, warn};
@@ -28,8 +27,7 @@ use crate::{
     claims::Claim,
     create,
     driver::Place,
-    engine::{now, shown},
-    error::chain,
+    engine::shown,
     files, plugins,
     pod::{Phase, Pod, Snapshot},
     selinux,
@@ -179,23 +177,11 @@ async fn make_in_user_namespace(
     let (monitor, anchor) = (monitor?, anchor?);
     let own_network = request.new_netns;
     let process = monitor.run_sandbox(request).await?;
-    let made = own_network.then(|| network_namespace(process)).transpose()?;
+    let made = own_network.then(|| husk_monitor::network_namespace(process)).transpose()?;
     let ips = set_up_network(engine, file, made).await?;
     files::write(&dir, &file.config, &ips)?;
     let process = monitor.release_sandbox().await?;
     Ok(Made { monitor, process, anchor, ips })
-}
-
-/// The network namespace of a process that is known by its identity.
-fn network_namespace(process: Process) -> Result<OwnedFd> {
-    let path = format!("/proc/{}/ns/net", process.pid);
-    let ns = husk_sys::netns::open(Path::new(&path)).map_err(PodsError::files("open", &path))?;
-    // Checked after it was opened: so it is this process's, and not that of another one with its number.
-    if husk_monitor::is_alive(process) {
-        return Ok(ns);
-    }
-    let gone = io::Error::new(io::ErrorKind::NotFound, "the pod's process has ended");
-    Err(PodsError::files("open", path)(gone))
 }
 
 /// The snapshot of a sandbox from its file.
@@ -283,12 +269,14 @@ fn check_supported(engine: &Engine, config: &PodConfig) -> Result<()> {
 /// and found again by the next start.
 pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
     let dir = engine.store.pod(&file.id);
-    match find_monitor(&dir).await {
+    match Monitor::await_started(&dir).await {
         Ok(Some(monitor)) => {
             if let Err(error) = monitor.stop_sandbox().await {
                 warn!(pod = %file.id, %error, "cannot stop a pod that failed to start");
             }
-            end_monitor(&file.id, &monitor).await;
+            if let Err(error) = monitor.end().await {
+                warn!(pod = %file.id, error = chain(&error), "the monitor of a pod that failed to start did not end");
+            }
         }
         Ok(None) => {}
         Err(error) => warn!(pod = %file.id, %error, "cannot reach the monitor of a pod that failed to start"),
@@ -305,73 +293,6 @@ pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
         }
     }
     engine.end_unit(&cgroup);
-}
-
-/// How long a monitor may take from its start to its record.
-const MONITOR_START: Duration = Duration::from_secs(5);
-
-/// The monitor of a pod that may have been started a moment ago, by us or by a daemon that was killed: then it has a
-/// socket already, and its record is about to come.
-async fn find_monitor(dir: &std::path::Path) -> std::result::Result<Option<Monitor>, MonitorError> {
-    let deadline = tokio::time::Instant::now() + MONITOR_START;
-    loop {
-        match Monitor::connect(dir).await {
-            Ok(monitor) => return Ok(Some(monitor)),
-            Err(error) if !error.is_gone() => return Err(error),
-            Err(_) => {}
-        }
-        let recorded = dir.join("monitor.json").exists();
-        let address = dir.join("monitor.sock");
-        // Nobody holds the socket any more: it will not come. There is no event for a process that writes a file, so what
-        // remains is to look again.
-        if recorded || std::os::unix::net::UnixStream::connect(&address).is_err() {
-            return Ok(None);
-        }
-        if tokio::time::Instant::now() > deadline {
-            return Ok(None);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Ends a monitor whose sandbox is gone; one that refuses is killed, since nothing would ever end it.
-pub(crate) async fn end_monitor(pod: &PodSandboxId, monitor: &Monitor) {
-    let error = match monitor.shutdown().await {
-        // It may close the connection before its answer is read.
-        Ok(()) | Err(MonitorError::Disconnected { .. } | MonitorError::Gone { .. }) => return,
-        Err(error) => error,
-    };
-    warn!(%pod, %error, "a monitor does not end; it is killed");
-    kill_monitor(pod, monitor);
-}
-
-/// Kills the monitor of a pod as its record names it: one that was never spoken to.
-pub(crate) fn kill_recorded_monitor(engine: &Engine, pod: &PodSandboxId) {
-    match husk_monitor::recorded_process(&engine.store.pod(pod)) {
-        Ok(Some(process)) => kill_process(pod, process),
-        Ok(None) => {}
-        Err(error) => warn!(%pod, %error, "cannot tell which process monitors the pod"),
-    }
-}
-
-/// Kills a monitor by its identity.
-pub(crate) fn kill_monitor(pod: &PodSandboxId, monitor: &Monitor) {
-    kill_process(pod, monitor.process());
-}
-
-fn kill_process(pod: &PodSandboxId, process: Process) {
-    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-    let Some(Ok(pidfd)) =
-        pid.map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
-    else {
-        return;
-    };
-    // Checked after the pidfd was opened, so it is this process that the signal goes to.
-    if husk_monitor::is_alive(process)
-        && let Err(error) = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL)
-    {
-        warn!(%pod, %error, "cannot kill a monitor");
-    }
 }
 
 /// Undoes the network; nothing to do is fine.

@@ -2,12 +2,12 @@
 
 use std::{fs::File, io::Read, sync::Arc};
 
-use husk_model::{SeccompProfile, SecurityContext};
+use husk_model::{SeccompProfile, SecurityContext, chain};
 use husk_seccomp::{Cache, Context, Program};
 use husk_spec::effective_capabilities;
 use rustix::fs::OFlags;
 
-use crate::{PodsError, Result, error::chain};
+use crate::{PodsError, Result};
 
 /// Localhost profiles larger than this are refused; Docker's default has 12 KiB.
 const MAX_PROFILE: u64 = 1 << 20;

@@ -5,18 +5,19 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind, UnixNanos};
+use husk_model::{Classify, ContainerId, Exit, ExitReason, Kind, UnixNanos, chain};
 use husk_monitor::MonitorError;
+use husk_node::now;
 use tracing::warn;
 
 use crate::{
     Engine, Lifecycle, PodsError, Result,
-    engine::{cgroup_path, now},
+    engine::cgroup_path,
     hang::{turn_of, unless_hung},
     life::Fact,
     plugins,
     pod::{Container, Phase, Pod},
-    run::{end_monitor, kill_recorded_monitor, tear_down_network},
+    run::tear_down_network,
     watch::{abandon, learn_lost_exit},
 };
 
@@ -150,7 +151,7 @@ pub(crate) async fn stop_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()>
 
 async fn stop_open_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     if pod.is_silent() {
-        kill_recorded_monitor(engine, &pod.id);
+        kill_recorded_monitor(engine, pod);
         abandon(engine, pod, "its monitor did not answer and was killed").await;
     }
     // No container is created from here on; the end is announced when all is over.
@@ -217,6 +218,13 @@ async fn remove_containers(engine: &Arc<Engine>, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
+/// Kills the monitor of a pod as its record names it: one that was never spoken to.
+fn kill_recorded_monitor(engine: &Engine, pod: &Pod) {
+    if let Err(error) = husk_monitor::kill_recorded(&engine.store.pod(&pod.id)) {
+        warn!(pod = %pod.id, error = chain(&error), "cannot kill the monitor of a pod");
+    }
+}
+
 /// Removes a pod and everything of it.
 pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<()> {
     let mut phase = turn_of(pod, pod.gate.write()).await;
@@ -231,9 +239,13 @@ pub(crate) async fn remove_pod(engine: &Arc<Engine>, pod: &Arc<Pod>) -> Result<(
     // Those whose removal a hung monitor held up.
     remove_containers(engine, pod).await?;
     match pod.monitor() {
-        Ok(monitor) => end_monitor(&pod.id, monitor).await,
+        Ok(monitor) => {
+            if let Err(error) = monitor.end().await {
+                warn!(pod = %pod.id, error = chain(&error), "the pod's monitor did not end");
+            }
+        }
         // It may live all the same, silent, and nobody else would ever end it.
-        Err(_) => kill_recorded_monitor(engine, &pod.id),
+        Err(_) => kill_recorded_monitor(engine, pod),
     }
     engine.discard(&engine.store.pod(&pod.id))?;
     *phase = Phase::Removed;

@@ -29,6 +29,7 @@ use crate::{PodsError, Result};
 use husk_model::{
     ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, Resources, Signal, UnixNanos,
 };
+use husk_node::file::{self, Outlives};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of the files below; raised when an older huskd could misread a newer one's.
@@ -91,8 +92,7 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the directories and notes the boot.
     pub(crate) fn open(root: &Path, state: &Path) -> Result<Self> {
-        let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = fs::read_to_string(path).map_err(PodsError::files("read", path))?.trim().to_owned();
+        let boot_id = husk_node::boot_id().map_err(PodsError::files("read", husk_node::BOOT_ID))?;
         let store =
             Self { state: state.to_owned(), root: root.to_owned(), boot_id, counter: AtomicU64::new(0) };
         for dir in [store.pods(), store.state_trash(), store.layers(), store.root_trash()] {
@@ -231,7 +231,7 @@ impl Store {
         let trash = if dir.starts_with(self.pods()) { self.state_trash() } else { self.root_trash() };
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         // The time keeps it apart from what an earlier daemon with our pid left.
-        let name = format!("{}-{number}-{}", std::process::id(), crate::engine::now());
+        let name = format!("{}-{number}-{}", std::process::id(), husk_node::now());
         match fs::rename(dir, trash.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(PodsError::files("remove", dir)(error))
@@ -278,12 +278,5 @@ fn write_whole<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 
 /// Writes a file whole and renames it into place.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        // Half a file takes space that others need.
-        let _ = fs::remove_file(&new);
-    }
-    written.map_err(PodsError::files("write", path))
+    file::replace(path, bytes, Outlives::Process).map_err(PodsError::files("write", path))
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use husk_model::{ContainerState, SandboxRecord, UnixNanos};
 use husk_monitor::{Event, Events, Monitor, Snapshot};
+use husk_node::now;
 use tracing::{info, warn};
 
 use crate::{
     Engine, Lifecycle,
-    engine::now,
     life::Fact,
     pod::{Container, Phase, Pod},
     stop::{kill_cgroup, learn_exit, lost_exit},

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, path::Path};
 
+use husk_model::chain;
+use husk_node::KernelVersion;
 use husk_sys::{clone, mount, mount::Filesystem, pidfd};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -18,7 +20,7 @@ use crate::{
 };
 
 /// overlayfs takes mapped layers since Linux 5.19, and nothing but using it tells.
-const OVERLAY_SINCE: (u32, u32) = (5, 19);
+const OVERLAY_SINCE: KernelVersion = KernelVersion::new(5, 19);
 /// How long the kernel may take for a few namespaces.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
@@ -28,9 +30,9 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// # Errors
 /// Why pods cannot have user namespaces here, for the operator.
 pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    if version(&release) < OVERLAY_SINCE {
-        return Err(format!("Linux {release} cannot map the layers of an overlay; 5.19 can"));
+    if KernelVersion::running() < OVERLAY_SINCE {
+        let release = husk_node::kernel_release();
+        return Err(format!("Linux {release} cannot map the layers of an overlay; {OVERLAY_SINCE} can"));
     }
     let cgroup = CgroupTarget::default();
     let launch = Launch {
@@ -81,28 +83,4 @@ fn inside(link: &mut Link) -> Result<Infallible, Failure> {
     }
     link.ready(&ResolvedUser::default(), Vec::new(), None)?;
     clone::exit(0)
-}
-
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_compare_as_numbers() {
-        assert!(version("6.1.0-32-amd64") > OVERLAY_SINCE);
-        assert!(version("5.4.0") < OVERLAY_SINCE);
-        assert_eq!(version("5.19.17"), OVERLAY_SINCE);
-    }
 }

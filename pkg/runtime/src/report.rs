@@ -1,6 +1,6 @@
 //! What a child tells its parent.
 
-use std::{fmt, io, os::fd::OwnedFd};
+use std::{fmt, os::fd::OwnedFd};
 
 use crate::ResolvedUser;
 
@@ -56,12 +56,7 @@ impl fmt::Display for Failure {
             write!(f, ": {}", self.detail)?;
         }
         if self.errno != 0 {
-            // "No such file or directory (os error 2)"
-            let text = io::Error::from_raw_os_error(self.errno).to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let mut letters = text.chars();
-            let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-            write!(f, ": {}{}", first.into_iter().collect::<String>(), letters.as_str())?;
+            write!(f, ": {}", husk_sys::reason_in_sentence(self.errno))?;
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use husk_model::FilesystemStats;
+use husk_node::now;
 use rustix::fs::statvfs;
 
-use crate::{Error, Result, now};
+use crate::{Error, Result};
 
 /// What is used of the filesystem that holds `path`, from statvfs(3): constant time, whatever it holds.
 ///

@@ -21,11 +21,12 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use husk_cgroup::{CgroupPath, CgroupStats, Hierarchy};
 use husk_model::{FilesystemStats, ResourceStats, UnixNanos};
+use husk_node::now;
 
 pub use error::Error;
 pub use filesystem::filesystem;
@@ -216,10 +217,4 @@ impl Stats {
         let mut write = self.0.samplers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         Arc::clone(write.entry(target.id.clone()).or_insert(sampler))
     }
-}
-
-/// The wall clock in the model's form.
-fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

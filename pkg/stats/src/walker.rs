@@ -14,8 +14,9 @@ use std::{
 };
 
 use husk_model::UnixNanos;
+use husk_node::now;
 
-use crate::{Error, Result, Usage, disk_usage, now};
+use crate::{Error, Result, Usage, disk_usage};
 
 /// A size is good for this long at least. The kubelet asks every ten seconds.
 const MAX_AGE: Duration = Duration::from_secs(9);

@@ -57,18 +57,3 @@ pub trait Containers: Send + Sync + 'static {
     /// The network namespace of a ready pod; `None` is the node's.
     async fn network(&self, id: &PodSandboxId) -> Result<Option<OwnedFd>, Fault>;
 }
-
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        // Transparent wrappers say the same twice.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
-}

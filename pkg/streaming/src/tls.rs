@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use husk_model::chain;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -16,7 +17,7 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use crate::{StreamingError, error::Result, facilities::chain};
+use crate::{StreamingError, error::Result};
 
 /// Files in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

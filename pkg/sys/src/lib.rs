@@ -26,4 +26,4 @@ pub mod send;
 pub mod signal;
 pub mod tree;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, reason, reason_in_sentence};

@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, time::Instant};
 
 use husk_cgroup::{Cgroup, Version};
 use husk_model::ContainerId;
+use husk_node::now;
 use husk_proto::podmon::{self, PidMode, error::Code};
 use husk_runtime::{Ready, ResolvedUser, Stdio, spawn_container};
 
@@ -11,7 +12,7 @@ use super::{Container, Phase, TERM};
 use crate::{
     attach::Attachments,
     clients::{Answer, Caller},
-    core::{Core, Owner, cgroup_target, dup, input_pipe, now, output_pipe, try_remove},
+    core::{Core, Owner, cgroup_target, dup, input_pipe, output_pipe, try_remove},
     fault::{Fault, Outcome, fault, fault_of, os_fault},
     log::{Log, LogPath, Stream},
     plan,

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use husk_cgroup::Cgroup;
 use husk_model::{Exit, ExitReason};
+use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
 use rustix::process::WaitStatus;
 
 use super::{Container, Phase};
 use crate::{
     clients::Answer,
-    core::{Core, next_look, now, try_remove},
+    core::{Core, next_look, try_remove},
     fault::{describe, fault},
     journal,
     log::Stream,

@@ -23,13 +23,14 @@ use std::{
 
 use husk_cgroup::Cgroup;
 use husk_model::{ContainerRecord, Exit, Process, UnixNanos};
+use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
 use husk_runtime::{Child, IdMappings, Report, ResolvedUser, SeccompFilter};
 
 use crate::{
     attach::Attachments,
     clients::{Answer, Caller},
-    core::{Core, now},
+    core::Core,
     fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
     journal,
     log::{Log, Stream},

@@ -1,7 +1,8 @@
 //! From RunSandbox to Shutdown.
 
 use husk_model::{Classify, ExitReason, Kind};
-use husk_monitor::{Event, MonitorError, is_alive, proto};
+use husk_monitor::{Event, MonitorError, proto};
+use husk_node::process::is_alive;
 
 use crate::world::{self, exit_of, spec};
 

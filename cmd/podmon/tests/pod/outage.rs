@@ -93,7 +93,7 @@ async fn sigterm_does_not_end_the_monitor_and_its_death_is_noticed_and_proved() 
     }
     assert!(!pod.monitor.is_connected());
     assert_eq!(pod.monitor.state().await.unwrap_err().kind(), Kind::Unavailable);
-    wait_until(|| !husk_monitor::is_alive(process)).await;
+    wait_until(|| !husk_node::process::is_alive(process)).await;
     let error = Monitor::connect(&pod.dir).await.unwrap_err();
     assert!(error.is_gone(), "{error}");
     let records = husk_monitor::read_records(&pod.dir).unwrap();

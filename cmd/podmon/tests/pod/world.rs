@@ -200,7 +200,7 @@ impl Pod {
         self.monitor.shutdown().await.unwrap();
         while events.next().await.is_some() {}
         // Its socket is closed; it is reaped a moment later.
-        wait_until(|| !husk_monitor::is_alive(process)).await;
+        wait_until(|| !husk_node::process::is_alive(process)).await;
     }
 }
 
@@ -210,7 +210,7 @@ impl Drop for Pod {
     fn drop(&mut self) {
         let process = self.monitor.process();
         let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid.filter(|_| husk_monitor::is_alive(process)) {
+        if let Some(pid) = pid.filter(|_| husk_node::process::is_alive(process)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         let parent = CgroupPath::parse(&self.cgroup).ok().and_then(|path| path.parent());

@@ -4,10 +4,11 @@ use husk_model::{
     ContainerStatus, CpuStats, FilesystemStats, IoStats, MemoryStats, NetworkStats, Pressure, PressureStats,
     ResourceStats,
 };
+use husk_node::now;
 use husk_pods::PodStats;
 use husk_proto::cri::v1;
 
-use super::output::{container_metadata, map, pod_metadata, timestamp_now, unsigned};
+use super::output::{container_metadata, map, pod_metadata, unsigned};
 
 /// The interface that the pod's address is on (CNI's name for the first one, and ours).
 const DEFAULT_INTERFACE: &str = "eth0";
@@ -95,7 +96,7 @@ fn network(interfaces: &[NetworkStats]) -> Option<v1::NetworkUsage> {
     let (default, others): (Vec<_>, Vec<_>) =
         interfaces.iter().map(interface).partition(|interface| interface.name == DEFAULT_INTERFACE);
     (!interfaces.is_empty()).then(|| v1::NetworkUsage {
-        timestamp: timestamp_now(),
+        timestamp: now(),
         default_interface: default.into_iter().next(),
         interfaces: others,
     })

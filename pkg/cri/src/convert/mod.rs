@@ -13,7 +13,7 @@ pub(crate) use check::{Invalid, invalid};
 pub(crate) use container::container_config;
 pub(crate) use measured::{container_stats, filesystem, pod_stats};
 pub(crate) use output::{
-    container_item, container_state, container_status, image, pod_item, pod_status, timestamp_now, unsigned,
+    container_item, container_state, container_status, image, pod_item, pod_status, unsigned,
 };
 pub(crate) use pod::pod_config;
 pub(crate) use resources::resources;

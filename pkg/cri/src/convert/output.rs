@@ -1,9 +1,6 @@
 //! From the domain to answers.
 
-use std::{
-    collections::HashMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashMap;
 
 use husk_images::Image;
 use husk_model::{
@@ -13,12 +10,6 @@ use husk_model::{
 use husk_proto::cri::v1;
 
 use super::{resources, signal};
-
-/// Nanoseconds since the epoch.
-pub(crate) fn timestamp_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// An unsigned value that is there.
 pub(crate) fn unsigned(value: u64) -> Option<v1::UInt64Value> {

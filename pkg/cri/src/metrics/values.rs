@@ -2,12 +2,13 @@
 
 use husk_cgroup::{CgroupStats, PressureLine};
 use husk_model::{ContainerState, ContainerStatus, NetworkStats, PodStatus, Resources};
+use husk_node::now;
 use husk_pods::{ContainerMetrics, NodeMetrics, PodMetrics};
 use husk_proto::cri::v1;
 use husk_stats::{Detail, DeviceNames, Volume};
 
 use super::family::{self, BASE_LABELS, Family};
-use crate::convert::{timestamp_now, unsigned};
+use crate::convert::unsigned;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -22,7 +23,7 @@ pub(crate) fn pod_metrics(node: &NodeMetrics) -> Vec<v1::PodSandboxMetrics> {
 }
 
 fn sandbox(pod: &PodMetrics, volume: &Volume, devices: &mut DeviceNames) -> v1::PodSandboxMetrics {
-    let mut rows = Rows::new(timestamp_now(), pod_labels(pod));
+    let mut rows = Rows::new(now(), pod_labels(pod));
     for interface in &pod.network {
         network(&mut rows, interface);
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use husk_network::PodCidr;
+use husk_node::KernelVersion;
 use husk_proto::cri::v1;
 use serde_json::json;
 use tonic::Status;
@@ -11,14 +12,7 @@ use super::RuntimeApi;
 use crate::{API_VERSION, convert::invalid, status::status as status_of};
 
 /// mount_setattr(2), which makes mounts read-only with everything below them, came with Linux 5.12.
-const RECURSIVE_READ_ONLY_SINCE: (u32, u32) = (5, 12);
-
-fn kernel() -> (u32, u32) {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
+const RECURSIVE_READ_ONLY_SINCE: KernelVersion = KernelVersion::new(5, 12);
 
 pub(super) async fn version(
     _api: &RuntimeApi,
@@ -47,7 +41,7 @@ pub(super) async fn status(
 ) -> Result<v1::StatusResponse, Status> {
     let network = api.network.status();
     let features = v1::RuntimeHandlerFeatures {
-        recursive_read_only_mounts: kernel() >= RECURSIVE_READ_ONLY_SINCE,
+        recursive_read_only_mounts: KernelVersion::running() >= RECURSIVE_READ_ONLY_SINCE,
         user_namespaces: api.engine.user_namespaces().is_ok(),
     };
     let mut info = HashMap::new();

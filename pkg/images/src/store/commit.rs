@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use husk_model::ImageId;
+use husk_node::now;
 use rustix::fs::{Mode, OFlags};
 
 use super::{
@@ -197,11 +197,6 @@ fn merge(names: &mut Vec<String>, more: &[String]) {
     names.extend(more.iter().cloned());
     names.sort();
     names.dedup();
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

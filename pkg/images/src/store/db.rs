@@ -6,6 +6,7 @@ use std::{
 };
 
 use husk_model::{Digest, ImageId, UnixNanos};
+use husk_node::file;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +88,7 @@ impl Db {
     /// power cut while redb lays one out would leave something that is no database.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
-            let new = path.with_extension("new");
+            let new = file::unfinished(path);
             match std::fs::remove_file(&new) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(ImageError::store("remove", new)(error));
@@ -95,12 +96,8 @@ impl Db {
                 _ => {}
             }
             drop(Self::open_at(&new)?);
-            let name = || -> std::io::Result<()> {
-                std::fs::File::open(&new)?.sync_all()?;
-                std::fs::rename(&new, path)?;
-                std::fs::File::open(path.parent().unwrap_or(path))?.sync_all()
-            };
-            name().map_err(ImageError::store("create", path))?;
+            let placed = std::fs::File::open(&new).and_then(|file| file::place(&file, &new, path));
+            placed.map_err(ImageError::store("create", path))?;
         }
         Self::open_at(path)
     }

@@ -43,7 +43,7 @@ impl ImageStore {
                 .map_err(ImageError::store("create", &path))?;
         }
         let lock = lock(&directory)?;
-        let boot = boot_id()?;
+        let boot = husk_node::boot_id().map_err(ImageError::store("read", husk_node::BOOT_ID))?;
         let db = Db::open(&directory.join("meta.redb"))?;
         let contents = repair(&db, &directory, &boot)?;
         let (garbage, next) = leftovers(&directory, &contents)?;
@@ -97,11 +97,6 @@ fn lock(directory: &Path) -> Result<std::os::fd::OwnedFd> {
         Err(Errno::WOULDBLOCK) => Err(ImageError::Locked { path: directory.to_owned() }),
         Err(errno) => Err(ImageError::errno("lock", &path)(errno)),
     }
-}
-
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(ImageError::store("read", path))
 }
 
 /// Drops images whose files may be incomplete, and layers that no image has.

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_model::chain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -33,7 +34,6 @@ use self::{
 use crate::{
     NetworkConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
     embedded::INTERFACE,
-    error::with_causes,
     record::{Attachment, Record, Records},
 };
 
@@ -308,7 +308,7 @@ impl Cni {
 
     fn missing(&self, list: &NetworkList) -> Option<String> {
         let find = |plugin| self.runner.find(NetworkList::plugin_type(plugin)).err();
-        list.plugins.iter().find_map(find).map(|error| with_causes(&error))
+        list.plugins.iter().find_map(find).map(|error| chain(&error))
     }
 
     async fn ask_status(&self) {
@@ -318,7 +318,7 @@ impl Cni {
             let Choice::Cni(list) = self.choice() else { continue };
             let mut trouble = self.missing(&list);
             if trouble.is_none() && list.has_status_and_gc() {
-                trouble = status(&runner, &list).await.err().map(|error| with_causes(&error));
+                trouble = status(&runner, &list).await.err().map(|error| chain(&error));
             }
             // The answer may have come after the question was out of date.
             if self.choice() == Choice::Cni(list) {

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use husk_model::PodSandboxId;
+use husk_model::{PodSandboxId, chain};
 use netlink_packet_route::link::InfoKind;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,6 @@ use self::{
 };
 use crate::{
     BridgeConfig, Free, NetworkError, PodNetwork, PodNetworkRequest, Provider,
-    error::with_causes,
     ipam::{Ipam, Reservation},
     netlink::{self, Netlink},
     netns_pool::Prepared,
@@ -185,7 +184,7 @@ impl Embedded {
                 Ok(bridge)
             }
             Err(error) => {
-                state.trouble = Some(with_causes(&error));
+                state.trouble = Some(chain(&error));
                 Err(error)
             }
         }
@@ -199,7 +198,7 @@ impl Embedded {
             Ok(()) => None,
             Err(error) => Some(format!(
                 "pods cannot reach beyond the node and host ports do not work: {}",
-                with_causes(&error)
+                chain(&error)
             )),
         };
         sysctl::set("ipv4/ip_forward", "1")?;

@@ -327,7 +327,7 @@ fn gc_after_a_crash_frees_what_nobody_owns_and_spares_the_rest() {
         let ipam = node.dir.join("root/network/ipam/huskt0");
         std::fs::write(ipam.join("10.77.0.99"), format!("{half}\r\neth0")).unwrap();
         std::fs::write(ipam.join("10.77.0.98"), "").unwrap();
-        std::fs::write(node.dir.join("root/network/pods/x.part"), "{").unwrap();
+        std::fs::write(node.dir.join("root/network/pods/x.json.new"), "{").unwrap();
         drop(network);
 
         let network = node.network().await;

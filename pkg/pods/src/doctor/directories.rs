@@ -1,12 +1,11 @@
 //! Directories of pods, containers and writable layers that belong to nobody.
 
-use husk_model::{ContainerId, PodSandboxId};
+use husk_model::{ContainerId, PodSandboxId, chain};
 use husk_monitor::Monitor;
 
 use super::{Leak, Search, known_containers, named_containers, named_pods};
 use crate::{
     Engine, PodsError,
-    error::chain,
     pod::Pod,
     recovery::{directories, unreadable},
     run,

@@ -8,10 +8,10 @@ use std::{
 };
 
 use husk_cgroup::Hierarchy;
-use husk_model::{PodSandboxId, group_mark};
+use husk_model::{PodSandboxId, chain, group_mark};
 
 use super::{Leak, Search, known_pods};
-use crate::{Engine, engine::cgroup_path, error::chain, stop::kill_cgroup};
+use crate::{Engine, engine::cgroup_path, stop::kill_cgroup};
 
 /// A group without a mark is a leftover only if it is empty, and was for longer than anybody takes to fill a new one.
 const OLD: Duration = Duration::from_secs(60);

@@ -1,12 +1,13 @@
 //! Profile files: the OCI form, and Docker's, which adds `archMap`, single names and conditional rules.
 
+use husk_node::KernelVersion;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompBuilder, LinuxSeccompFilterFlag,
     LinuxSyscall, LinuxSyscallBuilder,
 };
 use serde::Deserialize;
 
-use super::{Context, version};
+use super::Context;
 use crate::{Error, Result};
 
 /// A profile file. Unknown fields (comments, for example) are ignored, as every runtime does.
@@ -146,7 +147,7 @@ impl Condition {
         let Some(wanted) = self.min_kernel.as_deref().filter(|wanted| !wanted.is_empty()) else {
             return Ok(None);
         };
-        let wanted = version(wanted)
+        let wanted = KernelVersion::parse(wanted)
             .ok_or_else(|| Error::Invalid(format!("minKernel {wanted:?} is not of the form 4.8")))?;
         Ok(Some(context.kernel >= wanted))
     }

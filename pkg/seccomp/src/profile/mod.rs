@@ -8,6 +8,8 @@ pub use json::parse;
 
 use std::collections::BTreeSet;
 
+use husk_node::KernelVersion;
+
 use crate::Family;
 
 /// What the conditional parts of a profile ask about.
@@ -16,15 +18,13 @@ pub struct Context {
     family: Family,
     /// Upper case, without `CAP_`.
     capabilities: BTreeSet<String>,
-    kernel: (u32, u32),
+    kernel: KernelVersion,
 }
 
 impl Context {
     /// For this machine and a process with these capabilities (its bounding set), with or without `CAP_`.
     pub fn new<S: AsRef<str>>(capabilities: impl IntoIterator<Item = S>) -> Self {
-        // A node without /proc runs no container; version 0 then only fails `minKernel`.
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Self::of(Family::NATIVE.unwrap_or(Family::X86), capabilities, &release)
+        Self::of(Family::NATIVE.unwrap_or(Family::X86), capabilities, &husk_node::kernel_release())
     }
 
     /// For another machine.
@@ -34,7 +34,7 @@ impl Context {
         release: &str,
     ) -> Self {
         let capabilities = capabilities.into_iter().map(|name| normalise(name.as_ref())).collect();
-        Self { family, capabilities, kernel: version(release).unwrap_or_default() }
+        Self { family, capabilities, kernel: KernelVersion::parse(release).unwrap_or_default() }
     }
 
     pub(crate) fn has(&self, capability: &str) -> bool {
@@ -50,10 +50,4 @@ impl Context {
 fn normalise(capability: &str) -> String {
     let upper = capability.to_ascii_uppercase();
     upper.strip_prefix("CAP_").map(str::to_owned).unwrap_or(upper)
-}
-
-/// Major and minor of `6.18.4-generic` or `4.8`.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

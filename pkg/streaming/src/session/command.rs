@@ -5,7 +5,7 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use husk_model::ContainerId;
+use husk_model::{ContainerId, chain};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     StandardStreams, Wanted,
     channel::{Input, Output},
-    facilities::{Fault, chain},
+    facilities::Fault,
     fd::{Fd, pipe},
     link::Link,
     negotiate::Version,

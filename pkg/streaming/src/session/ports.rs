@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use husk_model::PodSandboxId;
+use husk_model::{PodSandboxId, chain};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tracing::debug;
 
@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     channel::{Frames, Input, Output},
-    facilities::chain,
     link::Link,
     spdy::{Accepted, ResetReason},
 };

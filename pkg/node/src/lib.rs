@@ -1,0 +1,15 @@
+//! The node itself, for all who ask: its clock, its boot and its kernel, processes by identity, files written whole.
+//!
+//! Small mechanisms with one home. The monitor links this crate too, so nothing here is asynchronous, and nothing is kept
+//! between two calls.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod clock;
+pub mod file;
+mod kernel;
+pub mod process;
+
+pub use boot::{BOOT_ID, boot_id};
+pub use clock::now;
+pub use kernel::{KernelVersion, kernel_release};
