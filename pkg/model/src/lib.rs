@@ -12,9 +12,13 @@ mod network;
 mod pod;
 mod record;
 mod resources;
+mod rootfs;
 mod security;
 mod signal;
 mod status;
+mod terminal;
+mod user;
+mod userns;
 
 pub use container::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation};
 pub use error::{Classify, Kind, chain};
@@ -23,13 +27,15 @@ pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};
 pub use record::{ContainerRecord, MonitorRecord, Process, SandboxRecord, group_mark};
 pub use resources::{HugepageLimit, Resources};
+pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{
-    AppArmor, Capabilities, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
-    SecurityContext, UserSpec,
+    AppArmor, Capabilities, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile, SecurityContext,
 };
 pub use signal::Signal;
 pub use status::{
     ContainerState, ContainerStatus, CpuStats, Exit, ExitReason, FilesystemStats, IoStats, MemoryStats,
-    NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResolvedUser, ResourceStats, SwapStats,
-    UnixNanos,
+    NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResourceStats, SwapStats, UnixNanos,
 };
+pub use terminal::WindowSize;
+pub use user::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
+pub use userns::{IdMapping, IdMappings};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{GroupsPolicy, IdMapping, UserSpec};
+
 /// Which namespace an object lives in (CRI `NamespaceMode`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceMode {
@@ -14,17 +16,6 @@ pub enum NamespaceMode {
     Node,
     /// That of another container (`target_id`), PID only.
     Target,
-}
-
-/// One range of a user namespace mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMapping {
-    /// First id on the node.
-    pub host_id: u32,
-    /// First id in the namespace.
-    pub container_id: u32,
-    /// Number of ids.
-    pub length: u32,
 }
 
 /// Namespace modes of a sandbox or container.
@@ -40,28 +31,6 @@ pub struct Namespaces {
     pub target_id: String,
     /// User namespace: `None` is the node's; otherwise the (uid, gid) mapping of the pod.
     pub user: Option<(IdMapping, IdMapping)>,
-}
-
-/// A user as the request or the image names it, before the container's passwd file was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum UserSpec {
-    /// Nothing said: root.
-    #[default]
-    Root,
-    /// Numeric uid.
-    Uid(u32),
-    /// Name to look up in the container's /etc/passwd.
-    Name(String),
-}
-
-/// How supplemental groups are formed (KEP-3619).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GroupsPolicy {
-    /// Those of the request plus the user's memberships in the image's /etc/group.
-    #[default]
-    Merge,
-    /// Those of the request only.
-    Strict,
 }
 
 /// Seccomp profile selection.

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, Resources, Signal};
+use crate::{
+    ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, ResolvedUser, Resources, Signal,
+};
 
 /// Nanoseconds since the Unix epoch; 0 means "not yet".
 pub type UnixNanos = i64;
@@ -109,17 +111,6 @@ impl ContainerState {
     pub fn is_alive(&self) -> bool {
         matches!(self, ContainerState::Created | ContainerState::Running { .. })
     }
-}
-
-/// The user a container runs as, after its passwd and group files were read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolvedUser {
-    /// uid
-    pub uid: u32,
-    /// primary gid
-    pub gid: u32,
-    /// All groups, the primary one included.
-    pub groups: Vec<u32>,
 }
 
 /// Snapshot of a container.

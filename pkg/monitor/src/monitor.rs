@@ -2,12 +2,12 @@
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, UnixNanos};
+use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, UnixNanos, WindowSize};
 use husk_proto::podmon::{self, request::Call};
 use tokio::net::UnixStream;
 
 use crate::{
-    Events, MonitorConfig, MonitorError, Result, Snapshot,
+    ContainerRequest, Events, MonitorConfig, MonitorError, Result, SandboxRequest, Snapshot,
     convert::{self, Answer},
     link::Link,
     spawn, wire,
@@ -134,9 +134,9 @@ impl Monitor {
 
     /// Makes the pod's cgroup and runs its pause process, once per monitor. With a user namespace the process then waits for
     /// [`Monitor::release_sandbox`].
-    pub async fn run_sandbox(&self, request: podmon::RunSandbox) -> Result<Process> {
+    pub async fn run_sandbox(&self, request: SandboxRequest) -> Result<Process> {
         const CALL: &str = "run sandbox";
-        match self.call(CALL, "", Call::RunSandbox(request), BUILD).await? {
+        match self.call(CALL, "", Call::RunSandbox(request.into()), BUILD).await? {
             Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
@@ -152,11 +152,11 @@ impl Monitor {
     }
 
     /// Builds a container up to its gate. On failure nothing of it is left.
-    pub async fn create_container(&self, request: podmon::CreateContainer) -> Result<Created> {
+    pub async fn create_container(&self, request: ContainerRequest) -> Result<Created> {
         const CALL: &str = "create container";
-        let id = request.container_id.clone();
+        let id = request.id.clone();
         let deadline = if request.relabel.is_empty() { BUILD } else { RELABEL };
-        match self.call(CALL, &id, Call::CreateContainer(request), deadline).await? {
+        match self.call(CALL, id.as_str(), Call::CreateContainer(request.into()), deadline).await? {
             Answer::ContainerCreated(c) => Ok(Created {
                 process: Process { pid: c.pid, start_time: c.start_time },
                 user: convert::user(c.user),
@@ -249,10 +249,12 @@ impl Monitor {
 
     /// Runs a command on a terminal of its own until it ends; returns its exit code. `on_master` gets the terminal's
     /// master, once: reading, writing, resizing and closing it (which hangs the command up) are the caller's. Dropping
-    /// this future kills the command.
+    /// this future kills the command. Without a size, the window has the kernel's default.
     pub async fn exec_terminal(
         &self,
-        request: podmon::Exec,
+        id: &ContainerId,
+        argv: Vec<String>,
+        size: Option<WindowSize>,
         on_master: impl FnOnce(OwnedFd) + Send,
     ) -> Result<i32> {
         const CALL: &str = "exec in container";
@@ -260,8 +262,15 @@ impl Monitor {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(local)?;
         ours.set_nonblocking(true).map_err(local)?;
         let ours = UnixStream::from_std(ours).map_err(local)?;
-        let request = podmon::Exec { terminal: true, ..request };
-        let id = request.container_id.clone();
+        let (rows, columns) = size.map_or((0, 0), |size| (size.rows.into(), size.columns.into()));
+        let request = podmon::Exec {
+            container_id: id.to_string(),
+            argv,
+            terminal: true,
+            rows,
+            columns,
+            ..Default::default()
+        };
         let call = self.link.call(CALL, Call::Exec(request), vec![theirs.into()], None);
         tokio::pin!(call);
         let answer = tokio::select! {
@@ -280,24 +289,25 @@ impl Monitor {
                 answer
             }
         };
-        match convert::success(CALL, &id, answer?)? {
+        match convert::success(CALL, id.as_str(), answer?)? {
             Answer::ExecExited(exited) => Ok(exited.exit_code),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
     }
 
     /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
-    pub async fn exec(&self, request: podmon::Exec, io: ExecIo) -> Result<i32> {
+    pub async fn exec(&self, id: &ContainerId, argv: Vec<String>, io: ExecIo) -> Result<i32> {
         const CALL: &str = "exec in container";
-        let id = request.container_id.clone();
         let request = podmon::Exec {
+            container_id: id.to_string(),
+            argv,
             stdin: io.stdin.is_some(),
             stdout: io.stdout.is_some(),
             stderr: io.stderr.is_some(),
-            ..request
+            ..Default::default()
         };
         let answer = self.link.call(CALL, Call::Exec(request), io.into_fds(), None).await?;
-        match convert::success(CALL, &id, answer)? {
+        match convert::success(CALL, id.as_str(), answer)? {
             Answer::ExecExited(exited) => Ok(exited.exit_code),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
@@ -318,9 +328,13 @@ impl Monitor {
     }
 
     /// Sets the window size of the container's own terminal. (An exec's is set on its master.)
-    pub async fn resize_terminal(&self, id: &ContainerId, rows: u32, columns: u32) -> Result<()> {
-        let (container_id, exec_id) = (id.to_string(), String::new());
-        let call = podmon::ResizeTerminal { container_id, exec_id, rows, columns };
+    pub async fn resize_terminal(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        let call = podmon::ResizeTerminal {
+            container_id: id.to_string(),
+            rows: size.rows.into(),
+            columns: size.columns.into(),
+            ..Default::default()
+        };
         self.done("resize terminal of container", id.as_str(), Call::ResizeTerminal(call), QUICK).await
     }
 

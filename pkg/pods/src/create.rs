@@ -14,13 +14,12 @@ use std::{
 
 use husk_cdi::Edits;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, NamespaceMode, Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, EnvVar, NamespaceMode, Rootfs, Signal,
 };
-use husk_monitor::{Created, proto};
-use husk_node::now;
+use husk_monitor::{ContainerRequest, Created, PidNamespace, Stdin};
 use husk_nri::Event;
 use husk_seccomp::Program;
-use husk_spec::{DeviceNode, Labels, PodFiles, SpecInput, container_spec};
+use husk_spec::{DeviceNode, Labels, SpecInput, container_spec};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 
@@ -28,11 +27,12 @@ use crate::{
     Engine, Lifecycle, PodsError, Result,
     claims::Claim,
     devices,
-    engine::{check_created, shown},
+    engine::{check_created, now, shown},
     facilities::{ImageFacts, Lease},
     files, plugins,
     pod::{Container, Phase, Pod, Snapshot},
-    seccomp, selinux,
+    run::scope,
+    seccomp, selinux, signal,
     sources::Claimed,
     stop::discard_container,
     store::ContainerFile,
@@ -184,7 +184,7 @@ pub(crate) async fn look<T: Send + 'static>(
 /// What is known before anything is made.
 pub(crate) struct Plan {
     pub(crate) file: ContainerFile,
-    pub(crate) request: proto::CreateContainer,
+    pub(crate) request: ContainerRequest,
     pub(crate) spec: Spec,
 }
 
@@ -216,53 +216,48 @@ impl Plan {
         let mut user = user_request(config, &image.user)?;
         user.supplemental_groups.extend(&facts.cdi.additional_gids);
         let layer = engine.store.layer(id);
-        let text = |path: &Path| path.display().to_string();
         let stop_signal = config
             .stop_signal
-            .or_else(|| image.stop_signal.as_deref().and_then(Signal::parse))
+            .or_else(|| image.stop_signal.as_deref().and_then(signal::parse_signal))
             .unwrap_or(Signal::TERM);
         let log_path = match (pod_config.log_directory.as_str(), config.log_path.as_str()) {
             ("", _) | (_, "") => String::new(),
             (directory, relative) => format!("{}/{relative}", directory.trim_end_matches('/')),
         };
-        let namespaces = &config.security.namespaces;
-        let request = proto::CreateContainer {
-            container_id: id.to_string(),
+        let request = ContainerRequest {
+            id: id.clone(),
             // Put in by `seal`.
             spec_json: Vec::new(),
-            rootfs: Some(proto::Rootfs {
-                base: text(&layers.root.base),
-                lowers: layers.root.lowers.clone(),
-                upper: text(&layer.join("upper")),
-                work: text(&layer.join("work")),
-                readonly: config.security.readonly_rootfs,
-            }),
-            user: Some(user),
-            seccomp: facts.filter.as_ref().map(|filter| filter.bytes().to_vec()).unwrap_or_default(),
-            seccomp_flags: facts.filter.as_ref().map(|filter| filter.flags()).unwrap_or_default(),
-            cgroup_path: cgroup_path.clone(),
-            log_path: if log_path.is_empty() { String::new() } else { config.log_path.clone() },
-            tty: config.tty,
-            stdin: config.stdin,
-            stdin_once: config.stdin_once,
-            stop_signal: stop_signal.0.into(),
-            pid_mode: pid_mode(namespaces.pid).into(),
-            target_container: pid_target(engine, pod, config)?,
-            oom_score_adj: Some(config.resources.oom_score_adj),
-            node_network: pod_config.namespaces().network == NamespaceMode::Node,
-            node_ipc: pod_config.namespaces().ipc == NamespaceMode::Node,
-            privileged: config.security.privileged,
-            image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
             raw_env: config
                 .envs
                 .iter()
                 .filter(|variable| std::str::from_utf8(&variable.value).is_err())
                 .map(EnvVar::entry)
                 .collect(),
+            rootfs: Rootfs {
+                base: layers.root.base.clone(),
+                lowers: layers.root.lowers.clone(),
+                upper: layer.join("upper"),
+                work: layer.join("work"),
+                readonly: config.security.readonly_rootfs,
+            },
+            image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
             relabel: match &facts.labels.selinux_mount {
-                Some(_) => relabelled(config, files::paths(&engine.store.pod(&pod.id))),
+                Some(_) => selinux::relabelled(&config.mounts, files::paths(&engine.store.pod(&pod.id))),
                 None => Vec::new(),
             },
+            user,
+            seccomp: facts.filter.as_deref().map(seccomp::request),
+            cgroup_path: cgroup_path.clone(),
+            log_path: (!log_path.is_empty()).then(|| config.log_path.clone()),
+            terminal: config.tty,
+            stdin: stdin(config),
+            stop_signal,
+            pid: pid_namespace(engine, pod, config)?,
+            network: scope(pod_config.namespaces().network),
+            ipc: scope(pod_config.namespaces().ipc),
+            oom_score_adj: config.resources.oom_score_adj,
+            privileged: config.security.privileged,
         };
         let file = ContainerFile {
             format: engine.store.format(),
@@ -312,34 +307,33 @@ fn image_name(config: &ContainerConfig, image: &ImageFacts) -> String {
     asked.to_owned()
 }
 
-fn relabelled(config: &ContainerConfig, files: PodFiles) -> Vec<String> {
-    selinux::relabelled(&config.mounts, files).iter().map(|path| path.display().to_string()).collect()
-}
-
-fn pid_mode(mode: NamespaceMode) -> proto::PidMode {
-    match mode {
-        NamespaceMode::Pod => proto::PidMode::Pod,
-        NamespaceMode::Container => proto::PidMode::Container,
-        NamespaceMode::Node => proto::PidMode::Node,
-        NamespaceMode::Target => proto::PidMode::Target,
+fn stdin(config: &ContainerConfig) -> Stdin {
+    match (config.stdin, config.stdin_once) {
+        (false, _) => Stdin::Null,
+        (true, false) => Stdin::Open,
+        (true, true) => Stdin::Once,
     }
 }
 
-fn pid_target(engine: &Engine, pod: &Pod, config: &ContainerConfig) -> Result<String> {
+fn pid_namespace(engine: &Engine, pod: &Pod, config: &ContainerConfig) -> Result<PidNamespace> {
     let namespaces = &config.security.namespaces;
-    if namespaces.pid != NamespaceMode::Target {
-        return Ok(String::new());
+    match namespaces.pid {
+        NamespaceMode::Pod => Ok(PidNamespace::Pod),
+        NamespaceMode::Container => Ok(PidNamespace::Container),
+        NamespaceMode::Node => Ok(PidNamespace::Node),
+        NamespaceMode::Target => pid_target(engine, pod, &namespaces.target_id).map(PidNamespace::Target),
     }
-    let target = engine
-        .container(&namespaces.target_id)
-        .map_err(|error| PodsError::PidTarget { reason: error.to_string() })?;
+}
+
+fn pid_target(engine: &Engine, pod: &Pod, id: &str) -> Result<ContainerId> {
+    let target = engine.container(id).map_err(|error| PodsError::PidTarget { reason: error.to_string() })?;
     if target.pod.id != pod.id {
         return Err(PodsError::PidTarget { reason: format!("container {} is of another pod", target.id) });
     }
     target
         .check_running("sharing its PID namespace")
         .map_err(|error| PodsError::PidTarget { reason: error.to_string() })?;
-    Ok(target.id.to_string())
+    Ok(target.id.clone())
 }
 
 async fn build_recorded(engine: &Engine, pod: &Pod, plan: &Plan) -> Result<Created> {

@@ -158,14 +158,13 @@ fn planned(pod: &Pod, plan: &Plan) -> ContainerFacts {
 async fn apply(engine: &Arc<Engine>, plan: &mut Plan, adjusted: husk_nri::Adjusted) -> Result<()> {
     if let Some((profile, plugin)) = adjusted.seccomp {
         let filter = seccomp::of_plugin(&engine.filters, profile, plugin, &plan.file.config.security)?;
-        plan.request.seccomp = filter.bytes().to_vec();
-        plan.request.seccomp_flags = filter.flags();
+        plan.request.seccomp = Some(seccomp::request(&filter));
     }
     plan.spec = adjusted.spec;
     give_devices(engine, plan, adjusted.cdi_devices).await?;
     plan.file.resources = update::merge(&plan.file.resources, &adjusted.resources);
     if let Some(score) = adjusted.oom_score_adj {
-        plan.request.oom_score_adj = Some(score);
+        plan.request.oom_score_adj = score;
         plan.file.resources.oom_score_adj = score;
     }
     change(engine, &adjusted.updates, adjusted.evictions).await
@@ -187,9 +186,7 @@ async fn give_devices(engine: &Engine, plan: &mut Plan, mut asked: Vec<(String, 
         .await?
         .map_err(refused)?;
     edits.apply(&mut plan.spec, devices::owner(&plan.file.config)).map_err(refused)?;
-    if let Some(user) = &mut plan.request.user {
-        user.supplemental_groups.extend(&edits.additional_gids);
-    }
+    plan.request.user.supplemental_groups.extend(&edits.additional_gids);
     Ok(())
 }
 

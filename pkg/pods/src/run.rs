@@ -9,15 +9,16 @@
 //! in reverse; a kill in between leaves an incomplete pod.json, for which start-up does the same.
 
 use std::{
+    io,
     net::IpAddr,
     os::fd::OwnedFd,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use husk_model::{NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus, Process, chain};
-use husk_monitor::{Monitor, proto};
-use husk_node::now;
+use husk_model::{IdMappings, NamespaceMode, PodConfig, PodSandboxId, PodState, PodStatus, Process};
+use husk_monitor::{Monitor, MonitorError, PodNetwork, SandboxRequest, Scope, UtsNamespace};
 use husk_nri::Turn;
 use husk_systemd::Anchor;
 use tracing::{debug, warn};
@@ -27,7 +28,8 @@ use crate::{
     claims::Claim,
     create,
     driver::Place,
-    engine::shown,
+    engine::{now, shown},
+    error::chain,
     files, plugins,
     pod::{Phase, Pod, Snapshot},
     selinux,
@@ -104,10 +106,7 @@ async fn build_recorded(
         create::make_log_directory(file.config.log_directory.clone().into()).await?;
     }
     let began = Instant::now();
-    let mut request = sandbox_request(engine, file, &place.cgroup);
-    if let Some(labels) = selinux.labels {
-        (request.selinux_process, request.selinux_mount) = (labels.process, labels.mount);
-    }
+    let request = SandboxRequest { selinux: selinux.labels, ..sandbox_request(engine, file, &place.cgroup) };
     let Made { monitor, process, anchor, ips } = match file.config.namespaces().user {
         None => make(engine, file, place, request).await?,
         Some(_) => make_in_user_namespace(engine, file, place, request).await?,
@@ -150,7 +149,7 @@ struct Made {
     ips: Vec<IpAddr>,
 }
 
-async fn make(engine: &Engine, file: &PodFile, place: &Place, request: proto::RunSandbox) -> Result<Made> {
+async fn make(engine: &Engine, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
     let dir = engine.store.pod(&file.id);
     let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
         timed(set_up_network(engine, file, None)),
@@ -170,18 +169,30 @@ async fn make_in_user_namespace(
     engine: &Engine,
     file: &PodFile,
     place: &Place,
-    request: proto::RunSandbox,
+    request: SandboxRequest,
 ) -> Result<Made> {
     let dir = engine.store.pod(&file.id);
     let (monitor, anchor) = tokio::join!(engine.monitors.spawn(&dir), engine.start_unit(place));
     let (monitor, anchor) = (monitor?, anchor?);
-    let own_network = request.new_netns;
+    let own_network = request.network == PodNetwork::OwnedByUserNamespace;
     let process = monitor.run_sandbox(request).await?;
-    let made = own_network.then(|| husk_monitor::network_namespace(process)).transpose()?;
+    let made = own_network.then(|| network_namespace(process)).transpose()?;
     let ips = set_up_network(engine, file, made).await?;
     files::write(&dir, &file.config, &ips)?;
     let process = monitor.release_sandbox().await?;
     Ok(Made { monitor, process, anchor, ips })
+}
+
+/// The network namespace of a process that is known by its identity.
+fn network_namespace(process: Process) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/net", process.pid);
+    let ns = husk_sys::netns::open(Path::new(&path)).map_err(PodsError::files("open", &path))?;
+    // Checked after it was opened: so it is this process's, and not that of another one with its number.
+    if husk_monitor::is_alive(process) {
+        return Ok(ns);
+    }
+    let gone = io::Error::new(io::ErrorKind::NotFound, "the pod's process has ended");
+    Err(PodsError::files("open", path)(gone))
 }
 
 /// The snapshot of a sandbox from its file.
@@ -212,7 +223,7 @@ async fn set_up_network(engine: &Engine, file: &PodFile, made: Option<OwnedFd>) 
     engine.network.set_up(&file.id, &netns, &file.config, made).await.map_err(PodsError::Network)
 }
 
-fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto::RunSandbox {
+fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> SandboxRequest {
     let config = &file.config;
     let namespaces = config.namespaces();
     let own_network = namespaces.network != NamespaceMode::Node;
@@ -227,30 +238,34 @@ fn sandbox_request(engine: &Engine, file: &PodFile, cgroup_path: &str) -> proto:
             sysctls.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| format!("0 {last}"));
         }
     }
-    let in_user_namespace = namespaces.user.is_some();
-    let mapping = |map: husk_model::IdMapping| proto::IdMapping {
-        host_id: map.host_id,
-        container_id: map.container_id,
-        length: map.length,
+    let (network, uts) = match (own_network, namespaces.user) {
+        (false, _) => (PodNetwork::Node, UtsNamespace::Node),
+        (true, None) => (PodNetwork::Pinned(engine.store.netns(&file.id)), own_uts(config)),
+        (true, Some(_)) => (PodNetwork::OwnedByUserNamespace, own_uts(config)),
     };
-    proto::RunSandbox {
-        hostname: if own_network { config.hostname.clone() } else { String::new() },
-        sysctls: sysctls.into_iter().map(|(name, value)| proto::Sysctl { name, value }).collect(),
-        netns_path: if own_network && !in_user_namespace {
-            engine.store.netns(&file.id).display().to_string()
-        } else {
-            String::new()
-        },
-        own_pid: namespaces.pid != NamespaceMode::Node,
-        own_ipc: namespaces.ipc != NamespaceMode::Node,
-        own_uts: own_network,
+    SandboxRequest {
         cgroup_path: cgroup_path.to_owned(),
-        oom_score_adj: Some(PAUSE_OOM_SCORE),
-        log_directory: config.log_directory.clone(),
-        uid_mappings: namespaces.user.iter().map(|(uids, _)| mapping(*uids)).collect(),
-        gid_mappings: namespaces.user.iter().map(|(_, gids)| mapping(*gids)).collect(),
-        new_netns: own_network && in_user_namespace,
-        ..Default::default()
+        network,
+        uts,
+        pid: scope(namespaces.pid),
+        ipc: scope(namespaces.ipc),
+        user: namespaces.user.map(IdMappings::from),
+        sysctls,
+        oom_score_adj: PAUSE_OOM_SCORE,
+        log_directory: (!config.log_directory.is_empty()).then(|| config.log_directory.clone().into()),
+        selinux: None,
+    }
+}
+
+fn own_uts(config: &PodConfig) -> UtsNamespace {
+    UtsNamespace::Own { hostname: (!config.hostname.is_empty()).then(|| config.hostname.clone()) }
+}
+
+/// Everything but the node's is the pod's.
+pub(crate) fn scope(mode: NamespaceMode) -> Scope {
+    match mode {
+        NamespaceMode::Node => Scope::Node,
+        NamespaceMode::Pod | NamespaceMode::Container | NamespaceMode::Target => Scope::Pod,
     }
 }
 
@@ -269,14 +284,12 @@ fn check_supported(engine: &Engine, config: &PodConfig) -> Result<()> {
 /// and found again by the next start.
 pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
     let dir = engine.store.pod(&file.id);
-    match Monitor::await_started(&dir).await {
+    match find_monitor(&dir).await {
         Ok(Some(monitor)) => {
             if let Err(error) = monitor.stop_sandbox().await {
                 warn!(pod = %file.id, %error, "cannot stop a pod that failed to start");
             }
-            if let Err(error) = monitor.end().await {
-                warn!(pod = %file.id, error = chain(&error), "the monitor of a pod that failed to start did not end");
-            }
+            end_monitor(&file.id, &monitor).await;
         }
         Ok(None) => {}
         Err(error) => warn!(pod = %file.id, %error, "cannot reach the monitor of a pod that failed to start"),
@@ -293,6 +306,73 @@ pub(crate) async fn undo(engine: &Engine, file: &PodFile) {
         }
     }
     engine.end_unit(&cgroup);
+}
+
+/// How long a monitor may take from its start to its record.
+const MONITOR_START: Duration = Duration::from_secs(5);
+
+/// The monitor of a pod that may have been started a moment ago, by us or by a daemon that was killed: then it has a
+/// socket already, and its record is about to come.
+async fn find_monitor(dir: &std::path::Path) -> std::result::Result<Option<Monitor>, MonitorError> {
+    let deadline = tokio::time::Instant::now() + MONITOR_START;
+    loop {
+        match Monitor::connect(dir).await {
+            Ok(monitor) => return Ok(Some(monitor)),
+            Err(error) if !error.is_gone() => return Err(error),
+            Err(_) => {}
+        }
+        let recorded = dir.join("monitor.json").exists();
+        let address = dir.join("monitor.sock");
+        // Nobody holds the socket any more: it will not come. There is no event for a process that writes a file, so what
+        // remains is to look again.
+        if recorded || std::os::unix::net::UnixStream::connect(&address).is_err() {
+            return Ok(None);
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Ends a monitor whose sandbox is gone; one that refuses is killed, since nothing would ever end it.
+pub(crate) async fn end_monitor(pod: &PodSandboxId, monitor: &Monitor) {
+    let error = match monitor.shutdown().await {
+        // It may close the connection before its answer is read.
+        Ok(()) | Err(MonitorError::Disconnected { .. } | MonitorError::Gone { .. }) => return,
+        Err(error) => error,
+    };
+    warn!(%pod, %error, "a monitor does not end; it is killed");
+    kill_monitor(pod, monitor);
+}
+
+/// Kills the monitor of a pod as its record names it: one that was never spoken to.
+pub(crate) fn kill_recorded_monitor(engine: &Engine, pod: &PodSandboxId) {
+    match husk_monitor::recorded_process(&engine.store.pod(pod)) {
+        Ok(Some(process)) => kill_process(pod, process),
+        Ok(None) => {}
+        Err(error) => warn!(%pod, %error, "cannot tell which process monitors the pod"),
+    }
+}
+
+/// Kills a monitor by its identity.
+pub(crate) fn kill_monitor(pod: &PodSandboxId, monitor: &Monitor) {
+    kill_process(pod, monitor.process());
+}
+
+fn kill_process(pod: &PodSandboxId, process: Process) {
+    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let Some(Ok(pidfd)) =
+        pid.map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
+    else {
+        return;
+    };
+    // Checked after the pidfd was opened, so it is this process that the signal goes to.
+    if husk_monitor::is_alive(process)
+        && let Err(error) = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL)
+    {
+        warn!(%pod, %error, "cannot kill a monitor");
+    }
 }
 
 /// Undoes the network; nothing to do is fine.

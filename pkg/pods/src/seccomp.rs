@@ -2,12 +2,12 @@
 
 use std::{fs::File, io::Read, sync::Arc};
 
-use husk_model::{SeccompProfile, SecurityContext, chain};
+use husk_model::{SeccompFilter, SeccompProfile, SecurityContext};
 use husk_seccomp::{Cache, Context, Program};
 use husk_spec::effective_capabilities;
 use rustix::fs::OFlags;
 
-use crate::{PodsError, Result};
+use crate::{PodsError, Result, error::chain};
 
 /// Localhost profiles larger than this are refused; Docker's default has 12 KiB.
 const MAX_PROFILE: u64 = 1 << 20;
@@ -40,6 +40,11 @@ pub(crate) fn of_plugin(
         profile: format!("of NRI plugin {plugin}"),
         reason: chain(&error),
     })
+}
+
+/// As the monitor is given it.
+pub(crate) fn request(program: &Program) -> SeccompFilter {
+    SeccompFilter { program: program.bytes().to_vec(), flags: program.flags() }
 }
 
 /// Reads a profile, but no FIFO, device or endless file.

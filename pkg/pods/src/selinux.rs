@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use husk_lsm::selinux::{Hold, Labels};
-use husk_model::{ContainerConfig, Mount, MountSource, PodConfig, SeLinuxLabel};
+use husk_lsm::selinux::Hold;
+use husk_model::{ContainerConfig, Mount, MountSource, PodConfig, SeLinuxContexts, SeLinuxLabel};
 use husk_spec::PodFiles;
 
 use crate::{Engine, PodsError, Result, pod::Pod, store::PodFile};
@@ -14,7 +14,7 @@ pub(crate) struct OfPod {
     /// Its level, taken.
     pub(crate) level: Option<Hold>,
     /// Of pause and of the pod's shared memory.
-    pub(crate) labels: Option<Labels>,
+    pub(crate) labels: Option<SeLinuxContexts>,
 }
 
 /// Chooses for a new pod.
@@ -31,7 +31,11 @@ pub(crate) fn recovered(engine: &Engine, file: &PodFile) -> Option<Hold> {
 }
 
 /// Chooses for a container: what it asks for, else what its pod asks for, and its pod's level.
-pub(crate) fn of_container(engine: &Engine, pod: &Pod, config: &ContainerConfig) -> Result<Option<Labels>> {
+pub(crate) fn of_container(
+    engine: &Engine,
+    pod: &Pod,
+    config: &ContainerConfig,
+) -> Result<Option<SeLinuxContexts>> {
     let pod_config = &pod.status.get().config;
     let asked = |wish: &&SeLinuxLabel| **wish != SeLinuxLabel::default();
     let own = config.security.selinux.as_ref().filter(asked);

@@ -2,8 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use husk_model::NamespaceMode;
-use husk_monitor::proto;
+use husk_model::{NamespaceMode, WindowSize};
 
 use crate::{Engine, ExecIo, PodsError, Result};
 
@@ -23,12 +22,10 @@ impl Engine {
     pub async fn exec(&self, id: &str, argv: Vec<String>, io: ExecIo) -> Result<i32> {
         let container = self.container(id)?;
         container.check_running("exec")?;
-        let container_id = container.id.to_string();
-        let request = proto::Exec { container_id, argv, ..Default::default() };
-        Ok(container.pod.monitor()?.exec(request, io).await?)
+        Ok(container.pod.monitor()?.exec(&container.id, argv, io).await?)
     }
 
-    /// Runs a command on a terminal of (rows, columns) until it ends; returns its exit code. `on_master` gets the terminal's
+    /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
     /// master. Dropping this future kills the command.
     ///
     /// # Errors
@@ -37,19 +34,12 @@ impl Engine {
         &self,
         id: &str,
         argv: Vec<String>,
-        (rows, columns): (u16, u16),
+        size: Option<WindowSize>,
         on_master: impl FnOnce(OwnedFd) + Send,
     ) -> Result<i32> {
         let container = self.container(id)?;
         container.check_running("exec")?;
-        let request = proto::Exec {
-            container_id: container.id.to_string(),
-            argv,
-            rows: rows.into(),
-            columns: columns.into(),
-            ..Default::default()
-        };
-        Ok(container.pod.monitor()?.exec_terminal(request, on_master).await?)
+        Ok(container.pod.monitor()?.exec_terminal(&container.id, argv, size, on_master).await?)
     }
 
     /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go.
@@ -66,10 +56,9 @@ impl Engine {
     ///
     /// # Errors
     /// When the container does not run or has no terminal.
-    pub async fn resize_terminal(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+    pub async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
         let container = self.container(id)?;
-        let monitor = container.pod.monitor()?;
-        Ok(monitor.resize_terminal(&container.id, rows.into(), columns.into()).await?)
+        Ok(container.pod.monitor()?.resize_terminal(&container.id, size).await?)
     }
 
     /// The network namespace of a ready pod; `None` is the node's.

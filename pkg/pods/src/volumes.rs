@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use husk_model::{ContainerConfig, ImageId, MountSource};
-use husk_monitor::proto;
 
 use crate::{
     PodsError, Result,
@@ -20,11 +19,11 @@ pub(crate) struct ImageVolume {
 
 impl ImageVolume {
     /// For the monitor.
-    pub(crate) fn request(&self) -> proto::ImageVolume {
-        proto::ImageVolume {
-            base: self.lease.base.display().to_string(),
+    pub(crate) fn request(&self) -> husk_model::ImageVolume {
+        husk_model::ImageVolume {
+            base: self.lease.base.clone(),
             lowers: self.lease.lowers.clone(),
-            sub_path: self.sub_path.clone(),
+            sub_path: self.sub_path.clone().into(),
         }
     }
 }

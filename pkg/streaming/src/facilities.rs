@@ -3,22 +3,13 @@
 use std::{error::Error, os::fd::OwnedFd};
 
 use async_trait::async_trait;
-use husk_model::{ContainerId, PodSandboxId};
+use husk_model::{ContainerId, PodSandboxId, WindowSize};
 
 /// Why something cannot be done, in the words of who was asked.
 pub type Fault = Box<dyn Error + Send + Sync>;
 
 /// Takes a terminal's master.
 pub type OnMaster = Box<dyn FnOnce(OwnedFd) + Send>;
-
-/// A terminal's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowSize {
-    /// Characters in a line.
-    pub columns: u16,
-    /// Lines.
-    pub rows: u16,
-}
 
 /// Streams of a command or container: descriptors that it gets, or that are copied to and from.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use husk_model::WindowSize;
 use rustix::{
     fs::Mode,
     io::Errno,
@@ -14,7 +15,7 @@ use rustix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::{WindowSize, channel::CHUNK};
+use crate::channel::CHUNK;
 
 /// Size of the pipes of a session; the default of 64 KiB makes a command and its copier wait for each other too often.
 const PIPE: usize = 256 << 10;

@@ -46,7 +46,7 @@ mod token;
 mod websocket;
 
 pub use error::{Result, StreamingError};
-pub use facilities::{Containers, StandardStreams, WindowSize};
+pub use facilities::{Containers, StandardStreams};
 pub use request::{Request, Wanted};
 pub use server::{StreamingConfig, StreamingServer};
 pub use tls::TlsFiles;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use husk_model::{Classify, ExitReason, Kind, Signal};
+use husk_monitor::PidNamespace;
 
 use crate::world::{self, exit_of, processes, spec};
 
@@ -60,7 +61,7 @@ async fn realtime_and_chosen_signals_arrive() {
     let Some(pod) = world::pod().await else { return };
     pod.run().await;
     let mut wish = pod.wish(&["sh", "-c", "trap 'exit 9' 37; echo ready; while :; do sleep 0.1; done"]);
-    wish.request.stop_signal = 37;
+    wish.request.stop_signal = Signal(37);
     let id = pod.start_container(wish).await;
     world::wait_until(|| !pod.log(&id).is_empty()).await;
     let exit = pod.monitor.stop_container(&id, None, Duration::from_secs(60)).await.unwrap();
@@ -81,7 +82,7 @@ async fn the_rest_of_a_container_dies_with_its_init_and_its_last_words_are_logge
     let mut events = pod.monitor.events();
     // In the pod's PID namespace the kernel does not do it.
     let mut wish = pod.wish(&["sh", "-c", "sleep 987654 & echo started; exit 0"]);
-    wish.request.pid_mode = husk_monitor::proto::PidMode::Pod.into();
+    wish.request.pid = PidNamespace::Pod;
     let id = wish.id.clone();
     pod.start_container(wish).await;
     let exit = exit_of(&mut events, &id).await;

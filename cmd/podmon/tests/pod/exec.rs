@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{Classify, Kind};
-use husk_monitor::{ExecIo, ExecOutput, proto};
+use husk_model::{Classify, Kind, WindowSize};
+use husk_monitor::{ExecIo, ExecOutput, Stdin};
 
 use crate::world::{self, Pod, processes, wait_until};
 
@@ -123,15 +123,9 @@ async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
     let Some((pod, id)) = sleeper().await else { return };
     let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
     let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
-    let request = proto::Exec {
-        container_id: id.to_string(),
-        exec_id: "one".into(),
-        argv: argv("cat; exit 6"),
-        ..Default::default()
-    };
     stdin.write_all(b"through").unwrap();
     drop(stdin);
-    assert_eq!(pod.monitor.exec(request, io).await.unwrap(), 6);
+    assert_eq!(pod.monitor.exec(&id, argv("cat; exit 6"), io).await.unwrap(), 6);
     let mut text = String::new();
     stdout.read_to_string(&mut text).unwrap();
     assert_eq!(text, "through");
@@ -141,15 +135,10 @@ async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
 #[tokio::test]
 async fn an_exec_on_a_terminal_hands_the_master_to_the_caller() {
     let Some((pod, id)) = sleeper().await else { return };
-    let request = proto::Exec {
-        container_id: id.to_string(),
-        argv: argv("tty; echo on $TERM; read line; echo got $line; exit 8"),
-        rows: 33,
-        columns: 99,
-        ..Default::default()
-    };
+    let argv = argv("tty; echo on $TERM; read line; echo got $line; exit 8");
+    let size = Some(WindowSize { columns: 99, rows: 33 });
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let exec = pod.monitor.exec_terminal(request, |master| sender.send(master).unwrap());
+    let exec = pod.monitor.exec_terminal(&id, argv, size, |master| sender.send(master).unwrap());
     let talk = async {
         let mut master = std::fs::File::from(receiver.await.unwrap());
         assert_eq!(rustix::termios::tcgetwinsize(&master).unwrap().ws_col, 99);
@@ -175,7 +164,7 @@ async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     let Some(pod) = world::pod().await else { return };
     pod.run().await;
     let mut wish = pod.wish(&["sh", "-c", "cat; echo end"]);
-    (wish.request.stdin, wish.request.stdin_once) = (true, true);
+    wish.request.stdin = Stdin::Once;
     let id = pod.start_container(wish).await;
     let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
     let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
@@ -196,12 +185,12 @@ async fn a_terminal_is_logged_as_stdout_and_can_be_resized() {
     let Some(pod) = world::pod().await else { return };
     pod.run().await;
     let mut wish = pod.wish(&["sh", "-c", "tty; echo err >&2; sleep 100"]);
-    wish.request.tty = true;
+    wish.request.terminal = true;
     let id = pod.start_container(wish).await;
     wait_until(|| pod.log(&id).len() == 2).await;
     let log = pod.log(&id);
     assert!(log[0].1.starts_with("/dev/pts/"), "{log:?}");
     assert!(log.iter().all(|(stream, _)| stream == "stdout"), "{log:?}");
-    pod.monitor.resize_terminal(&id, 40, 120).await.unwrap();
+    pod.monitor.resize_terminal(&id, WindowSize { columns: 120, rows: 40 }).await.unwrap();
     pod.finish().await;
 }

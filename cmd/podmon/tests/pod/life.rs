@@ -1,8 +1,9 @@
 //! From RunSandbox to Shutdown.
 
 use husk_model::{Classify, ExitReason, Kind};
-use husk_monitor::{Event, MonitorError, proto};
+use husk_monitor::{Event, MonitorError, PodNetwork, SandboxRequest};
 use husk_node::process::is_alive;
+use husk_proto::podmon::MAX_REQUEST;
 
 use crate::world::{self, exit_of, spec};
 
@@ -58,7 +59,7 @@ async fn errors_name_the_step_and_the_object_and_leave_nothing() {
     let error = pod.monitor.start_container(&id).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     let mut wish = pod.wish(&["true"]);
-    wish.request.log_path = "../escape.log".into();
+    wish.request.log_path = Some("../escape.log".into());
     let error = pod.monitor.create_container(wish.request).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
     let mut wish = pod.wish(&["true"]);
@@ -106,7 +107,8 @@ async fn a_sandbox_is_made_once_and_a_dead_pause_is_told() {
 #[tokio::test]
 async fn a_failed_sandbox_leaves_no_cgroup_and_can_be_tried_again() {
     let Some(pod) = world::pod().await else { return };
-    let request = proto::RunSandbox { netns_path: "/nonexistent/netns".into(), ..pod.sandbox() };
+    let request =
+        SandboxRequest { network: PodNetwork::Pinned("/nonexistent/netns".into()), ..pod.sandbox() };
     let error = pod.monitor.run_sandbox(request).await.unwrap_err();
     assert!(error.to_string().contains("/nonexistent/netns"), "{error}");
     assert!(!pod.has_cgroup(""));
@@ -118,7 +120,7 @@ async fn a_failed_sandbox_leaves_no_cgroup_and_can_be_tried_again() {
 async fn a_request_beyond_the_limit_is_refused_without_being_sent() {
     let Some(pod) = world::pod().await else { return };
     let mut wish = pod.wish(&["true"]);
-    wish.request.spec_json = vec![b' '; proto::MAX_REQUEST];
+    wish.request.spec_json = vec![b' '; MAX_REQUEST];
     let error = pod.monitor.create_container(wish.request).await.unwrap_err();
     assert!(matches!(error, MonitorError::TooLarge { .. }));
     assert!(pod.monitor.is_connected());

@@ -6,7 +6,8 @@ use std::{
 };
 
 use husk_model::{Classify, Kind};
-use husk_monitor::{Event, Monitor, proto};
+use husk_monitor::{Event, Monitor};
+use husk_proto::podmon;
 
 use crate::world::{self, exit_of, wait_until};
 
@@ -65,10 +66,10 @@ async fn a_call_of_a_newer_daemon_is_answered_with_unimplemented() {
     newer.read_exact(&mut header).unwrap();
     let mut frame = vec![0; u32::from_le_bytes(header) as usize];
     newer.read_exact(&mut frame).unwrap();
-    let frame: proto::ServerFrame = prost::Message::decode(frame.as_slice()).unwrap();
-    let Some(proto::server_frame::Frame::Response(response)) = frame.frame else { panic!("{frame:?}") };
-    let Some(proto::response::Result::Error(error)) = &response.result else { panic!("{response:?}") };
-    assert_eq!((response.id, error.code()), (7, proto::error::Code::Unimplemented));
+    let frame: podmon::ServerFrame = prost::Message::decode(frame.as_slice()).unwrap();
+    let Some(podmon::server_frame::Frame::Response(response)) = frame.frame else { panic!("{frame:?}") };
+    let Some(podmon::response::Result::Error(error)) = &response.result else { panic!("{response:?}") };
+    assert_eq!((response.id, error.code()), (7, podmon::error::Code::Unimplemented));
     pod.finish().await;
 }
 

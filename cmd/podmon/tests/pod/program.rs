@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use husk_monitor::PidNamespace;
+
 use crate::world::{self, Pod, Wish};
 
 /// Mode, owner and size of the node's file.
@@ -17,7 +19,7 @@ fn identity(path: &Path) -> (u32, u32, u64) {
 /// A container of the image with something more in its writable layer.
 fn with_files(pod: &Pod, args: &[&str]) -> Wish {
     let wish = pod.wish(args);
-    let upper = Path::new(&wish.request.rootfs.as_ref().unwrap().upper);
+    let upper = &wish.request.rootfs.upper;
     fs::write(upper.join("script"), "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(upper.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("/proc/self/exe", upper.join("link")).unwrap();
@@ -51,7 +53,7 @@ async fn a_tracer_in_the_pod_changes_nothing_of_the_nodes_program() {
     let program = world::podmon();
     let before = identity(&program);
     let shared = |mut wish: Wish| {
-        wish.request.pid_mode = husk_monitor::proto::PidMode::Pod.into();
+        wish.request.pid = PidNamespace::Pod;
         wish
     };
     // At its gate, in the PID namespace of the other.

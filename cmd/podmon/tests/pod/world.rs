@@ -10,8 +10,11 @@ use std::{
 };
 
 use husk_cgroup::{CgroupPath, Hierarchy};
-use husk_model::{ContainerId, PodSandboxId};
-use husk_monitor::{Event, Events, Monitor, MonitorConfig, proto};
+use husk_model::{ContainerId, PodSandboxId, Rootfs, Signal, UserRequest};
+use husk_monitor::{
+    ContainerRequest, Event, Events, Monitor, MonitorConfig, PidNamespace, PodNetwork, SandboxRequest, Scope,
+    Stdin, UtsNamespace,
+};
 
 /// Files that all tests share: built once per run.
 struct Shared {
@@ -29,7 +32,7 @@ pub struct Pod {
 
 /// A container to be created.
 pub struct Wish {
-    pub request: proto::CreateContainer,
+    pub request: ContainerRequest,
     pub id: ContainerId,
 }
 
@@ -125,15 +128,18 @@ impl Pod {
         self.monitor.run_sandbox(self.sandbox()).await.unwrap();
     }
 
-    pub fn sandbox(&self) -> proto::RunSandbox {
-        proto::RunSandbox {
-            hostname: "test-pod".into(),
-            own_pid: true,
-            own_ipc: true,
-            own_uts: true,
+    pub fn sandbox(&self) -> SandboxRequest {
+        SandboxRequest {
             cgroup_path: self.cgroup.clone(),
-            log_directory: self.logs.to_str().unwrap().into(),
-            ..Default::default()
+            network: PodNetwork::Node,
+            uts: UtsNamespace::Own { hostname: Some("test-pod".into()) },
+            pid: Scope::Pod,
+            ipc: Scope::Pod,
+            user: None,
+            sysctls: Default::default(),
+            oom_score_adj: 0,
+            log_directory: Some(self.logs.clone()),
+            selinux: None,
         }
     }
 
@@ -144,22 +150,26 @@ impl Pod {
         let (upper, work) = (layer.join("upper"), layer.join("work"));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let rootfs = proto::Rootfs {
-            base: text(&shared().unwrap().dir),
-            lowers: vec!["layer".into()],
-            upper: text(&upper),
-            work: text(&work),
-            readonly: false,
-        };
-        let request = proto::CreateContainer {
-            container_id: id.to_string(),
+        let base = shared().unwrap().dir.clone();
+        let request = ContainerRequest {
+            id: id.clone(),
             spec_json: spec(args, "{}").into_bytes(),
-            rootfs: Some(rootfs),
+            raw_env: Vec::new(),
+            rootfs: Rootfs { base, lowers: vec!["layer".into()], upper, work, readonly: false },
+            image_volumes: Vec::new(),
+            relabel: Vec::new(),
+            user: UserRequest::default(),
+            seccomp: None,
             cgroup_path: format!("{}/{id}", self.cgroup),
-            log_path: format!("{id}.log"),
-            pid_mode: proto::PidMode::Container.into(),
-            ..Default::default()
+            log_path: Some(format!("{id}.log")),
+            terminal: false,
+            stdin: Stdin::Null,
+            stop_signal: Signal::TERM,
+            pid: PidNamespace::Container,
+            network: Scope::Pod,
+            ipc: Scope::Pod,
+            oom_score_adj: 0,
+            privileged: false,
         };
         Wish { request, id }
     }

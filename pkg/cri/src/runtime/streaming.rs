@@ -4,11 +4,11 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use async_trait::async_trait;
-use husk_model::{ContainerId, PodSandboxId};
+use husk_model::{ContainerId, PodSandboxId, WindowSize};
 use husk_pods::{Engine, ExecIo};
 use husk_proto::cri::v1;
 use husk_streaming::{
-    Containers, Request, StandardStreams, Wanted, WindowSize,
+    Containers, Request, StandardStreams, Wanted,
     facilities::{Fault, OnMaster},
 };
 use tonic::Status;
@@ -119,7 +119,6 @@ impl Containers for StreamedContainers {
         size: Option<WindowSize>,
         on_master: OnMaster,
     ) -> Result<i32, Fault> {
-        let size = size.map_or((0, 0), |size| (size.rows, size.columns));
         Ok(self.0.exec_terminal(id.as_str(), argv, size, on_master).await?)
     }
 
@@ -128,7 +127,7 @@ impl Containers for StreamedContainers {
     }
 
     async fn resize(&self, id: &ContainerId, size: WindowSize) -> Result<(), Fault> {
-        Ok(self.0.resize_terminal(id.as_str(), size.rows, size.columns).await?)
+        Ok(self.0.resize_terminal(id.as_str(), size).await?)
     }
 
     async fn network(&self, id: &PodSandboxId) -> Result<Option<OwnedFd>, Fault> {

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_model::SeLinuxLabel as Wish;
+use husk_model::{SeLinuxContexts, SeLinuxLabel as Wish};
 use tracing::warn;
 
 pub use context::Context;
@@ -55,15 +55,6 @@ impl State {
             State::Enforcing => "enforcing",
         }
     }
-}
-
-/// The contexts of a pod or a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
-    /// Of its processes.
-    pub process: String,
-    /// Of its files.
-    pub mount: String,
 }
 
 /// What containers get unless they ask for something else.
@@ -139,13 +130,13 @@ impl SeLinux {
         level: Option<&str>,
         wish: Option<&Wish>,
         privileged: bool,
-    ) -> Result<Option<Labels>, LsmError> {
+    ) -> Result<Option<SeLinuxContexts>, LsmError> {
         if self.state() == State::Absent {
             return Ok(None);
         }
         let asked = wish.filter(|wish| **wish != Wish::default());
         let (process, mount) = compose(self.defaults()?, level, asked, privileged)?;
-        let labels = Labels { process: process.to_string(), mount: mount.to_string() };
+        let labels = SeLinuxContexts { process: process.to_string(), mount: mount.to_string() };
         match self.check(&labels.process).and_then(|()| self.check(&labels.mount)) {
             Ok(()) => Ok(Some(labels)),
             Err(LsmError::Context { context }) if asked.is_none() => {

@@ -30,7 +30,7 @@ fn wish(user: &str, role: &str, kind: &str, level: &str) -> Wish {
     Wish { user: user.into(), role: role.into(), kind: kind.into(), level: level.into() }
 }
 
-fn both(labels: Option<Labels>) -> (String, String) {
+fn both(labels: Option<SeLinuxContexts>) -> (String, String) {
     labels.map(|labels| (labels.process, labels.mount)).unwrap()
 }
 

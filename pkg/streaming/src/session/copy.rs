@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use husk_model::WindowSize;
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    WindowSize,
     channel::{Input, Output, Said},
     fd::Fd,
 };
