@@ -59,17 +59,17 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let images = open_images(&config).await?;
     let network = Network::start(network_config(&config)).await?;
-    let engine = Engine::start(
+    let recovered = Engine::recover(
         engine_config(&config).await?,
         Arc::new(StoreImages(Arc::clone(&images))),
         Arc::clone(&network),
     )
     .await?;
-    // Running containers hold their images again; what was removed while in use and has no user left can go.
-    images.collect().await?;
-    if let Some(nri) = &config.nri {
-        nri::start(nri, &engine).await?;
-    }
+    let collected = recovered.collect(images.collect()).await?;
+    let engine = match &config.nri {
+        Some(nri) => nri::start(nri, collected).await?,
+        None => collected.without_plugins(),
+    };
     let containers = Arc::new(StreamedContainers(Arc::clone(&engine)));
     let streaming = Arc::new(StreamingServer::start(streaming_config(&config), containers).await?);
     if let Some(address) = config.metrics_address {

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use husk_nri::Nri;
-use husk_pods::Engine;
+use husk_pods::{Collected, Engine};
 use tokio::net::UnixListener;
 use tracing::info;
 
@@ -12,11 +12,11 @@ use crate::socket;
 /// Only root: a plugin can have anything done on the node.
 const MODE: u32 = 0o600;
 
-/// Returns when the plugins of the plugin directory are in.
+/// Returns the engine when the plugins of the plugin directory are in.
 pub(crate) async fn start(
     config: &husk_config::NriConfig,
-    engine: &Arc<Engine>,
-) -> Result<(), Box<dyn Error>> {
+    collected: Collected,
+) -> Result<Arc<Engine>, Box<dyn Error>> {
     let address = config.socket.display();
     let wrap = |error| format!("nri.socket {address}: {error}");
     let listener = socket::bind(&config.socket, MODE).map_err(wrap)?;
@@ -30,8 +30,8 @@ pub(crate) async fn start(
         registration_timeout: config.registration_timeout,
         request_timeout: config.request_timeout,
     });
-    let runtime = engine.admit_plugins(nri.clone());
+    let (engine, runtime) = collected.with_plugins(nri.clone());
     nri.start(runtime, listener).await?;
     info!(%address, "NRI plugins may connect");
-    Ok(())
+    Ok(engine)
 }

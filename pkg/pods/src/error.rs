@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use husk_cdi::CdiError;
+use husk_life::Refusal;
 use husk_lsm::LsmError;
 use husk_model::{Classify, ContainerId, Kind, PodSandboxId};
 use husk_monitor::MonitorError;
@@ -59,6 +60,9 @@ pub enum PodsError {
         /// The sandbox.
         id: PodSandboxId,
     },
+    /// The object is not in a state in which this can happen.
+    #[error(transparent)]
+    State(#[from] Refusal),
     /// The container is not in a state that allows the operation.
     #[error("container {id} is {state}; {operation} needs it {wanted}")]
     ContainerState {
@@ -242,7 +246,9 @@ impl Classify for PodsError {
             | PodsError::NoSuchContainer { .. }
             | PodsError::NoSuchImage { .. } => Kind::NotFound,
             PodsError::NameTaken { .. } => Kind::AlreadyExists,
-            PodsError::PodNotReady { .. } | PodsError::ContainerState { .. } => Kind::FailedPrecondition,
+            PodsError::PodNotReady { .. } | PodsError::State(_) | PodsError::ContainerState { .. } => {
+                Kind::FailedPrecondition
+            }
             PodsError::HostPath { .. }
             | PodsError::Seccomp { .. }
             | PodsError::PidTarget { .. }

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::store::{ContainerFile, PodFile};
+use crate::records::{ContainerFile, PodFile};
 
 /// Reads each kind of record.
 ///

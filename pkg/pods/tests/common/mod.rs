@@ -23,7 +23,7 @@ use husk_model::{
 };
 use husk_network::{Free, GcReport, NetworkError, Owners};
 use husk_pods::{
-    Engine, EngineConfig, MonitorConfig,
+    Engine, EngineConfig, MonitorConfig, PodsError,
     facilities::{ImageFacts, ImageFault, Images, Lease, PodNetworks},
 };
 use husk_spec::ImageDefaults;
@@ -217,12 +217,17 @@ impl Node {
             unprivileged_ports: false,
             unprivileged_icmp: false,
         };
-        let network = Box::new(SharedLoopback(Arc::clone(&self.network)));
+        let network = Arc::new(SharedLoopback(Arc::clone(&self.network)));
         // A new process has no leases.
         self.images = Arc::new(OneImage { base: self.images.base.clone(), leases: Arc::default() });
         let engine = runtime
-            .block_on(Engine::start_with(config, self.images.clone(), network, Box::new(monitor)))
-            .expect("the engine starts");
+            .block_on(async {
+                let recovered =
+                    Engine::recover_with(config, self.images.clone(), network, Arc::new(monitor)).await?;
+                recovered.collect(async { Ok::<_, PodsError>(()) }).await
+            })
+            .expect("the engine starts")
+            .without_plugins();
         self.engine = Some(engine);
         self.runtime = Some(runtime);
     }

@@ -1,0 +1,348 @@
+//! The calls. Reads take snapshots; writes run to their end even when the caller goes away.
+
+use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+
+use husk_cgroup::Hierarchy;
+use husk_lsm::{AppArmor, selinux::SeLinux};
+use husk_model::{
+    ContainerConfig, ContainerId, ContainerStatus, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
+    ResourceStats, Resources, WindowSize,
+};
+use husk_monitor::{ExecIo, ExecOutput};
+
+use super::parts::Parts;
+use crate::{
+    error::{PodsError, Result},
+    observing::{Follower, MetricGroups, NodeMetrics, PodStats},
+    verbs::{Decide, Finding, start},
+};
+
+/// All pods and containers of the node.
+pub struct Engine {
+    parts: Parts,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("state", &self.state_dir()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    // === the node ===
+
+    /// Whether pods on this node can have user namespaces; if not, why.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn user_namespaces(&self) -> std::result::Result<(), &str> {
+        self.parts.run.user_namespaces.as_ref().copied().map_err(|reason| &**reason)
+    }
+
+    /// Directory of what outlives the boot: images and the writable layers of containers.
+    pub fn root_dir(&self) -> &Path {
+        self.parts.records.root()
+    }
+
+    /// Directory of what dies with the boot.
+    pub fn state_dir(&self) -> &Path {
+        self.parts.records.state()
+    }
+
+    /// The cgroup hierarchy of the node.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        self.parts.cgroups.hierarchy()
+    }
+
+    /// Whether systemd makes the units of pods.
+    pub fn has_systemd_driver(&self) -> bool {
+        self.parts.cgroups.has_systemd_driver()
+    }
+
+    /// The node's AppArmor.
+    pub fn apparmor(&self) -> &AppArmor {
+        &self.parts.security.apparmor
+    }
+
+    /// The node's SELinux.
+    pub fn selinux(&self) -> &SeLinux {
+        &self.parts.security.selinux
+    }
+
+    /// One look at everything that may be left behind, taking away what `decide` agrees to. Safe while pods come and go; what
+    /// is about to end by itself may be reported, though, so a caller that only wants to know looks twice.
+    pub async fn examine(&self, decide: Decide) -> Vec<Finding> {
+        self.parts.doctor.examine(decide).await
+    }
+
+    // === pods ===
+
+    /// Makes a sandbox, or joins the attempt that makes the same one. Returns its id.
+    ///
+    /// # Errors
+    /// Of the step that failed; everything done until then is undone.
+    pub async fn run_pod_sandbox(&self, config: PodConfig) -> Result<PodSandboxId> {
+        self.parts.run.pod(config).await
+    }
+
+    /// Stops all containers, the network and the pause process. Unknown sandboxes are fine.
+    ///
+    /// # Errors
+    /// When a step fails; a repeated call goes on where it stopped.
+    pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
+        let Some(pod) = self.parts.registry.find_pod(id) else { return Ok(()) };
+        let stop = self.parts.stop.clone();
+        detached(async move { stop.pod(&pod).await }).await
+    }
+
+    /// Removes a sandbox with its containers, stopping it first if needed. Unknown sandboxes are fine.
+    ///
+    /// # Errors
+    /// As [`Engine::stop_pod_sandbox`].
+    pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
+        let Some(pod) = self.parts.registry.find_pod(id) else { return Ok(()) };
+        let remove = self.parts.remove.clone();
+        detached(async move { remove.pod(&pod).await }).await
+    }
+
+    /// Snapshot of a sandbox.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchPod`].
+    pub fn pod_status(&self, id: &str) -> Result<Arc<PodStatus>> {
+        Ok(self.parts.registry.pod(id)?.status())
+    }
+
+    /// Snapshots of all sandboxes, in the order of their ids.
+    pub fn list_pods(&self) -> Vec<Arc<PodStatus>> {
+        self.parts.registry.pods().iter().map(|pod| pod.status()).collect()
+    }
+
+    /// Takes in what the pod's containers need together and what the pod costs beyond them; `None` keeps what is known.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchPod`], or when it cannot be written down.
+    pub async fn update_pod_resources(
+        &self,
+        id: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<()> {
+        let (pod, updating) = (self.parts.registry.pod(id)?, self.parts.updating.clone());
+        detached(async move { updating.pod(&pod, overhead, resources).await }).await
+    }
+
+    // === containers ===
+
+    /// Makes a container up to its gate, or joins the attempt that makes the same one. Returns its id.
+    ///
+    /// # Errors
+    /// Of the step that failed; everything done until then is undone.
+    pub async fn create_container(&self, pod_id: &str, config: ContainerConfig) -> Result<ContainerId> {
+        let pod = self.parts.registry.pod(pod_id)?;
+        self.parts.create.container(&pod, config).await
+    }
+
+    /// Lets a created container's command run.
+    ///
+    /// # Errors
+    /// When it is not in state CREATED or its command cannot be executed; then it has ended with `StartError`.
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let (container, follow) = (self.parts.registry.container(id)?, self.parts.stop.follow.clone());
+        detached(async move { start(&follow, &container).await }).await
+    }
+
+    /// Stop signal, `grace`, then SIGKILL. Unknown and ended containers are fine.
+    ///
+    /// # Errors
+    /// When the monitor cannot be asked.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let Some(container) = self.parts.registry.find_container(id) else { return Ok(()) };
+        let stop = self.parts.stop.clone();
+        detached(async move { stop.container(&container, grace).await }).await
+    }
+
+    /// Removes a container, killing it if it runs. Unknown containers are fine. Its log file stays.
+    ///
+    /// # Errors
+    /// When a step fails; a repeated call goes on.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let Some(container) = self.parts.registry.find_container(id) else { return Ok(()) };
+        let remove = self.parts.remove.clone();
+        detached(async move { remove.container(&container).await }).await
+    }
+
+    /// Snapshot of a container.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchContainer`].
+    pub fn container_status(&self, id: &str) -> Result<Arc<ContainerStatus>> {
+        Ok(self.parts.registry.container(id)?.status())
+    }
+
+    /// Snapshots of all containers, in the order of their ids.
+    pub fn list_containers(&self) -> Vec<Arc<ContainerStatus>> {
+        self.parts.registry.containers().iter().map(|container| container.status()).collect()
+    }
+
+    /// Changes the limits that `change` sets and keeps the others.
+    ///
+    /// # Errors
+    /// When the container has ended or the kernel refuses a limit; then the stored limits stay.
+    pub async fn update_resources(&self, id: &str, change: Resources) -> Result<()> {
+        let (container, updating) = (self.parts.registry.container(id)?, self.parts.updating.clone());
+        detached(async move { updating.container(&container, change).await }).await
+    }
+
+    // === commands and streams ===
+
+    /// Fails unless a container runs.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchContainer`], [`PodsError::ContainerState`].
+    pub fn check_running(&self, id: &str, operation: &'static str) -> Result<()> {
+        self.parts.stream.check_running(id, operation)
+    }
+
+    /// Runs a command in a running container; without `timeout` it may take as long as it likes.
+    ///
+    /// # Errors
+    /// [`PodsError::ExecTimeout`] when it was killed; the monitor's error when it cannot be executed.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        self.parts.stream.exec_sync(id, argv, timeout).await
+    }
+
+    /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
+    ///
+    /// # Errors
+    /// When the container does not run or the command cannot be executed.
+    pub async fn exec(&self, id: &str, argv: Vec<String>, io: ExecIo) -> Result<i32> {
+        self.parts.stream.exec(id, argv, io).await
+    }
+
+    /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
+    /// master. Dropping this future kills the command.
+    ///
+    /// # Errors
+    /// As [`Engine::exec`].
+    pub async fn exec_terminal(
+        &self,
+        id: &str,
+        argv: Vec<String>,
+        size: Option<WindowSize>,
+        on_master: impl FnOnce(OwnedFd) + Send,
+    ) -> Result<i32> {
+        self.parts.stream.exec_terminal(id, argv, size, on_master).await
+    }
+
+    /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn attach(&self, id: &str, io: ExecIo) -> Result<()> {
+        self.parts.stream.attach(id, io).await
+    }
+
+    /// Sets the window of a container's own terminal.
+    ///
+    /// # Errors
+    /// When the container does not run or has no terminal.
+    pub async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
+        self.parts.stream.resize_terminal(id, size).await
+    }
+
+    /// Opens a running container's log file anew, after somebody renamed it.
+    ///
+    /// # Errors
+    /// When the container does not run or the file cannot be opened.
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        self.parts.stream.reopen_log(id).await
+    }
+
+    /// The network namespace of a ready pod; `None` is the node's.
+    ///
+    /// # Errors
+    /// [`PodsError::PodNotReady`], or when the namespace cannot be opened.
+    pub fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
+        self.parts.stream.open_network(id)
+    }
+
+    // === what is seen ===
+
+    /// Follows the node from now on, beginning with what ended lately.
+    pub fn follow(&self) -> Follower {
+        self.parts.events.follow(&self.parts.registry)
+    }
+
+    /// Ends the streams of all followers, who would otherwise hold up the end of the daemon.
+    pub fn end_events(&self) {
+        self.parts.events.end();
+    }
+
+    /// Measures a container that is created or running.
+    ///
+    /// # Errors
+    /// When it has ended or its cgroup cannot be read.
+    pub fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
+        self.parts.measuring.container_stats(id)
+    }
+
+    /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
+    pub async fn list_container_stats(
+        &self,
+        wanted: impl Fn(&ContainerStatus) -> bool,
+    ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
+        self.parts.measuring.list_container_stats(wanted).await
+    }
+
+    /// Measures a sandbox that is ready, and its live containers.
+    ///
+    /// # Errors
+    /// When it is not ready or its cgroup cannot be read.
+    pub async fn pod_stats(&self, id: &str) -> Result<PodStats> {
+        self.parts.measuring.pod_stats(id).await
+    }
+
+    /// Measures all ready sandboxes that `wanted` lets through; those that end meanwhile are left out.
+    pub async fn list_pod_stats(&self, wanted: impl Fn(&PodStatus) -> bool) -> Vec<PodStats> {
+        self.parts.measuring.list_pod_stats(wanted).await
+    }
+
+    /// What the writable layers of all containers take together; the first answers may be short of those that were not
+    /// measured yet. Never waits for the disk.
+    pub fn writable_layers(&self) -> FilesystemStats {
+        self.parts.measuring.writable_layers()
+    }
+
+    /// What can be counted on this node.
+    pub fn metric_groups(&self) -> MetricGroups {
+        self.parts.measuring.metric_groups(self.hierarchy())
+    }
+
+    /// Counts everything of all ready pods; what ends meanwhile is left out. Every container has the same share of a bounded time,
+    /// and counting ends with the caller.
+    ///
+    /// # Errors
+    /// The filesystem of the writable layers does not answer.
+    pub async fn pod_metrics(&self) -> Result<NodeMetrics> {
+        self.parts.measuring.pod_metrics().await
+    }
+}
+
+/// Runs work to its end even when the caller goes away.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|_| PodsError::Lost)?
+}

@@ -1,0 +1,54 @@
+//! The network of a pod: pods that share the node's have none of their own.
+
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+
+use husk_model::{NamespaceMode, PodConfig, PodSandboxId};
+
+use crate::{
+    error::{PodsError, Result},
+    facilities::PodNetworks,
+    records::{PodFile, Records},
+};
+
+/// Networks of pods, and where their namespaces are pinned.
+#[derive(Clone)]
+pub(crate) struct Networks {
+    pub(crate) facility: Arc<dyn PodNetworks>,
+    pub(crate) records: Arc<Records>,
+}
+
+impl std::fmt::Debug for Networks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Networks").finish_non_exhaustive()
+    }
+}
+
+impl Networks {
+    /// Gives a pod its network, in a namespace that is made here or that pause was born in. Returns its addresses.
+    ///
+    /// # Errors
+    /// Of the step that failed; [`Networks::tear_down`] takes back what it left.
+    pub(crate) async fn set_up(&self, file: &PodFile, made: Option<OwnedFd>) -> Result<Vec<IpAddr>> {
+        if !has_own(&file.config) {
+            return Ok(Vec::new());
+        }
+        let netns = self.records.netns(&file.id);
+        self.facility.set_up(&file.id, &netns, &file.config, made).await.map_err(PodsError::Network)
+    }
+
+    /// Undoes the network; nothing to do is fine.
+    ///
+    /// # Errors
+    /// A step failed; a repeated call goes on.
+    pub(crate) async fn tear_down(&self, id: &PodSandboxId, config: &PodConfig) -> Result<()> {
+        if !has_own(config) {
+            return Ok(());
+        }
+        self.facility.tear_down(id, &self.records.netns(id)).await.map_err(PodsError::NetworkTeardown)
+    }
+}
+
+/// Whether a pod has a network of its own.
+pub(crate) fn has_own(config: &PodConfig) -> bool {
+    config.namespaces().network != NamespaceMode::Node
+}

@@ -1,0 +1,172 @@
+//! Statistics of containers and pods: what is measured is chosen from snapshots, the kernel's files are read on a thread
+//! that may block.
+
+use std::sync::Arc;
+
+use husk_model::{
+    ContainerStatus, FilesystemStats, NamespaceMode, NetworkStats, PodState, PodStatus, ResourceStats,
+};
+use husk_stats::{Stats, Target};
+
+use crate::{
+    error::{PodsError, Result},
+    node::cgroup_path,
+    registry::{Container, Pod, Registry},
+};
+
+/// What was measured of a sandbox.
+#[derive(Debug, Clone)]
+pub struct PodStats {
+    /// The sandbox.
+    pub status: Arc<PodStatus>,
+    /// Its cgroup, which holds the pause process and all containers.
+    pub resources: ResourceStats,
+    /// Its interfaces; empty with the node's network.
+    pub network: Vec<NetworkStats>,
+    /// Its live containers.
+    pub containers: Vec<(Arc<ContainerStatus>, ResourceStats)>,
+}
+
+/// A sandbox and what of it is to be measured.
+pub(crate) struct Chosen {
+    pub(crate) pod: Arc<Pod>,
+    target: Target,
+    pub(crate) containers: Vec<(Arc<ContainerStatus>, Target)>,
+}
+
+/// What measuring needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Measuring {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) stats: Stats,
+}
+
+impl Measuring {
+    /// Measures a container that is created or running.
+    ///
+    /// # Errors
+    /// When it has ended or its cgroup cannot be read.
+    pub(crate) fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
+        let container = self.registry.container(id)?;
+        container.check_alive("measuring it")?;
+        let status = container.status();
+        let stats = self.stats.sample(&target(&container)?).map_err(PodsError::Stats)?;
+        Ok((status, stats))
+    }
+
+    /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
+    pub(crate) async fn list_container_stats(
+        &self,
+        wanted: impl Fn(&ContainerStatus) -> bool,
+    ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
+        let chosen = live(&self.registry.containers(), wanted);
+        self.measure(move |stats| sample(stats, chosen)).await.unwrap_or_default()
+    }
+
+    /// Measures a sandbox that is ready, and its live containers.
+    ///
+    /// # Errors
+    /// When it is not ready or its cgroup cannot be read.
+    pub(crate) async fn pod_stats(&self, id: &str) -> Result<PodStats> {
+        let pod = self.registry.pod(id)?;
+        if !pod.is_ready() {
+            return Err(PodsError::PodNotReady { id: pod.id().clone() });
+        }
+        let chosen = choose(&self.registry, &pod)?;
+        self.measure(move |stats| measure_pod(stats, chosen)).await?.map_err(PodsError::Stats)
+    }
+
+    /// Measures all ready sandboxes that `wanted` lets through; those that end meanwhile are left out.
+    pub(crate) async fn list_pod_stats(&self, wanted: impl Fn(&PodStatus) -> bool) -> Vec<PodStats> {
+        let pods = self.registry.pods().into_iter().filter(|pod| pod.is_ready() && wanted(&pod.status()));
+        let chosen: Vec<Chosen> = pods.filter_map(|pod| choose(&self.registry, &pod).ok()).collect();
+        let measured = self.measure(move |stats| {
+            chosen.into_iter().filter_map(|chosen| measure_pod(stats, chosen).ok()).collect()
+        });
+        measured.await.unwrap_or_default()
+    }
+
+    /// What the writable layers of all containers take together; the first answers may be short of those that were not
+    /// measured yet. Never waits for the disk.
+    pub(crate) fn writable_layers(&self) -> FilesystemStats {
+        let containers = self.registry.containers();
+        self.stats.layers(containers.iter().map(|container| (container.id().as_str(), container.upper())))
+    }
+
+    pub(crate) async fn measure<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stats) -> T + Send + 'static,
+    ) -> Result<T> {
+        let stats = self.stats.clone();
+        tokio::task::spawn_blocking(move || work(&stats)).await.map_err(|_| PodsError::Lost)
+    }
+}
+
+fn live(
+    containers: &[Arc<Container>],
+    wanted: impl Fn(&ContainerStatus) -> bool,
+) -> Vec<(Arc<ContainerStatus>, Target)> {
+    containers
+        .iter()
+        .filter_map(|container| {
+            let status = container.status();
+            (status.state.is_alive() && wanted(&status)).then_some(())?;
+            Some((status, target(container).ok()?))
+        })
+        .collect()
+}
+
+pub(crate) fn choose(registry: &Registry, pod: &Arc<Pod>) -> Result<Chosen> {
+    Ok(Chosen {
+        target: Target {
+            id: pod.id().to_string(),
+            cgroup: cgroup_path(&pod.cgroup_path())?,
+            upper: None,
+            since: Some(pod.status().created_at),
+        },
+        containers: live(&registry.containers_of(pod), |_| true),
+        pod: Arc::clone(pod),
+    })
+}
+
+fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, husk_stats::Error> {
+    let resources = stats.sample(&chosen.target)?;
+    Ok(PodStats {
+        network: interfaces(&chosen.pod),
+        resources,
+        containers: sample(stats, chosen.containers),
+        status: chosen.pod.status(),
+    })
+}
+
+/// The counters of the pod's own interfaces, as its pause process sees them.
+pub(crate) fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
+    let status = pod.status();
+    let Some(pid) = status.pid.filter(|_| status.config.namespaces().network != NamespaceMode::Node) else {
+        return Vec::new();
+    };
+    let counters = husk_stats::network(pid).unwrap_or_default();
+    // If the process ended meanwhile, its pid may be somebody else's by now, and so are the counters.
+    let now = pod.status();
+    if now.state == PodState::Ready && now.pid == Some(pid) { counters } else { Vec::new() }
+}
+
+fn sample(
+    stats: &Stats,
+    chosen: Vec<(Arc<ContainerStatus>, Target)>,
+) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
+    chosen
+        .into_iter()
+        .filter_map(|(status, target)| Some((status, stats.sample_all([&target]).pop()?.1)))
+        .collect()
+}
+
+fn target(container: &Container) -> Result<Target> {
+    let status = container.status();
+    Ok(Target {
+        id: container.id().to_string(),
+        cgroup: cgroup_path(&status.cgroup_path)?,
+        upper: Some(container.upper().to_owned()),
+        since: Some(status.created_at),
+    })
+}

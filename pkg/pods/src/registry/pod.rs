@@ -1,0 +1,254 @@
+//! A pod in memory: its state, and the snapshot of it that readers take. Its containers know it; it does not know them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use husk_life::{PodEffect, PodEvent, PodLife, Reach, Refusal};
+use husk_lsm::selinux::Hold;
+use husk_model::{ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Resources};
+use husk_monitor::Monitor;
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::snapshot::Snapshot;
+use crate::{
+    error::{PodsError, Result},
+    records::PodFile,
+};
+
+/// Far more than a pod creates at once.
+const MAX_EARLY_EXITS: usize = 256;
+
+/// A sandbox that exists.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    id: PodSandboxId,
+    /// The one state; what readers see of it is in `status`.
+    life: Mutex<PodLife>,
+    status: Snapshot<PodStatus>,
+    file: Mutex<PodFile>,
+    reach: Mutex<Reach<Monitor>>,
+    /// Orders creations and ends: see [`Pod::enter`].
+    gate: tokio::sync::RwLock<()>,
+    /// Exits of containers that are not known yet: an init killed at its gate while its creation is recorded.
+    early_exits: Mutex<BTreeMap<ContainerId, Exit>>,
+    /// Its SELinux level, until the last of it is forgotten.
+    selinux_level: Option<Hold>,
+}
+
+/// What a pod is made of.
+#[derive(Debug)]
+pub(crate) struct NewPod {
+    pub(crate) file: PodFile,
+    pub(crate) life: PodLife,
+    /// Of its pause process, where that is known.
+    pub(crate) pid: Option<u32>,
+    pub(crate) reach: Reach<Monitor>,
+    pub(crate) selinux_level: Option<Hold>,
+}
+
+impl Pod {
+    pub(crate) fn new(NewPod { file, life, pid, reach, selinux_level }: NewPod) -> Self {
+        Self {
+            id: file.id.clone(),
+            status: Snapshot::new(shown(&file, &life, pid)),
+            life: Mutex::new(life),
+            file: Mutex::new(file),
+            reach: Mutex::new(reach),
+            gate: tokio::sync::RwLock::new(()),
+            early_exits: Mutex::default(),
+            selinux_level,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &PodSandboxId {
+        &self.id
+    }
+
+    /// Its cgroup, relative to the hierarchy's root.
+    pub(crate) fn cgroup_path(&self) -> String {
+        self.lock_file().cgroup_path.clone()
+    }
+
+    pub(crate) fn selinux_level(&self) -> Option<&str> {
+        self.selinux_level.as_ref().map(Hold::level)
+    }
+
+    // === its state ===
+
+    /// Where it is in its life.
+    pub(crate) fn life(&self) -> PodLife {
+        self.lock_life().clone()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock_life().is_ready()
+    }
+
+    /// Takes in what happened; what readers see changes with it. Only `observing` calls this, which carries the effects out.
+    pub(crate) fn apply(&self, event: &PodEvent) -> std::result::Result<Vec<PodEffect>, Refusal> {
+        let mut life = self.lock_life();
+        let (next, effects) = life.apply(event)?;
+        self.status.update(|status| {
+            status.state = state(&next);
+            next.explanation().clone_into(&mut status.message);
+            if !next.is_ready() {
+                status.pid = None;
+            }
+            // Its addresses are kept until the network is taken back.
+            if matches!(next, PodLife::Stopped { .. }) {
+                status.ips.clear();
+            }
+        });
+        *life = next;
+        Ok(effects)
+    }
+
+    /// The record of a state that is about to be seen.
+    pub(crate) fn file_as(&self, life: &PodLife) -> PodFile {
+        let mut file = self.lock_file();
+        if let Some(record) = life.record() {
+            file.set_life(record);
+        }
+        if matches!(life, PodLife::Stopped { .. }) {
+            file.ips.clear();
+        }
+        file.clone()
+    }
+
+    /// Creating a container holds the gate from its beginning to its end. Nothing is created in a pod that is not ready.
+    ///
+    /// # Errors
+    /// [`PodsError::PodNotReady`]
+    pub(crate) async fn enter(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let gate = self.gate.read().await;
+        if self.is_ready() { Ok(gate) } else { Err(PodsError::PodNotReady { id: self.id.clone() }) }
+    }
+
+    /// Stopping and removing hold the gate alone: they wait for creations that have begun, and none begins meanwhile. The gate
+    /// orders only those; whoever reads, or works on one container, never takes it, and all that is done behind it has deadlines.
+    pub(crate) async fn close(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
+    }
+
+    /// Waits for a stop or a removal under way.
+    pub(crate) async fn settled(&self) {
+        drop(self.gate.read().await);
+    }
+
+    // === its monitor ===
+
+    /// Its monitor.
+    ///
+    /// # Errors
+    /// [`PodsError::NoMonitor`] says whether it is dead or only silent.
+    pub(crate) fn monitor(&self) -> Result<Monitor> {
+        let reach = self.lock_reach();
+        let reason = match &*reach {
+            Reach::Attended(monitor) => return Ok(monitor.clone()),
+            Reach::Awaited => "it does not answer",
+            Reach::Lost => "it died; remove the pod",
+        };
+        Err(PodsError::NoMonitor { id: self.id.clone(), reason: reason.to_owned() })
+    }
+
+    /// Its monitor answered.
+    pub(crate) fn answered(&self, monitor: Monitor) {
+        let mut reach = self.lock_reach();
+        *reach = std::mem::replace(&mut *reach, Reach::Lost).answered(monitor);
+    }
+
+    /// Its monitor is dead.
+    pub(crate) fn lost(&self) {
+        *self.lock_reach() = Reach::Lost;
+    }
+
+    /// It should have a monitor that lives, but that has not answered since our start.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.lock_reach().is_awaited() && self.is_ready()
+    }
+
+    // === what readers see ===
+
+    pub(crate) fn status(&self) -> Arc<PodStatus> {
+        self.status.get()
+    }
+
+    pub(crate) fn config(&self) -> Arc<PodConfig> {
+        Arc::clone(&self.status.get().config)
+    }
+
+    pub(crate) fn name(&self) -> PodMetadata {
+        self.status.get().config.metadata.clone()
+    }
+
+    /// Notes its pause process, as the monitor tells it.
+    pub(crate) fn note_pause(&self, pid: Option<u32>) {
+        self.status.update(|status| status.pid = pid);
+    }
+
+    /// Takes in other resources; `None` keeps what is known. Returns the record to write.
+    pub(crate) fn note_resources(
+        &self,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> PodFile {
+        let mut file = self.lock_file();
+        let mut config = (*file.config).clone();
+        config.overhead = overhead.or(config.overhead);
+        config.resources = resources.or(config.resources);
+        file.config = Arc::new(config);
+        self.status.update(|status| status.config = Arc::clone(&file.config));
+        file.clone()
+    }
+
+    // === what came before its container was known ===
+
+    /// Keeps the exit of a container that is not known yet, for [`Pod::take_early_exit`].
+    pub(crate) fn keep_early_exit(&self, id: ContainerId, exit: Exit) {
+        let mut exits = self.early_exits.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only those of containers that were removed at once stay here; nobody asks for them.
+        if exits.len() >= MAX_EARLY_EXITS {
+            exits.clear();
+        }
+        exits.insert(id, exit);
+    }
+
+    /// The exit of a container that came before the container was known.
+    pub(crate) fn take_early_exit(&self, id: &ContainerId) -> Option<Exit> {
+        self.early_exits.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+    }
+
+    // === locks, none of which is held over anything that waits ===
+
+    fn lock_life(&self) -> MutexGuard<'_, PodLife> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_file(&self) -> MutexGuard<'_, PodFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_reach(&self) -> MutexGuard<'_, Reach<Monitor>> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(life: &PodLife) -> PodState {
+    if life.is_ready() { PodState::Ready } else { PodState::NotReady }
+}
+
+/// What readers see of a pod with this record in this state.
+pub(crate) fn shown(file: &PodFile, life: &PodLife, pid: Option<u32>) -> PodStatus {
+    PodStatus {
+        id: file.id.clone(),
+        config: Arc::clone(&file.config),
+        state: state(life),
+        created_at: file.created_at,
+        ips: file.ips.clone(),
+        pid,
+        message: life.explanation().to_owned(),
+        info: Default::default(),
+    }
+}

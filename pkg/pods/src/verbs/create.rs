@@ -1,0 +1,244 @@
+//! CreateContainer.
+//!
+//! ```text
+//! claim the name → image → spec and filter → plugins → container.json (incomplete) → writable layer → init at its gate
+//!                → container.json (complete) → CREATED
+//! ```
+
+use std::{path::Path, sync::Arc};
+
+use husk_life::{ContainerEvent, ContainerLife};
+use husk_model::{ContainerConfig, ContainerId, NamespaceMode};
+use husk_monitor::{ContainerRequest, Created, PidNamespace};
+use husk_node::now;
+use husk_nri::{ContainerFacts, Event};
+use tracing::warn;
+
+use super::{
+    adjust::{Adjust, planned},
+    follow::Follow,
+};
+use crate::{
+    error::{PodsError, Result},
+    facilities::{ImageFacts, Images, Lease},
+    node::{Claimed, Layers, NodeFacts, files, look, make_log_directory},
+    planning::{self, ContainerPlan, Inputs},
+    records::ContainerFile,
+    registry::{Claim, Container, NewContainer, Pod, shown_name},
+};
+
+/// What creating needs.
+#[derive(Clone)]
+pub(crate) struct Create {
+    pub(crate) follow: Follow,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) adjust: Adjust,
+    pub(crate) cgroup_v2: bool,
+}
+
+impl Create {
+    /// Makes a container up to its gate, or joins the attempt that makes the same one.
+    pub(crate) async fn container(&self, pod: &Arc<Pod>, config: ContainerConfig) -> Result<ContainerId> {
+        let config = Arc::new(config);
+        let id = ContainerId::generate();
+        let registry = &self.follow.registry;
+        let attempt = match registry.claim_container(pod, &config, &id)? {
+            Claim::Joined(wait) => {
+                let id = wait.outcome().await?;
+                // A retry means the container that it asked for, not one that has run since.
+                return match registry.container(id.as_str()) {
+                    Ok(container) if container.life() == ContainerLife::Created => Ok(id),
+                    _ => {
+                        let name = shown_name(&pod.name(), Some(&config.metadata));
+                        Err(PodsError::NameTaken { what: "container", name, id: id.to_string() })
+                    }
+                };
+            }
+            Claim::Mine(attempt) => attempt,
+        };
+        let wait = attempt.wait();
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        tokio::spawn(async move {
+            let outcome = this.build(&pod, &id, &config).await;
+            attempt.settle(outcome.map(|()| id));
+        });
+        wait.outcome().await
+    }
+
+    async fn build(&self, pod: &Arc<Pod>, id: &ContainerId, config: &Arc<ContainerConfig>) -> Result<()> {
+        let _gate = pod.enter().await?;
+        let no_image = || PodsError::NoSuchImage {
+            field: "config.image.image".to_owned(),
+            reference: config.image.clone(),
+        };
+        let image = self.images.find(&config.image).ok_or_else(no_image)?;
+        let layers = Layers::lease(self.images.as_ref(), &image.id, config)?;
+        let lookups = &self.adjust.lookups;
+        let (facts, sources) = lookups.container(&pod.config(), pod.selinux_level(), config).await?;
+        let planned = self.plan(pod, id, config, &image, &layers, facts);
+        let built = match planned {
+            Ok(plan) => self.build_planned(pod, plan, layers).await,
+            Err(error) => Err(error),
+        };
+        match built {
+            Ok(container) => {
+                sources.keep();
+                self.adjust.plugins.tell_of(Event::PostCreateContainer, &container).await;
+                Ok(())
+            }
+            Err(error) => {
+                take_back_sources(id, sources).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        pod: &Arc<Pod>,
+        id: &ContainerId,
+        config: &Arc<ContainerConfig>,
+        image: &ImageFacts,
+        layers: &Layers,
+        facts: NodeFacts,
+    ) -> Result<ContainerPlan> {
+        let records = &self.follow.records;
+        ContainerPlan::new(Inputs {
+            id,
+            config,
+            pod: &pod.config(),
+            pod_cgroup: &pod.cgroup_path(),
+            files: files::paths(&records.pod(pod.id())),
+            image,
+            layers,
+            facts,
+            layer: records.layer(id),
+            pid: self.pid_namespace(pod, config)?,
+            node_hostname: &files::node_hostname(),
+            cgroup_v2: self.cgroup_v2,
+            at: now(),
+        })
+    }
+
+    async fn build_planned(
+        &self,
+        pod: &Arc<Pod>,
+        mut plan: ContainerPlan,
+        layers: Layers,
+    ) -> Result<Arc<Container>> {
+        // Held until the container is seen.
+        let _turn = self.adjust.plugins.enter().await;
+        let mut asked = None;
+        if self.adjust.plugins.active() {
+            Box::pin(self.adjust.plan(pod, &mut plan)).await?;
+            asked = Some(planned(pod, &plan));
+        }
+        let (file, request) = plan.seal()?;
+        let id = file.id.clone();
+        let made = match self.make(pod, file, request).await {
+            Ok((file, created)) => self.publish(pod, file, created, layers.into_leases()),
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            self.take_back(pod, &id, asked.as_ref()).await;
+        }
+        made
+    }
+
+    async fn take_back(&self, pod: &Pod, id: &ContainerId, asked: Option<&ContainerFacts>) {
+        if let Some(facts) = asked {
+            self.adjust.plugins.take_back_container(pod, facts).await;
+        }
+        if let Err(left) = self.follow.records.discard_container(pod.id(), id) {
+            warn!(container = %id, error = &left as &dyn std::error::Error, "cannot remove the files of a container that failed to be created");
+        }
+    }
+
+    async fn make(
+        &self,
+        pod: &Pod,
+        file: ContainerFile,
+        request: ContainerRequest,
+    ) -> Result<(ContainerFile, Created)> {
+        let (records, id) = (&self.follow.records, &file.id);
+        records.create_container(pod.id(), id)?;
+        records.write_container(pod.id(), &file)?;
+        if self.adjust.plugins.enabled() {
+            records.write_spec(pod.id(), id, &request.spec_json)?;
+        }
+        records.create_layer(id)?;
+        let log_dir = Path::new(&file.log_path).parent();
+        if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
+            make_log_directory(dir.to_owned()).await?;
+        }
+        let created = pod.monitor()?.create_container(request).await?;
+        let complete = ContainerFile { complete: true, ..file };
+        if let Err(error) = records.write_container(pod.id(), &complete) {
+            if let Err(left) = pod.monitor()?.remove_container(&complete.id).await {
+                warn!(container = %complete.id, error = %left, "cannot take back a container that failed to be recorded");
+            }
+            return Err(error);
+        }
+        Ok((complete, created))
+    }
+
+    fn publish(
+        &self,
+        pod: &Arc<Pod>,
+        file: ContainerFile,
+        created: Created,
+        leases: Vec<Lease>,
+    ) -> Result<Arc<Container>> {
+        for limit in &created.degraded {
+            warn!(container = %file.id, limit, "the node cannot set a limit");
+        }
+        let mut status = planning::shown(pod.id(), &file);
+        status.user = Some(created.user);
+        status.pid = Some(created.process.pid);
+        let container = Arc::new(Container::new(NewContainer {
+            pod: Arc::clone(pod),
+            life: ContainerLife::Making,
+            status,
+            upper: self.follow.records.layer(&file.id).join("upper"),
+            file: Some(file),
+            leases,
+        }));
+        self.follow.changes.container(&container, &ContainerEvent::Made)?;
+        self.follow.take_early_exit(&container);
+        Ok(container)
+    }
+
+    // === the PID namespace ===
+
+    fn pid_namespace(&self, pod: &Pod, config: &ContainerConfig) -> Result<PidNamespace> {
+        let namespaces = &config.security.namespaces;
+        match namespaces.pid {
+            NamespaceMode::Pod => Ok(PidNamespace::Pod),
+            NamespaceMode::Container => Ok(PidNamespace::Container),
+            NamespaceMode::Node => Ok(PidNamespace::Node),
+            NamespaceMode::Target => self.pid_target(pod, &namespaces.target_id).map(PidNamespace::Target),
+        }
+    }
+
+    fn pid_target(&self, pod: &Pod, id: &str) -> Result<ContainerId> {
+        let refused = |error: PodsError| PodsError::PidTarget { reason: error.to_string() };
+        let target = self.follow.registry.container(id).map_err(refused)?;
+        if target.pod().id() != pod.id() {
+            let reason = format!("container {} is of another pod", target.id());
+            return Err(PodsError::PidTarget { reason });
+        }
+        target.check_running("sharing its PID namespace").map_err(refused)?;
+        Ok(target.id().clone())
+    }
+}
+
+/// Takes back the directories made for mount sources. It may hang as the node's files may.
+async fn take_back_sources(id: &ContainerId, sources: Claimed) {
+    let take_back = move || {
+        drop(sources);
+        Ok(())
+    };
+    if let Err(left) = look("take back the directories made for mount sources", take_back).await {
+        warn!(container = %id, error = &left as &dyn std::error::Error, "a failed creation may leave directories");
+    }
+}

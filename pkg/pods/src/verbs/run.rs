@@ -1,0 +1,198 @@
+//! RunPodSandbox: the steps that make a sandbox, and their undoing.
+//!
+//! ```text
+//! claim the name → pod.json (being made) → network ∥ monitor ∥ unit → files → pause → plugins → pod.json (ready) → READY
+//! with a user namespace:  monitor ∥ unit → pause, waiting → network in its namespace → files → pause goes on → ...
+//! ```
+//! The network, the monitor and the unit (with the systemd cgroup driver) do not need each other, so they are made at the
+//! same time. A failure undoes what was made,
+//! in reverse; a kill in between leaves a pod.json of a pod that is being made, for which start-up does the same.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use husk_life::{PodEvent, PodLife, Reach};
+use husk_model::{PodConfig, PodSandboxId, Process};
+use husk_monitor::{Monitor, PodNetwork, SandboxRequest};
+use husk_node::now;
+use husk_systemd::Anchor;
+use tracing::debug;
+
+use super::{follow::Follow, undo::Undo};
+use crate::{
+    error::{PodsError, Result},
+    facilities::Monitors,
+    node::{OfPod, Place, Security, files, make_log_directory},
+    planning::{Settings, sandbox_request},
+    records::PodFile,
+    registry::{Claim, NewPod, Pod, shown, shown_name},
+};
+
+/// What running needs.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) follow: Follow,
+    pub(crate) undo: Undo,
+    pub(crate) monitors: Arc<dyn Monitors>,
+    pub(crate) security: Security,
+    pub(crate) settings: Settings,
+    /// Whether pods can have user namespaces; if not, why.
+    pub(crate) user_namespaces: std::result::Result<(), Arc<str>>,
+}
+
+/// A sandbox that runs.
+struct Made {
+    monitor: Monitor,
+    process: Process,
+    /// Holds the pod's unit until a process of the pod does.
+    anchor: Option<Anchor>,
+    ips: Vec<IpAddr>,
+}
+
+impl Run {
+    /// Makes a sandbox, or joins the attempt that makes the same one.
+    pub(crate) async fn pod(&self, config: PodConfig) -> Result<PodSandboxId> {
+        self.check_supported(&config)?;
+        let config = Arc::new(config);
+        let id = PodSandboxId::generate();
+        let place = self.follow.cgroups.place(&id, &config)?;
+        let registry = &self.follow.registry;
+        let attempt = match registry.claim_pod(&config, &id)? {
+            Claim::Joined(wait) => {
+                let id = wait.outcome().await?;
+                return if registry.pod(id.as_str()).is_ok_and(|pod| pod.is_ready()) {
+                    Ok(id)
+                } else {
+                    let name = shown_name(&config.metadata, None);
+                    Err(PodsError::NameTaken { what: "pod sandbox", name, id: id.to_string() })
+                };
+            }
+            Claim::Mine(attempt) => attempt,
+        };
+        let wait = attempt.wait();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let outcome = this.build(&id, &config, &place).await;
+            attempt.settle(outcome.map(|()| id));
+        });
+        wait.outcome().await
+    }
+
+    /// What this node cannot do. Doing less than was asked for in silence would be worse.
+    fn check_supported(&self, config: &PodConfig) -> Result<()> {
+        match &self.user_namespaces {
+            Err(reason) if config.namespaces().user.is_some() => Err(PodsError::Unsupported {
+                field: "config.linux.security_context.namespace_options.userns_options",
+                what: format!("pods cannot have user namespaces on this node: {reason}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn build(&self, id: &PodSandboxId, config: &Arc<PodConfig>, place: &Place) -> Result<()> {
+        let records = &self.follow.records;
+        let selinux = self.security.of_pod(config)?;
+        let mut file = PodFile::new(records.boot_id(), id, config, now());
+        file.cgroup_path.clone_from(&place.cgroup);
+        file.selinux_level = selinux.level.as_ref().map(|level| level.level().to_owned());
+        records.create_pod(id)?;
+        match self.build_recorded(file.clone(), place, selinux).await {
+            Ok(pod) => {
+                self.follow.begin(&pod);
+                Ok(())
+            }
+            Err(error) => {
+                self.undo.pod(&file).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn build_recorded(&self, mut file: PodFile, place: &Place, selinux: OfPod) -> Result<Arc<Pod>> {
+        let (records, config) = (&self.follow.records, Arc::clone(&file.config));
+        records.write_pod(&file)?;
+        if !config.log_directory.is_empty() {
+            make_log_directory(config.log_directory.clone().into()).await?;
+        }
+        let began = Instant::now();
+        let netns = records.netns(&file.id);
+        let request = sandbox_request(&config, self.settings, &place.cgroup, netns, selinux.labels);
+        let Made { monitor, process, anchor, ips } = match config.namespaces().user {
+            None => self.make(&file, place, request).await?,
+            Some(_) => self.make_in_user_namespace(&file, place, request).await?,
+        };
+        if let Some(anchor) = anchor {
+            anchor.release().await;
+        }
+        debug!(pod = %file.id, whole = ?began.elapsed(), "made a sandbox");
+        file.ips = ips;
+        let pod = Pod::new(NewPod {
+            file,
+            life: PodLife::Making,
+            pid: Some(process.pid),
+            reach: Reach::Attended(monitor),
+            selinux_level: selinux.level,
+        });
+        self.publish(Arc::new(pod), process).await
+    }
+
+    /// Asks plugins before the pod counts as made: one that is killed over a hook is undone at the next start.
+    async fn publish(&self, pod: Arc<Pod>, process: Process) -> Result<Arc<Pod>> {
+        let (changes, cgroup) = (&self.follow.changes, pod.cgroup_path());
+        let file = pod.file_as(&PodLife::Making);
+        let ready = || shown(&file, &PodLife::Ready, Some(process.pid));
+        // Held until the pod is seen.
+        let _turn = changes.plugins().admit_pod(ready(), &cgroup).await?;
+        match changes.pod(&pod, &PodEvent::Made) {
+            Ok(_) => Ok(pod),
+            Err(error) => {
+                changes.plugins().take_back_pod(ready(), &cgroup).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(&self, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
+        let dir = self.follow.records.pod(&file.id);
+        let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
+            timed(self.undo.networks.set_up(file, None)),
+            timed(self.monitors.spawn(&dir)),
+            timed(self.follow.cgroups.start_unit(place))
+        );
+        // All have run to their end, so that the undoing finds all there is.
+        let (ips, monitor, anchor) = (network?, monitor?, anchor?);
+        files::write(&dir, &file.config, &ips)?;
+        let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
+        debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, "steps of a sandbox");
+        Ok(Made { process: process?, monitor, anchor, ips })
+    }
+
+    /// The network namespace belongs to the user namespace, so it is there only once pause is.
+    async fn make_in_user_namespace(
+        &self,
+        file: &PodFile,
+        place: &Place,
+        request: SandboxRequest,
+    ) -> Result<Made> {
+        let dir = self.follow.records.pod(&file.id);
+        let (monitor, anchor) =
+            tokio::join!(self.monitors.spawn(&dir), self.follow.cgroups.start_unit(place));
+        let (monitor, anchor) = (monitor?, anchor?);
+        let own_network = request.network == PodNetwork::OwnedByUserNamespace;
+        let process = monitor.run_sandbox(request).await?;
+        let made = own_network.then(|| husk_monitor::network_namespace(process)).transpose()?;
+        let ips = self.undo.networks.set_up(file, made).await?;
+        files::write(&dir, &file.config, &ips)?;
+        let process = monitor.release_sandbox().await?;
+        Ok(Made { monitor, process, anchor, ips })
+    }
+}
+
+/// How long work took, for those who ask why a pod starts slowly.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let began = Instant::now();
+    (work.await, began.elapsed())
+}

@@ -1,0 +1,127 @@
+//! Commands in containers, and what streaming sessions need: attaching, window sizes, a pod's network.
+
+use std::os::fd::OwnedFd;
+
+use husk_model::WindowSize;
+use husk_monitor::{ExecIo, ExecOutput};
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    error::{PodsError, Result},
+    node::has_own,
+    records::Records,
+    registry::Registry,
+};
+
+/// What streaming needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+}
+
+impl Stream {
+    /// Fails unless a container runs.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchContainer`], [`PodsError::ContainerState`].
+    pub(crate) fn check_running(&self, id: &str, operation: &'static str) -> Result<()> {
+        self.registry.container(id)?.check_running(operation)
+    }
+
+    /// Runs a command in a running container; without `timeout` it may take as long as it likes.
+    ///
+    /// # Errors
+    /// [`PodsError::ExecTimeout`] when it was killed; the monitor's error when it cannot be executed.
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        let container = self.registry.container(id)?;
+        container.check_running("exec")?;
+        let output = container.pod().monitor()?.exec_sync(container.id(), argv, timeout).await?;
+        match timeout {
+            Some(limit) if output.timed_out => {
+                Err(PodsError::ExecTimeout { id: container.id().clone(), seconds: limit.as_secs() })
+            }
+            _ => Ok(output),
+        }
+    }
+
+    /// Opens a running container's log file anew, after somebody renamed it.
+    ///
+    /// # Errors
+    /// When the container does not run or the file cannot be opened.
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
+        let container = self.registry.container(id)?;
+        container.check_running("reopening its log")?;
+        Ok(container.pod().monitor()?.reopen_log(container.id()).await?)
+    }
+
+    /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
+    ///
+    /// # Errors
+    /// When the container does not run or the command cannot be executed.
+    pub(crate) async fn exec(&self, id: &str, argv: Vec<String>, io: ExecIo) -> Result<i32> {
+        let container = self.registry.container(id)?;
+        container.check_running("exec")?;
+        Ok(container.pod().monitor()?.exec(container.id(), argv, io).await?)
+    }
+
+    /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
+    /// master. Dropping this future kills the command.
+    ///
+    /// # Errors
+    /// As [`Stream::exec`].
+    pub(crate) async fn exec_terminal(
+        &self,
+        id: &str,
+        argv: Vec<String>,
+        size: Option<WindowSize>,
+        on_master: impl FnOnce(OwnedFd) + Send,
+    ) -> Result<i32> {
+        let container = self.registry.container(id)?;
+        container.check_running("exec")?;
+        Ok(container.pod().monitor()?.exec_terminal(container.id(), argv, size, on_master).await?)
+    }
+
+    /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub(crate) async fn attach(&self, id: &str, io: ExecIo) -> Result<()> {
+        let container = self.registry.container(id)?;
+        container.check_running("attach")?;
+        Ok(container.pod().monitor()?.attach(container.id(), io).await?)
+    }
+
+    /// Sets the window of a container's own terminal.
+    ///
+    /// # Errors
+    /// When the container does not run or has no terminal.
+    pub(crate) async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
+        let container = self.registry.container(id)?;
+        Ok(container.pod().monitor()?.resize_terminal(container.id(), size).await?)
+    }
+
+    /// The network namespace of a ready pod; `None` is the node's.
+    ///
+    /// # Errors
+    /// [`PodsError::PodNotReady`], or when the namespace cannot be opened.
+    pub(crate) fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let pod = self.registry.pod(id)?;
+        if !pod.is_ready() {
+            return Err(PodsError::PodNotReady { id: pod.id().clone() });
+        }
+        if !has_own(&pod.config()) {
+            return Ok(None);
+        }
+        let path = self.records.netns(pod.id());
+        let netns = husk_sys::netns::open(&path)
+            .map_err(PodsError::files("open the pod's network namespace", &path))?;
+        Ok(Some(netns))
+    }
+}
