@@ -119,7 +119,7 @@ pub struct NetworkConfig {
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
-    /// Layers of a pull fetched at once.
+    /// Layers fetched at once: of one pull, and of all together besides the first of each.
     pub max_parallel_layers: usize,
     /// A pull without a byte for this long fails.
     pub pull_progress_timeout: Duration,
