@@ -15,7 +15,7 @@ const NEEDED: KernelVersion = KernelVersion::new(5, 12);
 const WANTED: KernelVersion = KernelVersion::new(5, 19);
 
 const UPGRADE: &str =
-    "install a kernel of a supported distribution (Linux 5.19 or later; 6.1 and 6.12 are tested)";
+    "install a kernel of a supported distribution (Linux 5.19 or later; 6.1 and 6.18 are tested)";
 const NO_POD: &str = "no pod can be started";
 
 pub(crate) fn checks() -> Vec<Check> {
