@@ -47,7 +47,7 @@ impl Version {
     }
 }
 
-/// Facts of the hierarchy for `husk check` and verbose status.
+/// What the hierarchy is like: `husk check` tells some of it, and the search for leftovers goes by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The layout.
@@ -154,7 +154,7 @@ impl Hierarchy {
         self.0.version
     }
 
-    /// What `husk check` and verbose status print.
+    /// What the hierarchy is like.
     pub fn facts(&self) -> Facts {
         Facts {
             version: self.0.version,

@@ -35,7 +35,7 @@ pub struct PodStatus {
     pub ips: Vec<IpAddr>,
     /// Pid of the pause process while it runs, in the node's PID namespace.
     pub pid: Option<u32>,
-    /// Why a sandbox that could not be loaded is as it is; empty otherwise.
+    /// Why a sandbox is not ready when nobody asked for that: its record cannot be read, its monitor died or hung. Empty otherwise.
     pub message: String,
     /// More facts for verbose status, name to JSON text or plain value.
     pub info: BTreeMap<String, String>,
