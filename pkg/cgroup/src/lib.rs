@@ -8,7 +8,7 @@
 //! - **v2**: one tree; limits, kill, freezer and events are files of it, devices are an eBPF program.
 //! - **hybrid**: v1 controllers carry the limits; a v2 tree without them (`/sys/fs/cgroup/unified`) is used for what v1
 //!   can't do well: `cgroup.kill`, `cgroup.events`, freezing and `clone3(CLONE_INTO_CGROUP)`.
-//! - **v1**: everything by v1 files; killing is a freezer and SIGKILL loop.
+//! - **v1**: everything by v1 files; killing is SIGKILL to each process, while forks are refused.
 //!
 //! husk makes the directories itself. With the systemd driver the topmost ones are units of systemd, of which
 //! [`Hierarchy::adopt`] takes over what is delegated.

@@ -1,7 +1,7 @@
-//! Typed ids, validated domain types, error kinds and state machines; no I/O.
+//! Typed ids, validated domain types and error kinds; no I/O.
 //!
 //! What the kubelet, an image or a container says is an allegation until `pkg/cri` has turned it into one of these
-//! types. Everything that is written to disk derives serde here, so the formats live in one place.
+//! types. What a monitor writes to disk is here too (`record`), since huskd reads it.
 #![forbid(unsafe_code)]
 
 mod bytes;

@@ -6,6 +6,8 @@
 //! ```text
 //! <root>/network/ipam/<bridge>/…      address reservations, host-local format (ipam.rs)
 //! <root>/network/pods/<id>.json       how to undo a pod's network (record.rs)
+//! <root>/network/subnet.json          the subnet that was chosen (free_subnet.rs)
+//! <root>/network/pod-cidr.json        the cluster's, which goes before it (pod_cidr.rs)
 //! <state>/netns/<id>                  pinned namespaces (husk_sys::netns)
 //! ```
 #![forbid(unsafe_code)]

@@ -7,14 +7,14 @@
 //!   layers/<n>/        one layer's files, in the form overlayfs reads; <n> is short because mount options are
 //!   records/<n>        what reproduces the layer's archive (see `unpack::record`)
 //!   aside/<n>/         files that later members of the same archive replaced; for exports only, rarely there
-//!   spool/             archives that are being imported
+//!   spool/             compressed archives that are being imported, inflated
 //! ```
 //!
 //! A layer's directory means nothing until a record names it. A commit writes the record of an image and of its new
 //! layers in one durable transaction; the files themselves reach the disk a moment later with one `syncfs`, and until
 //! then the image is marked with the boot it belongs to. After `kill -9` the page cache still has everything; after a
 //! power failure the boot differs and marked images are dropped and pulled again. Directories without a record are
-//! deleted at the next start.
+//! deleted at the next start, or when somebody looks for them (`examine`).
 //!
 //! Roots of garbage collection: images in the database, pins of pulls under way, leases of containers. Locks: `db`, held
 //! by one mutation from its first look at the state to its end; `state`, for moments, inside or outside of it; the
