@@ -7,7 +7,7 @@
 //! ```text
 //! kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice   the kubelet's, kept by systemd
 //! └── husk-<pod id>.scope                                                     systemd's
-//!     └── pod                                                                 husk's from here on: limits of the pod
+//!     └── pod                                                                 husk's from here on
 //!         ├── pause
 //!         ├── <container id>
 //!         │   └── exec-<n>
