@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz kill-test load install clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -55,6 +55,10 @@ install: build ## install binaries, the systemd unit and the default configurati
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/husk
 	sed 's|@PREFIX@|$(PREFIX)|g' manifests/husk.service >$(DESTDIR)$(UNITDIR)/husk.service
 	test -e $(DESTDIR)$(SYSCONFDIR)/husk/husk.toml || target/dist/huskd config default >$(DESTDIR)$(SYSCONFDIR)/husk/husk.toml
+
+uninstall: ## remove what install put in place but the configuration; for what huskd made, `huskd uninstall` goes first
+	rm -f $(DESTDIR)$(PREFIX)/bin/huskd $(DESTDIR)$(PREFIX)/bin/husk $(DESTDIR)$(UNITDIR)/husk.service
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/husk
 
 clean: ## remove what the build made
 	rm -rf target

@@ -9,7 +9,7 @@ use husk_systemd::{PodUnits, Slice, Systemd};
 use tracing::{info, warn};
 
 /// Parents of pods whose request names none.
-const DEFAULT_PATH: &str = "/husk";
+pub(crate) const DEFAULT_PATH: &str = "/husk";
 const DEFAULT_SLICE: &str = "husk.slice";
 
 /// Decides from the configuration and the node.

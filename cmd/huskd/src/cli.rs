@@ -25,6 +25,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Remove what huskd made on this node: images, writable layers, records, bridge and nftables table. Refused while huskd runs
+    /// or pods are left; configuration and programs stay
+    Uninstall {
+        /// Remove it; without this, only say what would go
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

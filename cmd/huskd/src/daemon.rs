@@ -112,7 +112,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
 const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Opens the images. That no other daemon has them is known from the lock on the directory; so whoever has them open is about to
-/// let go, or `husk` works on them offline. There is no event for that.
+/// let go. There is no event for that.
 async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     let deadline = Instant::now() + HEIR_PATIENCE;
     loop {
@@ -133,7 +133,8 @@ fn images_config(config: &Config) -> husk_images::ImagesConfig {
     }
 }
 
-fn network_config(config: &Config) -> husk_network::NetworkConfig {
+/// The pod network that the configuration asks for.
+pub(crate) fn network_config(config: &Config) -> husk_network::NetworkConfig {
     let wanted = &config.network;
     let mut network = husk_network::NetworkConfig::new(&config.root, &config.state);
     let default = husk_network::BridgeConfig::default().subnet;

@@ -17,6 +17,7 @@ mod reload;
 mod serve;
 mod socket;
 mod systemd;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Config { command: ConfigCommand::Check }) => {
             cli.load().map(|config| println!("{config:#?}"))
         }
+        Some(Command::Uninstall { yes }) => cli.load().and_then(|config| uninstall::run(&config, *yes)),
         None => cli.load().and_then(|config| daemon::run(&cli, config)),
     };
     match result {

@@ -52,7 +52,7 @@ pub(crate) fn bind(address: &Path, mode: u32) -> io::Result<StdListener> {
 }
 
 /// A socket nobody listens on was left by a daemon that was killed; anything else is not ours to remove.
-fn remove_stale(address: &Path) -> io::Result<()> {
+pub(crate) fn remove_stale(address: &Path) -> io::Result<()> {
     let kind = match fs::symlink_metadata(address) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
