@@ -1,14 +1,14 @@
 //! Habits that a reviewer would otherwise have to remember.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, path::Path};
 
-use husk_tidy::{packages, root, tracked};
+use husk_tidy::{Tree, tree::root, workspace::packages};
 
 /// The only places where `unsafe` may stand.
 const UNSAFE_HOMES: [&str; 2] = ["pkg/sys/", "cmd/pause/"];
 
-fn read(path: &Path) -> String {
-    fs::read_to_string(root().join(path)).unwrap()
+fn tree() -> Tree {
+    Tree::of_the_repository().unwrap()
 }
 
 fn report(what: &str, offenders: Vec<String>) {
@@ -60,11 +60,10 @@ fn the_monitor_links_nothing_asynchronous() {
 
 #[test]
 fn every_module_says_what_it_is_for() {
-    let offenders = tracked(".rs")
-        .unwrap()
-        .into_iter()
-        .filter(|path| !read(path).starts_with("//!"))
-        .map(|path| path.display().to_string())
+    let offenders = tree()
+        .ending_in(".rs")
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| path.display().to_string())
         .collect();
     report("these files do not start with a //! module doc", offenders);
 }
@@ -72,13 +71,13 @@ fn every_module_says_what_it_is_for() {
 #[test]
 fn unsafe_code_stays_at_the_kernel_edge() {
     let mut offenders = Vec::new();
-    for path in tracked(".rs").unwrap() {
+    for (path, text) in tree().ending_in(".rs") {
         let name = path.display().to_string();
         if UNSAFE_HOMES.iter().any(|home| name.starts_with(home)) {
             continue;
         }
         let is_root = name.ends_with("src/lib.rs") || name.ends_with("src/main.rs");
-        if is_root && !read(&path).contains("#![forbid(unsafe_code)]") {
+        if is_root && !text.contains("#![forbid(unsafe_code)]") {
             offenders.push(format!("{name} lacks #![forbid(unsafe_code)]"));
         }
     }
@@ -87,7 +86,8 @@ fn unsafe_code_stays_at_the_kernel_edge() {
 
 #[test]
 fn the_architecture_page_names_every_crate() {
-    let page = read(Path::new("ARCHITECTURE.md"));
+    let tree = tree();
+    let page = tree.get("ARCHITECTURE.md").unwrap();
     let offenders = packages()
         .unwrap()
         .into_iter()
@@ -99,16 +99,11 @@ fn the_architecture_page_names_every_crate() {
 
 #[test]
 fn scripts_stop_at_the_first_error() {
-    let offenders = tracked("")
-        .unwrap()
-        .into_iter()
-        .filter(|path| path.starts_with("hack"))
-        .filter(|path| {
-            fs::read_to_string(root().join(path)).is_ok_and(|text| {
-                text.starts_with("#!/usr/bin/env bash") && !text.contains("set -euo pipefail")
-            })
-        })
-        .map(|path| path.display().to_string())
+    let offenders = tree()
+        .ending_in("")
+        .filter(|(path, text)| path.starts_with("hack") && text.starts_with("#!/usr/bin/env bash"))
+        .filter(|(_, text)| !text.contains("set -euo pipefail"))
+        .map(|(path, _)| path.display().to_string())
         .collect();
     report("these scripts lack set -euo pipefail", offenders);
 }
@@ -116,8 +111,7 @@ fn scripts_stop_at_the_first_error() {
 #[test]
 fn links_between_the_pages_lead_somewhere() {
     let mut offenders = Vec::new();
-    for page in tracked(".md").unwrap() {
-        let text = read(&page);
+    for (page, text) in tree().ending_in(".md") {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
             if target.is_empty() || target.contains("://") {
