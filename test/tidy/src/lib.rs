@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod circles;
+pub mod layers;
+pub mod machines;
+pub mod rooms;
 pub mod tree;
 pub mod workspace;
 
