@@ -8,9 +8,6 @@ use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
 use husk_proto::admin::{images_server::ImagesServer, node_server::NodeServer};
-use husk_proto::cri::v1::{
-    image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
-};
 use husk_streaming::StreamingServer;
 use husk_telemetry::Metrics;
 use tokio::net::UnixListener;
@@ -52,24 +49,12 @@ pub(crate) async fn serve(
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    // Answers are sent as they are: the socket is the node's own. Compressed requests are taken, as by the peers, whose
-    // tracing library registers gzip; the bound counts what they unpack to.
     let server = Server::builder()
         .http2_max_header_list_size(MAX_METADATA)
         .max_concurrent_streams(MAX_CALLS)
         .layer(Observe::new(metrics))
-        .add_service(
-            RuntimeServiceServer::new(runtime)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE)
-                .accept_compressed(Gzip),
-        )
-        .add_service(
-            ImageServiceServer::new(image)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE)
-                .accept_compressed(Gzip),
-        )
+        .add_service(runtime.into_service())
+        .add_service(image.into_service())
         .add_service(
             ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE).accept_compressed(Gzip),
         )

@@ -6,11 +6,15 @@ use futures_util::stream;
 use husk_images::{Auth, Image, ImageError, ImageStore, PullRequest};
 use husk_node::now;
 use husk_pods::Engine;
-use husk_proto::cri::v1::{self, image_service_server::ImageService};
+use husk_proto::cri::v1::{
+    self,
+    image_service_server::{ImageService, ImageServiceServer},
+};
 use husk_telemetry::Metrics;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, codec::CompressionEncoding::Gzip};
 
 use crate::{
+    MAX_MESSAGE,
     convert::{self, invalid, unsigned},
     runtime::{BoxStream, batches},
     status::status,
@@ -34,6 +38,14 @@ impl ImageApi {
     /// Serves `store`; what the containers wrote on top of images is `engine`'s to know.
     pub fn new(store: Arc<ImageStore>, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
         Self { store, engine, metrics }
+    }
+
+    /// As a service of a server; what is compressed is as with [`RuntimeApi::into_service`](crate::RuntimeApi::into_service).
+    pub fn into_service(self) -> ImageServiceServer<Self> {
+        ImageServiceServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+            .accept_compressed(Gzip)
     }
 
     fn list(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {

@@ -6,7 +6,7 @@ use husk_proto::cri::v1;
 use serde_json::json;
 use tonic::Status;
 
-use super::{RuntimeApi, ids, labelled};
+use super::{RuntimeApi, ids, lists::labelled};
 use crate::{
     MAX_MESSAGE,
     convert::{self, Invalid, invalid},

@@ -3,7 +3,7 @@
 use husk_proto::cri::v1;
 use tonic::Status;
 
-use super::{RuntimeApi, ids, labelled};
+use super::{RuntimeApi, ids, lists::labelled};
 use crate::{convert, status::status};
 
 pub(super) async fn container_stats(
