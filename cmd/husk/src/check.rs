@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use husk_config::Raw;
 use husk_fitness::{Check, State};
 
-use crate::Result;
+use crate::client::Result;
 
 /// What is wanted.
 #[derive(Debug, Args)]

@@ -3,7 +3,10 @@
 use clap::Args;
 use husk_proto::admin::{ExamineRequest, node_client::NodeClient};
 
-use crate::{Result, connect, table};
+use crate::{
+    client::{Result, connect},
+    table,
+};
 
 /// What is wanted.
 #[derive(Debug, Args)]

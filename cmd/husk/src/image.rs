@@ -16,7 +16,10 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
 };
 
-use crate::{Result, connect, table};
+use crate::{
+    client::{Result, connect},
+    table,
+};
 
 /// What can be done with images.
 #[derive(Debug, Subcommand)]

@@ -3,20 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod client;
 mod doctor;
 mod image;
 mod table;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use husk_model::chain;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Work with a running husk.
 #[derive(Debug, Parser)]
@@ -46,19 +42,6 @@ enum Command {
     Check(check::Options),
     /// Find what belongs to nobody (processes, cgroups, links, layers...) and remove it; exits with 1 when something is left
     Doctor(doctor::Doctor),
-}
-
-async fn connect(address: &str) -> Result<Channel> {
-    let path = PathBuf::from(address.strip_prefix("unix://").unwrap_or(address));
-    let target = path.clone();
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_with_connector(service_fn(move |_: Uri| {
-            let target = target.clone();
-            async move { UnixStream::connect(target).await.map(TokioIo::new) }
-        }))
-        .await
-        .map_err(|error| format!("{}: {}; is huskd running?", path.display(), chain(&error)))?;
-    Ok(channel)
 }
 
 /// What a person should read of an error: of a status its message, not its wire form.

@@ -6,6 +6,7 @@
 
 mod changes;
 mod defaults;
+mod error;
 mod load;
 mod raw;
 mod resolve;
@@ -14,8 +15,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use changes::{Change, changes};
 pub use defaults::DEFAULT_TOML;
+pub use error::{ConfigError, Problem};
 pub use ipnet;
-pub use load::{ConfigError, Problem, load};
+pub use load::load;
 pub use raw::{
     Raw, RawCgroup, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming,
 };

@@ -8,43 +8,7 @@ use std::{
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::{Config, DEFAULT_PATH, Raw, raw, resolve};
-
-/// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// File or `flags`.
-    pub place: String,
-    /// `section.key`; empty when the whole place is concerned.
-    pub key: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.place, self.reason),
-            key => write!(f, "{}: {key}: {}", self.place, self.reason),
-        }
-    }
-}
-
-/// Everything that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// At least one.
-    pub problems: Vec<Problem>,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration has {} problem(s)", self.problems.len())?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
-}
+use crate::{Config, ConfigError, DEFAULT_PATH, Problem, Raw, raw, resolve};
 
 /// Reads `path` (or the default file, which may be absent), its drop-ins, and puts `flags` on top.
 ///

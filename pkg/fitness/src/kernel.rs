@@ -7,7 +7,7 @@ use rustix::{
     process::{Pid, PidfdFlags, getpid, pidfd_open},
 };
 
-use crate::{Check, read};
+use crate::{Check, words::read};
 
 /// mount_setattr(2), with which read-only mounts are made so.
 const NEEDED: KernelVersion = KernelVersion::new(5, 12);

@@ -13,76 +13,17 @@
 //! | `node` | LSM, clock, limits, swap, other runtimes, husk's own programs |
 #![forbid(unsafe_code)]
 
+mod check;
 mod groups;
 mod kernel;
 mod network;
 mod node;
 mod storage;
+mod words;
 
 use husk_config::Config;
-use serde::Serialize;
 
-/// What was found out about one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// As it should be.
-    Ok,
-    /// husk runs, but not everything works, or not for long.
-    Warning,
-    /// husk cannot run pods without it.
-    Missing,
-}
-
-impl State {
-    /// `ok`, `warning` or `missing`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Missing => "missing",
-        }
-    }
-}
-
-/// One line of the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub subject: &'static str,
-    /// The verdict.
-    pub state: State,
-    /// What was found.
-    pub found: String,
-    /// What follows from it; empty when all is well.
-    pub consequence: &'static str,
-    /// What to do about it; empty when all is well.
-    pub remedy: String,
-}
-
-impl Check {
-    fn ok(subject: &'static str, found: impl Into<String>) -> Self {
-        Self { subject, state: State::Ok, found: found.into(), consequence: "", remedy: String::new() }
-    }
-
-    fn warning(
-        subject: &'static str,
-        found: impl Into<String>,
-        consequence: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { subject, state: State::Warning, found: found.into(), consequence, remedy: remedy.into() }
-    }
-
-    fn missing(
-        subject: &'static str,
-        found: impl Into<String>,
-        consequence: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { subject, state: State::Missing, found: found.into(), consequence, remedy: remedy.into() }
-    }
-}
+pub use check::{Check, State};
 
 /// Looks at everything that `config` needs. Blocks for as long as it takes, a second or two.
 pub async fn check(config: &Config) -> Vec<Check> {
@@ -97,11 +38,6 @@ pub async fn check(config: &Config) -> Vec<Check> {
 /// Whether husk can run pods on the node: nothing is missing.
 pub fn is_fit(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.state != State::Missing)
-}
-
-/// The words of a small file, or none.
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]

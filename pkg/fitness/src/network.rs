@@ -5,7 +5,7 @@ use std::path::Path;
 use husk_config::Config;
 use husk_network::{BridgeConfig, NetworkConfig, probe};
 
-use crate::{Check, read};
+use crate::{Check, words::read};
 
 pub(crate) fn checks(config: &Config) -> Vec<Check> {
     let wanted = &config.network;

@@ -10,7 +10,7 @@ use husk_config::Config;
 use husk_lsm::{AppArmor, Availability, selinux::SeLinux};
 use rustix::process::{Resource, getrlimit};
 
-use crate::{Check, read};
+use crate::{Check, words::read};
 
 /// Seconds of 2025-01-01: certificates of today are not valid before.
 const SANE: i64 = 1_735_689_600;

@@ -11,7 +11,7 @@ use husk_monitor::MonitorConfig;
 use husk_sys::mount::{Attr, Filesystem};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 
-use crate::{Check, read};
+use crate::{Check, words::read};
 
 const NO_CONTAINER: &str = "no container can be started";
 /// TMPFS_MAGIC of linux/magic.h.

@@ -17,6 +17,7 @@
 
 mod claims;
 mod connection;
+mod doors;
 mod error;
 mod events;
 mod facts;

@@ -11,20 +11,13 @@ use std::{
 
 use husk_model::Resources;
 use husk_proto::nri::{self, Event as Number};
-use tokio::{
-    net::UnixListener,
-    sync::{Mutex, OwnedRwLockReadGuard, Semaphore},
-};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard};
 use tracing::{info, warn};
 
 use crate::{
-    Adjusted, ContainerFacts, Event, Eviction, Limits, NriError, PodFacts, Runtime, StartError, Update,
-    facts, join, launch, limits, merge::Merge, owners::Owners, plugin::Plugin, runtime::Late,
-    updates::Updates,
+    Adjusted, ContainerFacts, Event, Eviction, Limits, NriError, PodFacts, Update, facts, limits,
+    merge::Merge, owners::Owners, plugin::Plugin, runtime::Late, updates::Updates,
 };
-
-/// Plugins that may be connected at once.
-const MAX_PLUGINS: usize = 64;
 
 /// How plugins are found and how long they may take.
 #[derive(Debug, Clone)]
@@ -93,47 +86,6 @@ impl Nri {
             line: Mutex::new(()),
             me: me.clone(),
         })
-    }
-
-    /// Launches the plugins of the plugin directory, which may change what `runtime` has, and then takes in those that connect.
-    ///
-    /// # Errors
-    /// When the plugin directory cannot be read. A plugin that fails is logged.
-    pub async fn start(
-        self: &Arc<Self>,
-        runtime: Arc<dyn Runtime>,
-        listener: UnixListener,
-    ) -> Result<(), StartError> {
-        // Set once, by the only caller.
-        let _ = self.runtime.set(runtime);
-        launch::all(self).await?;
-        let nri = Arc::clone(self);
-        tokio::spawn(async move { nri.accept(listener).await });
-        Ok(())
-    }
-
-    async fn accept(self: Arc<Self>, listener: UnixListener) {
-        let permits = Arc::new(Semaphore::new(MAX_PLUGINS));
-        loop {
-            let socket = match listener.accept().await {
-                Ok((socket, _)) => socket,
-                Err(error) => {
-                    // Out of descriptors, most likely: accepting again at once would spin.
-                    warn!(%error, "cannot accept a connection of an NRI plugin");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                warn!("{MAX_PLUGINS} NRI plugins are connected; another one is turned away");
-                continue;
-            };
-            let nri = Arc::clone(&self);
-            tokio::spawn(async move {
-                join::join(&nri, socket, None).await;
-                drop(permit);
-            });
-        }
     }
 
     /// Whether there may be anybody to tell.

@@ -47,3 +47,6 @@ impl Classify for Error {
         }
     }
 }
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

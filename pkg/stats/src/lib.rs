@@ -13,46 +13,33 @@ pub mod fuzzing;
 mod network;
 mod processes;
 mod sampler;
+mod target;
 mod usage;
 mod volume;
 mod walker;
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, RwLock},
     time::Duration,
 };
 
-use husk_cgroup::{CgroupPath, CgroupStats, Hierarchy};
+use husk_cgroup::{CgroupStats, Hierarchy};
 use husk_model::{FilesystemStats, ResourceStats, UnixNanos};
 use husk_node::now;
 
-pub use error::Error;
+pub use error::{Error, Result};
 pub use filesystem::filesystem;
 pub use network::network;
 pub use processes::Processes;
+pub use target::Target;
 pub use usage::{Usage, disk_usage};
 pub use volume::{DeviceNames, Volume, volume};
 
+use husk_node::now;
 use sampler::Sampler;
 use walker::Walker;
-
-/// Result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// A container (or a pod's group) to measure.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// A name that is unique on the node: the container's or the sandbox's id.
-    pub id: String,
-    /// Its group.
-    pub cgroup: CgroupPath,
-    /// Its writable layer's upper directory; `None` for a pod.
-    pub upper: Option<PathBuf>,
-    /// When the group was made, if that is known: the first rate of CPU use is that since then.
-    pub since: Option<UnixNanos>,
-}
 
 /// Everything that is known of a container's use, for metrics.
 #[derive(Debug, Clone, Default)]

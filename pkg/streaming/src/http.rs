@@ -24,8 +24,8 @@ use crate::{
     peer::Peer,
     places::Place,
     request::Request,
-    server::Shared,
     session::{self, Context, Streams},
+    shared::Shared,
     spdy, websocket,
 };
 

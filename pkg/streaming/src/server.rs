@@ -24,7 +24,8 @@ use crate::{
     peer::Peer,
     places::Places,
     request::Request,
-    tls::{Certificates, TlsFiles},
+    shared::{Shared, StreamingConfig},
+    tls::Certificates,
     token::Tokens,
 };
 
@@ -40,21 +41,6 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long sessions that were told of the end may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How streams are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamingConfig {
-    /// Where to listen; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Serve HTTPS.
-    pub tls: Option<TlsFiles>,
-    /// A session on which nothing moved for this long ends.
-    pub idle_timeout: Duration,
-    /// How long a client may take to open the streams of its session.
-    pub creation_timeout: Duration,
-    /// Sessions at once, besides the first of each pod. One pod gets at most half of them.
-    pub max_sessions: usize,
-}
-
 /// The running server.
 pub struct StreamingServer {
     shared: Arc<Shared>,
@@ -62,16 +48,6 @@ pub struct StreamingServer {
     base: String,
     ending: watch::Sender<Phase>,
     told: watch::Sender<bool>,
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) containers: Arc<dyn Containers>,
-    pub(crate) tokens: Tokens,
-    pub(crate) config: StreamingConfig,
-    pub(crate) sessions: Arc<Places>,
-    /// Becomes true when sessions must end.
-    pub(crate) ending: watch::Receiver<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,11 +12,10 @@
 
 mod mutate;
 mod podmon;
+mod target;
 mod targets;
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -25,6 +24,7 @@ use peak_alloc::PeakAlloc;
 use rustix::time::{ClockId, clock_gettime};
 
 pub use mutate::Mutator;
+pub use target::Target;
 pub use targets::TARGETS;
 
 /// Counts what is allocated, of the whole process: run one target at a time.
@@ -33,39 +33,6 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Processor time that one input may take. The slowest known ones take a twentieth of it in a debug build.
 const PROCESSOR: Duration = Duration::from_secs(10);
-
-/// One parser, or a few that belong together.
-#[derive(Debug)]
-pub struct Target {
-    /// Its name, and its folder in `corpus`.
-    pub name: &'static str,
-    /// Longest input.
-    pub length: usize,
-    /// Memory that an input may take, in bytes: this, and [`Target::factor`] times its length.
-    pub memory: usize,
-    /// See [`Target::memory`].
-    pub factor: usize,
-    /// Well-formed inputs, made by husk's own code or another's.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Reads the bytes; panics when something is wrong.
-    pub run: fn(&[u8]),
-}
-
-impl Target {
-    /// The target called `name`.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        TARGETS.iter().find(|target| target.name == name)
-    }
-
-    /// Inputs that are kept in the repository.
-    pub fn corpus(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(self.name);
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.sort();
-        files.into_iter().filter_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))).collect()
-    }
-}
 
 /// Panics so far, on whatever thread: a task's panic does not reach who runs it.
 pub static PANICS: AtomicUsize = AtomicUsize::new(0);

@@ -17,7 +17,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    SpdyError,
+    error::SpdyError,
     frame::{self, Decoder, Encoder, Event, ResetReason},
     headers::Headers,
 };

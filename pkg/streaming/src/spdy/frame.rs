@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
-    SpdyError,
+    error::SpdyError,
     headers::{Headers, Reader, Writer},
 };
 

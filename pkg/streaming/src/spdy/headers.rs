@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{SpdyError, dictionary::dictionary};
+use super::{dictionary::dictionary, error::SpdyError};
 
 /// Most headers in a block. Clients send three.
 const MAX_HEADERS: usize = 64;

@@ -6,25 +6,16 @@
 //! | `headers` | header blocks and their limits |
 //! | `dictionary` | the preset dictionary of their compression |
 //! | `connection` | streams on a socket |
+//! | `error` | why a connection cannot go on |
 
 mod connection;
 mod dictionary;
+mod error;
 mod frame;
 mod headers;
 
 pub(crate) use connection::{Accepted, serve};
 pub(crate) use frame::ResetReason;
-
-/// Why a connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SpdyError {
-    /// Bytes that mean nothing.
-    #[error("{0}")]
-    Malformed(&'static str),
-    /// More than a client may send.
-    #[error("{0} exceeds its limit")]
-    TooMuch(&'static str),
-}
 
 /// The events in `bytes`, given to the decoder in pieces, in words; pieces of data that follow each other are one.
 #[cfg(feature = "fuzzing")]

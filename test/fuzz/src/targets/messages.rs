@@ -4,7 +4,7 @@ use husk_proto::{nri, podmon};
 use oci_spec::runtime::Spec;
 use prost::Message as _;
 
-use super::{block_on, choice};
+use super::input::{block_on, choice};
 
 /// What a container's first process says: ready, a successor, a failure.
 pub(super) fn child_messages() -> Vec<Vec<u8>> {

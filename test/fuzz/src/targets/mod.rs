@@ -3,6 +3,7 @@
 mod archives;
 mod calls;
 mod documents;
+mod input;
 mod messages;
 mod node;
 mod requests;
@@ -59,17 +60,9 @@ pub static TARGETS: &[Target] = &[
     target("config", node::configs, node::config),
 ];
 
-/// The first byte chooses, the rest is the input.
-fn choice(bytes: &[u8]) -> (u8, &[u8]) {
-    bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
-}
-
-/// Runs what is asynchronous to its end, on this thread.
-///
-/// # Panics
-/// When it takes longer than a minute: it hangs.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let limited = async { tokio::time::timeout(std::time::Duration::from_secs(60), future).await };
-    runtime.expect("a runtime").block_on(limited).expect("it hangs")
+impl Target {
+    /// The target called `name`.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|target| target.name == name)
+    }
 }

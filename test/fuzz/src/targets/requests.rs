@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 use prost::Message as _;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::choice;
+use super::input::choice;
 
 fn pod() -> v1::RunPodSandboxRequest {
     let metadata = v1::PodSandboxMetadata {

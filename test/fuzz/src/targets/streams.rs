@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{block_on, choice};
+use super::input::{block_on, choice};
 
 /// SPDY: a control frame of this kind.
 fn control(kind: u16, flags: u8, body: &[u8]) -> Vec<u8> {

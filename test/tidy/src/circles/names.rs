@@ -8,7 +8,7 @@ use super::outline::{ModuleId, Outline};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning {
     Module(ModuleId),
-    /// An item, or what a macro makes under that name, and how many segments of the path lead to it.
+    /// An item, or what a macro makes under that name.
     Item(ModuleId, String),
 }
 
@@ -45,6 +45,9 @@ fn walk(outline: &Outline, from: ModuleId, path: &[String], asked: &mut Asked) -
             Some(Found::It(Meaning::Module(module))) => at = module,
             Some(Found::It(item)) => return Some(item),
             Some(Found::Outside) => return None,
+            None if at == 0 && outline.macros.contains_key(name) => {
+                return Some(Meaning::Item(outline.macros[name], name.clone()));
+            }
             // Within the crate but nowhere to be seen: a macro made it.
             None if has_anchor || at != from => return Some(Meaning::Item(at, name.clone())),
             None => return None,

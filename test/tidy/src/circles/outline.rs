@@ -21,6 +21,8 @@ pub(super) struct Outline {
     pub(super) modules: Vec<Module>,
     /// Every file with the module that it is.
     pub(super) files: Vec<(ModuleId, syn::File)>,
+    /// Macros that are to be found at the crate's root, wherever they are written.
+    pub(super) macros: HashMap<String, ModuleId>,
 }
 
 /// A module, with a file of its own or within its parent's.
@@ -81,6 +83,12 @@ impl Outline {
         };
         for item in items.iter().filter(|item| !is_for_tests(attributes(item))) {
             module.items.extend(defined(item));
+            if let Item::Macro(rules) = item
+                && let Some(name) = &rules.ident
+                && rules.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"))
+            {
+                self.macros.insert(name.to_string(), id);
+            }
             Imports(&mut module).visit_item(item);
         }
         self.modules.push(module);
