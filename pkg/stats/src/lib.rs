@@ -37,7 +37,6 @@ pub use target::Target;
 pub use usage::{Usage, disk_usage};
 pub use volume::{DeviceNames, Volume, volume};
 
-use husk_node::now;
 use sampler::Sampler;
 use walker::Walker;
 
