@@ -17,6 +17,9 @@ pub mod podmon {
     pub const MAX_REQUEST: usize = 4 << 20;
 }
 
+#[cfg(feature = "podmon")]
+mod kind;
+
 /// The Container Runtime Interface.
 #[cfg(feature = "cri")]
 pub mod cri {

@@ -13,8 +13,9 @@ use std::{
 };
 
 use futures_util::Stream;
-use husk_images::{ImageError, ImageStore, Progress};
-use husk_model::{Classify, Kind, chain};
+use husk_cri::status;
+use husk_images::{ImageStore, Progress};
+use husk_model::{Classify, Kind};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, images_server::Images,
 };
@@ -38,24 +39,22 @@ pub(crate) struct ImageArchives {
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn failed(step: &str) -> impl FnOnce(io::Error) -> Status {
-    let step = step.to_owned();
-    move |error| match error.kind() {
-        io::ErrorKind::StorageFull => Status::resource_exhausted(format!("{step}: {error}")),
-        _ => Status::internal(format!("{step}: {error}")),
+/// A step with the spool file failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+struct SpoolError {
+    step: &'static str,
+    source: io::Error,
+}
+
+impl Classify for SpoolError {
+    fn kind(&self) -> Kind {
+        Kind::of_io(&self.source)
     }
 }
 
-fn refused(error: &ImageError) -> Status {
-    let message = chain(error);
-    match error.kind() {
-        Kind::NotFound => Status::not_found(message),
-        Kind::InvalidArgument => Status::invalid_argument(message),
-        Kind::DataLoss => Status::data_loss(message),
-        Kind::ResourceExhausted => Status::resource_exhausted(message),
-        Kind::FailedPrecondition => Status::failed_precondition(message),
-        _ => Status::internal(message),
-    }
+fn failed(step: &'static str) -> impl FnOnce(io::Error) -> Status {
+    move |source| status(SpoolError { step, source })
 }
 
 /// A file without a name on the filesystem of the store.
@@ -110,7 +109,7 @@ impl Images for ImageArchives {
                         })
                         .collect(),
                 }),
-                Err(error) => Err(refused(&error)),
+                Err(error) => Err(status(error)),
             };
             // A client that went away does not hear of it; the images are there.
             let _ = sender.send(answer).await;
@@ -123,7 +122,7 @@ impl Images for ImageArchives {
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let names = request.into_inner().images;
         let file = spool(&self.root).map_err(failed("spool the archive"))?;
-        self.store.export(&names, &path_of(&file), |_| {}).await.map_err(|error| refused(&error))?;
+        self.store.export(&names, &path_of(&file), |_| {}).await.map_err(status)?;
         let (sender, receiver) = mpsc::channel(BACKLOG);
         tokio::task::spawn_blocking(move || send(file, &sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

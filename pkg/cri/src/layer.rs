@@ -12,13 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_model::Blame;
 use husk_telemetry::{Metrics, Rpc};
 use tonic::{
     Code, Status,
     codegen::http::{HeaderMap, Request, Response},
 };
 use tower::{Layer, Service};
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use crate::status::blame;
 
 /// How much earlier than tonic the deadline is enforced.
 const HEAD_START: Duration = Duration::from_millis(2);
@@ -117,13 +120,12 @@ impl Running {
         let message = Status::from_header_map(response.headers())
             .map(|status| status.message().to_owned())
             .unwrap_or_default();
-        match code {
-            Code::Ok => debug!(?took, "done"),
-            // Whose fault it is decides the level: a caller's mistake is the caller's to log.
-            Code::NotFound | Code::InvalidArgument | Code::Unimplemented | Code::AlreadyExists => {
-                debug!(?took, ?code, message, "refused");
-            }
-            _ => warn!(?took, ?code, message, "failed"),
+        match blame(code) {
+            None => debug!(?took, "done"),
+            // A caller's mistake is the caller's to log.
+            Some(Blame::Caller) => debug!(?took, ?code, message, "refused"),
+            Some(Blame::Workload | Blame::Node) => warn!(?took, ?code, message, "failed"),
+            Some(Blame::Husk) => error!(?took, ?code, message, "failed"),
         }
     }
 }

@@ -18,6 +18,7 @@ mod transport;
 pub use image::ImageApi;
 pub use layer::{Observe, Observed};
 pub use runtime::{RuntimeApi, StreamedContainers};
+pub use status::status;
 pub use transport::{Connection, Rewriter};
 
 /// The version of the API that is served.

@@ -1,8 +1,9 @@
-//! From an error's kind to a gRPC status: the only place where that is decided.
+//! From an error's kind to a gRPC status, and from a status to whose fault it is: the only place where that is decided,
+//! for the CRI and for husk's own services.
 
 use std::error::Error;
 
-use husk_model::{Classify, Kind, chain};
+use husk_model::{Blame, Classify, Kind, chain};
 use tonic::{Code, Status};
 
 use crate::convert::Invalid;
@@ -25,11 +26,32 @@ fn code(kind: Kind) -> Code {
     }
 }
 
+/// Whose fault an answer tells of; `None` is no fault.
+pub(crate) fn blame(code: Code) -> Option<Blame> {
+    match code {
+        Code::Ok => None,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::Unimplemented
+        | Code::OutOfRange => Some(Blame::Caller),
+        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated | Code::DataLoss => {
+            Some(Blame::Workload)
+        }
+        Code::ResourceExhausted
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::Cancelled => Some(Blame::Node),
+        Code::Internal | Code::Unknown => Some(Blame::Husk),
+    }
+}
+
 /// gRPC puts the message into a header, and a client refuses headers that are too large.
 const MAX_MESSAGE: usize = 4096;
 
 /// The status of an error: its kind's code, and its chain of causes as the message.
-pub(crate) fn status<E: Error + Classify + 'static>(error: E) -> Status {
+pub fn status<E: Error + Classify>(error: E) -> Status {
     let code = code(error.kind());
     let mut message = chain(&error);
     if message.len() > MAX_MESSAGE {

@@ -208,11 +208,10 @@ impl Classify for ImageError {
     }
 }
 
-/// The kind of a failed file operation: a full disk is the node's limit, everything else is unexpected.
+/// The kind of a failed file operation. A file of ours that ends early or cannot be read as what it is was damaged.
 pub(crate) fn io_kind(error: &io::Error) -> Kind {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::ResourceExhausted,
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Kind::DataLoss,
-        _ => Kind::Internal,
+        _ => Kind::of_io(error),
     }
 }

@@ -1,7 +1,7 @@
 //! The one classification of errors: every crate's error type says which [`Kind`] it is, and `pkg/cri` maps a kind to
 //! a gRPC status in a single exhaustive match. And how an error reads.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,42 @@ pub enum Kind {
     DataLoss,
     /// A bug or an unexpected failure of the node.
     Internal,
+}
+
+impl Kind {
+    /// The kind of a failed file operation: a full disk is the node's limit, everything else is unexpected.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::ResourceExhausted,
+            _ => Self::Internal,
+        }
+    }
+}
+
+/// Whose fault an error is. It decides how loudly a failed call is told, and of what kind it is that a process could not be
+/// set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The request's: whoever made it has to change it.
+    Caller,
+    /// The workload's: its image, its volumes or its credentials are not as they must be.
+    Workload,
+    /// The node's, or that of somebody whom it depends on: there is no room, no time, no answer.
+    Node,
+    /// husk's own, or nobody foresaw it.
+    Husk,
+}
+
+impl Blame {
+    /// The kind of an error of which no more is known than this.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Caller => Kind::InvalidArgument,
+            Self::Workload => Kind::FailedPrecondition,
+            Self::Node => Kind::ResourceExhausted,
+            Self::Husk => Kind::Internal,
+        }
+    }
 }
 
 /// Implemented by every error type that can reach an RPC.

@@ -21,7 +21,7 @@ mod user;
 mod userns;
 
 pub use container::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation};
-pub use error::{Classify, Kind, chain};
+pub use error::{Blame, Classify, Kind, chain};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use husk_model::{Classify, Kind};
-use husk_proto::podmon::{self, error::Code};
+use husk_proto::podmon;
 
 /// Failure of a call to a monitor.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ impl RemoteError {
     pub(crate) fn new(context: String, error: podmon::Error) -> Self {
         Self {
             context,
-            kind: kind_of(error.code()),
+            kind: error.code().into(),
             step: error.step,
             object: error.object,
             errno: error.errno,
@@ -136,23 +136,10 @@ impl fmt::Display for RemoteError {
     }
 }
 
-fn kind_of(code: Code) -> Kind {
-    match code {
-        Code::InvalidArgument => Kind::InvalidArgument,
-        Code::NotFound => Kind::NotFound,
-        Code::AlreadyExists => Kind::AlreadyExists,
-        Code::FailedPrecondition => Kind::FailedPrecondition,
-        Code::ResourceExhausted => Kind::ResourceExhausted,
-        Code::DeadlineExceeded => Kind::DeadlineExceeded,
-        Code::Aborted => Kind::Aborted,
-        Code::Unimplemented => Kind::Unimplemented,
-        Code::PermissionDenied => Kind::PermissionDenied,
-        Code::Unspecified | Code::Internal => Kind::Internal,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use husk_proto::podmon::error::Code;
+
     use super::*;
 
     #[test]

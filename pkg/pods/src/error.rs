@@ -264,10 +264,8 @@ impl Classify for PodsError {
             PodsError::Unit(error) => error.kind(),
             PodsError::NoMonitor { .. } => Kind::Unavailable,
             PodsError::NewerRecord { .. } => Kind::FailedPrecondition,
-            PodsError::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Kind::ResourceExhausted
-            }
-            PodsError::Files { .. } | PodsError::Lost | PodsError::Cgroup(_) => Kind::Internal,
+            PodsError::Files { source, .. } => Kind::of_io(source),
+            PodsError::Lost | PodsError::Cgroup(_) => Kind::Internal,
             PodsError::Image(error) => error.kind(),
             PodsError::Network(error) | PodsError::NetworkTeardown(error) => error.kind(),
             PodsError::Spec(error) => error.kind(),

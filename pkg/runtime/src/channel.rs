@@ -144,7 +144,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
         Message::Failed(failure) => {
             out.push(FAILED);
             out.push(failure.step as u8);
-            put_u32(&mut out, failure.errno as u32);
+            put_u32(&mut out, failure.errno.map_or(0, |errno| errno.raw_os_error() as u32));
             put_text(&mut out, &failure.object);
             put_text(&mut out, &failure.detail);
         }
@@ -166,7 +166,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
         SUCCESSOR => Some(Message::Successor { pid: take_u32(input)? }),
         FAILED => {
             let step = Step::from_number(take_u8(input)?)?;
-            let errno = take_u32(input)? as i32;
+            let errno = take_errno(input)?;
             Some(Message::Failed(Failure {
                 step,
                 errno,
@@ -204,6 +204,15 @@ fn take_u32(input: &mut &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(*number))
 }
 
+/// 0 is none. The kernel has no numbers beyond 4095 (include/linux/err.h).
+fn take_errno(input: &mut &[u8]) -> Option<Option<Errno>> {
+    match take_u32(input)? {
+        0 => Some(None),
+        number @ 1..=4095 => Some(Some(Errno::from_raw_os_error(number as i32))),
+        _ => None,
+    }
+}
+
 fn take_text(input: &mut &[u8]) -> Option<String> {
     String::from_utf8(take_bytes(input)?).ok()
 }
@@ -231,7 +240,7 @@ mod tests {
         let failed = Message::Failed(Failure {
             step: Step::Mount,
             object: "/data".into(),
-            errno: 20,
+            errno: Some(Errno::NOTDIR),
             detail: "x".into(),
         });
         send(child.as_fd(), &ready(), Some(parent.as_fd())).unwrap();
@@ -253,7 +262,7 @@ mod tests {
         let bytes = encode(&Message::Failed(Failure {
             step: Step::Source,
             object: long.clone(),
-            errno: 2,
+            errno: Some(Errno::NOENT),
             detail: long,
         }));
         assert!(bytes.len() < MAX_MESSAGE);

@@ -83,7 +83,7 @@ impl Child {
                     return Ok(Some(Report::Failed(Failure {
                         step: Step::Died,
                         object: String::new(),
-                        errno: 0,
+                        errno: None,
                         detail: "it was killed before it was set up".to_owned(),
                     })));
                 }

@@ -44,6 +44,7 @@ pub use self::{
     container::spawn_container,
     error::{Error, Result},
     exec::spawn_exec,
+    failure::blame,
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, ImageVolume,
         NetNs, PidNs, Rootfs, SandboxLabels, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,

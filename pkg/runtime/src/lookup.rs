@@ -19,7 +19,7 @@ pub(crate) fn executable(name: &str, search: &[u8]) -> Result<PathBuf, Failure> 
     let fail = |errno: Option<Errno>, text: &str| Failure {
         step: Step::Lookup,
         object: String::new(),
-        errno: errno.map_or(0, Errno::raw_os_error),
+        errno,
         detail: format!("exec: {name:?}{text}"),
     };
     if name.contains('/') {
@@ -55,7 +55,7 @@ pub(crate) fn execve_failure(path: &Path, errno: Errno) -> Failure {
     Failure {
         step: Step::Execute,
         object: path.display().to_string(),
-        errno: errno.raw_os_error(),
+        errno: Some(errno),
         detail: detail.to_owned(),
     }
 }

@@ -40,7 +40,7 @@ impl Labels {
         if let Some(profile) = &self.apparmor {
             // The file of its own came with Linux 5.8; before, AppArmor has the common one, unless another module does.
             write(&["attr/apparmor/exec", "attr/exec"], &format!("exec {profile}")).map_err(|failure| {
-                let why = if failure.errno == Errno::NOENT.raw_os_error() {
+                let why = if failure.errno == Some(Errno::NOENT) {
                     "the profile is not loaded, or the kernel has no AppArmor"
                 } else {
                     "the kernel refused the profile"

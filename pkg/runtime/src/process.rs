@@ -116,7 +116,7 @@ impl Program {
         let entered = enter(&self.cwd);
         let held = self.capabilities.take_user(user, self.seccomp.is_some() && !self.no_new_privileges)?;
         match entered {
-            Err(failure) if failure.errno == Errno::ACCESS.raw_os_error() => enter(&self.cwd)?,
+            Err(failure) if failure.errno == Some(Errno::ACCESS) => enter(&self.cwd)?,
             other => other?,
         }
         if self.no_new_privileges {

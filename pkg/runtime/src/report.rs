@@ -2,6 +2,8 @@
 
 use std::{fmt, os::fd::OwnedFd};
 
+use rustix::io::Errno;
+
 use crate::ResolvedUser;
 
 /// Something a child had to say.
@@ -40,8 +42,8 @@ pub struct Failure {
     pub step: Step,
     /// To what: a path or a name; may be empty.
     pub object: String,
-    /// Kernel error number; 0 if no system call failed.
-    pub errno: i32,
+    /// The kernel's answer, if a system call failed.
+    pub errno: Option<Errno>,
     /// More about it; may be empty.
     pub detail: String,
 }
@@ -55,8 +57,8 @@ impl fmt::Display for Failure {
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }
-        if self.errno != 0 {
-            write!(f, ": {}", husk_sys::reason_in_sentence(self.errno))?;
+        if let Some(errno) = self.errno {
+            write!(f, ": {}", husk_sys::reason_in_sentence(errno.raw_os_error()))?;
         }
         Ok(())
     }

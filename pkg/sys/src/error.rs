@@ -1,6 +1,6 @@
 //! System call errors that read like a line of strace.
 
-use std::{fmt, io};
+use std::fmt;
 
 use rustix::io::Errno;
 
@@ -51,22 +51,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// The kernel's words for an error number: `No such file or directory`.
-pub fn reason(errno: i32) -> String {
-    // std adds "(os error N)", which tells a reader nothing more.
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// The same as Go's runtimes say it, within a sentence: `no such file or directory`.
-pub fn reason_in_sentence(errno: i32) -> String {
-    let mut text = reason(errno);
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
-}
-
 /// Names a failing call.
 pub(crate) trait Named<T> {
     fn named(self, call: &'static str, arguments: impl FnOnce() -> String) -> Result<T>;
@@ -85,15 +69,4 @@ pub(crate) fn check(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
         return Err(Errno::from_raw_os_error(errno));
     }
     Ok(result)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_the_kernels_words_without_its_number() {
-        assert_eq!(reason(libc::ENOENT), "No such file or directory");
-        assert_eq!(reason_in_sentence(libc::EISDIR), "is a directory");
-    }
 }

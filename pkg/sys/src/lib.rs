@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod confine;
+mod errno;
 mod error;
 pub mod exec;
 pub mod fds;
@@ -26,4 +27,5 @@ pub mod send;
 pub mod signal;
 pub mod tree;
 
-pub use error::{Error, Result, reason, reason_in_sentence};
+pub use errno::{Refusal, reason, reason_in_sentence};
+pub use error::{Error, Result};

@@ -126,7 +126,7 @@ impl Stopped {
         match self {
             Self::Here(failure) => failure,
             Self::Between(errno) => {
-                Failure { errno: errno.raw_os_error(), ..Failure::because(Step::Label, "volume", "") }
+                Failure { errno: Some(errno), ..Failure::because(Step::Label, "volume", "") }
             }
         }
     }

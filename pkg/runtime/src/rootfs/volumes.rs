@@ -103,7 +103,7 @@ fn copy(root: &Root, volume: &ImageVolume, destination: &Path) -> Result<(OwnedF
     let whole = sub_path.as_os_str().is_empty();
     let sought = if whole { Path::new(".") } else { sub_path.as_path() };
     let found = root.open(sought, OFlags::PATH).at(Step::Source, sub_path.display()).map_err(|failure| {
-        let absent = [Errno::NOENT, Errno::NOTDIR].map(Errno::raw_os_error).contains(&failure.errno);
+        let absent = matches!(failure.errno, Some(Errno::NOENT | Errno::NOTDIR));
         let why = if absent { "the image has no such path" } else { "cannot be reached in the image" };
         failure.explain(format!("of the image volume at {}: {why}", destination.display()))
     })?;

@@ -168,7 +168,7 @@ fn a_pod_that_ended_takes_no_containers(world: &World) {
     pidfd::reap(&pod.pause.pidfd).unwrap();
     let failure = world.container(&pod, &["true"]).create().err().unwrap();
     assert_eq!(failure.step, Step::Namespaces);
-    assert_eq!(failure.errno, rustix::io::Errno::SRCH.raw_os_error());
+    assert_eq!(failure.errno, Some(rustix::io::Errno::SRCH));
     assert!(matches!(report(&mut pod.pause), Report::Executed));
 }
 
