@@ -21,10 +21,10 @@ use crate::{
     stop::Stop,
     store::Loose,
     unpack::{
-        Destination, UnpackError, copy,
+        Destination, UnpackError, copy, io_error,
         limits::{Budget, Meter, Resource},
         merged::{Child, Merged},
-        tree::{io_error, visible},
+        tree::visible,
     },
 };
 

@@ -4,7 +4,10 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use husk_model::{Classify, Digest, ImageId, Kind};
 
-use crate::{registry::Attempts, unpack::UnpackError};
+use crate::{
+    registry::Attempts,
+    unpack::{UnpackError, io_kind},
+};
 
 /// Result of this crate.
 pub type Result<T, E = ImageError> = std::result::Result<T, E>;
@@ -205,13 +208,5 @@ impl Classify for ImageError {
             Self::Pull { source, .. } => source.kind(),
             Self::Shared(error) => error.kind(),
         }
-    }
-}
-
-/// The kind of a failed file operation. A file of ours that ends early or cannot be read as what it is was damaged.
-pub(crate) fn io_kind(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Kind::DataLoss,
-        _ => Kind::of_io(error),
     }
 }

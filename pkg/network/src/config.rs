@@ -57,11 +57,6 @@ impl NetworkConfig {
         self.root.join("network/pod-cidr.json")
     }
 
-    /// The subnet that was chosen at an earlier start for want of a configured one.
-    pub fn chosen_subnet(&self) -> Option<Ipv4Net> {
-        crate::free_subnet::read(&self.subnet_file()).ok().flatten()
-    }
-
     /// Where the subnet is kept that was chosen for want of a configured one.
     pub(crate) fn subnet_file(&self) -> PathBuf {
         self.root.join("network/subnet.json")

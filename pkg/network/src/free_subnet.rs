@@ -55,6 +55,13 @@ struct Chosen {
     subnet: Ipv4Net,
 }
 
+impl NetworkConfig {
+    /// The subnet that was chosen at an earlier start for want of a configured one.
+    pub fn chosen_subnet(&self) -> Option<Ipv4Net> {
+        read(&self.subnet_file()).ok().flatten()
+    }
+}
+
 /// The subnet that was chosen before, or the one that the bridge has, or a free one, which is then kept. One that was chosen
 /// before and is somebody else's now is left for another, unless pods live on the bridge: these keep it, and the bridge's own
 /// check says who is in the way.
@@ -192,7 +199,7 @@ fn subnets(text: &str) -> impl Iterator<Item = IpNet> {
         .filter(|net| net.prefix_len() > 0)
 }
 
-pub(crate) fn read(path: &Path) -> Result<Option<Ipv4Net>, NetworkError> {
+fn read(path: &Path) -> Result<Option<Ipv4Net>, NetworkError> {
     match fs::read(path) {
         Ok(text) => serde_json::from_slice::<Chosen>(&text)
             .map(|chosen| Some(chosen.subnet))

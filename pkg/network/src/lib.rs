@@ -32,7 +32,7 @@ mod sysctl;
 
 pub use config::{BridgeConfig, NetworkConfig};
 pub use error::NetworkError;
-pub use network::{Free, Network, Owners};
+pub use network::Network;
 pub use pod_cidr::PodCidr;
 pub use probe::{Probe, probe};
-pub use request::{GcReport, NetworkStatus, PodNetwork, PodNetworkRequest, Provider};
+pub use request::{Free, GcReport, NetworkStatus, Owners, PodNetwork, PodNetworkRequest, Provider};

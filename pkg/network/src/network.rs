@@ -11,7 +11,7 @@ use std::{
 use husk_model::{PodSandboxId, chain};
 
 use crate::{
-    BridgeConfig, GcReport, NetworkConfig, NetworkError, NetworkStatus, PodCidr, PodNetwork,
+    BridgeConfig, Free, GcReport, NetworkConfig, NetworkError, NetworkStatus, Owners, PodCidr, PodNetwork,
     PodNetworkRequest, Provider,
     cni::{self, Cni},
     embedded::Embedded,
@@ -22,11 +22,6 @@ use crate::{
     pod_cidr::Kept,
     record::{Attachment, Record, Records},
 };
-
-/// The pods that there are or may come to be, as of the moment of the call.
-pub type Owners = Arc<dyn Fn() -> HashSet<PodSandboxId> + Send + Sync>;
-/// Whether the object of this name is to be freed.
-pub type Free = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The pod network of one daemon. All state that matters is on disk and in the kernel; dropping this changes neither.
 #[derive(Debug)]

@@ -6,14 +6,18 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use husk_model::PodSandboxId;
 use husk_node::file::{self, Outlives};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{NetworkError, PodNetwork, PodNetworkRequest, cni::CniAttachment, embedded::BridgeAttachment};
+use crate::{
+    NetworkError, PodNetwork, PodNetworkRequest, cni::config::NetworkList, embedded::mapping::Mapping,
+};
 
 /// One pod's record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +38,26 @@ pub(crate) enum Attachment {
     Bridge(BridgeAttachment),
     /// CNI plugins.
     Cni(CniAttachment),
+}
+
+/// What undoing a pod's place on the bridge takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BridgeAttachment {
+    /// Name of the bridge at the time, which is also that of the directory of reservations.
+    pub(crate) bridge: String,
+    /// Its addresses.
+    pub(crate) ips: Vec<IpAddr>,
+    /// Its ports of the node.
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// What undoing the work of CNI plugins takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CniAttachment {
+    /// The network as it was at the time.
+    pub(crate) list: NetworkList,
+    /// The result of the last plugin, once ADD was through.
+    pub(crate) result: Option<Value>,
 }
 
 /// A pod with its record, or why that cannot be read.

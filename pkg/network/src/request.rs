@@ -1,9 +1,22 @@
 //! What is asked of the network for one pod, and what it answers.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use husk_model::{DnsConfig, HostPort, PodConfig, PodSandboxId};
 use serde::{Deserialize, Serialize};
+
+/// Name of the pod's interface. Everybody expects this one (CRI-O and containerd set it as `CNI_IFNAME`).
+pub(crate) const INTERFACE: &str = "eth0";
+
+/// The pods that there are or may come to be, as of the moment of the call.
+pub type Owners = Arc<dyn Fn() -> HashSet<PodSandboxId> + Send + Sync>;
+/// Whether the object of this name is to be freed.
+pub type Free = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A pod that wants a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

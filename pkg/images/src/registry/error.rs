@@ -4,8 +4,6 @@ use std::{fmt, time::Duration};
 
 use husk_model::{Digest, Kind};
 
-use super::reach::Refused;
-
 /// Why one host did not serve a request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
@@ -153,6 +151,21 @@ impl RegistryError {
         if tls { Self::Tls(text) } else { Self::Connect(text) }
     }
 }
+
+/// An address that may not be followed to, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) host: String,
+    pub(super) reason: &'static str,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}", self.host, self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// The hosts that were asked and what each answered.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,7 +20,7 @@ use serde::Deserialize;
 use super::{
     clients::{Clients, Tls},
     error::RegistryError,
-    reach::Reach,
+    reach::{Reach, is_loopback},
 };
 use crate::{ImageError, Reference, Result};
 
@@ -87,12 +86,6 @@ impl Endpoint {
 
 pub(super) fn is_confidential(url: &Url) -> bool {
     url.scheme() == "https" || url.host_str().is_some_and(is_loopback)
-}
-
-/// Whether `host` (without a port) is this node.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// `host` of `host:port`, `[v6]:port` or a bare host.

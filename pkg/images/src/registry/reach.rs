@@ -16,7 +16,6 @@
 //! addresses that stand in the URL itself are checked.
 
 use std::{
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
 };
@@ -26,7 +25,10 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 
-use super::{error::RegistryError, hosts::is_loopback, proxy::Proxies};
+use super::{
+    error::{Refused, RegistryError},
+    proxy::Proxies,
+};
 
 /// How far a request may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,21 +42,6 @@ pub(super) enum Reach {
     /// Whom an image names.
     Strangers,
 }
-
-/// An address that may not be followed to, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
-    host: String,
-    reason: &'static str,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}", self.host, self.reason)
-    }
-}
-
-impl std::error::Error for Refused {}
 
 impl Reach {
     /// The reach of what the answer to a request for `url` names. `peer` is who answered, unless a proxy was between.
@@ -195,6 +182,12 @@ impl Resolve for Guarded {
             }
         })
     }
+}
+
+/// Whether `host` (without a port) is this node.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{
     Loose, Pin, Shared,
     db::{Changes, ImageRecord, LayerRecord},
-    janitor::Job,
+    job::Job,
     state::{ImageSlot, State},
 };
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     ImageStore, Shared, blocking,
-    janitor::Job,
+    job::Job,
     name_of,
     open::{PARTS, names},
 };

@@ -5,31 +5,17 @@ use std::{
     ffi::CString,
     io,
     os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Weak, mpsc},
 };
 
-use husk_model::ImageId;
 use husk_sys::tree;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
 
-use super::Shared;
-
-/// Work for the janitor.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Delete files and directories that no record names.
-    Delete(Vec<PathBuf>),
-    /// Write the filesystem's dirty pages and note that these images are on disk.
-    Settle(Vec<ImageId>),
-    /// Delete this hidden image if it has no users.
-    Collect(ImageId),
-    /// Tell the sender when everything before this is done.
-    Barrier(tokio::sync::oneshot::Sender<()>),
-}
+use super::{Shared, job::Job};
 
 /// Starts the thread. It ends when the store is dropped.
 pub(crate) fn start(shared: Weak<Shared>, jobs: mpsc::Receiver<Job>) -> io::Result<()> {

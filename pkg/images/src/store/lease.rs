@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use husk_model::ImageId;
 
-use super::{Loose, Shared, db::LayerRecord, janitor::Job, state::LayerSlot};
+use super::{Loose, Shared, db::LayerRecord, job::Job, state::LayerSlot};
 use crate::{ImageError, Result};
 
 /// Keeps the layers of an image while a container uses them. Dropping it never blocks.

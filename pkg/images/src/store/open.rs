@@ -17,7 +17,8 @@ use rustix::{
 use super::{
     ImageStore, ImagesConfig, Shared,
     db::{Changes, Contents, Db},
-    janitor::{self, Job},
+    janitor,
+    job::Job,
     name_of,
     state::{ImageSlot, LayerSlot, State},
 };

@@ -14,11 +14,12 @@ use rustix::{
 };
 
 use super::{
-    Destination, UnpackError, Unpacked, attributes, copy,
+    Destination, UnpackError, Unpacked, attributes, copy, io_error,
     limits::{Meter, PATH_MAX, Resource, TRAILING_MAX},
+    marks::{set_opaque, stat},
     record::Recorder,
     shown,
-    tree::{Cleared, Spot, Tree, clean, inode, io_error, open_directory, set_opaque, split, stat},
+    tree::{Cleared, Spot, Tree, clean, inode, open_directory, split},
 };
 use crate::{
     stop::Stop,

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{UnpackError, tree::io_error};
+use super::{UnpackError, io_error};
 use crate::tar::TarEntry;
 
 /// Sets everything on an open file or directory. The order matters: a change of owner clears the setuid bits and file

@@ -13,10 +13,9 @@ use rustix::{
 };
 
 use super::{
-    UnpackError,
+    UnpackError, io_error,
     limits::{Meter, Resource},
     shown,
-    tree::io_error,
 };
 use crate::stop::Stop;
 

@@ -7,7 +7,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::tree::{is_opaque, is_whiteout, stat};
+use super::marks::{is_opaque, is_whiteout, stat};
 
 /// A directory of the whole.
 #[derive(Debug, Clone, Default)]

@@ -8,19 +8,19 @@
 mod apply;
 mod attributes;
 pub(crate) mod copy;
+mod error;
 pub(crate) mod limits;
+mod marks;
 pub(crate) mod merged;
 mod notes;
 pub(crate) mod record;
 pub(crate) mod tree;
 
-use std::{io, path::PathBuf};
-
-use husk_model::{Digest, Kind};
-
-use crate::tar::TarError;
+use std::path::PathBuf;
 
 pub(crate) use apply::unpack;
+pub use error::UnpackError;
+pub(crate) use error::{io_error, io_kind, shown};
 
 /// Where a layer goes.
 #[derive(Debug, Clone)]
@@ -48,107 +48,4 @@ pub(crate) struct Unpacked {
     pub(crate) implied: Vec<u64>,
     /// The layers below may have led a name elsewhere, or have the target of a hard link.
     pub(crate) unsure: bool,
-}
-
-/// Why a layer was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// The archive's format.
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    /// The compressed stream is damaged.
-    #[error("decompress")]
-    Decompress(#[source] io::Error),
-    /// A member cannot be what it says.
-    #[error("member {path:?}: {reason}")]
-    Member {
-        /// The member's path.
-        path: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// The layer exceeds a bound.
-    #[error("the {of} has more than {limit} {what}")]
-    TooLarge {
-        /// Layer or image.
-        of: &'static str,
-        /// The bound.
-        limit: u64,
-        /// Of what.
-        what: &'static str,
-    },
-    /// The disk would be filled.
-    #[error("the disk is almost full: {free} {what} left; remove images or enlarge it")]
-    DiskFull {
-        /// What is left.
-        free: u64,
-        /// Bytes or inodes.
-        what: &'static str,
-    },
-    /// A file operation failed.
-    #[error("{step} {path:?}")]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// To which member.
-        path: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// Fewer or more bytes than declared.
-    #[error("the {what} has {actual} bytes where {expected} were declared")]
-    Length {
-        /// What was measured.
-        what: &'static str,
-        /// As declared.
-        expected: u64,
-        /// As received.
-        actual: u64,
-    },
-    /// The content is not what its digest says.
-    #[error(
-        "the {what} has digest {actual} where {expected} was declared; it was altered on its way or in the registry"
-    )]
-    Digest {
-        /// Blob or unpacked archive.
-        what: &'static str,
-        /// As declared.
-        expected: Digest,
-        /// As received.
-        actual: Digest,
-    },
-    /// The source of the bytes ended early, for a reason that is reported elsewhere.
-    #[error("the download was interrupted")]
-    Interrupted,
-}
-
-impl From<rustix::io::Errno> for UnpackError {
-    /// A walk through the layer failed between two entries.
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self::Io { step: "walk through", path: "the layer".to_owned(), source: errno.into() }
-    }
-}
-
-impl UnpackError {
-    /// The stored layer cannot be read back.
-    pub(crate) fn replay(source: io::Error) -> Self {
-        Self::Io { step: "read back", path: "the stored layer".to_owned(), source }
-    }
-
-    /// What the failure means to a caller.
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Self::Io { source, .. } => crate::error::io_kind(source),
-            Self::DiskFull { .. } | Self::TooLarge { .. } => Kind::ResourceExhausted,
-            Self::Interrupted => Kind::Aborted,
-            _ => Kind::DataLoss,
-        }
-    }
-}
-
-/// A path of an archive in a form that can be shown.
-pub(crate) fn shown(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    text.chars().take(300).collect()
 }

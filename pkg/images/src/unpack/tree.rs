@@ -15,20 +15,19 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat, XattrFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
 use super::{
-    UnpackError, copy,
+    UnpackError, copy, io_error,
     limits::{LINKS_MAX, Meter, PATH_MAX, Resource},
+    marks::{is_opaque, is_whiteout, set_opaque, stat},
     merged::{Child, Merged},
     notes::Notes,
     shown,
 };
 
-/// The attribute that makes overlayfs hide the directory's lower namesakes.
-const OPAQUE: &str = "trusted.overlay.opaque";
 /// Directories remembered. Archives list a directory's members together, so few are enough.
 const CACHE: usize = 32;
 /// Descriptors they may hold; above other layers each directory has several.
@@ -470,28 +469,6 @@ pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
     Ok(cleaned)
 }
 
-pub(crate) fn stat(parent: &OwnedFd, name: &[u8]) -> Result<Stat, Errno> {
-    rustix::fs::statat(parent, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
-}
-
 pub(crate) fn unlink(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     rustix::fs::unlinkat(parent, OsStr::from_bytes(name), AtFlags::empty())
-}
-
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode as RawMode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-pub(crate) fn set_opaque(directory: &OwnedFd) -> Result<(), Errno> {
-    rustix::fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())
-}
-
-pub(crate) fn is_opaque(directory: &OwnedFd) -> bool {
-    let mut value = [0u8; 1];
-    matches!(rustix::fs::fgetxattr(directory, OPAQUE, &mut value), Ok(1)) && value == *b"y"
-}
-
-/// The path is made presentable only when there is an error: this is on the way of every file of a pull.
-pub(crate) fn io_error(step: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {
-    move |errno| UnpackError::Io { step, path: shown(path), source: errno.into() }
 }

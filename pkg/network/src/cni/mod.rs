@@ -3,7 +3,7 @@
 //! A configuration in the directory wins over the embedded network. What a pod was set up with is kept in its record,
 //! configuration and result both, so that DEL is what ADD was, whatever has changed since.
 
-mod config;
+pub(crate) mod config;
 mod exec;
 mod result;
 mod runtime;
@@ -19,7 +19,6 @@ use std::{
 };
 
 use husk_model::chain;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, watch as channel},
@@ -33,8 +32,8 @@ use self::{
 };
 use crate::{
     NetworkConfig, NetworkError, PodNetwork, PodNetworkRequest, Provider,
-    embedded::INTERFACE,
-    record::{Attachment, Record, Records},
+    record::{Attachment, CniAttachment, Record, Records},
+    request::INTERFACE,
 };
 
 /// How old the answer to STATUS may be before the next question asks for a new one. The kubelet asks every 5 to 10 s.
@@ -57,15 +56,6 @@ pub(crate) enum Choice {
     /// Nobody: there are configurations, none is valid, and guessing that the embedded network is wanted instead
     /// could connect pods that a policy was to keep apart.
     Broken(String),
-}
-
-/// What undoing a pod's network takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct CniAttachment {
-    /// The network as it was at the time.
-    pub(crate) list: NetworkList,
-    /// The result of the last plugin, once ADD was through.
-    pub(crate) result: Option<Value>,
 }
 
 /// The plugins of one node.

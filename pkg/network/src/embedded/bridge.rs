@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 use rtnetlink::Handle;
 
+use super::names::mac;
 use crate::{
     BridgeConfig, NetworkError, ipam,
     netlink::{self, Link},
@@ -88,7 +89,7 @@ async fn make(handle: &Handle, config: &BridgeConfig, links: &[Link]) -> Result<
         Some(mtu) => mtu,
         None => default_mtu(handle, links).await,
     };
-    let mac = super::pod::mac(ipam::gateway(config.subnet.trunc().into()));
+    let mac = mac(ipam::gateway(config.subnet.trunc().into()));
     netlink::add_bridge(handle, &config.name, mac, mtu)
         .await
         .map_err(NetworkError::netlink("make the bridge", &config.name))?;

@@ -20,7 +20,7 @@ use rtnetlink::{
     proto::{ConnectionHandle, sys::SocketAddr as NetlinkAddress},
 };
 
-use super::hostports::Mapping;
+use super::mapping::Mapping;
 
 /// The kernel's side of the netlink socket.
 const KERNEL: (u32, u32) = (0, 0);

@@ -9,6 +9,8 @@
 pub(crate) mod bridge;
 mod conntrack;
 mod hostports;
+pub(crate) mod mapping;
+mod names;
 pub(crate) mod nft;
 mod pod;
 
@@ -23,25 +25,22 @@ use std::{
 use husk_model::{PodSandboxId, chain};
 use netlink_packet_route::link::InfoKind;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use self::{
     bridge::Bridge,
     conntrack::Stale,
-    hostports::{HostPorts, Mapping},
-    pod::{is_veth_name, veth_name},
+    hostports::HostPorts,
+    names::{is_veth_name, veth_name},
 };
 use crate::{
     BridgeConfig, Free, NetworkError, PodNetwork, PodNetworkRequest, Provider,
     ipam::{Ipam, Reservation},
     netlink::{self, Netlink},
     netns_pool::Prepared,
-    record::{Attachment, Record, Records},
+    record::{Attachment, BridgeAttachment, Record, Records},
+    request::INTERFACE,
     sysctl,
 };
-
-/// Name of the pod's interface. Everybody expects this one (CRI-O and containerd set it as `CNI_IFNAME`).
-pub(crate) const INTERFACE: &str = "eth0";
 
 /// How long the addresses of a pod that is gone stay reserved in memory, and how long its veth may take to vanish by
 /// itself before it is deleted.
@@ -49,17 +48,6 @@ const HOLD: Duration = Duration::from_secs(1);
 
 /// A network that lacks its nftables table is tried to be made whole by a pod that comes this much later.
 const RETRY: Duration = Duration::from_secs(10);
-
-/// What undoing a pod's network takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BridgeAttachment {
-    /// Name of the bridge at the time, which is also that of the directory of reservations.
-    pub(crate) bridge: String,
-    /// Its addresses.
-    pub(crate) ips: Vec<IpAddr>,
-    /// Its ports of the node.
-    pub(crate) mappings: Vec<Mapping>,
-}
 
 /// The embedded network of one daemon.
 #[derive(Debug)]
@@ -364,7 +352,7 @@ impl Embedded {
         let attachment = BridgeAttachment {
             bridge: self.config().name.clone(),
             ips: ips.to_vec(),
-            mappings: hostports::mappings(&request.host_ports, ips),
+            mappings: mapping::mappings(&request.host_ports, ips),
         };
         let network = Some(self.answer(&attachment));
         let record = Record { request, network, attachment: Attachment::Bridge(attachment.clone()) };

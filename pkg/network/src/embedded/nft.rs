@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{BridgeConfig, NetworkError};
 
-use super::hostports::Mapping;
+use super::mapping::Mapping;
 
 /// A transaction takes milliseconds; one that takes this long hangs.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -10,8 +10,16 @@ use reqwest::{
     },
 };
 
-use super::{Session, challenge, error::RegistryError, hosts, hosts::Endpoint, reach::Reach};
-use crate::json::{self, object};
+use super::Session;
+use crate::{
+    json::{self, object},
+    registry::{
+        challenge,
+        error::RegistryError,
+        hosts::{self, Endpoint},
+        reach::Reach,
+    },
+};
 
 /// How often a request is sent to one host.
 pub(super) const ATTEMPTS: u32 = 4;

@@ -13,14 +13,16 @@ use tokio::sync::mpsc;
 
 use super::{
     Session,
-    error::{Attempts, RegistryError},
-    hosts::Endpoint,
     http::{self, Request, Target},
 };
 use crate::{
     ImageError, Result,
     manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, MANIFEST_MAX, OCI_INDEX, OCI_MANIFEST},
     reference::Selector,
+    registry::{
+        error::{Attempts, RegistryError},
+        hosts::Endpoint,
+    },
 };
 
 /// Interruptions of a layer, each without a byte in between, after which it is given up.

@@ -1,6 +1,4 @@
-//! Credentials and how they become an `Authorization` header.
-
-use std::{collections::HashMap, fmt, sync::Mutex, sync::PoisonError};
+//! How credentials become an `Authorization` header.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use husk_model::Kind;
@@ -8,81 +6,21 @@ use reqwest::{Client, Response, Url, header::HeaderValue};
 
 use super::{
     Session,
-    challenge::Challenge,
-    error::RegistryError,
-    hosts::{self, Endpoint},
     http::{self, ATTEMPTS, Failure},
-    reach::Reach,
 };
-use crate::json::{self, object};
+use crate::{
+    json::{self, object},
+    registry::{
+        challenge::Challenge,
+        credentials::Auth,
+        error::RegistryError,
+        hosts::{self, Endpoint},
+        reach::Reach,
+    },
+};
 
 /// Longest answer of a token service, in bytes.
 const ANSWER_MAX: u64 = 1 << 20;
-
-/// Credentials for a registry, as CRI's AuthConfig carries them. Empty means none.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Auth {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: String,
-    /// Base 64 of `username:password`; used when there is no user name.
-    pub auth: String,
-    /// The registry that the credentials are for; empty means the one that is asked.
-    pub server_address: String,
-    /// An OAuth refresh token.
-    pub identity_token: String,
-    /// A bearer token to be sent as it is.
-    pub registry_token: String,
-}
-
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Secrets do not belong in a log.
-        f.debug_struct("Auth")
-            .field("username", &self.username)
-            .field("server_address", &self.server_address)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Auth {
-    /// User and password.
-    fn basic(&self) -> Option<(String, String)> {
-        if !self.username.is_empty() {
-            return Some((self.username.clone(), self.password.clone()));
-        }
-        let decoded = STANDARD.decode(self.auth.trim()).ok().filter(|decoded| !decoded.is_empty())?;
-        let text = String::from_utf8(decoded).ok()?;
-        let (user, password) = text.split_once(':')?;
-        Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
-    }
-
-    /// Whether they are meant for this registry. Docker Hub has several names.
-    fn is_for(&self, registry: &str, endpoint: &str) -> bool {
-        let address = self.server_address.as_str();
-        let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        let address = address.split('/').next().unwrap_or_default();
-        address.is_empty()
-            || address == registry
-            || address == endpoint
-            || (registry == "docker.io" && (address == "docker.io" || address.ends_with(".docker.io")))
-    }
-}
-
-/// Headers that worked, by host.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(Mutex<HashMap<String, HeaderValue>>);
-
-impl Tokens {
-    fn get(&self, host: &str) -> Option<HeaderValue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
-    }
-
-    fn set(&self, host: &str, header: HeaderValue) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), header);
-    }
-}
 
 /// What a token service answers. Both names mean the same; some services leave one empty.
 #[derive(Default)]
@@ -256,31 +194,4 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_come_from_the_fields_or_the_encoded_pair() {
-        let encoded = Auth { auth: STANDARD.encode("user:pa:ss"), ..Auth::default() };
-        assert_eq!(encoded.basic(), Some(("user".into(), "pa:ss".into())));
-        let plain = Auth { username: "u".into(), password: "p".into(), ..encoded };
-        assert_eq!(plain.basic(), Some(("u".into(), "p".into())));
-        assert_eq!(Auth { auth: "%%%".into(), ..Auth::default() }.basic(), None);
-        let shown =
-            format!("{:?}", Auth { password: "secret".into(), identity_token: "secret".into(), ..plain });
-        assert!(!shown.contains("secret"), "{shown}");
-    }
-
-    #[test]
-    fn credentials_of_one_registry_are_not_for_another() {
-        let at = |address: &str| Auth { server_address: address.into(), ..Auth::default() };
-        assert!(at("").is_for("a.example", "mirror"));
-        assert!(at("https://a.example/v1/").is_for("a.example", "a.example"));
-        assert!(at("https://index.docker.io/v1/").is_for("docker.io", "registry-1.docker.io"));
-        assert!(!at("https://a.example.evil/").is_for("a.example", "a.example"));
-        assert!(!at("docker.io").is_for("a.example", "a.example"));
-    }
 }

@@ -1,0 +1,21 @@
+//! Ways in for the fuzzer.
+
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use super::{challenge, clients::Clients, hosts};
+use crate::Reference;
+
+/// Reads the hosts.toml `text` for `reference`.
+pub(crate) fn hosts_of(reference: &Reference, text: &str) {
+    static CLIENTS: LazyLock<Arc<Clients>> = LazyLock::new(Arc::default);
+    let _refused = hosts::from_file(reference, Path::new("/nowhere"), text, &CLIENTS);
+}
+
+/// The challenges in a header's value.
+pub(crate) fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let parsed = challenge::parse(header).into_iter();
+    parsed.map(|challenge| (challenge.scheme, challenge.parameters.into_iter().collect())).collect()
+}

@@ -1,0 +1,47 @@
+//! One pull's dealings with the registries of one reference.
+
+mod auth;
+mod fetch;
+mod http;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+pub(crate) use fetch::{Blob, Fetched};
+
+use super::{
+    clients::Clients,
+    credentials::{Auth, Tokens},
+    hosts::{self, Endpoint},
+};
+use crate::{Reference, Result};
+
+/// Settings that every pull shares.
+#[derive(Debug, Clone)]
+pub(crate) struct RegistryConfig {
+    /// `<host>/hosts.toml` files.
+    pub(crate) config_dir: PathBuf,
+    /// A transfer without a byte for this long fails.
+    pub(crate) progress_timeout: Duration,
+}
+
+/// One pull's dealings. Tokens live as long as it does.
+pub(crate) struct Session {
+    pub(crate) reference: Reference,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) auth: Auth,
+    tokens: Tokens,
+    config: RegistryConfig,
+}
+
+impl Session {
+    /// Finds the hosts for `reference`.
+    pub(crate) fn new(
+        reference: Reference,
+        auth: Auth,
+        config: RegistryConfig,
+        clients: &Arc<Clients>,
+    ) -> Result<Self> {
+        let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
+        Ok(Self { reference, endpoints, auth, tokens: Tokens::default(), config })
+    }
+}

@@ -1,0 +1,145 @@
+//! The store's face: what is asked of it about images that are there. Pulls, archives and start-up have files of their own.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use husk_model::ImageId;
+use tokio::sync::oneshot;
+
+use super::{ImageLease, Pin, Shared, blocking, job::Job, lease, name_of};
+use crate::{
+    FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, slots::Slots,
+};
+
+/// How the store and its pulls behave.
+#[derive(Debug, Clone)]
+pub struct ImagesConfig {
+    /// `<host>/hosts.toml` files.
+    pub registry_config_dir: PathBuf,
+    /// Layers fetched and unpacked at once, over all pulls, besides the first of each; also the most of one pull.
+    pub max_parallel_layers: usize,
+    /// A transfer without a byte for this long fails.
+    pub pull_progress_timeout: Duration,
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        Self {
+            registry_config_dir: PathBuf::from("/etc/husk/certs.d"),
+            max_parallel_layers: 4,
+            pull_progress_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The images of this node.
+pub struct ImageStore {
+    pub(crate) shared: Arc<Shared>,
+    pub(super) config: RwLock<ImagesConfig>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) pulls: Flights<ImageId>,
+    pub(crate) layers: Flights<Arc<Pin>>,
+    pub(crate) slots: Slots,
+}
+
+impl fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageStore").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl ImageStore {
+    /// How pulls behave now.
+    pub(crate) fn config(&self) -> ImagesConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where registries are configured and how patient pulls are, from the next pull on.
+    pub fn reconfigure(&self, registry_config_dir: PathBuf, pull_progress_timeout: Duration) {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        config.registry_config_dir = registry_config_dir;
+        config.pull_progress_timeout = pull_progress_timeout;
+    }
+
+    /// All images, by id. Never waits for work under way.
+    pub fn list(&self) -> Vec<Arc<Image>> {
+        self.shared.snapshot().list.clone()
+    }
+
+    /// The image of a name in any spelling, of an id with or without `sha256:`, or of the unique beginning of an id.
+    pub fn resolve(&self, name: &str) -> Option<Arc<Image>> {
+        self.shared.snapshot().resolve(name).cloned()
+    }
+
+    /// What the store occupies, as of the last change.
+    pub fn usage(&self) -> FsUsage {
+        let snapshot = self.shared.snapshot();
+        FsUsage {
+            path: self.shared.directory.clone(),
+            used_bytes: snapshot.used_bytes,
+            inodes_used: snapshot.inodes_used,
+        }
+    }
+
+    /// The layers of an image, topmost first, also of one that was removed while a lease holds it.
+    ///
+    /// # Errors
+    /// [`ImageError::NoImage`].
+    pub fn rootfs(&self, id: &ImageId) -> Result<LayerStack> {
+        let state = self.shared.state();
+        let slot = state.images.get(id).ok_or_else(|| ImageError::NoImage { name: id.to_string() })?;
+        let mut lowers = Vec::with_capacity(slot.record.layers.len());
+        for layer in slot.record.layers.iter().rev().filter_map(|key| state.layers.get(key)) {
+            let name = name_of(layer.record.number);
+            // Overlayfs refuses a directory that is there twice (ELOOP). All that the lower one has shows in the upper.
+            if !lowers.contains(&name) {
+                lowers.push(name);
+            }
+            // Overlayfs looks at the opaque marker of every directory but the root.
+            if layer.record.opaque {
+                break;
+            }
+        }
+        Ok(LayerStack { base: self.shared.directory.join("layers"), lowers })
+    }
+
+    /// Keeps an image's layers until the lease is dropped, whatever happens to the image.
+    ///
+    /// # Errors
+    /// [`ImageError::NoImage`]. An image that was removed while in use can still be leased, so that a restarted daemon can
+    /// take up the leases of running containers.
+    pub fn acquire(&self, id: &ImageId) -> Result<ImageLease> {
+        lease::acquire(&self.shared, id)
+    }
+
+    /// Removes the image that `name` resolves to, with all its tags. An absent one is a success. The layers of an image
+    /// that containers use stay until the last lease is dropped.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        blocking("removing an image", move || shared.remove(&name)).await
+    }
+
+    /// Deletes images that were removed while in use and that nobody has leased since. To be called once, when the leases of
+    /// running containers have been taken up again after a start.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn collect(&self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        blocking("collecting unused images", move || shared.collect(None)).await
+    }
+
+    /// Waits until all deletions and writes to disk that were asked for so far are done.
+    pub async fn idle(&self) {
+        let (sender, done) = oneshot::channel();
+        self.shared.enqueue(Job::Barrier(sender));
+        let _ended_either_way = done.await;
+    }
+}
