@@ -161,9 +161,9 @@ impl Exec {
                 target: dup(&container.pidfd)?,
                 process,
                 raw_env: container.raw_env.clone(),
-                user: container.user.clone(),
+                account: container.account.clone(),
                 seccomp: container.seccomp.clone(),
-                user_namespace: container.user_mappings.clone(),
+                user_namespace: container.user_mappings,
                 cgroup: target,
                 stdio: request.stdio,
             };

@@ -2,11 +2,9 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
+use husk_model::{GroupSpec, GroupsPolicy, ImageVolume, Rootfs, SeccompFilter, UserRequest, UserSpec};
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
-use husk_runtime::{
-    CgroupTarget, ContainerNamespaces, ContainerPlan, GroupRequest, ImageVolume, PidNs, Rootfs,
-    SeccompFilter, Stdio, UserName, UserNamespace, UserRequest,
-};
+use husk_runtime::{CgroupTarget, ContainerNamespaces, ContainerPlan, PidNs, Stdio, UserNamespace};
 use oci_spec::runtime::Spec;
 
 use crate::fault::{Fault, Outcome, fault};
@@ -93,16 +91,16 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
 fn user(request: podmon::UserRequest) -> UserRequest {
     UserRequest {
         user: match request.user {
-            None => UserName::Root,
-            Some(user_request::User::Uid(uid)) => UserName::Id(uid),
-            Some(user_request::User::UserName(name)) => UserName::Name(name),
+            None => UserSpec::Root,
+            Some(user_request::User::Uid(uid)) => UserSpec::Uid(uid),
+            Some(user_request::User::UserName(name)) => UserSpec::Name(name),
         },
         group: match request.group {
-            None => GroupRequest::OfUser,
-            Some(user_request::Group::Gid(gid)) => GroupRequest::Id(gid),
-            Some(user_request::Group::GroupName(name)) => GroupRequest::Name(name),
+            None => GroupSpec::OfUser,
+            Some(user_request::Group::Gid(gid)) => GroupSpec::Gid(gid),
+            Some(user_request::Group::GroupName(name)) => GroupSpec::Name(name),
         },
         supplemental_groups: request.supplemental_groups,
-        strict_groups: request.strict_groups,
+        groups_policy: if request.strict_groups { GroupsPolicy::Strict } else { GroupsPolicy::Merge },
     }
 }

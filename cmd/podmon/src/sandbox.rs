@@ -7,13 +7,13 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{Exit, ExitReason, Process, SandboxRecord, UnixNanos};
+use husk_model::{
+    Exit, ExitReason, IdMapping, IdMappings, Process, SandboxRecord, SeLinuxContexts, SeccompFilter,
+    UnixNanos,
+};
 use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
-use husk_runtime::{
-    Child, IdMapping, IdMappings, NetNs, Report, SandboxLabels, SandboxNamespaces, SandboxPlan,
-    SeccompFilter, UserNamespace, spawn_sandbox,
-};
+use husk_runtime::{Child, NetNs, Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_sandbox};
 use oci_spec::runtime::LinuxResources;
 use rustix::process::{Signal, WaitStatus};
 
@@ -67,17 +67,18 @@ impl Sandbox {
     /// Makes the pod's cgroup and clones pause; the caller is answered when it runs, or at once where its network is still
     /// to be set up.
     pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
+        let mappings = mappings(&request)?;
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         // Without the mark a group that loses its pod is left alone instead of removed: no reason to fail.
         if let Err(error) = setup::mark(&core.pod_dir).and_then(|mark| Ok(cgroup.mark(&mark)?)) {
             journal!("mark the pod's cgroup: {error}");
         }
         let log_directory = request.log_directory.clone();
-        let (mappings, owns_network) = (mappings(&request), request.new_netns);
+        let owns_network = request.new_netns;
         let cloned = apply_json(&cgroup, &request.resources_json)
             .and_then(|_| cgroup.path().join("pause").map_err(|error| fault_of(&error)))
             .and_then(|path| core.create_cgroup(path.as_str()))
-            .and_then(|pause_cgroup| plan(&pause_cgroup, pause, &core.pod_dir, request))
+            .and_then(|pause_cgroup| plan(&pause_cgroup, pause, &core.pod_dir, mappings, request))
             .and_then(|plan| spawn_sandbox(plan).map_err(|error| fault_of(&error)))
             .and_then(|child| watch(core, &child).map(|()| child))
             .and_then(|child| {
@@ -329,17 +330,17 @@ pub fn apply_json(cgroup: &Cgroup, json: &[u8]) -> Outcome<Vec<String>> {
 }
 
 /// The user namespace of a request, if it wants one.
-fn mappings(request: &podmon::RunSandbox) -> Option<IdMappings> {
+fn mappings(request: &podmon::RunSandbox) -> Outcome<Option<IdMappings>> {
     let mapping = |m: &podmon::IdMapping| IdMapping {
         container_id: m.container_id,
         host_id: m.host_id,
         length: m.length,
     };
-    let mappings = IdMappings {
-        uids: request.uid_mappings.iter().map(mapping).collect(),
-        gids: request.gid_mappings.iter().map(mapping).collect(),
-    };
-    (mappings != IdMappings::default()).then_some(mappings)
+    match (request.uid_mappings.as_slice(), request.gid_mappings.as_slice()) {
+        ([], []) => Ok(None),
+        ([uids], [gids]) => Ok(Some(IdMappings { uids: mapping(uids), gids: mapping(gids) })),
+        _ => Err(fault(Code::InvalidArgument, "a user namespace has one range of users and one of groups")),
+    }
 }
 
 /// Files that huskd writes for a pod before its pause goes on, and of which the pod's containers see copies.
@@ -350,8 +351,13 @@ pub fn pod_files(pod_dir: &Path) -> Vec<PathBuf> {
     FILES.iter().map(|name| pod_dir.join(name)).collect()
 }
 
-fn plan(cgroup: &Cgroup, pause: &Path, pod_dir: &Path, request: podmon::RunSandbox) -> Outcome<SandboxPlan> {
-    let user = mappings(&request);
+fn plan(
+    cgroup: &Cgroup,
+    pause: &Path,
+    pod_dir: &Path,
+    user: Option<IdMappings>,
+    request: podmon::RunSandbox,
+) -> Outcome<SandboxPlan> {
     let net = match request.netns_path.as_str() {
         _ if request.new_netns => NetNs::New,
         "" => NetNs::Host,
@@ -375,9 +381,7 @@ fn plan(cgroup: &Cgroup, pause: &Path, pod_dir: &Path, request: podmon::RunSandb
         oom_score_adj: request.oom_score_adj,
         seccomp: (!request.seccomp.is_empty())
             .then_some(SeccompFilter { program: request.seccomp, flags: 0 }),
-        selinux: SandboxLabels {
-            process: Some(request.selinux_process).filter(|label| !label.is_empty()),
-            mount: Some(request.selinux_mount).filter(|label| !label.is_empty()),
-        },
+        selinux: (!request.selinux_process.is_empty())
+            .then_some(SeLinuxContexts { process: request.selinux_process, mount: request.selinux_mount }),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IdMapping, Resources, SecurityContext, Signal};
+use crate::{IdMappings, Resources, SecurityContext, Signal};
 
 /// The kubelet's name for a container within its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,9 +75,9 @@ pub struct Mount {
     pub propagation: Propagation,
     /// Mount options of v0.37: `noexec`, `nodev`, `nosuid`.
     pub options: Vec<String>,
-    /// Give its files the ids of the pod's user namespace: the pod's own (uid, gid) mapping, or none.
+    /// Give its files the ids of the pod's user namespace: the pod's own mappings, or none.
     #[serde(default)]
-    pub id_mapping: Option<(IdMapping, IdMapping)>,
+    pub id_mapping: Option<IdMappings>,
 }
 
 /// One device of the node made visible in the container.

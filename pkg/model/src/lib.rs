@@ -16,7 +16,7 @@ mod rootfs;
 mod security;
 mod signal;
 mod status;
-mod terminal;
+mod stdio;
 mod user;
 mod userns;
 
@@ -36,6 +36,6 @@ pub use status::{
     ContainerState, ContainerStatus, CpuStats, Exit, ExitReason, FilesystemStats, IoStats, MemoryStats,
     NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResourceStats, SwapStats, UnixNanos,
 };
-pub use terminal::WindowSize;
+pub use stdio::{Stdio, Streams, WindowSize};
 pub use user::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
-pub use userns::{IdMapping, IdMappings};
+pub use userns::{IdMapping, IdMappings, UserNamespace};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupsPolicy, IdMapping, UserSpec};
+use crate::{GroupsPolicy, IdMappings, UserSpec};
 
 /// Which namespace an object lives in (CRI `NamespaceMode`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +29,8 @@ pub struct Namespaces {
     pub ipc: NamespaceMode,
     /// Container whose PID namespace is joined when `pid` is `Target`.
     pub target_id: String,
-    /// User namespace: `None` is the node's; otherwise the (uid, gid) mapping of the pod.
-    pub user: Option<(IdMapping, IdMapping)>,
+    /// The pod's user namespace; `None` is the node's.
+    pub user: Option<IdMappings>,
 }
 
 /// Seccomp profile selection.

@@ -1,12 +1,13 @@
 //! Capability sets, and the change of user that they surround.
 
+use husk_model::ResolvedUser;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use rustix::{
     process::{Gid, Uid},
     thread::{self, CapabilitySet, CapabilitySets},
 };
 
-use crate::{Failure, ResolvedUser, Step, failure::At};
+use crate::{Failure, Step, failure::At};
 
 /// Highest capability number any kernel has, for now; a set is 64 bits wide.
 const HIGHEST: u32 = 63;

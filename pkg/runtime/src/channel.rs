@@ -18,6 +18,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use husk_model::ResolvedUser;
 use rustix::{
     io::Errno,
     net::{
@@ -26,7 +27,7 @@ use rustix::{
     },
 };
 
-use crate::{Failure, ResolvedUser, Step, user::MAX_GROUPS};
+use crate::{Account, Failure, Step, user::MAX_GROUPS};
 
 const READY: u8 = 1;
 const FAILED: u8 = 2;
@@ -41,7 +42,7 @@ const MAX_TEXT: usize = 4096;
 /// A decoded message of a child.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    Ready { user: ResolvedUser, warnings: Vec<String> },
+    Ready { account: Account, warnings: Vec<String> },
     Successor { pid: u32 },
     Failed(Failure),
 }
@@ -124,7 +125,7 @@ pub(crate) fn wait_go(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 pub(crate) fn encode(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     match message {
-        Message::Ready { user, warnings } => {
+        Message::Ready { account: Account { user, home }, warnings } => {
             out.push(READY);
             for number in [user.uid, user.gid, user.groups.len().min(MAX_GROUPS) as u32] {
                 put_u32(&mut out, number);
@@ -132,7 +133,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
             for &group in user.groups.iter().take(MAX_GROUPS) {
                 put_u32(&mut out, group);
             }
-            put_bytes(&mut out, &user.home);
+            put_bytes(&mut out, home);
             let warnings = &warnings[..warnings.len().min(4)];
             put_u32(&mut out, warnings.len() as u32);
             warnings.iter().for_each(|warning| put_text(&mut out, warning));
@@ -161,7 +162,8 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
             let home = take_bytes(input)?;
             let count = take_u32(input)?;
             let warnings = (0..count.min(4)).map(|_| take_text(input)).collect::<Option<_>>()?;
-            Some(Message::Ready { user: ResolvedUser { uid, gid, groups, home }, warnings })
+            let account = Account { user: ResolvedUser { uid, gid, groups }, home };
+            Some(Message::Ready { account, warnings })
         }
         SUCCESSOR => Some(Message::Successor { pid: take_u32(input)? }),
         FAILED => {
@@ -229,9 +231,9 @@ mod tests {
     use super::*;
 
     fn ready() -> Message {
-        let user =
-            ResolvedUser { uid: 1000, gid: 1000, groups: vec![10, 1000], home: b"/home/\xfcser".to_vec() };
-        Message::Ready { user, warnings: vec!["no CAP_SYS_RESOURCE".to_owned()] }
+        let user = ResolvedUser { uid: 1000, gid: 1000, groups: vec![10, 1000] };
+        let account = Account { user, home: b"/home/\xfcser".to_vec() };
+        Message::Ready { account, warnings: vec!["no CAP_SYS_RESOURCE".to_owned()] }
     }
 
     #[test]

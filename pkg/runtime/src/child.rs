@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use crate::{
-    CgroupTarget, Error, Failure, Ready, Report, ResolvedUser, Result, Step,
+    Account, CgroupTarget, Error, Failure, Ready, Report, Result, Step,
     channel::{self, Message},
     failure::At,
     stdio, userns,
@@ -70,10 +70,10 @@ impl Child {
     pub fn read_report(&mut self) -> Result<Option<Report>> {
         loop {
             match channel::receive(self.socket.as_fd()) {
-                Ok(Some((Message::Ready { user, warnings }, terminal))) => {
+                Ok(Some((Message::Ready { account, warnings }, terminal))) => {
                     (self.state, self.successor) = (State::Ready, None);
                     if self.tells_ready {
-                        return Ok(Some(Report::Ready(Ready { user, terminal, warnings })));
+                        return Ok(Some(Report::Ready(Ready { account, terminal, warnings })));
                     }
                 }
                 Ok(Some((Message::Successor { pid }, pidfd))) => return self.follow(pid, pidfd).map(Some),
@@ -148,11 +148,11 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn ready(
         &self,
-        user: &ResolvedUser,
+        account: &Account,
         warnings: Vec<String>,
         terminal: Option<BorrowedFd<'_>>,
     ) -> Result<(), Failure> {
-        let message = Message::Ready { user: user.clone(), warnings };
+        let message = Message::Ready { account: account.clone(), warnings };
         channel::send(self.socket.as_fd(), &message, terminal).at(Step::Gate, "")
     }
 

@@ -72,7 +72,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
 
 fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
     let Some(user) = &namespaces.user else { return Ok(()) };
-    user.mappings.check()?;
+    userns::check(&user.mappings)?;
     if namespaces.host_ipc || matches!(namespaces.pid, PidNs::Host) {
         let text = "a container in a user namespace cannot have the node's IPC or PID namespace";
         return Err(Error::InvalidPlan(text.to_owned()));
@@ -158,9 +158,9 @@ fn inside(
     if let Some(dev) = &attached.dev {
         dev::furnish(&root, dev, devices(plan))?;
     }
-    let user = user::resolve(&root, &plan.user)?;
+    let account = user::resolve(&root, &plan.user)?;
     if let Some(namespace) = &plan.namespaces.user {
-        namespace.check_user(&user)?;
+        namespace.check_user(&account.user)?;
     }
     let terminal = match &plan.stdio {
         Stdio::Terminal { rows, columns } => {
@@ -189,12 +189,12 @@ fn inside(
     )?;
 
     match &terminal {
-        Some(terminal) => terminal.install(user.uid)?,
-        None => stdio::install(&plan.stdio, &root, &user)?,
+        Some(terminal) => terminal.install(account.user.uid)?,
+        None => stdio::install(&plan.stdio, &root, &account.user)?,
     }
     // Who is told that we are ready may look at what we hold.
     drop(root);
-    let (confined, warning) = program.confine(&user)?;
+    let (confined, warning) = program.confine(&account)?;
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
     let rest = |link: &mut Link| {
@@ -202,7 +202,7 @@ fn inside(
             terminal.control()?;
         }
         confined.restrict()?;
-        link.ready(&user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
         link.wait_gate()?;
         confined.execute()
     };

@@ -70,10 +70,10 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         Stdio::Pipes { .. } => None,
     };
     match &terminal {
-        Some(terminal) => terminal.install(plan.user.uid)?,
-        None => stdio::install(&plan.stdio, &root, &plan.user)?,
+        Some(terminal) => terminal.install(plan.account.user.uid)?,
+        None => stdio::install(&plan.stdio, &root, &plan.account.user)?,
     }
-    let (confined, warning) = program.confine(&plan.user)?;
+    let (confined, warning) = program.confine(&plan.account)?;
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
     link.appear(&shown, |link| {
@@ -81,7 +81,7 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
             terminal.control()?;
         }
         confined.restrict()?;
-        link.ready(&plan.user, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        link.ready(&plan.account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
         confined.execute()
     })
 }

@@ -1,12 +1,14 @@
 //! Doors for test/fuzz: what reads a container's files and its first process's words, one function each.
 
-use crate::{Failure, ResolvedUser, UserRequest, channel, rootfs, user};
+use husk_model::UserRequest;
+
+use crate::{Account, Failure, channel, rootfs, user};
 
 /// Resolves a request in the contents of /etc/passwd and /etc/group.
 ///
 /// # Errors
 /// As in a container.
-pub fn users(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<ResolvedUser, Failure> {
+pub fn users(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<Account, Failure> {
     user::resolve_in(passwd, || Ok(group.to_vec()), request)
 }
 

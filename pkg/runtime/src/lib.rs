@@ -46,12 +46,12 @@ pub use self::{
     exec::spawn_exec,
     failure::blame,
     plan::{
-        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, IdMapping, IdMappings, ImageVolume,
-        NetNs, PidNs, Rootfs, SandboxLabels, SandboxNamespaces, SandboxPlan, SeccompFilter, Stdio,
+        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, NetNs, PidNs, SandboxNamespaces,
+        SandboxPlan, Stdio,
     },
     probe::probe_user_namespaces,
     report::{Failure, Ready, Report, Step},
     sandbox::spawn_sandbox,
-    user::{GroupRequest, ResolvedUser, UserName, UserRequest},
+    user::Account,
     userns::UserNamespace,
 };

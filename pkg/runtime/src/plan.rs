@@ -2,10 +2,11 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
+use husk_model::{IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, UserRequest};
 use oci_spec::runtime::{Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
-use crate::{ResolvedUser, UserNamespace, UserRequest};
+use crate::{Account, UserNamespace};
 
 /// The cgroup a child is put into before it does anything else.
 #[derive(Debug, Default)]
@@ -14,35 +15,6 @@ pub struct CgroupTarget {
     pub procs: Vec<OwnedFd>,
     /// Directory in the v2 tree for `CLONE_INTO_CGROUP`: the child is born there.
     pub unified: Option<OwnedFd>,
-}
-
-/// A seccomp program, compiled elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeccompFilter {
-    /// Packed array of `struct sock_filter` in native byte order.
-    pub program: Vec<u8>,
-    /// Flags of `seccomp(SECCOMP_SET_MODE_FILTER)`.
-    pub flags: u32,
-}
-
-/// One line of a `uid_map` or `gid_map`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdMapping {
-    /// First id inside.
-    pub container_id: u32,
-    /// First id outside.
-    pub host_id: u32,
-    /// How many.
-    pub length: u32,
-}
-
-/// The id mappings of a user namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IdMappings {
-    /// Of users.
-    pub uids: Vec<IdMapping>,
-    /// Of groups.
-    pub gids: Vec<IdMapping>,
 }
 
 /// Network namespace of a pod.
@@ -94,17 +66,8 @@ pub struct SandboxPlan {
     pub oom_score_adj: Option<i32>,
     /// Filter for pause.
     pub seccomp: Option<SeccompFilter>,
-    /// SELinux contexts; none on a node without it.
-    pub selinux: SandboxLabels,
-}
-
-/// SELinux contexts of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SandboxLabels {
-    /// Of pause.
-    pub process: Option<String>,
-    /// Of the pod's own files: /dev/shm and what masked paths show.
-    pub mount: Option<String>,
+    /// SELinux contexts of pause and of the pod's own files: /dev/shm and what masked paths show; none on a node without it.
+    pub selinux: Option<SeLinuxContexts>,
 }
 
 /// PID namespace of a container.
@@ -151,32 +114,6 @@ impl ContainerNamespaces {
         }
         kinds
     }
-}
-
-/// An overlay of image layers and a writable layer.
-#[derive(Debug, Clone)]
-pub struct Rootfs {
-    /// Directory that holds the layers.
-    pub base: PathBuf,
-    /// Names relative to `base`, topmost first; at most 500.
-    pub lowers: Vec<String>,
-    /// Writable layer.
-    pub upper: PathBuf,
-    /// overlayfs work directory, on the filesystem of `upper`.
-    pub work: PathBuf,
-    /// Mount the root read-only.
-    pub readonly: bool,
-}
-
-/// An image mounted as a volume, read-only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageVolume {
-    /// Directory that holds the layers.
-    pub base: PathBuf,
-    /// Names relative to `base`, topmost first; at most 500.
-    pub lowers: Vec<String>,
-    /// What of it is mounted, looked up inside the image; empty is all.
-    pub sub_path: PathBuf,
 }
 
 /// Standard streams of a container or an exec'd process.
@@ -240,8 +177,8 @@ pub struct ExecPlan {
     /// `NAME=value` entries of the environment that are no UTF-8, which the text of a spec cannot carry. Each stands for
     /// the entry of `process` that is its lossy form.
     pub raw_env: Vec<Vec<u8>>,
-    /// Who to run as: the container's own [`crate::Ready::user`], unless somebody else is wanted.
-    pub user: ResolvedUser,
+    /// Who to run as: the container's own [`crate::Ready::account`], unless somebody else is wanted.
+    pub account: Account,
     /// The container's filter.
     pub seccomp: Option<SeccompFilter>,
     /// The mappings of the container's user namespace, if it has one.

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, path::Path};
 
-use husk_model::chain;
+use husk_model::{IdMapping, IdMappings, chain};
 use husk_node::KernelVersion;
 use husk_sys::{clone, mount, mount::Filesystem, pidfd};
 use rustix::{
@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use crate::{
-    CgroupTarget, Child, Failure, IdMapping, IdMappings, Report, ResolvedUser, Step,
+    Account, CgroupTarget, Child, Failure, Report, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
     rootfs::pod,
@@ -56,8 +56,8 @@ pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
 
 fn try_with(child: &mut Child, dir: &Path) -> Result<(), String> {
     // Ids that exist on every node; nothing is written with them.
-    let map = vec![IdMapping { container_id: 0, host_id: 65_536, length: 65_536 }];
-    let mappings = IdMappings { uids: map.clone(), gids: map };
+    let map = IdMapping { container_id: 0, host_id: 65_536, length: 65_536 };
+    let mappings = IdMappings { uids: map, gids: map };
     userns::furnish(child.pid, &mappings, None).map_err(|error| chain(&error))?;
     let user = child.user_namespace().map_err(|error| chain(&error))?;
     let mapped = mount::clone_path(dir, false).and_then(|copy| mount::map_ids(&copy, false, &user));
@@ -81,6 +81,6 @@ fn inside(link: &mut Link) -> Result<Infallible, Failure> {
             .at(Step::Rootfs, name)
             .map_err(|failure| failure.explain("the node's own is covered in places"))?;
     }
-    link.ready(&ResolvedUser::default(), Vec::new(), None)?;
+    link.ready(&Account::default(), Vec::new(), None)?;
     clone::exit(0)
 }

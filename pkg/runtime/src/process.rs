@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use husk_model::SeccompFilter;
 use husk_sys::{exec::StringArray, fds, procfs::Procfs};
 use oci_spec::runtime::Process;
 use rustix::{
@@ -16,7 +17,7 @@ use rustix::{
 };
 
 use crate::{
-    Error, Failure, ResolvedUser, Result, SeccompFilter, Step, capabilities,
+    Account, Error, Failure, Result, Step, capabilities,
     capabilities::{CapabilityPlan, Held},
     failure::At,
     lookup,
@@ -103,18 +104,19 @@ impl Program {
     ///
     /// A filter that forbids something on the way to execve is loaded last. Without no_new_privs that takes CAP_SYS_ADMIN, which
     /// is then held back in the permitted set alone.
-    pub(crate) fn confine(mut self, user: &ResolvedUser) -> Result<(Confined, Option<String>), Failure> {
+    pub(crate) fn confine(mut self, account: &Account) -> Result<(Confined, Option<String>), Failure> {
         // An empty one counts as none, as in the peers.
         self.environment.retain(|entry| entry != b"HOME=");
         if !self.environment.iter().any(|entry| entry.starts_with(b"HOME=")) {
-            self.environment.push([b"HOME=", user.home.as_slice()].concat());
+            self.environment.push([b"HOME=", account.home.as_slice()].concat());
         }
         let warning = self.capabilities.unavailable()?;
         fds::cloexec_from(3).at(Step::Prepare, "close-on-exec")?;
         // Before the user changes: root may pass where the user may not. Where root may not (a root-squashed
         // network filesystem), the user may.
         let entered = enter(&self.cwd);
-        let held = self.capabilities.take_user(user, self.seccomp.is_some() && !self.no_new_privileges)?;
+        let held =
+            self.capabilities.take_user(&account.user, self.seccomp.is_some() && !self.no_new_privileges)?;
         match entered {
             Err(failure) if failure.errno == Some(Errno::ACCESS) => enter(&self.cwd)?,
             other => other?,

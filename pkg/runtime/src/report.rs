@@ -4,7 +4,7 @@ use std::{fmt, os::fd::OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::ResolvedUser;
+use crate::Account;
 
 /// Something a child had to say.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Ready {
     /// Who it will run as.
-    pub user: ResolvedUser,
+    pub account: Account,
     /// Master side of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
     /// What the node could not do and was left out, one sentence each.

@@ -13,6 +13,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
+use husk_model::{ResolvedUser, SeLinuxContexts};
 use husk_sys::{
     exec::StringArray,
     mount,
@@ -29,7 +30,7 @@ use rustix::{
 };
 
 use crate::{
-    Child, Error, Failure, NetNs, ResolvedUser, Result, SandboxPlan, Step, capabilities,
+    Account, Child, Error, Failure, NetNs, Result, SandboxPlan, Step, capabilities,
     child::{self, Launch, Link, Succession},
     failure::At,
     lsm::Labels,
@@ -52,7 +53,7 @@ const USER: u32 = 65535;
 pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
     let own = &plan.namespaces;
     if let Some(mappings) = &own.user {
-        mappings.check()?;
+        userns::check(mappings)?;
         if !own.pid || !own.ipc {
             let text = "a pod in a user namespace needs PID and IPC namespaces of its own";
             return Err(Error::InvalidPlan(text.to_owned()));
@@ -98,7 +99,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
 
 fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     let namespaces = &plan.namespaces;
-    Labels::context(plan.selinux.process.as_deref()).claim()?;
+    Labels::context(plan.selinux.as_ref().map(|contexts| contexts.process.as_str())).claim()?;
     let in_user_namespace = namespaces.user.is_some();
     if in_user_namespace {
         link.wait_gate()?;
@@ -120,11 +121,11 @@ fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     }
     sysctl::apply(&plan.sysctls)?;
     enter_own_root(plan, &files)?;
-    link.ready(&ResolvedUser::default(), Vec::new(), None)?;
+    link.ready(&Account::default(), Vec::new(), None)?;
 
     capabilities::limit_bounding(CapabilitySet::empty())?;
     let id = namespaces.user.as_ref().map_or(USER, |mappings| mappings.at_most(USER));
-    let user = ResolvedUser { uid: id, gid: id, groups: Vec::new(), home: Vec::new() };
+    let user = ResolvedUser { uid: id, gid: id, groups: Vec::new() };
     capabilities::change_user(&user)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -157,7 +158,7 @@ fn set_oom_score(plan: &SandboxPlan) -> Result<(), Failure> {
 
 /// The policy lets a confined process begin in a file of its pod. If this kernel takes no label, execve says so.
 fn label_pause(plan: &SandboxPlan) {
-    if let Some(label) = &plan.selinux.mount {
+    if let Some(SeLinuxContexts { mount: label, .. }) = &plan.selinux {
         let flags = fs::XattrFlags::empty();
         let _ = fs::fsetxattr(&plan.pause, relabel::ATTRIBUTE, label.as_bytes(), flags);
     }
@@ -232,7 +233,7 @@ fn make_root(plan: &SandboxPlan) -> husk_sys::Result<OwnedFd> {
 
 fn tmpfs(plan: &SandboxPlan) -> husk_sys::Result<Filesystem> {
     let tmpfs = Filesystem::new("tmpfs")?;
-    if let Some(label) = &plan.selinux.mount {
+    if let Some(SeLinuxContexts { mount: label, .. }) = &plan.selinux {
         tmpfs.string(CONTEXT, label.as_str())?;
     }
     Ok(tmpfs)

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use husk_model::ResolvedUser;
 use husk_sys::root::Root;
 use rustix::{
     fs::{self, FileType, Mode, OFlags},
@@ -9,7 +10,7 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
-use crate::{Failure, ResolvedUser, Stdio, Step, failure::At};
+use crate::{Failure, Stdio, Step, failure::At};
 
 /// Descriptors the child has to keep.
 pub(crate) fn descriptors(stdio: &Stdio) -> Vec<RawFd> {

@@ -4,6 +4,7 @@
 //! one that does not fit is an error, never a name (CVE-2026-46680), and a home directory is a value of the environment and
 //! nothing else (CVE-2022-4318 was a line break in one). [`crate::accounts`] reads their lines.
 
+use husk_model::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
 use husk_sys::root::Root;
 
 use crate::{
@@ -19,58 +20,17 @@ const MAX_PATH: usize = 4096;
 /// Most supplementary groups. The kernel's limit (NGROUPS_MAX) is 65536, more than a report can carry.
 pub(crate) const MAX_GROUPS: usize = 8192;
 
-/// The requested user.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum UserName {
-    /// uid 0.
-    #[default]
-    Root,
-    /// A numeric id; need not be in the image's passwd.
-    Id(u32),
-    /// A name of the image's /etc/passwd, or digits, which are an id.
-    Name(String),
-}
-
-/// The requested primary group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum GroupRequest {
-    /// The user's in passwd, else 0.
-    #[default]
-    OfUser,
-    /// A numeric id.
-    Id(u32),
-    /// A name of the image's /etc/group, or digits, which are an id.
-    Name(String),
-}
-
-/// A request to resolve in the container's root filesystem.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UserRequest {
-    /// User.
-    pub user: UserName,
-    /// Primary group.
-    pub group: GroupRequest,
-    /// Groups to add.
-    pub supplemental_groups: Vec<u32>,
-    /// Do not add the user's memberships in /etc/group (CRI `SupplementalGroupsPolicy.Strict`; false is `Merge`).
-    pub strict_groups: bool,
-}
-
 /// What a [`UserRequest`] came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResolvedUser {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Supplementary groups, the primary one included, ascending, each once.
-    pub groups: Vec<u32>,
+pub struct Account {
+    /// Whose ids a process gets.
+    pub user: ResolvedUser,
     /// Home directory by passwd, any bytes but NUL; `/` without an entry.
     pub home: Vec<u8>,
 }
 
 /// Resolves a request in a root filesystem. A file that the request does not need is not read, so it cannot be in the way.
-pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<ResolvedUser, Failure> {
+pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<Account, Failure> {
     let file = |path: &str| -> Result<Vec<u8>, Failure> {
         Ok(root.read(path, MAX_FILE).at(Step::ResolveUser, path)?.unwrap_or_default())
     };
@@ -81,11 +41,11 @@ pub(crate) fn resolve_in(
     passwd: &[u8],
     group: impl FnOnce() -> Result<Vec<u8>, Failure>,
     request: &UserRequest,
-) -> Result<ResolvedUser, Failure> {
+) -> Result<Account, Failure> {
     let wanted = match &request.user {
-        UserName::Root => Wanted::Id(0),
-        UserName::Id(id) => Wanted::Id(checked(*id)?),
-        UserName::Name(name) => Wanted::parse(name)?,
+        UserSpec::Root => Wanted::Id(0),
+        UserSpec::Uid(id) => Wanted::Id(checked(*id)?),
+        UserSpec::Name(name) => Wanted::parse(name)?,
     };
     let entry = accounts::users(passwd).find(|user| wanted.is(user.name, user.uid));
     let (uid, own_gid) = match (&entry, &wanted) {
@@ -95,13 +55,13 @@ pub(crate) fn resolve_in(
             return Err(unable(format!("user {name:?}: no matching entry in the image's /etc/passwd")));
         }
     };
-    let member = entry.filter(|_| !request.strict_groups).map(|user| user.name);
-    let needs_group = member.is_some() || matches!(request.group, GroupRequest::Name(_));
+    let member = entry.filter(|_| request.groups_policy == GroupsPolicy::Merge).map(|user| user.name);
+    let needs_group = member.is_some() || matches!(request.group, GroupSpec::Name(_));
     let group = if needs_group { group()? } else { Vec::new() };
     let gid = match &request.group {
-        GroupRequest::OfUser => own_gid,
-        GroupRequest::Id(id) => checked(*id)?,
-        GroupRequest::Name(name) => group_id(&group, name)?,
+        GroupSpec::OfUser => own_gid,
+        GroupSpec::Gid(id) => checked(*id)?,
+        GroupSpec::Name(name) => group_id(&group, name)?,
     };
     let mut groups = vec![gid];
     for &id in &request.supplemental_groups {
@@ -117,7 +77,7 @@ pub(crate) fn resolve_in(
     }
     let home = entry.map(|user| user.home).filter(|home| !home.is_empty() && home.len() < MAX_PATH);
     let home = home.filter(|home| !home.contains(&0)).unwrap_or(b"/").to_vec();
-    Ok(ResolvedUser { uid, gid, groups, home })
+    Ok(Account { user: ResolvedUser { uid, gid, groups }, home })
 }
 
 // === impl Wanted ===
@@ -179,40 +139,40 @@ mod tests {
     const GROUP: &[u8] =
         b"root:x:0:\nwheel:x:10:root,user\ngroup-defined-in-image:x:50000:user\nhuge:x:4294967297:user\n";
 
-    fn resolve(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<ResolvedUser, Failure> {
+    fn resolve(passwd: &[u8], group: &[u8], request: &UserRequest) -> Result<Account, Failure> {
         resolve_in(passwd, || Ok(group.to_vec()), request)
     }
 
-    fn of(user: UserName) -> UserRequest {
+    fn of(user: UserSpec) -> UserRequest {
         UserRequest { user, ..UserRequest::default() }
     }
 
     fn named(name: &str) -> UserRequest {
-        of(UserName::Name(name.into()))
+        of(UserSpec::Name(name.into()))
     }
 
     fn groups(request: &UserRequest) -> Vec<u32> {
-        resolve(PASSWD, GROUP, request).unwrap().groups
+        resolve(PASSWD, GROUP, request).unwrap().user.groups
     }
 
     #[test]
     fn merge_adds_the_memberships_of_the_image_and_strict_does_not() {
-        let mut request = UserRequest { supplemental_groups: vec![1234], ..of(UserName::Id(1000)) };
+        let mut request = UserRequest { supplemental_groups: vec![1234], ..of(UserSpec::Uid(1000)) };
         assert_eq!(groups(&request), [10, 1000, 1234, 50000]);
-        request.strict_groups = true;
+        request.groups_policy = GroupsPolicy::Strict;
         assert_eq!(groups(&request), [1000, 1234]);
     }
 
     #[test]
     fn an_id_without_entry_has_group_0_and_home_slash() {
-        let user = resolve(PASSWD, GROUP, &of(UserName::Id(1001))).unwrap();
-        assert_eq!((user.uid, user.gid, user.groups, user.home), (1001, 0, vec![0], b"/".to_vec()));
+        let Account { user, home } = resolve(PASSWD, GROUP, &of(UserSpec::Uid(1001))).unwrap();
+        assert_eq!((user.uid, user.gid, user.groups, home), (1001, 0, vec![0], b"/".to_vec()));
     }
 
     #[test]
     fn a_name_gives_uid_gid_and_home() {
-        let user = resolve(PASSWD, GROUP, &named("user")).unwrap();
-        assert_eq!((user.uid, user.gid, user.home), (1000, 1000, b"/home/user".to_vec()));
+        let Account { user, home } = resolve(PASSWD, GROUP, &named("user")).unwrap();
+        assert_eq!((user.uid, user.gid, home), (1000, 1000, b"/home/user".to_vec()));
     }
 
     #[test]
@@ -221,12 +181,12 @@ mod tests {
             let failure = resolve(PASSWD, GROUP, &named(name)).unwrap_err();
             assert!(failure.detail.contains("ids are 0 to"), "{name}: {failure}");
         }
-        assert!(resolve(PASSWD, GROUP, &of(UserName::Id(u32::MAX))).is_err());
+        assert!(resolve(PASSWD, GROUP, &of(UserSpec::Uid(u32::MAX))).is_err());
     }
 
     #[test]
     fn a_user_called_like_a_number_does_not_lend_its_id() {
-        let user = resolve(PASSWD, GROUP, &named("4242")).unwrap();
+        let Account { user, .. } = resolve(PASSWD, GROUP, &named("4242")).unwrap();
         assert_eq!((user.uid, user.gid), (4242, 0));
     }
 
@@ -234,15 +194,15 @@ mod tests {
     fn an_unknown_name_is_an_error_and_not_root() {
         assert!(resolve(PASSWD, GROUP, &named("nosuch")).unwrap_err().detail.contains("nosuch"));
         assert!(resolve(PASSWD, GROUP, &named("broken")).is_err());
-        let group = UserRequest { group: GroupRequest::Name("nosuch".into()), ..of(UserName::Root) };
+        let group = UserRequest { group: GroupSpec::Name("nosuch".into()), ..of(UserSpec::Root) };
         assert!(resolve(PASSWD, GROUP, &group).is_err());
     }
 
     #[test]
     fn the_requested_group_wins() {
-        let mut request = UserRequest { group: GroupRequest::Name("wheel".into()), ..named("user") };
-        assert_eq!(resolve(PASSWD, GROUP, &request).unwrap().gid, 10);
-        request.group = GroupRequest::Id(7);
+        let mut request = UserRequest { group: GroupSpec::Name("wheel".into()), ..named("user") };
+        assert_eq!(resolve(PASSWD, GROUP, &request).unwrap().user.gid, 10);
+        request.group = GroupSpec::Gid(7);
         assert_eq!(groups(&request), [7, 10, 50000]);
     }
 
@@ -254,16 +214,16 @@ mod tests {
         passwd.extend(vec![b'x'; 100 << 10]);
         passwd.extend(b":1:1\nuser:x:1000:1000:a\tb:/home/\xfc");
         let group = [&b"many:x:10:"[..], &b"someone,".repeat(20_000), b"user\n\xff:x:11:user"].concat();
-        let user = resolve_in(&passwd, || Ok(group), &named("user")).unwrap();
-        assert_eq!((user.uid, user.groups, user.home), (1000, vec![10, 11, 1000], b"/home/\xfc".to_vec()));
+        let Account { user, home } = resolve_in(&passwd, || Ok(group), &named("user")).unwrap();
+        assert_eq!((user.uid, user.groups, home), (1000, vec![10, 11, 1000], b"/home/\xfc".to_vec()));
     }
 
     #[test]
     fn what_is_not_asked_for_is_not_read() {
         let broken = || Err(unable("it is too large".to_owned()));
-        let strict = UserRequest { strict_groups: true, ..of(UserName::Id(1000)) };
-        assert_eq!(resolve_in(PASSWD, broken, &strict).unwrap().groups, [1000]);
-        assert_eq!(resolve_in(PASSWD, broken, &of(UserName::Id(7))).unwrap().groups, [0]);
+        let strict = UserRequest { groups_policy: GroupsPolicy::Strict, ..of(UserSpec::Uid(1000)) };
+        assert_eq!(resolve_in(PASSWD, broken, &strict).unwrap().user.groups, [1000]);
+        assert_eq!(resolve_in(PASSWD, broken, &of(UserSpec::Uid(7))).unwrap().user.groups, [0]);
         assert!(resolve_in(PASSWD, broken, &named("user")).is_err());
     }
 

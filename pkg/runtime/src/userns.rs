@@ -16,18 +16,16 @@
 //! A PID namespace belongs to the user namespace of whoever makes it, and only its owner may mount its /proc. That is why
 //! the process that enters the user namespace makes it, as its monitor's child (`CLONE_PARENT`) and not its own.
 
-use std::{fmt::Write as _, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
+use husk_model::{IdMapping, IdMappings, ResolvedUser};
 use husk_sys::{namespace, procfs::Procfs};
 use rustix::{
     io::Errno,
     thread::{ThreadNameSpaceType, UnshareFlags},
 };
 
-use crate::{
-    ContainerPlan, Error, Failure, IdMapping, IdMappings, PidNs, ResolvedUser, Result, Step, capabilities,
-    failure::At,
-};
+use crate::{ContainerPlan, Error, Failure, PidNs, Result, Step, capabilities, failure::At};
 
 /// The user namespace of a running pod, for its containers.
 #[derive(Debug)]
@@ -48,59 +46,39 @@ impl UserNamespace {
             let detail = format!("{kind} {id} is not mapped in the pod's user namespace");
             Err(Failure::because(Step::ResolveUser, "", detail))
         };
-        if !maps(&self.mappings.uids, user.uid) {
+        if !self.mappings.uids.maps(user.uid) {
             return refuse("uid", user.uid);
         }
-        match user.groups.iter().chain([&user.gid]).find(|&&gid| !maps(&self.mappings.gids, gid)) {
+        match user.groups.iter().chain([&user.gid]).find(|&&gid| !self.mappings.gids.maps(gid)) {
             Some(gid) => refuse("gid", *gid),
             None => Ok(()),
         }
     }
 }
 
-fn maps(mappings: &[IdMapping], id: u32) -> bool {
-    mappings.iter().any(|map| id >= map.container_id && id - map.container_id < map.length)
-}
-
-impl IdMappings {
-    /// Checks what everything else here relies on: id 0 is mapped, by the first line, and no line overflows.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPlan`].
-    pub(crate) fn check(&self) -> Result<()> {
-        for (kind, mappings) in [("uid", &self.uids), ("gid", &self.gids)] {
-            let refuse = |why| Err(Error::InvalidPlan(format!("{kind} mappings: {why}")));
-            if mappings.first().is_none_or(|map| map.container_id != 0 || map.length == 0) {
-                return refuse("id 0 of the container is not mapped");
-            }
-            let fits = |first: u32, length: u32| first.checked_add(length).is_some();
-            if !mappings.iter().all(|map| fits(map.container_id, map.length) && fits(map.host_id, map.length))
-            {
-                return refuse("a range ends beyond the last id");
-            }
+/// Checks what everything else here relies on: id 0 is mapped, and no range overflows.
+///
+/// # Errors
+/// [`Error::InvalidPlan`].
+pub(crate) fn check(mappings: &IdMappings) -> Result<()> {
+    for (kind, map) in [("uid", mappings.uids), ("gid", mappings.gids)] {
+        let refuse = |why| Err(Error::InvalidPlan(format!("{kind} mappings: {why}")));
+        if map.container_id != 0 || map.length == 0 {
+            return refuse("id 0 of the container is not mapped");
         }
-        Ok(())
+        if map.host_id.checked_add(map.length).is_none() {
+            return refuse("a range ends beyond the last id");
+        }
     }
-
-    /// Who on the node is root inside: uid and gid.
-    pub(crate) fn root(&self) -> (u32, u32) {
-        let first = |mappings: &[IdMapping]| mappings.first().map_or(u32::MAX, |map| map.host_id);
-        (first(&self.uids), first(&self.gids))
-    }
-
-    /// The highest id below or at `wanted` that is mapped as uid and gid.
-    pub(crate) fn at_most(&self, wanted: u32) -> u32 {
-        let last = |mappings: &[IdMapping]| mappings.first().map_or(0, |map| map.length - 1);
-        wanted.min(last(&self.uids)).min(last(&self.gids))
-    }
+    Ok(())
 }
 
 /// Writes the maps of a child born in a new user namespace, and what only the node's root can set for it.
 pub(crate) fn furnish(pid: u32, mappings: &IdMappings, oom_score_adj: Option<i32>) -> Result<()> {
     let call = |intent| move |source| Error::Call { intent, source };
     let proc = Procfs::host().map_err(call("open /proc"))?;
-    for (name, mappings) in [("uid_map", &mappings.uids), ("gid_map", &mappings.gids)] {
-        proc.write_of(pid, name, &lines(mappings)).map_err(call("map the ids of a user namespace"))?;
+    for (name, map) in [("uid_map", mappings.uids), ("gid_map", mappings.gids)] {
+        proc.write_of(pid, name, &line(map)).map_err(call("map the ids of a user namespace"))?;
     }
     let Some(score) = oom_score_adj else { return Ok(()) };
     match proc.write_of(pid, "oom_score_adj", &score.to_string()) {
@@ -113,18 +91,14 @@ pub(crate) fn furnish(pid: u32, mappings: &IdMappings, oom_score_adj: Option<i32
 }
 
 /// The text of a `uid_map`.
-fn lines(mappings: &[IdMapping]) -> String {
-    mappings.iter().fold(String::new(), |mut text, map| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.length);
-        text
-    })
+fn line(map: IdMapping) -> String {
+    format!("{} {} {}\n", map.container_id, map.host_id, map.length)
 }
 
 /// Makes the process, which has just come into its user namespace, root there. Its capabilities are full already; what
 /// it makes shall belong to somebody whom the namespace knows.
 pub(crate) fn become_root() -> Result<(), Failure> {
-    capabilities::change_user(&ResolvedUser { home: b"/".to_vec(), ..ResolvedUser::default() })
+    capabilities::change_user(&ResolvedUser::default())
 }
 
 /// Enters the pod's user namespace together with those it may share with the node, which takes the node's privileges.
@@ -155,32 +129,20 @@ mod tests {
     use super::*;
 
     fn mappings(container_id: u32, host_id: u32, length: u32) -> IdMappings {
-        let map = vec![IdMapping { container_id, host_id, length }];
-        IdMappings { uids: map.clone(), gids: map }
+        let map = IdMapping { container_id, host_id, length };
+        IdMappings { uids: map, gids: map }
     }
 
     #[test]
-    fn a_map_is_one_line_a_range() {
-        let map = |container_id, host_id, length| IdMapping { container_id, host_id, length };
-        assert_eq!(lines(&[map(0, 100_000, 65_536), map(65_536, 7, 1)]), "0 100000 65536\n65536 7 1\n");
+    fn a_map_is_one_line() {
+        assert_eq!(line(mappings(0, 100_000, 65_536).uids), "0 100000 65536\n");
     }
 
     #[test]
     fn mappings_have_root_and_do_not_overflow() {
-        assert!(mappings(0, 100_000, 65_536).check().is_ok());
-        for bad in [
-            mappings(1, 100_000, 10),
-            mappings(0, 100_000, 0),
-            mappings(0, u32::MAX, 2),
-            IdMappings::default(),
-        ] {
-            assert!(bad.check().is_err(), "{bad:?}");
+        assert!(check(&mappings(0, 100_000, 65_536)).is_ok());
+        for bad in [mappings(1, 100_000, 10), mappings(0, 100_000, 0), mappings(0, u32::MAX, 2)] {
+            assert!(check(&bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn pause_runs_as_somebody_who_is_mapped() {
-        assert_eq!(mappings(0, 100_000, 65_536).at_most(65_535), 65_535);
-        assert_eq!(mappings(0, 100_000, 1000).at_most(65_535), 999);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use husk_model::{IdMapping, Mount as Request, MountSource, Propagation};
+use husk_model::{IdMapping, IdMappings, Mount as Request, MountSource, Propagation};
 use oci_spec::runtime::{LinuxIdMappingBuilder, Mount, MountBuilder};
 
 use crate::{SpecError, SpecInput};
@@ -25,8 +25,8 @@ fn mount(
 }
 
 /// Gives a bind mount the ids of a user namespace.
-fn mapped(mut mount: Mount, mapping: Option<(IdMapping, IdMapping)>) -> Result<Mount, SpecError> {
-    let Some((uids, gids)) = mapping else { return Ok(mount) };
+fn mapped(mut mount: Mount, mapping: Option<IdMappings>) -> Result<Mount, SpecError> {
+    let Some(IdMappings { uids, gids }) = mapping else { return Ok(mount) };
     let lines = |map: IdMapping| {
         let line = LinuxIdMappingBuilder::default()
             .container_id(map.container_id)
@@ -92,12 +92,12 @@ const TTY: u32 = 5;
 fn kernel_filesystems(
     privileged: bool,
     cgroup_v2: bool,
-    user: Option<(IdMapping, IdMapping)>,
+    user: Option<IdMappings>,
 ) -> Result<Vec<Mount>, SpecError> {
     let tty = format!("gid={TTY}");
     let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     // A group that a small user namespace does not map cannot own anything in it.
-    if user.is_none_or(|(_, gids)| gids.length > TTY) {
+    if user.is_none_or(|user| user.gids.maps(TTY)) {
         terminals.push(&tty);
     }
     let access = if privileged { "rw" } else { "ro" };

@@ -6,7 +6,7 @@ use husk_cgroup::{Cgroup, Version};
 use husk_model::ContainerId;
 use husk_node::now;
 use husk_proto::podmon::{self, PidMode, error::Code};
-use husk_runtime::{Ready, ResolvedUser, Stdio, spawn_container};
+use husk_runtime::{Account, Ready, Stdio, spawn_container};
 
 use super::{Container, Phase, TERM};
 use crate::{
@@ -53,7 +53,7 @@ impl Container {
             _ => None,
         };
         let (sandbox_pidfd, user_namespace) = (dup(sandbox.pidfd()?)?, sandbox.user_namespace()?);
-        let user_mappings = user_namespace.as_ref().map(|user| user.mappings.clone());
+        let user_mappings = user_namespace.as_ref().map(|user| user.mappings);
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
             let _ = cgroup.kill();
@@ -107,7 +107,7 @@ impl Container {
             spec_process,
             raw_env,
             seccomp,
-            user: ResolvedUser::default(),
+            account: Account::default(),
             user_mappings,
             lingering: Vec::new(),
             lingering_since: Instant::now(),
@@ -172,7 +172,7 @@ impl Container {
 
     /// The child waits at the gate.
     pub(super) fn on_ready(&mut self, core: &mut Core, ready: Ready) -> Outcome<()> {
-        self.user = ready.user;
+        self.account = ready.account;
         self.degraded.extend(ready.warnings);
         if let Some(terminal) = ready.terminal {
             self.stdin = Some(dup(&terminal)?);

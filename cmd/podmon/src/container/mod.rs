@@ -22,10 +22,10 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{ContainerRecord, Exit, Process, UnixNanos};
+use husk_model::{ContainerRecord, Exit, IdMappings, Process, SeccompFilter, UnixNanos};
 use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
-use husk_runtime::{Child, IdMappings, Report, ResolvedUser, SeccompFilter};
+use husk_runtime::{Account, Child, Report};
 
 use crate::{
     attach::Attachments,
@@ -65,7 +65,7 @@ pub struct Container {
     pub spec_process: oci_spec::runtime::Process,
     pub raw_env: Vec<Vec<u8>>,
     pub seccomp: Option<SeccompFilter>,
-    pub user: ResolvedUser,
+    pub account: Account,
     /// Of its user namespace.
     pub user_mappings: Option<IdMappings>,
     /// Sub-cgroups of execs that left background processes.
@@ -304,7 +304,8 @@ impl Container {
     }
 
     fn user_message(&self) -> podmon::ResolvedUser {
-        podmon::ResolvedUser { uid: self.user.uid, gid: self.user.gid, groups: self.user.groups.clone() }
+        let user = self.account.user.clone();
+        podmon::ResolvedUser { uid: user.uid, gid: user.gid, groups: user.groups }
     }
 
     fn exited(&self) -> podmon::ContainerExited {
@@ -321,11 +322,7 @@ impl Container {
             created_at: self.created_at,
             started_at: self.started_at,
             exit: self.exit.clone(),
-            user: husk_model::ResolvedUser {
-                uid: self.user.uid,
-                gid: self.user.gid,
-                groups: self.user.groups.clone(),
-            },
+            user: self.account.user.clone(),
             cgroup_path: self.cgroup_path.clone(),
             log_dropped_bytes: self.log.dropped(),
         };

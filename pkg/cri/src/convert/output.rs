@@ -68,8 +68,8 @@ fn user_namespace(namespaces: &Namespaces) -> v1::UserNamespace {
     let mode = if namespaces.user.is_some() { v1::NamespaceMode::Pod } else { v1::NamespaceMode::Node };
     v1::UserNamespace {
         mode: mode.into(),
-        uids: namespaces.user.iter().map(|(uids, _)| id_mapping(*uids)).collect(),
-        gids: namespaces.user.iter().map(|(_, gids)| id_mapping(*gids)).collect(),
+        uids: namespaces.user.iter().map(|user| id_mapping(user.uids)).collect(),
+        gids: namespaces.user.iter().map(|user| id_mapping(user.gids)).collect(),
     }
 }
 
@@ -168,8 +168,8 @@ fn mount(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
         image,
         image_sub_path,
         mount_options: mount.options.clone(),
-        uid_mappings: mount.id_mapping.iter().map(|(uids, _)| id_mapping(*uids)).collect(),
-        gid_mappings: mount.id_mapping.iter().map(|(_, gids)| id_mapping(*gids)).collect(),
+        uid_mappings: mount.id_mapping.iter().map(|mappings| id_mapping(mappings.uids)).collect(),
+        gid_mappings: mount.id_mapping.iter().map(|mappings| id_mapping(mappings.gids)).collect(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Security contexts.
 
 use husk_model::{
-    AppArmor, Capabilities, ContainerConfig, GroupsPolicy, IdMapping, NamespaceMode, Namespaces, Propagation,
-    SeLinuxLabel, SeccompProfile, SecurityContext, UserSpec,
+    AppArmor, Capabilities, ContainerConfig, GroupsPolicy, IdMapping, IdMappings, NamespaceMode, Namespaces,
+    Propagation, SeLinuxLabel, SeccompProfile, SecurityContext, UserNamespace, UserSpec,
 };
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 use husk_spec::is_known_capability;
@@ -52,7 +52,7 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
         pid,
         ipc: mode(&at("ipc"), message.ipc, &shared)?,
         target_id: line(&at("target_id"), message.target_id)?,
-        user: user_namespace(&at("userns_options"), message.userns_options)?,
+        user: user_namespace(&at("userns_options"), message.userns_options)?.mappings(),
     };
     if namespaces.user.is_some() {
         // Root of the pod's own namespace has no say in the node's.
@@ -65,19 +65,20 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
     Ok(namespaces)
 }
 
-/// The mapping of a pod's user namespace: exactly one range of each kind, from id 0 of the container on (CRI,
-/// `UserNamespace`); `None` is the node's.
-fn user_namespace(field: &str, user: Option<v1::UserNamespace>) -> Checked<Option<(IdMapping, IdMapping)>> {
-    let Some(user) = user else { return Ok(None) };
+/// What a message says of the user namespace: its mappings are exactly one range of each kind, from id 0 of the container
+/// on (CRI, `UserNamespace`).
+fn user_namespace(field: &str, message: Option<v1::UserNamespace>) -> Checked<UserNamespace> {
+    let Some(user) = message else { return Ok(UserNamespace::Unsaid) };
     let shared = [NamespaceMode::Pod, NamespaceMode::Node];
     if mode(&format!("{field}.mode"), user.mode, &shared)? == NamespaceMode::Node {
         return match (user.uids.is_empty(), user.gids.is_empty()) {
-            (true, true) => Ok(None),
+            (true, true) => Ok(UserNamespace::Node),
             (false, _) => Err(invalid(format!("{field}.uids"), "is set although mode is NODE")),
             (true, false) => Err(invalid(format!("{field}.gids"), "is set although mode is NODE")),
         };
     }
-    id_mapping(&format!("{field}.uids"), &format!("{field}.gids"), &user.uids, &user.gids).map(Some)
+    id_mapping(&format!("{field}.uids"), &format!("{field}.gids"), &user.uids, &user.gids)
+        .map(UserNamespace::Mapped)
 }
 
 /// The one mapping of users and the one of groups.
@@ -86,8 +87,8 @@ pub(crate) fn id_mapping(
     gids_field: &str,
     uids: &[v1::IdMapping],
     gids: &[v1::IdMapping],
-) -> Checked<(IdMapping, IdMapping)> {
-    Ok((one_mapping(uids_field, uids)?, one_mapping(gids_field, gids)?))
+) -> Checked<IdMappings> {
+    Ok(IdMappings { uids: one_mapping(uids_field, uids)?, gids: one_mapping(gids_field, gids)? })
 }
 
 fn one_mapping(field: &str, mappings: &[v1::IdMapping]) -> Checked<IdMapping> {
@@ -122,30 +123,25 @@ pub(crate) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) 
     Ok(())
 }
 
-/// What a container says of its user namespace, if anything.
-pub(crate) type AskedUserNamespace = Option<Option<(IdMapping, IdMapping)>>;
-
-/// Reads it.
-pub(crate) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> Checked<AskedUserNamespace> {
+/// What a container says of its user namespace.
+pub(crate) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> Checked<UserNamespace> {
     let field = "config.linux.security_context.namespace_options.userns_options";
-    container
-        .and_then(|config| {
-            let security = config.linux.as_ref()?.security_context.as_ref()?;
-            security.namespace_options.as_ref()?.userns_options.clone()
-        })
-        .map(|user| user_namespace(field, Some(user)))
-        .transpose()
+    let message = container.and_then(|config| {
+        let security = config.linux.as_ref()?.security_context.as_ref()?;
+        security.namespace_options.as_ref()?.userns_options.clone()
+    });
+    user_namespace(field, message)
 }
 
 /// The user namespace is the pod's, for the container and for its volumes. A request that says nothing of it gets it all the
 /// same; one that says something else is told so.
 pub(crate) fn check_user_namespace(
     pod: &Namespaces,
-    asked: AskedUserNamespace,
+    asked: UserNamespace,
     container: &ContainerConfig,
 ) -> Checked<()> {
     let field = |name| format!("config.linux.security_context.namespace_options.{name}");
-    if asked.is_some_and(|asked| asked != pod.user) {
+    if asked != UserNamespace::Unsaid && asked.mappings() != pod.user {
         return Err(invalid(field("userns_options"), "is not that of the pod"));
     }
     if pod.user.is_some() && container.security.namespaces.pid == NamespaceMode::Node {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use husk_model::{IdMappings, NamespaceMode, PodConfig, SeLinuxContexts};
+use husk_model::{NamespaceMode, PodConfig, SeLinuxContexts};
 use husk_monitor::{PodNetwork, SandboxRequest, Scope, UtsNamespace};
 
 /// Pause goes last when the kernel looks for memory: it is tiny, and its end is the pod's end.
@@ -40,7 +40,7 @@ pub(crate) fn sandbox_request(
     }
     if own_network && settings.unprivileged_icmp {
         // Of a user namespace, only groups that are mapped.
-        let last = namespaces.user.map_or(LAST_GROUP, |(_, gids)| gids.length - 1);
+        let last = namespaces.user.map_or(LAST_GROUP, |user| user.gids.last());
         sysctls.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| format!("0 {last}"));
     }
     SandboxRequest {
@@ -49,7 +49,7 @@ pub(crate) fn sandbox_request(
         uts,
         pid: scope(namespaces.pid),
         ipc: scope(namespaces.ipc),
-        user: namespaces.user.map(IdMappings::from),
+        user: namespaces.user,
         sysctls,
         oom_score_adj: PAUSE_OOM_SCORE,
         log_directory: (!config.log_directory.is_empty()).then(|| config.log_directory.clone().into()),

@@ -2,6 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::Path};
 
+use husk_model::Rootfs;
 use husk_sys::{
     mount,
     mount::{Attr, Change, Filesystem, Propagation},
@@ -16,7 +17,7 @@ use rustix::{
 };
 
 use super::options::CONTEXT;
-use crate::{Failure, Rootfs, Step, UserNamespace, failure::At};
+use crate::{Failure, Step, UserNamespace, failure::At};
 
 /// Most layers the kernel stacks (OVL_MAX_STACK).
 const MAX_LAYERS: usize = 500;
@@ -251,7 +252,7 @@ mod tests {
 
     /// A user namespace whose root is the node's, and who holds it.
     fn namespace_of_root() -> (UserNamespace, std::process::Child) {
-        use crate::{IdMapping, IdMappings};
+        use husk_model::{IdMapping, IdMappings};
         let mut holder = std::process::Command::new("unshare")
             .args(["--user", "--map-root-user", "sh", "-c", "echo; exec sleep 60"])
             .stdout(std::process::Stdio::piped())
@@ -260,8 +261,8 @@ mod tests {
         // The shell speaks once the maps are written.
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let fd = crate::userns::of(holder.id()).unwrap();
-        let map = vec![IdMapping { container_id: 0, host_id: 0, length: 1 }];
-        let mappings = IdMappings { uids: map.clone(), gids: map };
+        let map = IdMapping { container_id: 0, host_id: 0, length: 1 };
+        let mappings = IdMappings { uids: map, gids: map };
         (UserNamespace { fd, mappings, owns_network: true }, holder)
     }
 

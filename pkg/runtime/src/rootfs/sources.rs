@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use husk_model::IdMapping;
 use husk_sys::{
     mount,
     mount::{Attr, Change, Propagation},
@@ -21,7 +22,7 @@ use super::{
     options::{CONTEXT, Options},
     relabel,
 };
-use crate::{Failure, IdMapping, IdMappings, Step, UserNamespace, failure::At};
+use crate::{Failure, Step, UserNamespace, failure::At};
 
 /// One mount, ready to be attached.
 #[derive(Debug)]
@@ -157,19 +158,19 @@ fn map_ids(
     recursive: bool,
     user: Option<&UserNamespace>,
 ) -> Result<(), Failure> {
-    let asked = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMapping> {
-        let mapping = |map: &LinuxIdMapping| IdMapping {
-            container_id: map.container_id(),
-            host_id: map.host_id(),
-            length: map.size(),
-        };
-        mappings.iter().flatten().map(mapping).collect()
-    };
-    let wanted = IdMappings { uids: asked(mount.uid_mappings()), gids: asked(mount.gid_mappings()) };
-    if wanted == IdMappings::default() {
+    let asked =
+        [mount.uid_mappings(), mount.gid_mappings()].map(|mappings| mappings.as_deref().unwrap_or_default());
+    if asked == [[], []] {
         return Ok(());
     }
-    let Some(user) = user.filter(|user| user.mappings == wanted) else {
+    let same = |map: &LinuxIdMapping, pods: IdMapping| {
+        (map.container_id(), map.host_id(), map.size()) == (pods.container_id, pods.host_id, pods.length)
+    };
+    let is_pods = |user: &&UserNamespace| match asked {
+        [[uids], [gids]] => same(uids, user.mappings.uids) && same(gids, user.mappings.gids),
+        _ => false,
+    };
+    let Some(user) = user.filter(is_pods) else {
         let detail = "its id mappings are not those of the pod's user namespace";
         return Err(Failure::because(Step::Source, source.display(), detail));
     };

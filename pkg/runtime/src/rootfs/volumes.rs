@@ -5,6 +5,7 @@
 
 use std::{os::fd::OwnedFd, path::Path};
 
+use husk_model::{ImageVolume, Rootfs};
 use husk_sys::{
     mount,
     mount::{Attr, Change, Propagation},
@@ -21,7 +22,7 @@ use super::{
     overlay, pod,
     sources::{Planned, Source},
 };
-use crate::{Failure, ImageVolume, Rootfs, Step, UserNamespace, failure::At};
+use crate::{Failure, Step, UserNamespace, failure::At};
 
 /// Opens each volume as a detached mount of the whole image, in the monitor's mount namespace.
 pub(crate) fn open(

@@ -2,7 +2,8 @@
 
 use std::{os::fd::AsFd, path::Path};
 
-use husk_runtime::{SeccompFilter, Step, UserName};
+use husk_model::{SeccompFilter, UserSpec};
+use husk_runtime::Step;
 use husk_sys::pidfd::Exit;
 use serde_json::json;
 
@@ -73,7 +74,7 @@ fn dropping_all_capabilities_empties_the_bounding_set(world: &World) {
 fn another_user_keeps_permitted_but_gets_nothing_effective_without_ambient(world: &World) {
     let pod = world.pod();
     let mut container = world.container(&pod, &[""]);
-    container.user.user = UserName::Id(1000);
+    container.user.user = UserSpec::Uid(1000);
     let status = status(container);
     let fields = fields(&status);
     assert_eq!(fields["Uid"], "1000\t1000\t1000\t1000");
@@ -86,7 +87,7 @@ fn ambient_capabilities_reach_the_program(world: &World) {
     let one: &[&str] = &["CAP_NET_BIND_SERVICE"];
     let sets = [("bounding", one), ("permitted", one), ("effective", one), ("ambient", one)];
     let mut container = capability_sets(world.container(&pod, &[""]), &sets);
-    container.user.user = UserName::Id(1000);
+    container.user.user = UserSpec::Uid(1000);
     let status = status(container);
     let fields = fields(&status);
     for set in ["CapPrm", "CapEff", "CapAmb", "CapBnd"] {
@@ -139,7 +140,7 @@ fn filtered(world: &World, no_new_privileges: bool) {
     let script = "mkdir /x; grep -E '^(Seccomp|CapPrm|NoNewPrivs):' /proc/self/status";
     let mut container = world.container(&pod, &["sh", "-c", script]);
     container.seccomp = no_mkdir();
-    container.user.user = UserName::Id(1000);
+    container.user.user = UserSpec::Uid(1000);
     let output = container.set(&["process", "noNewPrivileges"], json!(no_new_privileges)).run();
     assert!(output.stderr.contains("Operation not permitted"), "{output:?}");
     let fields = fields(&output.stdout);
@@ -349,7 +350,7 @@ fn stdin_is_passed_and_absent_stdin_is_empty(world: &World) {
 fn home_comes_from_passwd_unless_it_is_given(world: &World) {
     let pod = world.pod();
     let mut container = world.container(&pod, &["sh", "-c", "echo $HOME"]);
-    container.user.user = UserName::Name("user".to_owned());
+    container.user.user = UserSpec::Name("user".to_owned());
     assert_eq!(container.run().stdout, "/home/user\n");
     let container = world.container(&pod, &["sh", "-c", "echo $HOME"]);
     let container = container.set(&["process", "env"], json!(["PATH=/bin", "HOME=/given"]));
@@ -358,7 +359,7 @@ fn home_comes_from_passwd_unless_it_is_given(world: &World) {
 
 fn a_missing_command_is_reported_in_the_words_of_the_peers(world: &World) {
     let pod = world.pod();
-    let failure = |args: &[&str], user: UserName| {
+    let failure = |args: &[&str], user: UserSpec| {
         let mut container = world.container(&pod, args);
         container.user.user = user;
         std::fs::write(container.rootfs.upper.join("script"), "#!/nonexistent\n").unwrap();
@@ -369,7 +370,7 @@ fn a_missing_command_is_reported_in_the_words_of_the_peers(world: &World) {
         }
         container.create().unwrap().try_start().unwrap_err().to_string()
     };
-    let root = || UserName::Root;
+    let root = || UserSpec::Root;
     assert_eq!(
         failure(&["nosuch"], root()),
         "find executable: exec: \"nosuch\": executable file not found in $PATH"

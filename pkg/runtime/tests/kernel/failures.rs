@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     cases,
-    world::{MountTable, Pod, World, report},
+    world::{MountTable, Pod, World, mappings, report},
 };
 
 cases![
@@ -97,7 +97,9 @@ fn a_plan_that_cannot_be_is_refused_before_anything_is_cloned(world: &World) {
         error
     };
     assert!(refused(&|plan| plan.hostname = "x".repeat(65)).contains("longer than 64"));
-    assert!(refused(&|plan| plan.namespaces.user = Some(Default::default())).contains("is not mapped"));
+    let mut unmapped = mappings(100_000);
+    unmapped.uids.container_id = 1;
+    assert!(refused(&|plan| plan.namespaces.user = Some(unmapped)).contains("is not mapped"));
     let sysctl = |name: &'static str| refused(&move |plan| plan.sysctls = vec![(name.into(), "1".into())]);
     assert!(sysctl("kernel.core_pattern").contains("would change the node"));
     assert!(sysctl("net.ipv4.ip_forward").contains("network namespace of the pod's own"));

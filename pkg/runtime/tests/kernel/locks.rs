@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::chown, path::PathBuf};
 
-use husk_runtime::ImageVolume;
+use husk_model::ImageVolume;
 use serde_json::json;
 
 use crate::{

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_runtime::{ImageVolume, NetNs, Step};
+use husk_model::ImageVolume;
+use husk_runtime::{NetNs, Step};
 use husk_sys::{
     mount::{self, Attr, Change, Filesystem, Propagation},
     namespace,

@@ -2,7 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use husk_runtime::{PidNs, SeccompFilter};
+use husk_model::SeccompFilter;
+use husk_runtime::PidNs;
 use serde_json::json;
 
 use crate::{
@@ -172,7 +173,7 @@ fn a_waiting_child_holds_no_more_than_its_program(world: &World) {
 fn a_waiting_child_of_another_user_holds_nothing(world: &World) {
     let pod = world.pod();
     let mut container = with_capabilities(world.container(&pod, &["true"]), false);
-    container.user.user = husk_runtime::UserName::Id(1000);
+    container.user.user = husk_model::UserSpec::Uid(1000);
     container.pid = PidNs::Pod;
     let running = container.create().unwrap();
     let status = status_at_gate(&running);

@@ -9,7 +9,8 @@ use std::{
     path::Path,
 };
 
-use husk_runtime::{GroupRequest, NetNs, PidNs, Step, UserName, UserRequest};
+use husk_model::{GroupSpec, UserRequest, UserSpec};
+use husk_runtime::{NetNs, PidNs, Step};
 use husk_sys::{
     mount::{self, Filesystem},
     namespace, netns,
@@ -195,7 +196,7 @@ fn a_setuid_program_raises_to_root_of_the_namespace_only(world: &World) {
     let mut container = world.container(&pod, &["/raised/busybox", "passwd"]);
     let (stdin, _password) = pipe();
     container.stdin = Some(stdin);
-    container.user = UserRequest { user: UserName::Id(1000), ..UserRequest::default() };
+    container.user = UserRequest { user: UserSpec::Uid(1000), ..UserRequest::default() };
     let running = container.create().unwrap().start();
     let line = running.read(1);
     let status = fs::read_to_string(format!("/proc/{}/status", running.child.pid)).unwrap();
@@ -239,7 +240,7 @@ fn the_terminal_is_the_users(world: &World) {
     let pod = world.mapped_pod(HOST);
     let mut container = shell(world, &pod, "stat -c %u /dev/console /dev/pts/0; echo tty > /dev/tty; tty");
     container.terminal = true;
-    container.user = UserRequest { user: UserName::Id(1000), ..UserRequest::default() };
+    container.user = UserRequest { user: UserSpec::Uid(1000), ..UserRequest::default() };
     let running = container.create().unwrap().start();
     let shown = read_terminal(running.ready.terminal.as_ref().unwrap());
     assert_eq!(shown.lines().collect::<Vec<_>>(), ["1000", "1000", "tty", "/dev/pts/0"]);
@@ -250,7 +251,7 @@ fn standard_streams_can_be_reopened_by_the_user(world: &World) {
         [(world.mapped_pod(HOST), 0), (world.mapped_pod(HOST), 1000), (world.pod(), 1000), (world.pod(), 0)]
     {
         let mut container = shell(world, &pod, "echo out > /dev/stdout; echo err > /dev/stderr");
-        container.user = UserRequest { user: UserName::Id(uid), ..UserRequest::default() };
+        container.user = UserRequest { user: UserSpec::Uid(uid), ..UserRequest::default() };
         let output = container.run();
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
     }
@@ -360,8 +361,8 @@ fn root_inside_is_nobody_on_the_node(world: &World) {
 fn an_id_beyond_the_mapping_is_refused_with_its_name(world: &World) {
     let pod = world.mapped_pod(HOST);
     for (request, name) in [
-        (UserRequest { user: UserName::Id(70_000), ..UserRequest::default() }, "uid 70000"),
-        (UserRequest { group: GroupRequest::Id(70_001), ..UserRequest::default() }, "gid 70001"),
+        (UserRequest { user: UserSpec::Uid(70_000), ..UserRequest::default() }, "uid 70000"),
+        (UserRequest { group: GroupSpec::Gid(70_001), ..UserRequest::default() }, "gid 70001"),
         (UserRequest { supplemental_groups: vec![70_002], ..UserRequest::default() }, "gid 70002"),
     ] {
         let mut container = shell(world, &pod, "true");
@@ -376,7 +377,7 @@ fn the_nodes_namespaces_are_refused(world: &World) {
     for change in [
         |own: &mut husk_runtime::SandboxNamespaces| own.pid = false,
         |own: &mut husk_runtime::SandboxNamespaces| own.ipc = false,
-        |own: &mut husk_runtime::SandboxNamespaces| own.user = Some(Default::default()),
+        |own: &mut husk_runtime::SandboxNamespaces| own.user = Some(mappings(u32::MAX)),
     ] {
         let mut plan = world.sandbox_plan();
         plan.namespaces.net = NetNs::New;

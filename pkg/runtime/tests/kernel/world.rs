@@ -12,10 +12,10 @@ use std::{
     process::Command,
 };
 
+use husk_model::{IdMapping, IdMappings, ImageVolume, ResolvedUser, Rootfs, SeccompFilter, UserRequest};
 use husk_runtime::{
-    CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, IdMapping, IdMappings,
-    ImageVolume, NetNs, PidNs, Ready, Report, ResolvedUser, Rootfs, SandboxNamespaces, SandboxPlan,
-    SeccompFilter, Stdio, UserNamespace, UserRequest, spawn_container, spawn_exec, spawn_sandbox,
+    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, NetNs, PidNs, Ready,
+    Report, SandboxNamespaces, SandboxPlan, Stdio, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
@@ -203,8 +203,8 @@ fn default_spec(args: &[&str]) -> Value {
 
 /// 65536 ids from `host_id` on.
 pub fn mappings(host_id: u32) -> IdMappings {
-    let map = vec![IdMapping { container_id: 0, host_id, length: 65_536 }];
-    IdMappings { uids: map.clone(), gids: map }
+    let map = IdMapping { container_id: 0, host_id, length: 65_536 };
+    IdMappings { uids: map, gids: map }
 }
 
 /// A running pod; killed when dropped.
@@ -422,7 +422,7 @@ impl Running {
             target: self.child.pidfd.try_clone().unwrap(),
             process: serde_json::from_value(process).unwrap(),
             raw_env: Vec::new(),
-            user: self.ready.user.clone(),
+            account: self.ready.account.clone(),
             seccomp: None,
             user_namespace: self.mappings.clone(),
             cgroup: CgroupTarget::default(),
@@ -504,8 +504,8 @@ pub fn read_terminal(master: &OwnedFd) -> String {
 }
 
 /// Somebody who is nobody in particular.
-pub fn someone(uid: u32) -> ResolvedUser {
-    ResolvedUser { uid, gid: uid, groups: vec![uid], home: b"/".to_vec() }
+pub fn someone(uid: u32) -> Account {
+    Account { user: ResolvedUser { uid, gid: uid, groups: vec![uid] }, home: b"/".to_vec() }
 }
 
 /// `Key: value` lines, as of /proc/self/status.

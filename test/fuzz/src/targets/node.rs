@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use husk_runtime::{GroupRequest, UserName, UserRequest};
+use husk_model::{GroupSpec, GroupsPolicy, UserRequest, UserSpec};
+use husk_runtime::Account;
 
 /// The name that is asked for, /etc/passwd and /etc/group, each ended by a NUL.
 pub(super) fn user_files() -> Vec<Vec<u8>> {
@@ -20,13 +21,13 @@ pub(super) fn users(bytes: &[u8]) {
     let (name, passwd, group) = (String::from_utf8_lossy(part()), part(), part());
     let (user, primary) = name.split_once(':').map_or((&*name, None), |(user, group)| (user, Some(group)));
     let request = UserRequest {
-        user: UserName::Name(user.to_owned()),
-        group: primary.map_or(GroupRequest::OfUser, |name| GroupRequest::Name(name.to_owned())),
+        user: UserSpec::Name(user.to_owned()),
+        group: primary.map_or(GroupSpec::OfUser, |name| GroupSpec::Name(name.to_owned())),
         supplemental_groups: vec![7],
-        strict_groups: false,
+        groups_policy: GroupsPolicy::Merge,
     };
     let resolved = husk_runtime::fuzzing::users(passwd, group, &request).ok();
-    if let Some(resolved) = &resolved {
+    if let Some(Account { user: resolved, .. }) = &resolved {
         assert!(resolved.groups.is_sorted_by(|a, b| a < b) && resolved.groups.contains(&resolved.gid));
         assert!(i32::try_from(resolved.uid).is_ok() && i32::try_from(resolved.gid).is_ok());
         if let Ok(id) = user.parse::<u32>() {

@@ -185,7 +185,10 @@ fn a_user_namespace_has_one_range_of_each_kind_from_root_on() {
     refused(&format!("{at}.mode"), user(v1::NamespaceMode::Container, vec![good]));
     refused(&format!("{at}.mode"), user(v1::NamespaceMode::Target, vec![good]));
     let ours = husk_model::IdMapping { host_id: 100_000, container_id: 0, length: 65_536 };
-    assert_eq!(user(v1::NamespaceMode::Pod, vec![good]).unwrap().namespaces.user, Some((ours, ours)));
+    assert_eq!(
+        user(v1::NamespaceMode::Pod, vec![good]).unwrap().namespaces.user,
+        Some(husk_model::IdMappings { uids: ours, gids: ours })
+    );
 }
 
 #[test]
