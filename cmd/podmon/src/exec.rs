@@ -6,8 +6,9 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
+use husk_model::{Stdio, Streams, WindowSize};
 use husk_proto::podmon::{self, error::Code};
-use husk_runtime::{Child, ExecPlan, Report, Stdio, spawn_exec};
+use husk_runtime::{Child, ExecPlan, Report, spawn_exec};
 use oci_spec::runtime::Process;
 use rustix::{io::Errno, process::WaitStatus};
 
@@ -71,8 +72,15 @@ struct Captured {
 /// What a client asked for.
 pub struct Request {
     pub argv: Vec<String>,
-    pub stdio: Stdio,
+    pub stdio: Stdio<OwnedFd>,
     pub timeout: Duration,
+}
+
+/// Of a terminal; no size is 0 × 0.
+fn window(request: &podmon::Exec) -> Option<WindowSize> {
+    let side = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    let size = WindowSize { columns: side(request.columns), rows: side(request.rows) };
+    (size.columns != 0 || size.rows != 0).then_some(size)
 }
 
 /// A terminal has a type, as that of a container itself: what the container's environment says, else xterm.
@@ -96,7 +104,7 @@ impl Exec {
             if request.output_limit == 0 { OUTPUT_LIMIT } else { request.output_limit.min(OUTPUT_LIMIT) };
         let (our_stdout, stdout) = output_pipe()?;
         let (our_stderr, stderr) = output_pipe()?;
-        let stdio = Stdio::Pipes { stdin: None, stdout: Some(stdout), stderr: Some(stderr) };
+        let stdio = Stdio::Pipes(Streams { stdin: None, stdout: Some(stdout), stderr: Some(stderr) });
         let timeout = Duration::from_millis(request.timeout_ms);
         let mut exec = Self::spawn(core, container, caller, Request { argv: request.argv, stdio, timeout })?;
         exec.capture = true;
@@ -125,14 +133,13 @@ impl Exec {
         let mut terminal_for = None;
         let stdio = if request.terminal {
             terminal_for = next(true);
-            let side = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
-            Stdio::Terminal { rows: side(request.rows), columns: side(request.columns) }
+            Stdio::Terminal(window(&request))
         } else {
-            Stdio::Pipes {
+            Stdio::Pipes(Streams {
                 stdin: next(request.stdin),
                 stdout: next(request.stdout),
                 stderr: next(request.stderr),
-            }
+            })
         };
         let request = Request { argv: request.argv, stdio, timeout: Duration::ZERO };
         let mut exec = Self::spawn(core, container, caller, request)?;
@@ -150,7 +157,7 @@ impl Exec {
         let cgroup = parent.sub(&format!("exec-{key}")).map_err(|error| fault_of(&error))?;
         let mut process = container.spec_process.clone();
         process.set_args(Some(request.argv));
-        if matches!(request.stdio, Stdio::Terminal { .. }) {
+        if matches!(request.stdio, Stdio::Terminal(_)) {
             process.set_terminal(Some(true));
             name_terminal(&mut process);
         } else {

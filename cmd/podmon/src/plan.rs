@@ -2,9 +2,9 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use husk_model::{GroupSpec, GroupsPolicy, ImageVolume, Rootfs, SeccompFilter, UserRequest, UserSpec};
+use husk_model::{GroupSpec, GroupsPolicy, ImageVolume, Rootfs, SeccompFilter, Stdio, UserRequest, UserSpec};
 use husk_proto::podmon::{self, PidMode, error::Code, user_request};
-use husk_runtime::{CgroupTarget, ContainerNamespaces, ContainerPlan, PidNs, Stdio, UserNamespace};
+use husk_runtime::{CgroupTarget, ContainerNamespaces, ContainerPlan, PidNs, UserNamespace};
 use oci_spec::runtime::Spec;
 
 use crate::fault::{Fault, Outcome, fault};
@@ -20,7 +20,7 @@ pub struct Parts {
     pub cgroup_namespace: bool,
     /// Of the pod, as its pause was given them.
     pub pod_files: Vec<PathBuf>,
-    pub stdio: Stdio,
+    pub stdio: Stdio<OwnedFd>,
 }
 
 /// Parses the spec of a request.

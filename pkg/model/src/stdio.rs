@@ -33,6 +33,11 @@ pub enum Stdio<T> {
 
 impl<T> Streams<T> {
     /// Those that are there, in the order of their descriptors.
+    pub fn ends(&self) -> impl Iterator<Item = &T> {
+        [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten()
+    }
+
+    /// As [`Streams::ends`], handed over.
     pub fn into_ends(self) -> impl Iterator<Item = T> {
         [self.stdin, self.stdout, self.stderr].into_iter().flatten()
     }

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, UnixNanos, WindowSize};
+use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, Streams, UnixNanos, WindowSize};
 use husk_proto::podmon::{self, request::Call};
 use tokio::net::UnixStream;
 
@@ -55,17 +55,6 @@ pub struct ExecOutput {
     pub timed_out: bool,
     /// More was printed than the limit.
     pub truncated: bool,
-}
-
-/// Streams of a command or an attach: descriptors are handed to the monitor, which closes them at the end.
-#[derive(Debug, Default)]
-pub struct ExecIo {
-    /// Read until its end.
-    pub stdin: Option<OwnedFd>,
-    /// Written to.
-    pub stdout: Option<OwnedFd>,
-    /// Written to.
-    pub stderr: Option<OwnedFd>,
 }
 
 impl Monitor {
@@ -295,18 +284,19 @@ impl Monitor {
         }
     }
 
-    /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
-    pub async fn exec(&self, id: &ContainerId, argv: Vec<String>, io: ExecIo) -> Result<i32> {
+    /// Runs a command on the given streams until it ends; returns its exit code. The descriptors are handed to the monitor,
+    /// which closes them at the end. Dropping this future kills the command.
+    pub async fn exec(&self, id: &ContainerId, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
         const CALL: &str = "exec in container";
         let request = podmon::Exec {
             container_id: id.to_string(),
             argv,
-            stdin: io.stdin.is_some(),
-            stdout: io.stdout.is_some(),
-            stderr: io.stderr.is_some(),
+            stdin: streams.stdin.is_some(),
+            stdout: streams.stdout.is_some(),
+            stderr: streams.stderr.is_some(),
             ..Default::default()
         };
-        let answer = self.link.call(CALL, Call::Exec(request), io.into_fds(), None).await?;
+        let answer = self.link.call(CALL, Call::Exec(request), streams.into_ends().collect(), None).await?;
         match convert::success(CALL, id.as_str(), answer)? {
             Answer::ExecExited(exited) => Ok(exited.exit_code),
             _ => Err(MonitorError::Protocol { call: CALL }),
@@ -315,15 +305,15 @@ impl Monitor {
 
     /// Copies between the container's own streams and the given ones until the container ends. Dropping this future
     /// lets go.
-    pub async fn attach(&self, id: &ContainerId, io: ExecIo) -> Result<()> {
+    pub async fn attach(&self, id: &ContainerId, streams: Streams<OwnedFd>) -> Result<()> {
         const CALL: &str = "attach to container";
         let request = podmon::Attach {
             container_id: id.to_string(),
-            stdin: io.stdin.is_some(),
-            stdout: io.stdout.is_some(),
-            stderr: io.stderr.is_some(),
+            stdin: streams.stdin.is_some(),
+            stdout: streams.stdout.is_some(),
+            stderr: streams.stderr.is_some(),
         };
-        let answer = self.link.call(CALL, Call::Attach(request), io.into_fds(), None).await?;
+        let answer = self.link.call(CALL, Call::Attach(request), streams.into_ends().collect(), None).await?;
         convert::success(CALL, id.as_str(), answer).map(drop)
     }
 
@@ -376,12 +366,6 @@ impl Monitor {
 
     async fn call(&self, name: &'static str, object: &str, call: Call, deadline: Duration) -> Result<Answer> {
         checked(&self.link, name, object, call, deadline).await
-    }
-}
-
-impl ExecIo {
-    fn into_fds(self) -> Vec<OwnedFd> {
-        [self.stdin, self.stdout, self.stderr].into_iter().flatten().collect()
     }
 }
 

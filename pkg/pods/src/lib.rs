@@ -32,7 +32,7 @@ mod verbs;
 
 pub use engine::{Collected, Engine, EngineConfig, Recovered};
 pub use error::{PodsError, Result};
-pub use husk_monitor::{ExecIo, ExecOutput, MonitorConfig};
+pub use husk_monitor::{ExecOutput, MonitorConfig};
 pub use node::CgroupDriver;
 pub use observing::{
     ContainerMetrics, Follower, Lifecycle, MetricGroups, NodeMetrics, PodEvent, PodMetrics, PodStats,

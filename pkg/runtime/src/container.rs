@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use husk_model::Stdio;
 use husk_sys::{
     mount,
     mount::{Attr, Change},
@@ -19,7 +20,7 @@ use rustix::{
 };
 
 use crate::{
-    Child, ContainerNamespaces, ContainerPlan, Error, Failure, PidNs, Result, Stdio, Step,
+    Child, ContainerNamespaces, ContainerPlan, Error, Failure, PidNs, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
     process::Program,
@@ -163,14 +164,14 @@ fn inside(
         namespace.check_user(&account.user)?;
     }
     let terminal = match &plan.stdio {
-        Stdio::Terminal { rows, columns } => {
-            let terminal = terminal::open(&root, *rows, *columns)?;
+        Stdio::Terminal(size) => {
+            let terminal = terminal::open(&root, *size)?;
             if own_dev {
                 dev::console(&root, terminal.slave.as_fd())?;
             }
             Some(terminal)
         }
-        Stdio::Pipes { .. } => None,
+        Stdio::Pipes(_) => None,
     };
     root.ensure(&program.cwd, Node::Directory, Mode::from_raw_mode(0o755))
         .at(Step::WorkDir, program.cwd.display())?;

@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+use husk_model::Stdio;
 use husk_sys::{namespace, root::Root};
 use rustix::{
     fs::{self, Mode, OFlags},
@@ -12,7 +13,7 @@ use rustix::{
 };
 
 use crate::{
-    Child, ExecPlan, Failure, Result, Stdio, Step,
+    Child, ExecPlan, Failure, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
     process::Program,
@@ -66,8 +67,8 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         .map(Root::new)
         .at(Step::Namespaces, "/")?;
     let terminal = match &plan.stdio {
-        Stdio::Terminal { rows, columns } => Some(terminal::open(&root, *rows, *columns)?),
-        Stdio::Pipes { .. } => None,
+        Stdio::Terminal(size) => Some(terminal::open(&root, *size)?),
+        Stdio::Pipes(_) => None,
     };
     match &terminal {
         Some(terminal) => terminal.install(plan.account.user.uid)?,

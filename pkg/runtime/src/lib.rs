@@ -47,7 +47,7 @@ pub use self::{
     failure::blame,
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, NetNs, PidNs, SandboxNamespaces,
-        SandboxPlan, Stdio,
+        SandboxPlan,
     },
     probe::probe_user_namespaces,
     report::{Failure, Ready, Report, Step},

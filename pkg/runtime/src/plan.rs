@@ -2,7 +2,9 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use husk_model::{IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, UserRequest};
+use husk_model::{
+    IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, UserRequest,
+};
 use oci_spec::runtime::{Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
@@ -116,27 +118,6 @@ impl ContainerNamespaces {
     }
 }
 
-/// Standard streams of a container or an exec'd process.
-#[derive(Debug)]
-pub enum Stdio {
-    /// The child's ends. No stdin is /dev/null.
-    Pipes {
-        /// Read by the child.
-        stdin: Option<OwnedFd>,
-        /// Written by the child; none is /dev/null.
-        stdout: Option<OwnedFd>,
-        /// Written by the child; none is /dev/null.
-        stderr: Option<OwnedFd>,
-    },
-    /// A terminal made in the container's devpts; the master comes back in [`crate::Ready::terminal`].
-    Terminal {
-        /// Initial rows; 0 leaves the kernel's default.
-        rows: u16,
-        /// Initial columns.
-        columns: u16,
-    },
-}
-
 /// A container.
 #[derive(Debug)]
 pub struct ContainerPlan {
@@ -163,8 +144,9 @@ pub struct ContainerPlan {
     pub namespaces: ContainerNamespaces,
     /// Where the container lives.
     pub cgroup: CgroupTarget,
-    /// Standard streams.
-    pub stdio: Stdio,
+    /// Standard streams: the child's ends. A terminal is made in the container's devpts; its master comes back in
+    /// [`crate::Ready::terminal`].
+    pub stdio: Stdio<OwnedFd>,
 }
 
 /// A process in a running container.
@@ -185,6 +167,7 @@ pub struct ExecPlan {
     pub user_namespace: Option<IdMappings>,
     /// A sub-cgroup of the container's, or the container's own.
     pub cgroup: CgroupTarget,
-    /// Standard streams.
-    pub stdio: Stdio,
+    /// Standard streams: the child's ends. A terminal is made in the container's devpts; its master comes back in
+    /// [`crate::Ready::terminal`].
+    pub stdio: Stdio<OwnedFd>,
 }

@@ -1,8 +1,8 @@
 //! Standard streams of a child.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use husk_model::ResolvedUser;
+use husk_model::{ResolvedUser, Stdio, Streams};
 use husk_sys::root::Root;
 use rustix::{
     fs::{self, FileType, Mode, OFlags},
@@ -10,15 +10,13 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
-use crate::{Failure, Stdio, Step, failure::At};
+use crate::{Failure, Step, failure::At};
 
 /// Descriptors the child has to keep.
-pub(crate) fn descriptors(stdio: &Stdio) -> Vec<RawFd> {
+pub(crate) fn descriptors(stdio: &Stdio<OwnedFd>) -> Vec<RawFd> {
     match stdio {
-        Stdio::Pipes { stdin, stdout, stderr } => {
-            [stdin, stdout, stderr].into_iter().flatten().map(AsRawFd::as_raw_fd).collect()
-        }
-        Stdio::Terminal { .. } => Vec::new(),
+        Stdio::Pipes(streams) => streams.ends().map(AsRawFd::as_raw_fd).collect(),
+        Stdio::Terminal(_) => Vec::new(),
     }
 }
 
@@ -31,9 +29,9 @@ pub(crate) fn null_all() -> Result<(), Failure> {
 
 /// Gives the plan's pipes to somebody, while the caller may. What else a client hands over is not ours to give: a
 /// device's owner would change on the node.
-pub(crate) fn give(stdio: &Stdio, (uid, gid): (u32, u32)) -> Result<(), Failure> {
-    let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
-    for stream in [stdin, stdout, stderr].into_iter().flatten() {
+pub(crate) fn give(stdio: &Stdio<OwnedFd>, (uid, gid): (u32, u32)) -> Result<(), Failure> {
+    let Stdio::Pipes(streams) = stdio else { return Ok(()) };
+    for stream in streams.ends() {
         let stat = fs::fstat(stream).at(Step::Prepare, "owner of a stream")?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && (stat.st_uid, stat.st_gid) != (uid, gid)
         {
@@ -46,9 +44,9 @@ pub(crate) fn give(stdio: &Stdio, (uid, gid): (u32, u32)) -> Result<(), Failure>
 
 /// Puts the plan's streams in place, and makes them the user's, who may open /dev/stdout. Those without an end get the container's own /dev/null if that is the real
 /// device: a descriptor of the node's would let the container change the mode of the node's inode.
-pub(crate) fn install(stdio: &Stdio, root: &Root, user: &ResolvedUser) -> Result<(), Failure> {
+pub(crate) fn install(stdio: &Stdio<OwnedFd>, root: &Root, user: &ResolvedUser) -> Result<(), Failure> {
     give(stdio, (user.uid, user.gid))?;
-    let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
+    let Stdio::Pipes(Streams { stdin, stdout, stderr }) = stdio else { return Ok(()) };
     if let Some(null) = container_null(root) {
         set(Some(null.as_fd()), Some(null.as_fd()), Some(null.as_fd()))?;
     }
@@ -70,7 +68,7 @@ fn set(
     stderr.map_or(Ok(()), dup2_stderr).at(Step::Prepare, "stderr")
 }
 
-fn container_null(root: &Root) -> Option<std::os::fd::OwnedFd> {
+fn container_null(root: &Root) -> Option<OwnedFd> {
     let null = root.open("dev/null", OFlags::PATH).ok()?;
     is_null_device(null.as_fd()).ok()?.then_some(())?;
     // O_PATH first: opening some other device for real could have effects.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use husk_model::WindowSize;
 use husk_sys::root::Root;
 use rustix::{
     fs::{self, FileType, OFlags},
@@ -24,7 +25,7 @@ pub(crate) struct Terminal {
 
 /// Opens a pty in the container's own devpts, so that it has a name there. Neither side is found by a path the
 /// container could have replaced: ptmx must be the device of a devpts, the slave comes from the master itself.
-pub(crate) fn open(root: &Root, rows: u16, columns: u16) -> Result<Terminal, Failure> {
+pub(crate) fn open(root: &Root, size: Option<WindowSize>) -> Result<Terminal, Failure> {
     let (step, object) = (Step::Terminal, "/dev/pts/ptmx");
     let ptmx = root.open("dev/pts/ptmx", OFlags::PATH).at(step, object)?;
     let (stat, statfs) = (fs::fstat(&ptmx).at(step, object)?, fs::fstatfs(&ptmx).at(step, object)?);
@@ -41,7 +42,7 @@ pub(crate) fn open(root: &Root, rows: u16, columns: u16) -> Result<Terminal, Fai
     unlockpt(&master).at(step, object)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags).at(step, "slave")?;
-    if rows != 0 || columns != 0 {
+    if let Some(WindowSize { rows, columns }) = size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&slave, size).at(step, "window size")?;
     }

@@ -24,7 +24,7 @@ use crate::{
     peer::Peer,
     places::Place,
     request::Request,
-    session::{self, Context, Streams},
+    session::{self, Channels, Context},
     shared::Shared,
     spdy, websocket,
 };
@@ -198,13 +198,13 @@ async fn channel_streams(
     wanted: Wanted,
     version: Version,
     format: Format,
-) -> (Streams, crate::link::Link) {
+) -> (Channels, crate::link::Link) {
     let socket = websocket::server(io).await;
     let (inputs, frames, link) = websocket::channels(socket, format, &[0, 4], peer, activity);
     let mut inputs = inputs.into_iter();
     let (stdin, resize) = (inputs.next(), inputs.next());
     let output = |number: u32, wanted: bool| wanted.then(|| Output::new(number, frames.clone()));
-    let streams = Streams {
+    let streams = Channels {
         stdin: stdin.filter(|_| wanted.stdin),
         stdout: output(1, wanted.stdout),
         stderr: output(2, wanted.stderr),

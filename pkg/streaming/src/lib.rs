@@ -47,7 +47,7 @@ mod token;
 mod websocket;
 
 pub use error::{Result, StreamingError};
-pub use facilities::{Containers, StandardStreams};
+pub use facilities::Containers;
 pub use request::{Request, Wanted};
 pub use server::StreamingServer;
 pub use shared::StreamingConfig;

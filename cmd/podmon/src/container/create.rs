@@ -3,10 +3,10 @@
 use std::{os::fd::OwnedFd, time::Instant};
 
 use husk_cgroup::{Cgroup, Version};
-use husk_model::ContainerId;
+use husk_model::{ContainerId, Stdio, Streams};
 use husk_node::now;
 use husk_proto::podmon::{self, PidMode, error::Code};
-use husk_runtime::{Account, Ready, Stdio, spawn_container};
+use husk_runtime::{Account, Ready, spawn_container};
 
 use super::{Container, Phase, TERM};
 use crate::{
@@ -23,14 +23,6 @@ use crate::{
 
 /// Exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
-
-/// Our ends of a container's streams.
-#[derive(Default)]
-struct Ends {
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
 
 impl Container {
     /// Clones the init of a container. The caller is answered when it waits at the gate, or when what was made of it
@@ -204,9 +196,9 @@ fn log_path(sandbox: &Sandbox, relative: &str) -> Outcome<Option<LogPath>> {
 }
 
 /// The child's streams and our ends of them.
-fn streams(request: &podmon::CreateContainer) -> Outcome<(Stdio, Ends)> {
+fn streams(request: &podmon::CreateContainer) -> Outcome<(Stdio<OwnedFd>, Streams<OwnedFd>)> {
     if request.tty {
-        return Ok((Stdio::Terminal { rows: 0, columns: 0 }, Ends::default()));
+        return Ok((Stdio::Terminal(None), Streams::default()));
     }
     let (stdin, our_stdin) = match request.stdin {
         true => input_pipe().map(|(read, write)| (Some(read), Some(write)))?,
@@ -214,6 +206,6 @@ fn streams(request: &podmon::CreateContainer) -> Outcome<(Stdio, Ends)> {
     };
     let (our_stdout, stdout) = output_pipe()?;
     let (our_stderr, stderr) = output_pipe()?;
-    let stdio = Stdio::Pipes { stdin, stdout: Some(stdout), stderr: Some(stderr) };
-    Ok((stdio, Ends { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) }))
+    let stdio = Stdio::Pipes(Streams { stdin, stdout: Some(stdout), stderr: Some(stderr) });
+    Ok((stdio, Streams { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) }))
 }

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{Classify, Kind, WindowSize};
-use husk_monitor::{ExecIo, ExecOutput, Stdin};
+use husk_model::{Classify, Kind, Streams, WindowSize};
+use husk_monitor::{ExecOutput, Stdin};
 
 use crate::world::{self, Pod, processes, wait_until};
 
@@ -122,7 +122,7 @@ fn pair() -> (UnixStream, Option<OwnedFd>) {
 async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
     let Some((pod, id)) = sleeper().await else { return };
     let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
-    let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
+    let io = Streams { stdin: their_stdin, stdout: their_stdout, stderr: None };
     stdin.write_all(b"through").unwrap();
     drop(stdin);
     assert_eq!(pod.monitor.exec(&id, argv("cat; exit 6"), io).await.unwrap(), 6);
@@ -167,7 +167,7 @@ async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     wish.request.stdin = Stdin::Once;
     let id = pod.start_container(wish).await;
     let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
-    let io = ExecIo { stdin: their_stdin, stdout: their_stdout, stderr: None };
+    let io = Streams { stdin: their_stdin, stdout: their_stdout, stderr: None };
     let (monitor, container) = (pod.monitor.clone(), id.clone());
     let attach = tokio::spawn(async move { monitor.attach(&container, io).await });
     stdin.write_all(b"typed\n").unwrap();

@@ -4,11 +4,11 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use async_trait::async_trait;
-use husk_model::{ContainerId, PodSandboxId, WindowSize};
-use husk_pods::{Engine, ExecIo};
+use husk_model::{ContainerId, PodSandboxId, Streams, WindowSize};
+use husk_pods::Engine;
 use husk_proto::cri::v1;
 use husk_streaming::{
-    Containers, Request, StandardStreams, Wanted,
+    Containers, Request, Wanted,
     facilities::{Fault, OnMaster},
 };
 use tonic::Status;
@@ -107,9 +107,9 @@ impl Containers for StreamedContainers {
         &self,
         id: &ContainerId,
         argv: Vec<String>,
-        streams: StandardStreams,
+        streams: Streams<OwnedFd>,
     ) -> Result<i32, Fault> {
-        Ok(self.0.exec(id.as_str(), argv, io(streams)).await?)
+        Ok(self.0.exec(id.as_str(), argv, streams).await?)
     }
 
     async fn exec_terminal(
@@ -122,8 +122,8 @@ impl Containers for StreamedContainers {
         Ok(self.0.exec_terminal(id.as_str(), argv, size, on_master).await?)
     }
 
-    async fn attach(&self, id: &ContainerId, streams: StandardStreams) -> Result<(), Fault> {
-        Ok(self.0.attach(id.as_str(), io(streams)).await?)
+    async fn attach(&self, id: &ContainerId, streams: Streams<OwnedFd>) -> Result<(), Fault> {
+        Ok(self.0.attach(id.as_str(), streams).await?)
     }
 
     async fn resize(&self, id: &ContainerId, size: WindowSize) -> Result<(), Fault> {
@@ -133,10 +133,6 @@ impl Containers for StreamedContainers {
     async fn network(&self, id: &PodSandboxId) -> Result<Option<OwnedFd>, Fault> {
         Ok(self.0.open_network(id.as_str())?)
     }
-}
-
-fn io(StandardStreams { stdin, stdout, stderr }: StandardStreams) -> ExecIo {
-    ExecIo { stdin, stdout, stderr }
 }
 
 #[cfg(test)]

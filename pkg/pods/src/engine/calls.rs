@@ -6,9 +6,9 @@ use husk_cgroup::Hierarchy;
 use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerStatus, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
-    ResourceStats, Resources, WindowSize,
+    ResourceStats, Resources, Streams, WindowSize,
 };
-use husk_monitor::{ExecIo, ExecOutput};
+use husk_monitor::ExecOutput;
 
 use super::parts::Parts;
 use crate::{
@@ -229,8 +229,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the container does not run or the command cannot be executed.
-    pub async fn exec(&self, id: &str, argv: Vec<String>, io: ExecIo) -> Result<i32> {
-        self.parts.stream.exec(id, argv, io).await
+    pub async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
+        self.parts.stream.exec(id, argv, streams).await
     }
 
     /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
@@ -252,8 +252,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the container does not run.
-    pub async fn attach(&self, id: &str, io: ExecIo) -> Result<()> {
-        self.parts.stream.attach(id, io).await
+    pub async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
+        self.parts.stream.attach(id, streams).await
     }
 
     /// Sets the window of a container's own terminal.

@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use husk_model::WindowSize;
-use husk_monitor::{ExecIo, ExecOutput};
+use husk_model::{Streams, WindowSize};
+use husk_monitor::ExecOutput;
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,10 +65,10 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run or the command cannot be executed.
-    pub(crate) async fn exec(&self, id: &str, argv: Vec<String>, io: ExecIo) -> Result<i32> {
+    pub(crate) async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
         let container = self.registry.container(id)?;
         container.check_running("exec")?;
-        Ok(container.pod().monitor()?.exec(container.id(), argv, io).await?)
+        Ok(container.pod().monitor()?.exec(container.id(), argv, streams).await?)
     }
 
     /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
@@ -92,10 +92,10 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run.
-    pub(crate) async fn attach(&self, id: &str, io: ExecIo) -> Result<()> {
+    pub(crate) async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
         let container = self.registry.container(id)?;
         container.check_running("attach")?;
-        Ok(container.pod().monitor()?.attach(container.id(), io).await?)
+        Ok(container.pod().monitor()?.attach(container.id(), streams).await?)
     }
 
     /// Sets the window of a container's own terminal.

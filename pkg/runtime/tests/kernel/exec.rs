@@ -1,6 +1,7 @@
 //! Processes that join a running container.
 
-use husk_runtime::{PidNs, Report, Stdio, Step, spawn_exec};
+use husk_model::{Stdio, WindowSize};
+use husk_runtime::{PidNs, Report, Step, spawn_exec};
 use husk_sys::pidfd;
 
 use crate::{
@@ -95,7 +96,7 @@ fn an_exec_has_a_terminal_of_its_own(world: &World) {
     let pod = world.pod();
     let running = world.container(&pod, &["sleep", "1000"]).create().unwrap().start();
     let (mut plan, ..) = running.exec_plan(&["sh", "-c", "tty; stty size"]);
-    plan.stdio = Stdio::Terminal { rows: 50, columns: 132 };
+    plan.stdio = Stdio::Terminal(Some(WindowSize { columns: 132, rows: 50 }));
     let mut child = spawn_exec(plan).unwrap();
     let Report::Moved { .. } = report(&mut child) else { panic!("not moved") };
     let Report::Ready(ready) = report(&mut child) else { panic!("not ready") };

@@ -12,10 +12,13 @@ use std::{
     process::Command,
 };
 
-use husk_model::{IdMapping, IdMappings, ImageVolume, ResolvedUser, Rootfs, SeccompFilter, UserRequest};
+use husk_model::{
+    IdMapping, IdMappings, ImageVolume, ResolvedUser, Rootfs, SeccompFilter, Stdio, Streams, UserRequest,
+    WindowSize,
+};
 use husk_runtime::{
     Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, NetNs, PidNs, Ready,
-    Report, SandboxNamespaces, SandboxPlan, Stdio, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
+    Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
@@ -337,9 +340,13 @@ impl Container<'_> {
         let (stderr, child_stderr) = pipe();
         let spec: Spec = serde_json::from_value(self.spec).unwrap();
         let stdio = if self.terminal {
-            Stdio::Terminal { rows: 24, columns: 80 }
+            Stdio::Terminal(Some(WindowSize { columns: 80, rows: 24 }))
         } else {
-            Stdio::Pipes { stdin: self.stdin, stdout: Some(child_stdout), stderr: Some(child_stderr) }
+            Stdio::Pipes(Streams {
+                stdin: self.stdin,
+                stdout: Some(child_stdout),
+                stderr: Some(child_stderr),
+            })
         };
         let plan = ContainerPlan {
             spec,
@@ -426,7 +433,11 @@ impl Running {
             seccomp: None,
             user_namespace: self.mappings.clone(),
             cgroup: CgroupTarget::default(),
-            stdio: Stdio::Pipes { stdin: None, stdout: Some(child_stdout), stderr: Some(child_stderr) },
+            stdio: Stdio::Pipes(Streams {
+                stdin: None,
+                stdout: Some(child_stdout),
+                stderr: Some(child_stderr),
+            }),
         };
         (plan, stdout, stderr)
     }

@@ -5,7 +5,7 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use husk_model::{ContainerId, chain};
+use husk_model::{ContainerId, Streams, chain};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -17,7 +17,7 @@ use super::{
     copy::{self, Sizes},
 };
 use crate::{
-    StandardStreams, Wanted,
+    Wanted,
     channel::{Input, Output},
     facilities::Fault,
     fd::{Fd, pipe},
@@ -36,7 +36,7 @@ const CUT_OFF: Duration = Duration::from_secs(2);
 
 /// A client's streams of an exec or attach.
 #[derive(Debug)]
-pub(crate) struct Streams {
+pub(crate) struct Channels {
     pub(crate) stdin: Option<Input>,
     pub(crate) stdout: Option<Output>,
     pub(crate) stderr: Option<Output>,
@@ -57,7 +57,7 @@ pub(crate) async fn gather(
     wanted: Wanted,
     version: Version,
     limit: Duration,
-) -> Result<Streams, String> {
+) -> Result<Channels, String> {
     let mut parts = Parts::default();
     let gathered = tokio::time::timeout(limit, async {
         while parts.missing(wanted, version).is_some() {
@@ -73,7 +73,7 @@ pub(crate) async fn gather(
     }
     let Parts { stdin, stdout, stderr, resize, error } = parts;
     let error = error.ok_or("the client did not open its error stream")?;
-    Ok(Streams { stdin, stdout, stderr, resize, error, version })
+    Ok(Channels { stdin, stdout, stderr, resize, error, version })
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl Parts {
 pub(crate) async fn exec(
     context: &Context,
     link: Link,
-    streams: Streams,
+    streams: Channels,
     container: ContainerId,
     argv: Vec<String>,
     terminal: bool,
@@ -136,7 +136,7 @@ pub(crate) async fn exec(
 }
 
 /// Attaches a client to a container.
-pub(crate) async fn attach(context: &Context, link: Link, streams: Streams, container: ContainerId) {
+pub(crate) async fn attach(context: &Context, link: Link, streams: Channels, container: ContainerId) {
     let (error, version) = (streams.error.clone(), streams.version);
     let outcome = attach_pipes(context, &link, streams, &container).await;
     conclude(link, error, version, outcome).await;
@@ -156,7 +156,7 @@ async fn conclude(link: Link, error: Output, version: Version, outcome: Option<O
 async fn exec_pipes(
     context: &Context,
     link: &Link,
-    streams: Streams,
+    streams: Channels,
     container: &ContainerId,
     argv: Vec<String>,
 ) -> Option<Outcome> {
@@ -172,7 +172,7 @@ async fn exec_pipes(
 async fn exec_terminal(
     context: &Context,
     link: &Link,
-    streams: Streams,
+    streams: Channels,
     container: &ContainerId,
     argv: Vec<String>,
 ) -> Option<Outcome> {
@@ -256,7 +256,7 @@ async fn attend(
 async fn attach_pipes(
     context: &Context,
     link: &Link,
-    mut streams: Streams,
+    mut streams: Channels,
     container: &ContainerId,
 ) -> Option<Outcome> {
     let resize = streams.resize.take();
@@ -341,9 +341,9 @@ impl Copies {
 }
 
 /// Pipes for a client's streams: the ends for the command or monitor, and the tasks at ours.
-fn pipes(streams: Streams) -> io::Result<(StandardStreams, Copies)> {
+fn pipes(streams: Channels) -> io::Result<(Streams<OwnedFd>, Copies)> {
     let mut copies = Copies::default();
-    let mut theirs = StandardStreams::default();
+    let mut theirs = Streams::default();
     if let Some(stdin) = streams.stdin {
         let (read, write) = pipe()?;
         copies.helpers.spawn(copy::input(stdin, Arc::new(Fd::new(write)?)));

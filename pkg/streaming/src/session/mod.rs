@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-pub(crate) use command::{Streams, attach, exec, gather};
+pub(crate) use command::{Channels, attach, exec, gather};
 pub(crate) use ports::{channel_numbers, forward_channels, forward_streams};
 
 use crate::{Containers, activity::Activity, link::Link};
