@@ -8,8 +8,8 @@ use std::{
 
 use husk_cgroup::Cgroup;
 use husk_model::{
-    Exit, ExitReason, IdMapping, IdMappings, Process, SandboxRecord, SeLinuxContexts, SeccompFilter,
-    UnixNanos,
+    Exit, ExitReason, IdMapping, IdMappings, InvalidSysctl, Process, SandboxRecord, SeLinuxContexts,
+    SeccompFilter, Sysctl, UnixNanos,
 };
 use husk_node::now;
 use husk_proto::podmon::{self, error::Code, event};
@@ -329,6 +329,15 @@ pub fn apply_json(cgroup: &Cgroup, json: &[u8]) -> Outcome<Vec<String>> {
     Ok(degraded.iter().map(ToString::to_string).collect())
 }
 
+fn sysctl(message: podmon::Sysctl) -> Outcome<(Sysctl, String)> {
+    let invalid = |error: InvalidSysctl| Fault {
+        object: message.name.clone(),
+        detail: error.to_string(),
+        ..fault(Code::InvalidArgument, "set sysctl")
+    };
+    Ok((message.name.parse().map_err(invalid)?, message.value))
+}
+
 /// The user namespace of a request, if it wants one.
 fn mappings(request: &podmon::RunSandbox) -> Outcome<Option<IdMappings>> {
     let mapping = |m: &podmon::IdMapping| IdMapping {
@@ -365,7 +374,7 @@ fn plan(
     };
     Ok(SandboxPlan {
         hostname: request.hostname,
-        sysctls: request.sysctls.into_iter().map(|s| (s.name, s.value)).collect(),
+        sysctls: request.sysctls.into_iter().map(sysctl).collect::<Outcome<_>>()?,
         namespaces: SandboxNamespaces {
             net,
             pid: request.own_pid,

@@ -17,6 +17,7 @@ mod security;
 mod signal;
 mod status;
 mod stdio;
+mod sysctl;
 mod user;
 mod userns;
 
@@ -37,5 +38,6 @@ pub use status::{
     NetworkStats, PodState, PodStatus, Pressure, PressureStats, ResourceStats, SwapStats, UnixNanos,
 };
 pub use stdio::{Stdio, Streams, WindowSize};
+pub use sysctl::{InvalidSysctl, Sysctl, SysctlOwner};
 pub use user::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
 pub use userns::{IdMapping, IdMappings, UserNamespace};

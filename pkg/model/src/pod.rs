@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DnsConfig, HostPort, Namespaces, Resources, SecurityContext};
+use crate::{DnsConfig, HostPort, Namespaces, Resources, SecurityContext, Sysctl};
 
 /// The kubelet's name for a sandbox (CRI `PodSandboxMetadata`): unique on the node by all four fields together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct PodConfig {
     /// Parent cgroup as the kubelet names it; empty means the daemon's default parent.
     pub cgroup_parent: String,
     /// Namespaced kernel parameters.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: BTreeMap<Sysctl, String>,
     /// Security context of the sandbox.
     pub security: SecurityContext,
     /// Overhead of the pod (KEP-688), stored and reported.

@@ -192,7 +192,7 @@ fn a_failed_run_takes_everything_back() {
     node.assert_nothing_left();
     node.network.fails.store(false, Ordering::SeqCst);
     let mut config = node.pod_config("failed");
-    config.sysctls.insert("kernel.shm_rmid_forced".into(), "not a number".into());
+    config.sysctls.insert("kernel.shm_rmid_forced".parse().unwrap(), "not a number".into());
     let failed = node.wait(node.engine().run_pod_sandbox(config)).unwrap_err();
     assert!(failed.to_string().contains("shm_rmid_forced"), "{failed}");
     node.assert_nothing_left();

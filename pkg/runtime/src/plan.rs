@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use husk_model::{
-    IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, UserRequest,
+    IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, Sysctl, UserRequest,
 };
 use oci_spec::runtime::{Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
@@ -51,8 +51,8 @@ pub struct SandboxNamespaces {
 pub struct SandboxPlan {
     /// Host name of the pod's own UTS namespace; empty leaves the inherited one. At most 64 bytes.
     pub hostname: String,
-    /// Dotted or slashed name and value, set in the pod's namespaces.
-    pub sysctls: Vec<(String, String)>,
+    /// Name and value, set in the pod's namespaces.
+    pub sysctls: Vec<(Sysctl, String)>,
     /// Which namespaces are made.
     pub namespaces: SandboxNamespaces,
     /// Where pause lives.

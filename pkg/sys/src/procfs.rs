@@ -119,13 +119,12 @@ impl Procfs {
             .named("openat", || format!("proc, {path:?}, {kind:?}"))
     }
 
-    /// Sets a sysctl by its dotted or slashed name.
+    /// Sets the sysctl at this path below /proc/sys: `net/ipv4/ip_forward`.
     ///
     /// # Errors
-    /// `EINVAL` for a malformed name or a refused value, `ENOENT` for one the kernel does not have.
-    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
-        let path =
-            sysctl_path(name).ok_or_else(|| Error::new("openat2", format!("{name:?}"), Errno::INVAL))?;
+    /// `EINVAL` for a refused value, `ENOENT` for a sysctl the kernel does not have, `EXDEV` for a path that leads out of procfs.
+    pub fn set_sysctl(&self, path: &str, value: &str) -> Result<()> {
+        let path = Path::new("sys").join(path);
         let file = self.open(&path, OFlags::WRONLY, ResolveFlags::NO_SYMLINKS)?;
         rustix::io::write(&file, value.as_bytes()).named("write", || format!("{path:?}, {value:?}")).map(drop)
     }
@@ -137,45 +136,9 @@ impl Procfs {
     }
 }
 
-/// The path below /proc of a sysctl. As sysctl(8): if the first separator is a dot, dots separate and slashes stand for
-/// dots (`net.ipv4.conf.eth0/1.forwarding`); if it is a slash, both stand for themselves.
-pub fn sysctl_path(name: &str) -> Option<PathBuf> {
-    let separator = name.find(['.', '/']).map(|at| name.as_bytes()[at])?;
-    let slashed: String = if separator == b'/' {
-        name.to_owned()
-    } else {
-        let swap = |c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        };
-        name.chars().map(swap).collect()
-    };
-    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
-    slashed.split('/').all(plain).then(|| Path::new("sys").join(slashed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sysctl_names_become_paths_below_proc_sys_and_nothing_else() {
-        let path = |name| sysctl_path(name).map(|path| path.to_string_lossy().into_owned());
-        assert_eq!(path("net.ipv4.ip_forward").as_deref(), Some("sys/net/ipv4/ip_forward"));
-        assert_eq!(
-            path("net/ipv4/conf/eth0.1/forwarding").as_deref(),
-            Some("sys/net/ipv4/conf/eth0.1/forwarding")
-        );
-        assert_eq!(
-            path("net.ipv4.conf.eth0/1.forwarding").as_deref(),
-            Some("sys/net/ipv4/conf/eth0.1/forwarding")
-        );
-        assert_eq!(path("kernel"), None);
-        assert_eq!(path("kernel/../../etc"), None);
-        assert_eq!(path("/etc/passwd"), None);
-        assert_eq!(path("net..x"), None);
-    }
 
     #[test]
     fn the_hosts_procfs_shows_the_caller() {

@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use husk_model::{DnsConfig, HostPort, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol};
+use husk_model::{
+    DnsConfig, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol, Sysctl,
+    SysctlOwner,
+};
 use husk_proto::cri::v1;
 
 use super::{
@@ -172,60 +175,27 @@ fn cgroup_parent(value: String) -> Checked<String> {
     line(field, value)
 }
 
-/// Kernel parameters of an IPC namespace (ipc_namespaces(7)); `fs/mqueue` is one as a whole.
-const IPC_SYSCTLS: [&str; 8] = [
-    "kernel/msgmax",
-    "kernel/msgmnb",
-    "kernel/msgmni",
-    "kernel/sem",
-    "kernel/shmall",
-    "kernel/shmmax",
-    "kernel/shmmni",
-    "kernel/shm_rmid_forced",
-];
-
-/// The path below /proc/sys. As sysctl(8): if the first separator is a dot, dots separate and slashes stand for dots; if it
-/// is a slash, both stand for themselves, so that an interface's name can contain a dot.
-fn sysctl_path(name: &str) -> Option<String> {
-    let path = match name.find(['.', '/']).map(|at| name.as_bytes()[at])? {
-        b'/' => name.to_owned(),
-        _ => name
-            .chars()
-            .map(|letter| match letter {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect(),
-    };
-    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
-    (path.split('/').all(plain) && path.bytes().all(letters)).then_some(path)
-}
-
 /// Only parameters of namespaces that the pod has for itself.
 fn sysctls(
     map: std::collections::HashMap<String, String>,
     namespaces: &Namespaces,
-) -> Checked<BTreeMap<String, String>> {
+) -> Checked<BTreeMap<Sysctl, String>> {
     let mut checked = BTreeMap::new();
     for (name, value) in map {
         let field = format!("config.linux.sysctls[{name:?}]");
-        let path =
-            sysctl_path(&name).ok_or_else(|| invalid(&*field, "is not the name of a kernel parameter"))?;
-        let owner = if path.starts_with("fs/mqueue/") || IPC_SYSCTLS.contains(&path.as_str()) {
-            namespaces.ipc
-        } else if path.starts_with("net/") || path == "kernel/domainname" {
-            // A pod in the node's network has its host name too (UTS).
-            namespaces.network
-        } else {
-            let reason = "is not a parameter of the pod's namespaces; setting it would change the node";
-            return Err(invalid(field, reason));
+        let sysctl: Sysctl =
+            name.parse().map_err(|error: InvalidSysctl| invalid(&*field, error.to_string()))?;
+        let owner = match sysctl.owner() {
+            SysctlOwner::Ipc => namespaces.ipc,
+            // A pod in the node's network has its host name too.
+            SysctlOwner::Network | SysctlOwner::Uts => namespaces.network,
         };
         if owner == NamespaceMode::Node {
             return Err(invalid(field, "cannot be set because the pod shares that namespace with the node"));
         }
-        checked.insert(name, line(&field, value)?);
+        if checked.insert(sysctl, line(&field, value)?).is_some() {
+            return Err(invalid(field, "is set twice, in two spellings"));
+        }
     }
     Ok(checked)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use husk_model::{IdMapping, IdMappings, SeLinuxContexts};
+use husk_model::{IdMapping, IdMappings, SeLinuxContexts, Sysctl};
 use husk_proto::podmon;
 
 use super::{Scope, text};
@@ -23,8 +23,8 @@ pub struct SandboxRequest {
     /// The pod's user namespace; `None` is the node's. With one, `pid` and `ipc` are the pod's, and pause waits for
     /// [`crate::Monitor::release_sandbox`].
     pub user: Option<IdMappings>,
-    /// Kernel parameters by dotted name, set in the pod's namespaces.
-    pub sysctls: BTreeMap<String, String>,
+    /// Kernel parameters, set in the pod's namespaces.
+    pub sysctls: BTreeMap<Sysctl, String>,
     /// `oom_score_adj` of pause.
     pub oom_score_adj: i32,
     /// Existing absolute directory of the containers' logs; `None` when none are wanted.
@@ -69,7 +69,7 @@ impl From<SandboxRequest> for podmon::RunSandbox {
         };
         let (selinux_process, selinux_mount) =
             request.selinux.map(|contexts| (contexts.process, contexts.mount)).unwrap_or_default();
-        let sysctl = |(name, value)| podmon::Sysctl { name, value };
+        let sysctl = |(name, value): (Sysctl, String)| podmon::Sysctl { name: name.into(), value };
         Self {
             hostname: hostname.unwrap_or_default(),
             sysctls: request.sysctls.into_iter().map(sysctl).collect(),
@@ -109,7 +109,7 @@ mod tests {
             pid: Scope::Pod,
             ipc: Scope::Pod,
             user: None,
-            sysctls: BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]),
+            sysctls: BTreeMap::from([("net.ipv4.ip_forward".parse().unwrap(), "1".to_owned())]),
             oom_score_adj: -998,
             log_directory: Some("/var/log/pods/1".into()),
             selinux: None,

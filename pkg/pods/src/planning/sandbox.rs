@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use husk_model::{NamespaceMode, PodConfig, SeLinuxContexts};
+use husk_model::{NamespaceMode, PodConfig, SeLinuxContexts, Sysctl};
 use husk_monitor::{PodNetwork, SandboxRequest, Scope, UtsNamespace};
 
 /// Pause goes last when the kernel looks for memory: it is tiny, and its end is the pod's end.
@@ -36,12 +36,12 @@ pub(crate) fn sandbox_request(
     };
     let mut sysctls = config.sysctls.clone();
     if own_network && settings.unprivileged_ports {
-        sysctls.entry("net.ipv4.ip_unprivileged_port_start".into()).or_insert_with(|| "0".into());
+        sysctls.entry(Sysctl::unprivileged_port_start()).or_insert_with(|| "0".into());
     }
     if own_network && settings.unprivileged_icmp {
         // Of a user namespace, only groups that are mapped.
         let last = namespaces.user.map_or(LAST_GROUP, |user| user.gids.last());
-        sysctls.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| format!("0 {last}"));
+        sysctls.entry(Sysctl::ping_group_range()).or_insert_with(|| format!("0 {last}"));
     }
     SandboxRequest {
         cgroup_path: cgroup_path.to_owned(),

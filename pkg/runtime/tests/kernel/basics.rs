@@ -103,15 +103,17 @@ fn the_hosts_mount_table_never_changes(world: &World) {
 fn sysctls_are_set_in_the_pod_and_not_on_the_node(world: &World) {
     let node = std::fs::read_to_string("/proc/sys/kernel/shm_rmid_forced").unwrap();
     let mut plan = world.sandbox_plan();
-    plan.sysctls =
-        vec![("kernel.shm_rmid_forced".into(), "1".into()), ("kernel/msgmax".into(), "4242".into())];
+    plan.sysctls = vec![
+        ("kernel.shm_rmid_forced".parse().unwrap(), "1".into()),
+        ("kernel/msgmax".parse().unwrap(), "4242".into()),
+    ];
     let pod = Pod::start(plan).unwrap();
     let show = ["cat", "/proc/sys/kernel/shm_rmid_forced", "/proc/sys/kernel/msgmax"];
     assert_eq!(world.container(&pod, &show).run().stdout, "1\n4242\n");
     assert_eq!(std::fs::read_to_string("/proc/sys/kernel/shm_rmid_forced").unwrap(), node);
 
     let mut plan = world.sandbox_plan();
-    plan.sysctls = vec![("kernel.msgmax".into(), "many".into())];
+    plan.sysctls = vec![("kernel.msgmax".parse().unwrap(), "many".into())];
     let failure = Pod::start(plan).err().unwrap();
     assert_eq!((failure.step.as_str(), failure.object.as_str()), ("set sysctl", "kernel.msgmax"));
 }

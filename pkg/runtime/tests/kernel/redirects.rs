@@ -62,7 +62,7 @@ fn a_sysctl_is_written_past_what_lies_over_proc(world: &World) {
     cover("/proc/sys", &false_sys);
     let mut plan = world.sandbox_plan();
     plan.namespaces.net = NetNs::New;
-    plan.sysctls = vec![("net.ipv4.ip_unprivileged_port_start".to_owned(), "77".to_owned())];
+    plan.sysctls = vec![(husk_model::Sysctl::unprivileged_port_start(), "77".to_owned())];
     let pod = Pod::start(plan).unwrap();
     let shown = world.container(&pod, &["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"]).run();
     assert_eq!(shown.stdout, "77\n", "{shown:?}");

@@ -323,8 +323,8 @@ fn sysctls_of_the_pods_network_can_be_set(world: &World) {
     plan.namespaces.user = Some(mappings(HOST));
     plan.namespaces.net = NetNs::New;
     plan.sysctls = vec![
-        ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-        ("net.ipv4.ping_group_range".to_owned(), "0 65535".to_owned()),
+        ("net.ipv4.ip_unprivileged_port_start".parse().unwrap(), "0".to_owned()),
+        ("net.ipv4.ping_group_range".parse().unwrap(), "0 65535".to_owned()),
     ];
     let pod = Pod::start(plan).unwrap();
     let shown = run(world, &pod, "cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range");

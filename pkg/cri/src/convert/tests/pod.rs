@@ -198,9 +198,10 @@ fn sysctls_are_those_of_the_pods_own_namespaces() {
         "kernel.sem",
         "fs.mqueue.msg_max",
         "net.core.somaxconn",
+        "kernel.msg_next_id",
         "net/ipv4/conf/eth0.1/forwarding",
     ] {
-        assert_eq!(sysctl(good, "1").unwrap().sysctls[good], "1");
+        assert_eq!(sysctl(good, "1").unwrap().sysctls[&good.parse().unwrap()], "1");
     }
     for bad in [
         "kernel.core_pattern",
