@@ -9,9 +9,13 @@
 //! | `pod` | a pod sandbox | huskd |
 //! | `container` | a container | huskd |
 //! | `reach` | whether a pod's monitor can be asked | huskd |
+//! | [`init`] | a container's init, from its clone to the end of its cgroup | the monitor |
+//! | [`pause`] | a pod's pause process | the monitor |
 #![forbid(unsafe_code)]
 
 mod container;
+pub mod init;
+pub mod pause;
 mod pod;
 mod reach;
 mod refusal;
