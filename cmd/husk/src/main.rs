@@ -13,7 +13,6 @@ use std::{error::Error, process::ExitCode};
 use clap::{Parser, Subcommand};
 use husk_model::chain;
 
-
 /// Work with a running husk.
 #[derive(Debug, Parser)]
 #[command(name = "husk", version, about)]

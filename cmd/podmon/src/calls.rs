@@ -49,14 +49,16 @@ impl Server {
             Call::RunSandbox(request) => self.run_sandbox(caller, request),
             Call::ReleaseSandbox(_) => {
                 let none = || fault(Code::FailedPrecondition, "there is no sandbox");
-                self.sandbox.as_mut().ok_or_else(none)?.release(caller)?;
+                self.sandbox.as_mut().ok_or_else(none)?.release(&mut self.core, caller)?;
+                self.check_stopped();
                 Ok(None)
             }
             Call::StopSandbox(_) => self.stop_sandbox(caller),
             Call::Shutdown(_) => self.shutdown(),
             Call::CreateContainer(request) => self.create(caller, request),
             Call::StartContainer(r) => {
-                self.find(&r.container_id)?.1.container.start(caller)?;
+                let found = self.find(&r.container_id)?.1;
+                found.container.start(found.core, caller)?;
                 Ok(None)
             }
             Call::Signal(r) => {
@@ -64,13 +66,14 @@ impl Server {
                 done()
             }
             Call::KillContainer(r) => {
-                self.find(&r.container_id)?.1.container.kill();
+                let found = self.find(&r.container_id)?.1;
+                found.container.kill(found.core);
                 done()
             }
             Call::StopContainer(r) => {
                 let found = self.find(&r.container_id)?.1;
                 let timeout = Duration::from_millis(r.timeout_ms);
-                found.container.stop(found.core, caller, r.signal, timeout)?;
+                found.container.stop(found.core, caller, r.signal, timeout);
                 Ok(None)
             }
             Call::RemoveContainer(r) => self.remove(caller, &r.container_id),
@@ -121,12 +124,11 @@ impl Server {
     fn stop_sandbox(&mut self, caller: Caller) -> Now {
         let Some(sandbox) = &mut self.sandbox else { return done() };
         // Containers first: one may have been put into a cgroup outside of the pod's.
-        for container in self.containers.values().filter(|container| container.is_alive()) {
-            container.kill();
+        for container in self.containers.values_mut().filter(|container| container.is_alive()) {
+            container.kill(&mut self.core);
         }
         sandbox.stop(&mut self.core, caller);
-        let alive = self.containers.values().any(Container::is_ending_or_alive);
-        sandbox.check_stopped(&mut self.core, alive);
+        self.check_stopped();
         Ok(None)
     }
 
@@ -139,26 +141,24 @@ impl Server {
     }
 
     fn create(&mut self, caller: Caller, request: podmon::CreateContainer) -> Now {
-        if self.containers.values().any(|container| container.id == request.container_id) {
+        if self.containers.values().any(|container| container.id() == request.container_id) {
             return Err(fault(Code::AlreadyExists, "the container was made already"));
         }
         let sandbox = self
             .sandbox
             .as_ref()
             .ok_or_else(|| fault(Code::FailedPrecondition, "the sandbox is not running"))?;
-        let target = self.containers.values().find(|container| container.id == request.target_container);
+        let target = self.containers.values().find(|container| container.id() == request.target_container);
         let container = Container::create(&mut self.core, sandbox, target, caller, request)?;
-        self.containers.insert(container.key, container);
+        self.containers.insert(container.key(), container);
         // The parsed spec was far larger than what is kept of it.
         self.trim = true;
         Ok(None)
     }
 
     fn remove(&mut self, caller: Caller, id: &str) -> Now {
-        let Ok((key, found)) = self.find(id) else { return done() };
-        if found.container.remove(found.core, caller) {
-            self.forget(key);
-        }
+        let Ok((key, _)) = self.find(id) else { return done() };
+        self.with_container(key, |container, core| container.remove(core, caller));
         Ok(None)
     }
 
@@ -172,7 +172,7 @@ impl Server {
             exec.kill(&mut self.core, false);
         }
         for container in self.containers.values_mut() {
-            container.attachments.detach(&self.core.poller, call);
+            container.detach(&self.core, call);
         }
         done()
     }
@@ -181,7 +181,7 @@ impl Server {
         let cgroup = if request.container_id.is_empty() {
             self.sandbox.as_ref().and_then(Sandbox::cgroup)
         } else {
-            self.find(&request.container_id)?.1.container.cgroup.as_ref()
+            self.find(&request.container_id)?.1.container.cgroup()
         };
         let cgroup = cgroup.ok_or_else(|| fault(Code::FailedPrecondition, "its cgroup is gone"))?;
         let degraded = apply_json(cgroup, &request.resources_json)?;
@@ -190,9 +190,9 @@ impl Server {
 
     fn find(&mut self, id: &str) -> Outcome<(Key, Found<'_>)> {
         let container =
-            self.containers.values_mut().find(|container| container.id == id && container.is_built());
+            self.containers.values_mut().find(|container| container.id() == id && container.is_built());
         match container {
-            Some(container) => Ok((container.key, Found { container, core: &mut self.core })),
+            Some(container) => Ok((container.key(), Found { container, core: &mut self.core })),
             None => Err(Fault { object: id.into(), ..fault(Code::NotFound, "no such container") }),
         }
     }
@@ -221,7 +221,7 @@ impl Server {
         if let Some(fd) = &attachment.stdin {
             core.poller.add(fd, Source::AttachInput(key), Interest::Read).map_err(|error| failed(&error))?;
         }
-        container.attachments.push(attachment);
+        container.attach(attachment);
         Ok(None)
     }
 
@@ -230,12 +230,12 @@ impl Server {
         let core = &mut self.core;
         match source {
             Source::AttachOutput(key) => {
-                if let Some(container) = self.containers.values_mut().find(|c| c.attachments.contains(key)) {
-                    container.attachments.writable(&core.poller, key);
+                if let Some(container) = self.containers.values_mut().find(|c| c.has_client(key)) {
+                    container.on_client_room(core, key);
                 }
             }
             Source::AttachInput(key) => {
-                if let Some(container) = self.containers.values_mut().find(|c| c.attachments.contains(key)) {
+                if let Some(container) = self.containers.values_mut().find(|c| c.has_client(key)) {
                     container.on_input(core, key);
                 }
             }

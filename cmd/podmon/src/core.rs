@@ -5,7 +5,6 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    time::Duration,
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
@@ -116,23 +115,6 @@ pub fn cgroup_target(cgroup: &Cgroup) -> Outcome<CgroupTarget> {
     Ok(CgroupTarget { procs, unified })
 }
 
-/// Removes a group unless a process still lives in it; true when it is gone. Never waits for a process.
-pub fn try_remove(cgroup: &Cgroup) -> bool {
-    cgroup.remove_if_empty().unwrap_or(false)
-}
-
-/// How soon a group that was still populated is first looked at again. A process may leave its cgroup a moment after it
-/// can be reaped (seen on Linux 6.18).
-const FIRST_LOOK: Duration = Duration::from_micros(100);
-/// A process in uninterruptible sleep may stay in its group for days.
-const SELDOM: Duration = Duration::from_secs(1);
-
-/// When to look again at a group that has been waited for this long. In proportion: a wait ends at most a quarter too
-/// late (a doubling one ended up to twice as late as it could), and still takes few looks however long it is.
-pub fn next_look(waited: Duration) -> Duration {
-    (waited / 4).clamp(FIRST_LOOK, SELDOM)
-}
-
 /// A second descriptor of the same thing.
 pub fn dup(fd: impl AsFd) -> Outcome<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| os_fault("copy descriptor", "", &error.into()))
@@ -152,23 +134,4 @@ fn pipe(prepare: impl Fn(&OwnedFd, &OwnedFd) -> rustix::io::Result<()>) -> Resul
     let made = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .and_then(|(read, write)| prepare(&read, &write).map(|()| (read, write)));
     made.map_err(|error| os_fault("make pipe", "", &error.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_takes_few_looks_and_ends_soon_after_it_could() {
-        for needed in [0, 1, 3, 20, 180, 360, 4900].map(Duration::from_millis) {
-            let (mut waited, mut looks) = (Duration::ZERO, 0);
-            while waited < needed {
-                waited += next_look(waited);
-                looks += 1;
-            }
-            assert!(looks <= 60, "{looks} looks for {needed:?}");
-            assert!(waited <= needed * 5 / 4 + 2 * FIRST_LOOK, "{waited:?} for {needed:?}");
-        }
-        assert_eq!(next_look(Duration::from_secs(86_400)), SELDOM);
-    }
 }

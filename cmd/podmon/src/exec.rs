@@ -8,15 +8,15 @@ use std::{
 use husk_cgroup::Cgroup;
 use husk_model::{Stdio, Streams, WindowSize};
 use husk_proto::podmon::{self, error::Code};
-use husk_runtime::{Child, ExecPlan, Report, spawn_exec};
-use oci_spec::runtime::Process;
+use husk_runtime::{Child, Report, spawn_exec};
 use rustix::{io::Errno, process::WaitStatus};
 
 use crate::{
     clients::{Answer, Caller},
     container::Container,
-    core::{Core, Owner, cgroup_target, dup, next_look, output_pipe, try_remove},
+    core::{Core, Owner, cgroup_target, output_pipe},
     fault::{Fault, Outcome, fault, fault_of, fault_of_failure, os_fault},
+    group::{self, Group, next_look},
     log::Stream,
     poll::{Interest, Key, Source},
     record::exit_code,
@@ -41,7 +41,7 @@ pub struct Exec {
     pub container: Key,
     pub caller: Caller,
     child: Option<Child>,
-    cgroup: Option<Cgroup>,
+    group: Group,
     capture: bool,
     outputs: [Captured; 2],
     /// Client's socket that wants the terminal.
@@ -81,15 +81,6 @@ fn window(request: &podmon::Exec) -> Option<WindowSize> {
     let side = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
     let size = WindowSize { columns: side(request.columns), rows: side(request.rows) };
     (size.columns != 0 || size.rows != 0).then_some(size)
-}
-
-/// A terminal has a type, as that of a container itself: what the container's environment says, else xterm.
-fn name_terminal(process: &mut Process) {
-    let mut env = process.env().clone().unwrap_or_default();
-    if !env.iter().any(|entry| entry.starts_with("TERM=")) {
-        env.push("TERM=xterm".to_owned());
-        process.set_env(Some(env));
-    }
 }
 
 impl Exec {
@@ -153,33 +144,15 @@ impl Exec {
             return Err(fault(Code::InvalidArgument, "the command is empty"));
         }
         let key = core.new_key();
-        let parent = container.cgroup.as_ref().ok_or_else(|| fault(Code::FailedPrecondition, "no cgroup"))?;
+        let parent = container.cgroup().ok_or_else(|| fault(Code::FailedPrecondition, "no cgroup"))?;
         let cgroup = parent.sub(&format!("exec-{key}")).map_err(|error| fault_of(&error))?;
-        let mut process = container.spec_process.clone();
-        process.set_args(Some(request.argv));
-        if matches!(request.stdio, Stdio::Terminal(_)) {
-            process.set_terminal(Some(true));
-            name_terminal(&mut process);
-        } else {
-            process.set_terminal(Some(false));
-        }
-        let cloned = cgroup_target(&cgroup).and_then(|target| {
-            let plan = ExecPlan {
-                target: dup(&container.pidfd)?,
-                process,
-                raw_env: container.raw_env.clone(),
-                account: container.account.clone(),
-                seccomp: container.seccomp.clone(),
-                user_namespace: container.user_mappings,
-                cgroup: target,
-                stdio: request.stdio,
-            };
-            spawn_exec(plan).map_err(|error| fault_of(&error))
-        });
+        let cloned = cgroup_target(&cgroup)
+            .and_then(|target| container.exec_plan(request.argv, request.stdio, target))
+            .and_then(|plan| spawn_exec(plan).map_err(|error| fault_of(&error)));
         let child = match cloned {
             Ok(child) => child,
             Err(fault) => {
-                try_remove(&cgroup);
+                group::undo(&cgroup);
                 return Err(fault);
             }
         };
@@ -193,10 +166,10 @@ impl Exec {
         }
         let mut exec = Self {
             key,
-            container: container.key,
+            container: container.key(),
             caller,
             child: Some(child),
-            cgroup: Some(cgroup),
+            group: Group::new(cgroup, Source::ExecCgroup(key), KILL_PATIENCE),
             capture: false,
             outputs: Default::default(),
             terminal_for: None,
@@ -258,7 +231,7 @@ impl Exec {
     fn fail(&mut self, core: &mut Core, fault: Fault) {
         self.failure.get_or_insert(fault);
         self.unlink(core);
-        self.kill_processes();
+        self.group.kill(core);
     }
 
     fn unlink(&mut self, core: &mut Core) {
@@ -267,8 +240,9 @@ impl Exec {
         }
     }
 
-    fn kill_processes(&self) {
-        let _ = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
+    /// Goes on with a kill of its cgroup that is under way; false when none is.
+    pub fn kill_on(&mut self, core: &mut Core) -> bool {
+        self.group.kill_on(core)
     }
 
     /// Kills the command with everything that it started.
@@ -277,7 +251,7 @@ impl Exec {
             self.killed = Some(Killed { at: Instant::now(), timed_out });
             core.poller.clear_deadline(Source::ExecTimeout(self.key));
         }
-        self.kill_processes();
+        self.group.kill(core);
     }
 
     /// Reads a stream; what exceeds the limit is read and dropped, so that the command is not held up.
@@ -322,15 +296,12 @@ impl Exec {
     pub fn try_finish(&mut self, core: &mut Core, late: bool) -> bool {
         let Some(exit_code) = self.exit_code else { return false };
         if let Some(killed) = self.killed {
-            let gone = self.cgroup.as_ref().is_none_or(try_remove);
+            let gone = self.group.try_remove(core);
             if !gone && killed.at.elapsed() < KILL_PATIENCE {
-                self.kill_processes();
+                self.group.kill(core);
                 let retry = next_look(killed.at.elapsed());
                 core.poller.set_deadline(Source::ExecDrain(self.key), Instant::now() + retry);
                 return false;
-            }
-            if gone {
-                self.cgroup = None;
             }
         } else if !late && self.outputs.iter().any(|captured| captured.fd.is_some()) {
             return false;
@@ -367,8 +338,8 @@ impl Exec {
     }
 
     /// Its cgroup, if a background process keeps it from being removed.
-    pub fn into_lingering(self) -> Option<Cgroup> {
-        self.cgroup.filter(|cgroup| !try_remove(cgroup))
+    pub fn into_lingering(self, core: &Core) -> Option<Cgroup> {
+        self.group.into_rest(core)
     }
 }
 

@@ -18,6 +18,7 @@ mod core;
 mod exec;
 mod fault;
 mod frame;
+mod group;
 mod log;
 mod plan;
 mod poll;

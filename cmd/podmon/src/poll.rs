@@ -49,7 +49,7 @@ sources! {
     Connection = 2,
     /// The report socket of pause.
     PauseReport = 3,
-    /// Deadline: the sandbox's cgroup may be empty now.
+    /// The sandbox's cgroup may be empty now, or has to be killed on.
     PauseCgroup = 4,
     /// The report socket of a container's init.
     InitReport = 5,
@@ -63,7 +63,7 @@ sources! {
     InitGrace = 9,
     /// Deadline: an ended container's output is not waited for any longer.
     InitDrain = 10,
-    /// Deadline: an ended container's cgroup may be empty now.
+    /// A container's cgroup may be empty now, or has to be killed on.
     InitCgroup = 11,
     /// The report socket of an exec.
     ExecReport = 12,
@@ -85,6 +85,8 @@ sources! {
     AttachOutput = 18,
     /// Deadline: cgroups of a container's execs may be empty now.
     ExecCgroups = 19,
+    /// The cgroup of an exec may be empty now, or has to be killed on.
+    ExecCgroup = 22,
 }
 
 /// What to wait for on a descriptor.
@@ -96,6 +98,8 @@ pub enum Interest {
     Write,
     /// Either.
     Both,
+    /// A change of what a file of the kernel says.
+    Change,
 }
 
 impl Interest {
@@ -104,6 +108,7 @@ impl Interest {
             Interest::Read => EventFlags::IN,
             Interest::Write => EventFlags::OUT,
             Interest::Both => EventFlags::IN | EventFlags::OUT,
+            Interest::Change => EventFlags::PRI,
         }
     }
 }

@@ -79,18 +79,19 @@ impl Server {
             Source::Listener(_) => self.accept(),
             Source::Signals(_) => self.reap(),
             Source::Connection(key) => self.serve(key),
-            Source::PauseReport(_) => {
-                if let Some(sandbox) = &mut self.sandbox {
-                    sandbox.on_report(&mut self.core);
+            Source::PauseReport(_) => self.with_sandbox(Sandbox::on_report),
+            Source::PauseCgroup(_) => {
+                let core = &mut self.core;
+                if !self.sandbox.as_mut().is_some_and(|sandbox| sandbox.kill_on(core)) {
+                    self.check_stopped();
                 }
             }
-            Source::PauseCgroup(_) => self.check_stopped(),
             Source::InitReport(key) => self.with_container(key, Container::on_report),
             Source::InitStdout(key) => self.with_container(key, |c, core| c.on_output(core, Stream::Stdout)),
             Source::InitStderr(key) => self.with_container(key, |c, core| c.on_output(core, Stream::Stderr)),
-            Source::InitGrace(key) => self.with_container(key, |c, _| c.on_grace_deadline()),
+            Source::InitGrace(key) => self.with_container(key, Container::on_grace_deadline),
             Source::InitDrain(key) => self.with_container(key, Container::on_drain_deadline),
-            Source::InitCgroup(key) => self.with_container(key, Container::advance),
+            Source::InitCgroup(key) => self.with_container(key, Container::on_cgroup),
             Source::InitRecord(key) => self.with_container(key, |c, core| c.write_record(core)),
             Source::PauseRecord(_) => {
                 if let Some(sandbox) = &self.sandbox {
@@ -106,6 +107,12 @@ impl Server {
                 self.with_exec(key, false, |e, core| e.on_output(core, Stream::Stderr))
             }
             Source::ExecTimeout(key) => self.with_exec(key, false, |e, core| e.kill(core, true)),
+            Source::ExecCgroup(key) => {
+                let core = &mut self.core;
+                if !self.execs.get_mut(&key).is_some_and(|exec| exec.kill_on(core)) {
+                    self.with_exec(key, false, |_, _| ());
+                }
+            }
             Source::ExecDrain(key) => self.with_exec(key, true, |_, _| ()),
             Source::InitStdin(_) | Source::AttachInput(_) | Source::AttachOutput(_) => self.on_attach(source),
         }
@@ -161,11 +168,7 @@ impl Server {
         match self.core.children.remove(&pid) {
             None => {}
             Some(Owner::Sandbox) => {
-                let core = &mut self.core;
-                if self.sandbox.as_mut().is_some_and(|sandbox| !sandbox.on_reaped(core, status)) {
-                    self.sandbox = None;
-                }
-                self.check_stopped();
+                self.with_sandbox(|sandbox, core| sandbox.on_reaped(core, status));
             }
             Some(Owner::Container(key)) => self.with_container(key, |c, core| c.on_reaped(core, pid, status)),
             Some(Owner::Exec(key)) => self.with_exec(key, false, |e, core| e.on_reaped(core, pid, status)),
@@ -177,19 +180,14 @@ impl Server {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let was_alive = container.is_alive();
         handle(container, &mut self.core);
-        if container.is_forgettable() {
-            container.answer_removed(&mut self.core);
-            self.forget(key);
+        if container.is_gone() {
+            // A cgroup that could not be removed is kept in hand by the pod's.
+            self.containers.remove(&key);
+            self.trim = true;
         } else if was_alive && !container.is_alive() {
             self.trim = true;
         }
         self.check_stopped();
-    }
-
-    /// Drops what is left of a container that is over. A cgroup that could not be removed is kept in hand by the pod's.
-    pub fn forget(&mut self, key: Key) {
-        self.containers.remove(&key);
-        self.trim = true;
     }
 
     fn with_exec(&mut self, key: Key, late: bool, handle: impl FnOnce(&mut Exec, &mut Core)) {
@@ -203,16 +201,28 @@ impl Server {
     fn finish_exec(&mut self, key: Key) {
         let Some(exec) = self.execs.remove(&key) else { return };
         let container = self.containers.get_mut(&exec.container);
-        if let (Some(cgroup), Some(container)) = (exec.into_lingering(), container) {
+        if let (Some(cgroup), Some(container)) = (exec.into_lingering(&self.core), container) {
             container.keep_exec_cgroup(&mut self.core, cgroup);
         }
         self.trim = true;
     }
 
-    fn check_stopped(&mut self) {
-        let alive = self.containers.values().any(Container::is_ending_or_alive);
+    /// Lets the sandbox handle something, then sees what follows from it.
+    fn with_sandbox(&mut self, handle: impl FnOnce(&mut Sandbox, &mut Core)) {
         if let Some(sandbox) = &mut self.sandbox {
-            sandbox.check_stopped(&mut self.core, alive);
+            handle(sandbox, &mut self.core);
+        }
+        self.check_stopped();
+    }
+
+    /// Goes on with a stop of the sandbox as far as it can.
+    pub fn check_stopped(&mut self) {
+        let alive = self.containers.values().any(Container::is_alive_or_ending);
+        if let Some(sandbox) = self.sandbox.as_mut().filter(|_| !alive) {
+            sandbox.on_alone(&mut self.core);
+        }
+        if self.sandbox.as_ref().is_some_and(Sandbox::is_gone) {
+            self.sandbox = None;
         }
     }
 }

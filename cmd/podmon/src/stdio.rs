@@ -1,4 +1,4 @@
-//! A container's output streams: read to their end, into the log and to whoever is attached.
+//! One stream of a container's output: read to their end, into the log and to whoever is attached.
 
 use std::os::fd::OwnedFd;
 
@@ -13,7 +13,7 @@ use crate::{
 
 /// The monitor's end of one stream.
 #[derive(Debug)]
-pub struct Output {
+pub struct ReadEnd {
     fd: OwnedFd,
     stream: Stream,
 }
@@ -24,7 +24,7 @@ const BURST: usize = 8;
 /// besides it may go on writing for ever.
 const LAST_BURST: usize = 64;
 
-impl Output {
+impl ReadEnd {
     /// Starts reading a stream.
     pub fn watch(core: &Core, fd: OwnedFd, stream: Stream, source: Source) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;

@@ -2,34 +2,39 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
     sync::Arc,
 };
 
 use rustix::io::Errno;
 
-use crate::{CgroupPath, Controller, Error, Hierarchy, Result, dir};
+use crate::{
+    CgroupPath, Controller, Error, Hierarchy, Result, dir,
+    place::{Place, field},
+    tree::Tree,
+};
 
 /// A group, held by its directories. Dropping it closes the descriptors; the group stays until [`Cgroup::remove`].
 #[derive(Debug, Clone)]
 pub struct Cgroup {
-    pub(crate) hierarchy: Hierarchy,
-    pub(crate) path: CgroupPath,
-    /// Parallel to the hierarchy's mounts.
+    hierarchy: Hierarchy,
+    path: CgroupPath,
+    /// By the trees' slots.
     members: Vec<Option<Member>>,
 }
 
-/// The group's directory in one hierarchy.
+/// The group's directory in one tree.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) dir: Arc<OwnedFd>,
-    /// Whether the directory is at the group's own path; a sub-group has its parent's in most hierarchies.
-    pub(crate) own: bool,
+struct Member {
+    dir: Arc<OwnedFd>,
+    /// Whether the directory is at the group's own path; a sub-group has its parent's in most trees.
+    own: bool,
 }
 
 impl Cgroup {
-    pub(crate) fn new(hierarchy: Hierarchy, path: CgroupPath, members: Vec<Option<Member>>) -> Self {
-        Self { hierarchy, path, members }
+    /// The group at `path`, by its directories in the hierarchy's trees.
+    pub(crate) fn new(hierarchy: Hierarchy, path: CgroupPath, dirs: Vec<Option<OwnedFd>>) -> Self {
+        let own = |dir| Member { dir: Arc::new(dir), own: true };
+        Self { hierarchy, path, members: dirs.into_iter().map(|dir| dir.map(own)).collect() }
     }
 
     /// The group's path in the hierarchies.
@@ -50,24 +55,21 @@ impl Cgroup {
     /// `name` is not one path component, or the directory can't be made.
     pub fn sub(&self, name: &str) -> Result<Cgroup> {
         let path = self.path.join(name)?;
-        let index = self.hierarchy.tracking();
-        let fail = |errno: Errno| Error::CreateDir {
-            path: self.hierarchy.full_path(index, &path),
-            source: errno.into(),
-        };
-        let above = self.member(index).ok_or_else(|| Error::NotFound { path: self.path.to_string() })?;
-        match rustix::fs::mkdirat(&above.dir, name, rustix::fs::Mode::from(0o755)) {
+        let tree = self.hierarchy.tracking();
+        let fail = |errno: Errno| Error::CreateDir { path: tree.name_of(&path), source: errno.into() };
+        let above = self.place(tree).ok_or_else(|| Error::NotFound { path: self.path.to_string() })?.dir();
+        match rustix::fs::mkdirat(above, name, rustix::fs::Mode::from(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail(errno)),
         }
-        let dir = dir::open_dir(&above.dir, name).map_err(fail)?;
+        let dir = dir::open_dir(above, name).map_err(fail)?;
         let mut members: Vec<Option<Member>> = self
             .members
             .iter()
             .map(|member| member.as_ref().map(|member| Member { dir: Arc::clone(&member.dir), own: false }))
             .collect();
-        members[index] = Some(Member { dir: Arc::new(dir), own: true });
-        Ok(Cgroup::new(self.hierarchy.clone(), path, members))
+        members[tree.slot()] = Some(Member { dir: Arc::new(dir), own: true });
+        Ok(Self { hierarchy: self.hierarchy.clone(), path, members })
     }
 
     /// `cgroup.procs` of every hierarchy, opened for writing. A process that writes `0` into each has joined the group.
@@ -88,13 +90,12 @@ impl Cgroup {
     /// # Errors
     /// One of them can't be opened.
     pub fn legacy_join_fds(&self) -> Result<Vec<OwnedFd>> {
-        let unified = self.hierarchy.unified();
-        self.open_each("tasks", |index| Some(index) != unified)
+        self.open_each("tasks", |place| !place.is_v2())
     }
 
     /// The directory in the v2 tree, for `CLONE_INTO_CGROUP`; `None` on pure v1.
     pub fn unified_dir(&self) -> Option<BorrowedFd<'_>> {
-        self.member(self.hierarchy.unified()?).map(|member| member.dir.as_fd())
+        Some(self.unified()?.dir())
     }
 
     /// Process ids in the group and below, in the caller's PID namespace. (Those of another namespace read as 0 and
@@ -103,12 +104,11 @@ impl Cgroup {
     /// # Errors
     /// A `cgroup.procs` can't be read. A group removed meanwhile has no processes.
     pub fn pids(&self) -> Result<Vec<u32>> {
-        let index = self.hierarchy.tracking();
         let mut pids = Vec::new();
-        if let Some(member) = self.member(index) {
-            match collect_pids(member.dir.as_fd(), &mut pids) {
+        if let Some(place) = self.tracking() {
+            match collect_pids(place.dir(), &mut pids) {
                 Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
-                Err(errno) => return Err(self.read_error(index, "cgroup.procs", errno)),
+                Err(errno) => return Err(place.read_error("cgroup.procs", errno)),
             }
         }
         Ok(pids)
@@ -119,13 +119,17 @@ impl Cgroup {
     /// # Errors
     /// `cgroup.events` (v2) or `cgroup.procs` (v1) can't be read.
     pub fn is_populated(&self) -> Result<bool> {
-        let Some(index) = self.hierarchy.unified() else {
+        if self.hierarchy.unified().is_none() {
             return Ok(!self.pids()?.is_empty());
-        };
+        }
         if self.path.is_root() {
             return Ok(true);
         }
-        Ok(self.flag(index, "cgroup.events", "populated")?.unwrap_or(false))
+        let Some(place) = self.unified() else {
+            return Ok(false);
+        };
+        let events = place.read("cgroup.events")?;
+        Ok(events.is_some_and(|text| field(&text, "populated").is_some_and(|value| value != "0")))
     }
 
     /// How many processes the kernel killed in this group for lack of memory, since the group was made. Read it before
@@ -134,86 +138,60 @@ impl Cgroup {
     /// # Errors
     /// The file can't be read.
     pub fn oom_kills(&self) -> Result<u64> {
-        let Some(index) = self.hierarchy.home(Controller::Memory) else {
+        let Some(place) = self.home(Controller::Memory) else {
             return Ok(0);
         };
-        let file =
-            if Some(index) == self.hierarchy.unified() { "memory.events" } else { "memory.oom_control" };
-        let Some(text) = self.read_opt(index, file)? else {
+        let Some(text) = place.read(if place.is_v2() { "memory.events" } else { "memory.oom_control" })?
+        else {
             return Ok(0);
         };
         Ok(field(&text, "oom_kill").and_then(|value| value.parse().ok()).unwrap_or(0))
     }
 
-    // === for the other modules ===
-
-    pub(crate) fn member(&self, mount: usize) -> Option<&Member> {
-        self.members.get(mount)?.as_ref()
-    }
-
-    /// The directory in which `controller` keeps its files.
-    pub(crate) fn dir_of(&self, controller: Controller) -> Option<(usize, BorrowedFd<'_>)> {
-        let index = self.hierarchy.home(controller)?;
-        Some((index, self.member(index)?.dir.as_fd()))
-    }
-
-    pub(crate) fn file(&self, mount: usize, name: &str) -> PathBuf {
-        self.hierarchy.full_path(mount, &self.path).join(name)
-    }
-
-    pub(crate) fn write(&self, mount: usize, name: &str, value: &str) -> Result<()> {
-        self.try_write(mount, name, value).map_err(|errno| self.write_error(mount, name, value, errno))
-    }
-
-    pub(crate) fn try_write(&self, mount: usize, name: &str, value: &str) -> rustix::io::Result<()> {
-        let member = self.member(mount).ok_or(Errno::NOENT)?;
-        dir::write(&member.dir, name, value)
-    }
-
-    /// `None` when the file or the group is not there.
-    pub(crate) fn read_opt(&self, mount: usize, name: &str) -> Result<Option<String>> {
-        let Some(member) = self.member(mount) else {
-            return Ok(None);
-        };
-        match dir::read(&member.dir, name) {
-            Ok(text) => Ok(Some(text)),
-            Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.read_error(mount, name, errno)),
-        }
-    }
-
-    /// A `name 0|1` line of a flat keyed file.
-    pub(crate) fn flag(&self, mount: usize, file: &str, name: &str) -> Result<Option<bool>> {
-        Ok(self.read_opt(mount, file)?.and_then(|text| field(&text, name).map(|value| value != "0")))
-    }
-
-    pub(crate) fn write_error(&self, mount: usize, name: &str, value: &str, errno: Errno) -> Error {
-        Error::Write { path: self.file(mount, name), value: value.to_owned(), source: errno.into() }
-    }
-
-    pub(crate) fn read_error(&self, mount: usize, name: &str, errno: Errno) -> Error {
-        Error::Read { path: self.file(mount, name), source: errno.into() }
-    }
-
-    fn open_each(&self, file: &str, wanted: impl Fn(usize) -> bool) -> Result<Vec<OwnedFd>> {
-        let mut fds = Vec::with_capacity(self.members.len());
-        for (index, member) in self.members.iter().enumerate() {
-            let Some(member) = member.as_ref().filter(|_| wanted(index)) else { continue };
-            let fd = dir::open_write(&member.dir, file)
-                .map_err(|errno| Error::OpenDir { path: self.file(index, file), source: errno.into() })?;
-            fds.push(fd);
-        }
-        Ok(fds)
+    fn open_each(&self, file: &str, wanted: impl Fn(Place<'_>) -> bool) -> Result<Vec<OwnedFd>> {
+        self.places()
+            .filter(|place| wanted(*place))
+            .map(|place| {
+                dir::open_write(place.dir(), file)
+                    .map_err(|errno| Error::OpenDir { path: place.file(file), source: errno.into() })
+            })
+            .collect()
     }
 }
 
-/// The value of `name` in a flat keyed file (`name value` lines).
-pub(crate) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+// === for the other modules ===
+
+impl Cgroup {
+    /// Its directory in a tree of its hierarchy; `None` where it has none.
+    pub(crate) fn place<'g>(&'g self, tree: &'g Tree) -> Option<Place<'g>> {
+        let member = self.members.get(tree.slot())?.as_ref()?;
+        Some(Place::new(tree, &self.path, &member.dir, member.own))
+    }
+
+    /// All of its directories.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.hierarchy.trees().iter().filter_map(|tree| self.place(tree))
+    }
+
+    /// Where `controller` keeps its files.
+    pub(crate) fn home(&self, controller: Controller) -> Option<Place<'_>> {
+        self.place(self.hierarchy.home(controller)?)
+    }
+
+    /// That in the v2 tree.
+    pub(crate) fn unified(&self) -> Option<Place<'_>> {
+        self.place(self.hierarchy.unified()?)
+    }
+
+    /// Where its processes are listed and killed.
+    pub(crate) fn tracking(&self) -> Option<Place<'_>> {
+        self.place(self.hierarchy.tracking())
+    }
 }
 
+/// Adds the ids of the processes in a group and below.
 pub(crate) fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<u32>) -> rustix::io::Result<()> {
-    dir::walk(dir, &mut |group| match dir::read(group, "cgroup.procs") {
+    dir::walk(dir, &mut |group| match dir::read(group.as_fd(), "cgroup.procs") {
         Ok(text) => {
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
             Ok(())
@@ -222,16 +200,4 @@ pub(crate) fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<u32>) -> rustix::
         Err(Errno::OPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_is_found_by_its_whole_name() {
-        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
-        assert_eq!(field(text, "oom_kill"), Some("3"));
-        assert_eq!(field(text, "oom"), None);
-    }
 }

@@ -38,7 +38,7 @@ pub enum Controller {
 
 impl Controller {
     /// Every controller.
-    pub const ALL: [Controller; 14] = [
+    pub(crate) const ALL: [Controller; 14] = [
         Controller::Cpu,
         Controller::CpuAcct,
         Controller::CpuSet,
@@ -56,7 +56,7 @@ impl Controller {
     ];
 
     /// Name in v1 mount options and `/proc/cgroups`.
-    pub fn v1_name(self) -> &'static str {
+    pub(crate) fn v1_name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",
             Controller::CpuAcct => "cpuacct",
@@ -77,7 +77,7 @@ impl Controller {
 
     /// Name in `cgroup.controllers`; `None` for those that v2 does not list there. (`perf_event` is on in every v2
     /// group by itself and must not be enabled.)
-    pub fn v2_name(self) -> Option<&'static str> {
+    pub(crate) fn v2_name(self) -> Option<&'static str> {
         match self {
             Controller::Io => Some("io"),
             Controller::Cpu

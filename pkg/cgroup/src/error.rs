@@ -7,6 +7,9 @@ use rustix::io::Errno;
 
 use crate::{Controller, InvalidPath};
 
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// Why an operation on a cgroup failed. `Display` tells the step and the object; the kernel's reason is the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,13 +132,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The group did not reach the wanted state in time.
-    #[error("cgroup {path} did not become {wanted} within {after:?}")]
+    /// The group did not become empty in time.
+    #[error("cgroup {path} did not become empty within {after:?}")]
     Timeout {
         /// The group.
         path: String,
-        /// `empty`, `frozen` or `thawed`.
-        wanted: &'static str,
         /// How long it was waited for.
         after: Duration,
     },

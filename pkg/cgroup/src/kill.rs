@@ -4,15 +4,20 @@
 //! is waited for: forks are refused meanwhile by `pids.max`, so two or three lists find everybody, and a pid that is
 //! reused between the list and the signal is noticed by a second list. (Freezing first would give the same guarantees,
 //! but a v1 group may take its whole patience to become FROZEN: one process in uninterruptible sleep is enough.)
+//!
+//! Signalling one by one is work without a bound, so it is a value: [`Killing`], of which each step is short.
 
-use std::{collections::HashSet, os::fd::OwnedFd};
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use crate::{Cgroup, Controller, Error, Result};
+use crate::{Cgroup, Controller, Error, Result, dir};
 
 /// Rounds of list and signal without `cgroup.kill`. Without a pids controller a group may fork faster than it is
 /// listed; the caller's deadline decides what then.
@@ -22,102 +27,183 @@ const PATIENCE: usize = 4;
 /// Processes signalled at once, each with a descriptor; far below the usual limit of 1024.
 const CHUNK: usize = 128;
 
-/// What killing one by one took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Effort {
-    /// Rounds of list and signal, the last of which found nobody new.
-    pub(crate) rounds: usize,
-    /// Processes signalled.
-    pub(crate) signalled: usize,
+/// The killing of a group whose processes have to be signalled one by one. Dropped half-way, it lets the group fork
+/// again.
+#[derive(Debug)]
+#[must_use = "a killing goes on by its steps"]
+pub struct Killing {
+    group: Cgroup,
+    /// Forks are refused meanwhile; the limit to set back.
+    limit: Option<String>,
+    /// Everybody who was found.
+    known: HashSet<u32>,
+    /// Those of them who were not signalled yet.
+    queue: Vec<u32>,
+    rounds: usize,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a killing that is not done has to go on"]
+pub enum Step {
+    /// Everybody in the group was signalled.
+    Done,
+    /// There may be more. Another step can be made at once; what else waits may come in between.
+    Again,
 }
 
 impl Cgroup {
     /// Sends SIGKILL to every process of the group and below, frozen or not, and lets them die at once: see
     /// [`Self::hurry`]. It does not wait for them to end: see [`Self::wait_empty`]. A group that does not exist any more
-    /// counts as done.
+    /// counts as done. May be long work: for a caller with a thread to spare.
     ///
     /// # Errors
     /// The write or a signal was refused.
     pub fn kill(&self) -> Result<()> {
-        if !self.kill_at_once()? {
-            self.kill_each()?;
+        if let Some(mut killing) = self.begin_kill()? {
+            while killing.step()? == Step::Again {}
         }
-        // Only now: before, its processes would have had more than their share to run their own code with.
-        self.hurry();
         Ok(())
+    }
+
+    /// As [`Self::kill`], for a caller that has other things to do: `None` when it is done, which is the case wherever
+    /// there is `cgroup.kill`; otherwise what goes on with it.
+    ///
+    /// # Errors
+    /// The write was refused.
+    pub fn begin_kill(&self) -> Result<Option<Killing>> {
+        if self.kill_at_once()? {
+            self.hurry();
+            return Ok(None);
+        }
+        Ok(Some(Killing::begin(self.clone())))
     }
 
     /// By `cgroup.kill`; `false` where that does not work.
     fn kill_at_once(&self) -> Result<bool> {
-        if !self.hierarchy.has_kill() {
+        if !self.hierarchy().has_kill() {
             return Ok(false);
         }
-        let index = self.hierarchy.tracking();
-        match self.try_write(index, "cgroup.kill", "1") {
+        // The group is gone, and then there are no pids below either.
+        let Some(place) = self.tracking() else { return Ok(false) };
+        match place.try_write("cgroup.kill", "1") {
             Ok(()) | Err(Errno::NODEV) => Ok(true),
-            // A threaded group; or the group is gone, and then there are no pids below either.
+            // A threaded group, or one that is gone.
             Err(Errno::NOENT | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno) => Err(self.write_error(index, "cgroup.kill", "1", errno)),
+            Err(errno) => Err(place.write_error("cgroup.kill", "1", errno)),
         }
-    }
-
-    /// Refuses forks, signals everybody, allows forks again (a process with a pending SIGKILL can't fork) and thaws: a
-    /// frozen process of v1 dies only then.
-    pub(crate) fn kill_each(&self) -> Result<Effort> {
-        let limit = self.refuse_forks();
-        let effort = self.signal_all(limit.is_some());
-        if let Some((index, limit)) = limit {
-            // A group that is gone needs no limit.
-            let _ = self.try_write(index, "pids.max", &limit);
-        }
-        self.thaw_v1();
-        effort
     }
 
     /// Sets `pids.max` to 0, and returns what to set it back to. `None` without a controller of the group's own.
-    pub(crate) fn refuse_forks(&self) -> Option<(usize, String)> {
-        let (index, _) = self.dir_of(Controller::Pids)?;
-        self.member(index).filter(|member| member.own)?;
-        let limit = self.read_opt(index, "pids.max").ok()??;
-        self.try_write(index, "pids.max", "0").ok()?;
-        Some((index, limit.trim().to_owned()))
+    fn refuse_forks(&self) -> Option<String> {
+        let place = self.home(Controller::Pids).filter(|place| place.is_own())?;
+        let limit = place.read("pids.max").ok()??;
+        place.try_write("pids.max", "0").ok()?;
+        Some(limit.trim().to_owned())
     }
 
-    fn signal_all(&self, forks_refused: bool) -> Result<Effort> {
-        let mut known = HashSet::new();
-        for rounds in 1..=ROUNDS {
-            if rounds > PATIENCE && !forks_refused {
-                self.freeze_v1();
-            }
-            let mut new = self.pids()?;
-            new.retain(|pid| known.insert(*pid));
-            if new.is_empty() {
-                return Ok(Effort { rounds, signalled: known.len() });
-            }
-            for chunk in new.chunks(CHUNK) {
-                self.signal(chunk)?;
-            }
+    /// Asks the v1 freezer, if there is one, to stop everybody, and does not wait for it.
+    fn freeze(&self) {
+        if let Some(place) = self.home(Controller::Freezer) {
+            let _ = place.try_write("freezer.state", "FROZEN");
         }
-        Ok(Effort { rounds: ROUNDS, signalled: known.len() })
     }
 
-    /// A pid may be reused at any time, by somebody who is none of ours; but a process that has a pidfd *and* is listed
-    /// after that was opened is one of the group.
-    fn signal(&self, pids: &[u32]) -> Result<()> {
-        let opened: Vec<(u32, OwnedFd)> = pids
-            .iter()
-            .filter_map(|pid| {
-                let target = Pid::from_raw(i32::try_from(*pid).ok()?)?;
-                Some((*pid, pidfd_open(target, PidfdFlags::empty()).ok()?))
-            })
-            .collect();
-        let members: HashSet<u32> = self.pids()?.into_iter().collect();
-        for (pid, pidfd) in opened.iter().filter(|(pid, _)| members.contains(pid)) {
-            match pidfd_send_signal(pidfd, Signal::KILL) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(Error::Signal { pid: *pid, source: errno.into() }),
+    /// Thaws every v1 freezer from here down: a container may have frozen a group that it made below its own.
+    fn thaw(&self) {
+        if let Some(place) = self.home(Controller::Freezer) {
+            // A group that is gone is not frozen.
+            let _ = dir::walk(place.dir(), &mut |group| match dir::write(group, "freezer.state", "THAWED") {
+                Err(Errno::NOENT | Errno::NODEV) | Ok(()) => Ok(()),
+                Err(errno) => Err(errno),
+            });
+        }
+    }
+}
+
+impl Killing {
+    /// Refuses forks from now on: a process with a pending SIGKILL can't fork, and nobody else is to.
+    pub(crate) fn begin(group: Cgroup) -> Self {
+        let limit = group.refuse_forks();
+        Self { group, limit, known: HashSet::new(), queue: Vec::new(), rounds: 0 }
+    }
+
+    /// Signals the next few; or lists the group again, and when nobody new is there, allows forks again and thaws: a
+    /// frozen process of v1 dies only then.
+    ///
+    /// # Errors
+    /// The group can't be listed, or a signal was refused. Then the killing is over.
+    pub fn step(&mut self) -> Result<Step> {
+        let step = self.advance();
+        if !matches!(step, Ok(Step::Again)) {
+            self.allow_forks();
+            self.group.thaw();
+            // Only now: before, its processes would have had more than their share to run their own code with.
+            self.group.hurry();
+        }
+        step
+    }
+
+    /// Rounds of list and signal so far.
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
+
+    /// Processes found so far.
+    pub fn found(&self) -> usize {
+        self.known.len()
+    }
+
+    fn advance(&mut self) -> Result<Step> {
+        if self.queue.is_empty() {
+            if self.rounds == ROUNDS {
+                return Ok(Step::Done);
+            }
+            self.rounds += 1;
+            if self.rounds > PATIENCE && self.limit.is_none() {
+                self.group.freeze();
+            }
+            self.queue = self.group.pids()?;
+            self.queue.retain(|pid| self.known.insert(*pid));
+            if self.queue.is_empty() {
+                return Ok(Step::Done);
             }
         }
-        Ok(())
+        let next = self.queue.split_off(self.queue.len().saturating_sub(CHUNK));
+        signal(&self.group, &next)?;
+        Ok(Step::Again)
     }
+
+    fn allow_forks(&mut self) {
+        if let (Some(limit), Some(place)) = (self.limit.take(), self.group.home(Controller::Pids)) {
+            // A group that is gone needs no limit.
+            let _ = place.try_write("pids.max", &limit);
+        }
+    }
+}
+
+impl Drop for Killing {
+    fn drop(&mut self) {
+        self.allow_forks();
+    }
+}
+
+/// A pid may be reused at any time, by somebody who is none of ours; but a process that has a pidfd *and* is listed
+/// after that was opened is one of the group.
+fn signal(group: &Cgroup, pids: &[u32]) -> Result<()> {
+    let opened: Vec<(u32, OwnedFd)> = pids
+        .iter()
+        .filter_map(|pid| {
+            let target = Pid::from_raw(i32::try_from(*pid).ok()?)?;
+            Some((*pid, pidfd_open(target, PidfdFlags::empty()).ok()?))
+        })
+        .collect();
+    let members: HashSet<u32> = group.pids()?.into_iter().collect();
+    for (pid, pidfd) in opened.iter().filter(|(pid, _)| members.contains(pid)) {
+        match pidfd_send_signal(pidfd.as_fd(), Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(Error::Signal { pid: *pid, source: errno.into() }),
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Cgroup, Error, Hierarchy, Result, dir};
+use crate::{Cgroup, Hierarchy, Result, dir, tree::Tree};
 
 const ATTRIBUTE: &str = "trusted.husk.owner";
 /// Longest mark that is read: a path and a little.
@@ -41,16 +41,10 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Write`], with the attribute's name for the file's.
     pub fn mark(&self, mark: &str) -> Result<()> {
-        for index in 0..self.hierarchy.mounts().len() {
-            let Some(member) = self.member(index).filter(|member| member.own) else { continue };
-            let path = format!("/proc/self/fd/{}", member.dir.as_raw_fd());
-            rustix::fs::setxattr(&path, ATTRIBUTE, mark.as_bytes(), XattrFlags::empty()).map_err(
-                |errno| Error::Write {
-                    path: self.file(index, ATTRIBUTE),
-                    value: mark.to_owned(),
-                    source: errno.into(),
-                },
-            )?;
+        for place in self.places().filter(|place| place.is_own()) {
+            let path = format!("/proc/self/fd/{}", place.dir().as_raw_fd());
+            rustix::fs::setxattr(&path, ATTRIBUTE, mark.as_bytes(), XattrFlags::empty())
+                .map_err(|errno| place.write_error(ATTRIBUTE, mark, errno))?;
         }
         Ok(())
     }
@@ -62,35 +56,34 @@ impl Hierarchy {
     /// wait for.
     pub fn marked(&self) -> Vec<Marked> {
         let mut found = Vec::new();
-        for index in 0..self.mounts().len() {
-            self.marked_in(index, &mut found);
+        for tree in self.trees() {
+            marked_in(tree, &mut found);
         }
         found
     }
+}
 
-    fn marked_in(&self, index: usize, found: &mut Vec<Marked>) {
-        let mount = &self.mounts()[index];
-        let mut left: Vec<(OsString, usize)> = vec![(OsString::from("."), 0)];
-        let mut seen = 0;
-        while let Some((path, depth)) = left.pop() {
-            seen += 1;
-            // What vanishes meanwhile, or can't be read, is nothing of ours to find.
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let Ok(group) = rustix::fs::openat(mount, &path, flags, Mode::empty()) else { continue };
-            if let Ok(Some(mark)) = read(group.as_fd()) {
-                let relative = path.to_string_lossy();
-                let group = format!("/{}", relative.trim_start_matches("./"));
-                found.push(Marked { path: mount.point.join(relative.trim_start_matches("./")), group, mark });
-                continue;
-            }
-            if depth < MAX_DEPTH && seen < MAX_GROUPS {
-                left.extend(dir::subdirs(&group).unwrap_or_default().into_iter().map(|name| {
-                    let mut below = path.clone();
-                    below.push("/");
-                    below.push(name);
-                    (below, depth + 1)
-                }));
-            }
+fn marked_in(tree: &Tree, found: &mut Vec<Marked>) {
+    let mut left: Vec<(OsString, usize)> = vec![(OsString::from("."), 0)];
+    let mut seen = 0;
+    while let Some((path, depth)) = left.pop() {
+        seen += 1;
+        // What vanishes meanwhile, or can't be read, is nothing of ours to find.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let Ok(group) = rustix::fs::openat(tree, &path, flags, Mode::empty()) else { continue };
+        if let Ok(Some(mark)) = read(group.as_fd()) {
+            let relative = path.to_string_lossy();
+            let group = format!("/{}", relative.trim_start_matches("./"));
+            found.push(Marked { path: tree.point().join(relative.trim_start_matches("./")), group, mark });
+            continue;
+        }
+        if depth < MAX_DEPTH && seen < MAX_GROUPS {
+            left.extend(dir::subdirs(&group).unwrap_or_default().into_iter().map(|name| {
+                let mut below = path.clone();
+                below.push("/");
+                below.push(name);
+                (below, depth + 1)
+            }));
         }
     }
 }

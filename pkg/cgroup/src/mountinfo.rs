@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::Controller;
+
 /// One mounted cgroup filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CgroupMount {
     pub(crate) point: PathBuf,
-    /// Root of the mount within its filesystem; not `/` for a bind mount of a subtree.
-    pub(crate) root: String,
     pub(crate) kind: MountKind,
 }
 
@@ -40,10 +40,8 @@ fn parse_line(line: &str) -> Option<CgroupMount> {
         "cgroup" => v1_kind(after.nth(1)?),
         _ => return None,
     };
-    let mut before = before.split(' ').skip(3);
-    let root = unescape(before.next()?);
-    let point = PathBuf::from(unescape(before.next()?));
-    Some(CgroupMount { point, root, kind })
+    let point = PathBuf::from(unescape(before.split(' ').nth(4)?));
+    Some(CgroupMount { point, kind })
 }
 
 /// Super options: mount flags, controllers, `name=…`, `clone_children`, `xattr`, `release_agent=…`.
@@ -51,7 +49,7 @@ fn v1_kind(options: &str) -> MountKind {
     let name = options.split(',').find_map(|option| option.strip_prefix("name=")).map(str::to_owned);
     let controllers = options
         .split(',')
-        .filter(|option| crate::Controller::from_v1_name(option).is_some())
+        .filter(|option| Controller::from_v1_name(option).is_some())
         .map(str::to_owned)
         .collect();
     MountKind::V1 { controllers, name }
@@ -100,7 +98,6 @@ mod tests {
         assert_eq!(mounts[1].kind, MountKind::V1 { controllers: vec![], name: Some("systemd".into()) });
         assert_eq!(mounts[2].kind, MountKind::V2);
         assert_eq!(mounts[3].point, PathBuf::from("/mnt/a b"));
-        assert_eq!(mounts[3].root, "/docker/1");
     }
 
     #[test]

@@ -19,9 +19,10 @@ pub(crate) fn checks() -> Vec<Check> {
 }
 
 fn layout(hierarchy: &Hierarchy) -> Check {
-    let facts = hierarchy.facts();
-    let found = format!("{}{}", facts.version.as_str(), if facts.kill { ", with cgroup.kill" } else { "" });
-    match facts.version {
+    let version = hierarchy.version();
+    let found =
+        format!("{}{}", version.as_str(), if hierarchy.has_kill() { ", with cgroup.kill" } else { "" });
+    match version {
         Version::V2 => Check::ok("cgroup layout", found),
         Version::V1 | Version::Hybrid => Check::warning(
             "cgroup layout",

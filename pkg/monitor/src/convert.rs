@@ -59,7 +59,6 @@ pub(crate) fn event(message: podmon::Event) -> Option<Event> {
             Event::ContainerExited { id: e.container_id.parse().ok()?, exit: exit(e.exit?) }
         }
         event::Event::SandboxExited(e) => Event::SandboxExited { exit: exit(e) },
-        event::Event::ContainerOom(e) => Event::ContainerOom { id: e.container_id.parse().ok()? },
     })
 }
 

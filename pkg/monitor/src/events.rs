@@ -20,11 +20,6 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
-    /// The kernel killed a process of a container for memory; the container may live on.
-    ContainerOom {
-        /// Which one.
-        id: ContainerId,
-    },
     /// The pause process ended.
     SandboxExited {
         /// How.

@@ -36,14 +36,6 @@ pub fn signal(pidfd: impl AsFd, signal: Signal) -> Result<()> {
     }
 }
 
-/// Reaps a child if it has ended; does not wait.
-///
-/// # Errors
-/// `ECHILD` when it is not our child or was reaped before.
-pub fn try_reap(pidfd: impl AsFd) -> Result<Option<Exit>> {
-    reap_with(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-}
-
 /// Waits for a child to end and reaps it.
 ///
 /// # Errors

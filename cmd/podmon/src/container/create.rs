@@ -1,28 +1,37 @@
 //! Building a container: cgroup, streams, clone.
 
-use std::{os::fd::OwnedFd, time::Instant};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use husk_cgroup::{Cgroup, Version};
+use husk_life::init::{Event, InitLife};
 use husk_model::{ContainerId, Stdio, Streams};
 use husk_node::now;
 use husk_proto::podmon::{self, PidMode, error::Code};
 use husk_runtime::{Account, Ready, spawn_container};
 
-use super::{Container, Phase, TERM};
+use super::{
+    Container,
+    execs::{Execs, Left},
+    init::Init,
+    input::{Input, Kind},
+    output::Output,
+};
 use crate::{
     attach::Attachments,
-    clients::{Answer, Caller},
-    core::{Core, Owner, cgroup_target, dup, input_pipe, output_pipe, try_remove},
-    fault::{Fault, Outcome, fault, fault_of, os_fault},
+    clients::Caller,
+    core::{Core, cgroup_target, dup, input_pipe, output_pipe},
+    fault::{Fault, Outcome, fault, fault_of},
+    group::{self, Group},
     log::{Log, LogPath, Stream},
     plan,
-    poll::{Interest, Source},
+    poll::Source,
     sandbox::{Sandbox, pod_files},
-    stdio::Output,
 };
 
-/// Exit code of a process that SIGKILL ended.
-const KILLED: i32 = 137;
+/// How long an exit is held back for its cgroup. A process in uninterruptible sleep may stay far longer.
+const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
+/// SIGTERM
+const TERM: u32 = 15;
 
 impl Container {
     /// Clones the init of a container. The caller is answered when it waits at the gate, or when what was made of it
@@ -41,15 +50,13 @@ impl Container {
         let spec_process = spec.process().clone().ok_or_else(no_process)?;
         let log = Log::new(log_path(sandbox, &request.log_path)?);
         let target = match (request.pid_mode(), target) {
-            (PidMode::Target, Some(container)) if container.is_alive() => Some(dup(&container.pidfd)?),
+            (PidMode::Target, Some(container)) if container.is_alive() => Some(dup(container.pidfd())?),
             _ => None,
         };
         let (sandbox_pidfd, user_namespace) = (dup(sandbox.pidfd()?)?, sandbox.user_namespace()?);
-        let user_mappings = user_namespace.as_ref().map(|user| user.mappings);
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
-            let _ = cgroup.kill();
-            try_remove(cgroup);
+            group::undo(cgroup);
             fault
         };
         let degraded = match spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
@@ -62,9 +69,16 @@ impl Container {
             None => Vec::new(),
         };
         let cgroup_namespace = !request.privileged && core.hierarchy()?.version() == Version::V2;
-        let (tty, stdin_once) = (request.tty, request.stdin_once);
-        let (stop_signal, seccomp) = (request.stop_signal, plan::seccomp(&request));
-        let (cgroup_path, raw_env) = (request.cgroup_path.clone(), request.raw_env.clone());
+        let (stop_signal, input_kind) = (stop_signal(&request), input_kind(&request));
+        let cgroup_path = request.cgroup_path.clone();
+        let execs = Execs {
+            process: spec_process,
+            raw_env: request.raw_env.clone(),
+            seccomp: plan::seccomp(&request),
+            account: Account::default(),
+            user_mappings: user_namespace.as_ref().map(|user| user.mappings),
+            left: Left::default(),
+        };
         let cloned = streams(&request).and_then(|(stdio, ends)| {
             let cgroup = cgroup_target(&cgroup)?;
             let (sandbox, user) = (sandbox_pidfd, user_namespace);
@@ -79,41 +93,21 @@ impl Container {
         let (child, pidfd, ends) = cloned.map_err(|fault| undo(&cgroup, fault))?;
         let key = core.new_key();
         // From here the child must be in the table: it is ours to reap.
-        let process = core.adopt(child.pid, Owner::Container(key));
+        let init = Init::adopt(core, key, child, pidfd);
         let mut container = Self {
             key,
             id: id.to_string(),
-            phase: Phase::Building,
-            process,
             created_at: now(),
-            started_at: 0,
-            exit: None,
-            pidfd,
-            child: Some(child),
-            failure: None,
-            pending: Some(caller),
-            cgroup: Some(cgroup),
-            cgroup_path,
-            cgroup_patience: None,
+            stop_signal,
             degraded,
-            spec_process,
-            raw_env,
-            seccomp,
-            account: Account::default(),
-            user_mappings,
-            lingering: Vec::new(),
-            lingering_since: Instant::now(),
-            log,
-            outputs: [None, None],
-            stdin: ends.stdin,
-            stdin_once,
-            tty,
+            life: InitLife::new(caller),
+            init,
+            group: Group::new(cgroup, Source::InitCgroup(key), CGROUP_PATIENCE),
+            cgroup_path,
+            input: Input::new(key, input_kind, ends.stdin),
+            output: Output::new(log),
+            execs,
             attachments: Attachments::default(),
-            backlog: Vec::new(),
-            backlog_watched: false,
-            stop_signal: if stop_signal == 0 { TERM } else { stop_signal },
-            stopping: Vec::new(),
-            removing: Vec::new(),
         };
         if let Err(fault) = container.watch(core, ends.stdout, ends.stderr) {
             container.fail(core, fault);
@@ -121,78 +115,49 @@ impl Container {
         Ok(container)
     }
 
-    fn watch(&mut self, core: &mut Core, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Outcome<()> {
-        if let Some(child) = &self.child {
-            self.watch_report(core, child)?;
-        }
-        self.watch_output(core, stdout, Stream::Stdout)?;
-        self.watch_output(core, stderr, Stream::Stderr)
-    }
-
-    fn watch_report(&self, core: &Core, child: &husk_runtime::Child) -> Outcome<()> {
-        core.poller
-            .add(child.report_fd(), Source::InitReport(self.key), Interest::Read)
-            .map_err(|error| os_fault("watch init", "", &error))
-    }
-
-    fn watch_output(&mut self, core: &mut Core, fd: Option<OwnedFd>, stream: Stream) -> Outcome<()> {
-        let Some(fd) = fd else { return Ok(()) };
-        let source = match stream {
-            Stream::Stdout => Source::InitStdout(self.key),
-            Stream::Stderr => Source::InitStderr(self.key),
-        };
-        let output =
-            Output::watch(core, fd, stream, source).map_err(|error| os_fault("watch output", "", &error))?;
-        self.outputs[stream as usize] = Some(output);
-        Ok(())
-    }
-
-    /// Another process has taken over from the one we cloned. That one's end concerns nobody any more.
-    pub(super) fn on_moved(&mut self, core: &mut Core) -> Outcome<()> {
-        let Some(child) = &self.child else { return Ok(()) };
-        self.watch_report(core, child)?;
-        core.children.remove(&self.process.pid);
-        self.pidfd = dup(&child.pidfd)?;
-        self.process = core.adopt(child.pid, Owner::Container(self.key));
-        // It may have been killed, and collected as somebody unknown, before we heard of it.
-        if husk_sys::pidfd::is_reaped(&self.pidfd).unwrap_or(false) {
-            core.children.remove(&self.process.pid);
-            self.end(core, KILLED);
+    fn watch(&mut self, core: &Core, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Outcome<()> {
+        self.init.watch(core, self.key)?;
+        for (fd, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+            if let Some(fd) = fd {
+                self.output.watch(core, self.key, fd, stream)?;
+            }
         }
         Ok(())
     }
 
     /// The child waits at the gate.
     pub(super) fn on_ready(&mut self, core: &mut Core, ready: Ready) -> Outcome<()> {
-        self.account = ready.account;
+        self.execs.account = ready.account;
         self.degraded.extend(ready.warnings);
         if let Some(terminal) = ready.terminal {
-            self.stdin = Some(dup(&terminal)?);
-            self.watch_output(core, Some(terminal), Stream::Stdout)?;
+            self.input.set_terminal(dup(&terminal)?);
+            self.output.watch(core, self.key, terminal, Stream::Stdout)?;
         }
-        self.phase = Phase::Created;
-        self.write_record(core);
-        let created = podmon::ContainerCreated {
-            pid: self.process.pid,
-            start_time: self.process.start_time,
-            user: Some(self.user_message()),
-            degraded: std::mem::take(&mut self.degraded),
-        };
-        if let Some(caller) = self.pending.take() {
-            core.reply(caller, Ok(Answer::ContainerCreated(created)));
-        }
+        self.happen(core, Event::Ready);
         Ok(())
     }
 }
 
 /// The log of a request; none where either half of its path is missing (critest does both).
 fn log_path(sandbox: &Sandbox, relative: &str) -> Outcome<Option<LogPath>> {
-    if relative.is_empty() || sandbox.log_directory.is_empty() {
+    if relative.is_empty() || sandbox.log_directory().is_empty() {
         return Ok(None);
     }
     let invalid =
         || Fault { object: relative.into(), ..fault(Code::InvalidArgument, "log path leaves its directory") };
-    LogPath::new(&sandbox.log_directory, relative).map(Some).ok_or_else(invalid)
+    LogPath::new(sandbox.log_directory(), relative).map(Some).ok_or_else(invalid)
+}
+
+fn stop_signal(request: &podmon::CreateContainer) -> u32 {
+    if request.stop_signal == 0 { TERM } else { request.stop_signal }
+}
+
+fn input_kind(request: &podmon::CreateContainer) -> Kind {
+    match (request.tty, request.stdin_once) {
+        (true, _) => Kind::Terminal,
+        (false, true) => Kind::PipeOnce,
+        (false, false) => Kind::Pipe,
+    }
 }
 
 /// The child's streams and our ends of them.

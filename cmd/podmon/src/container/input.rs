@@ -1,51 +1,84 @@
 //! What attached clients type: into the container's stdin or terminal, as fast as the container takes it.
 
+use std::os::fd::OwnedFd;
+
 use husk_proto::podmon::error::Code;
 use rustix::{io::Errno, termios::Winsize};
 
-use super::{Container, Phase};
 use crate::{
+    attach::Attachments,
     core::Core,
     fault::{Outcome, fault, os_fault},
     poll::{Interest, Key, Source},
 };
 
-impl Container {
-    /// An attached client sent input or closed its side.
-    pub fn on_input(&mut self, core: &mut Core, client: Key) {
-        let Some(fd) = self.attachments.stdin(client) else { return };
+/// The container's input.
+#[derive(Debug)]
+pub struct Input {
+    /// The container's.
+    key: Key,
+    /// Write end of its stdin, or its terminal; none once it is closed.
+    fd: Option<OwnedFd>,
+    kind: Kind,
+    /// What the container has not taken yet.
+    backlog: Vec<u8>,
+    /// Whether room for it is waited for.
+    watched: bool,
+}
+
+/// What its other end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A pipe that stays open when clients go.
+    Pipe,
+    /// A pipe that ends with the first client's input ("stdin_once").
+    PipeOnce,
+    Terminal,
+}
+
+impl Input {
+    /// A terminal's descriptor comes later.
+    pub fn new(key: Key, kind: Kind, fd: Option<OwnedFd>) -> Self {
+        Self { key, fd, kind, backlog: Vec::new(), watched: false }
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.kind == Kind::Terminal
+    }
+
+    /// The container's terminal is there.
+    pub fn set_terminal(&mut self, terminal: OwnedFd) {
+        self.fd = Some(terminal);
+    }
+
+    /// A client sent something or closed its side.
+    pub fn receive(&mut self, core: &mut Core, clients: &mut Attachments, client: Key) {
+        let Some(fd) = clients.stdin(client) else { return };
         match rustix::io::read(fd, &mut core.scratch[..]) {
             Ok(count) if count > 0 => {
-                let input = core.scratch[..count].to_vec();
-                self.backlog.extend_from_slice(&input);
-                self.flush_input(core);
+                self.backlog.extend_from_slice(&core.scratch[..count]);
+                self.flush(core, clients);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(_) | Err(_) => {
-                self.attachments.close_stdin(&core.poller, client);
-                // "stdin_once": the first client's end of input is the container's.
-                if self.stdin_once && !self.tty {
-                    self.close_stdin(core);
+                clients.close_stdin(&core.poller, client);
+                if self.kind == Kind::PipeOnce {
+                    self.close(core, clients);
                 }
             }
         }
     }
 
-    /// The container takes input again.
-    pub fn on_stdin_room(&mut self, core: &mut Core) {
-        self.flush_input(core);
-    }
-
     /// Writes what is waiting. While some is, no more is read from the clients.
-    fn flush_input(&mut self, core: &mut Core) {
-        let Some(stdin) = &self.stdin else {
+    pub fn flush(&mut self, core: &Core, clients: &Attachments) {
+        let Some(fd) = &self.fd else {
             self.backlog = Vec::new();
             return;
         };
         let mut written = 0;
         let mut broken = false;
         while written < self.backlog.len() && !broken {
-            match rustix::io::write(stdin, &self.backlog[written..]) {
+            match rustix::io::write(fd, &self.backlog[written..]) {
                 Ok(count) => written += count,
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
@@ -55,44 +88,44 @@ impl Container {
         }
         self.backlog.drain(..written);
         if broken {
-            self.close_stdin(core);
+            self.close(core, clients);
         }
-        self.watch_input(core);
+        self.watch(core, clients);
     }
 
     /// Waits either for room in the container or for more from the clients, never both.
-    fn watch_input(&mut self, core: &mut Core) {
+    fn watch(&mut self, core: &Core, clients: &Attachments) {
         let full = !self.backlog.is_empty();
-        if full == self.backlog_watched {
+        if full == self.watched {
             return;
         }
-        let Some(stdin) = &self.stdin else { return };
+        let Some(fd) = &self.fd else { return };
         if full {
             // Fails only without memory; then the input waits for the next byte.
-            let _ = core.poller.add(stdin, Source::InitStdin(self.key), Interest::Write);
-            self.attachments.pause_input(&core.poller);
+            let _ = core.poller.add(fd, Source::InitStdin(self.key), Interest::Write);
+            clients.pause_input(&core.poller);
         } else {
-            core.poller.remove(stdin);
+            core.poller.remove(fd);
             self.backlog = Vec::new();
-            self.attachments.resume_input(&core.poller);
+            clients.resume_input(&core.poller);
         }
-        self.backlog_watched = full;
+        self.watched = full;
     }
 
     /// Ends the container's input.
-    pub fn close_stdin(&mut self, core: &mut Core) {
-        if let Some(stdin) = self.stdin.take() {
-            core.poller.remove(&stdin);
+    pub fn close(&mut self, core: &Core, clients: &Attachments) {
+        if let Some(fd) = self.fd.take() {
+            core.poller.remove(&fd);
         }
         self.backlog = Vec::new();
-        if std::mem::take(&mut self.backlog_watched) {
-            self.attachments.resume_input(&core.poller);
+        if std::mem::take(&mut self.watched) {
+            clients.resume_input(&core.poller);
         }
     }
 
-    /// ResizeTerminal.
+    /// Sets the size of its terminal.
     pub fn resize(&self, rows: u32, columns: u32) -> Outcome<()> {
-        let terminal = self.stdin.as_ref().filter(|_| self.tty && self.phase != Phase::Exited);
+        let terminal = self.fd.as_ref().filter(|_| self.is_terminal());
         let terminal =
             terminal.ok_or_else(|| fault(Code::FailedPrecondition, "the container has no terminal"))?;
         let side = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);

@@ -1,140 +1,123 @@
 //! A container from its clone to its end.
 //!
-//! ```text
-//! Building ── Ready ──▶ Created ── StartContainer ──▶ Starting ── Executed ──▶ Running
-//!    │ Failed              │                              │ Failed                │
-//!    └─────────────────────┴────────── init reaped ───────┴───────────────────────┘
-//!                                           ▼
-//!   Draining: the rest of the cgroup is killed, output is read to its end (or DRAIN)
-//!   Removing: exit recorded on disk, cgroup removed (or CGROUP_PATIENCE)
-//!   Exited:   event pushed, callers answered          (Discarded, if it was never built)
-//! ```
-//!
-//! [`create`] builds it, [`end`] is the lower half, [`input`] its stdin; this file holds the calls on a living one.
+//! Where it is in its life, and what follows from what happens, says `husk_life::init`: [`life`] asks it and carries out
+//! what it says. [`create`] builds a container of its parts: its [`init`] process, its cgroup, what it reads ([`input`])
+//! and writes ([`output`]), what its commands are given ([`execs`]). This file holds what is asked of it; [`record`] what
+//! is told and written down.
 
 mod create;
-mod end;
+mod execs;
+mod init;
 mod input;
+mod life;
+mod output;
+mod record;
 
-use std::{
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use husk_cgroup::Cgroup;
-use husk_model::{ContainerRecord, Exit, IdMappings, Process, SeccompFilter, UnixNanos};
-use husk_node::now;
-use husk_proto::podmon::{self, error::Code, event};
-use husk_runtime::{Account, Child, Report};
+use husk_life::init::{Event, InitLife};
+use husk_model::{Stdio, UnixNanos};
+use husk_proto::podmon::error::Code;
+use husk_runtime::{ExecPlan, Report};
+use rustix::process::WaitStatus;
 
+use self::{execs::Execs, init::Init, input::Input, life::Failure, output::Output};
 use crate::{
-    attach::Attachments,
-    clients::{Answer, Caller},
+    attach::{Attachment, Attachments},
+    clients::Caller,
     core::Core,
-    fault::{Fault, Outcome, describe, fault, fault_of, fault_of_failure, os_fault},
-    journal,
-    log::{Log, Stream},
-    poll::{Key, Source},
-    record,
-    stdio::Output,
+    fault::{Fault, Outcome, fault, fault_of, fault_of_failure},
+    group::Group,
+    log::Stream,
+    poll::Key,
+    record::exit_code,
 };
 
 /// A container.
 #[derive(Debug)]
 pub struct Container {
-    pub key: Key,
-    pub id: String,
-    pub phase: Phase,
-    process: Process,
+    key: Key,
+    id: String,
     created_at: UnixNanos,
-    started_at: UnixNanos,
-    exit: Option<Exit>,
-    /// The link to its init until the command is executed.
-    child: Option<Child>,
-    /// What the child reported; answered once it is reaped.
-    failure: Option<Fault>,
-    /// The CreateContainer or StartContainer call in flight.
-    pending: Option<Caller>,
-    pub pidfd: OwnedFd,
-    pub cgroup: Option<Cgroup>,
-    cgroup_path: String,
-    /// Until when an exit is held back for the cgroup.
-    cgroup_patience: Option<Instant>,
-    degraded: Vec<String>,
-    /// For execs.
-    pub spec_process: oci_spec::runtime::Process,
-    pub raw_env: Vec<Vec<u8>>,
-    pub seccomp: Option<SeccompFilter>,
-    pub account: Account,
-    /// Of its user namespace.
-    pub user_mappings: Option<IdMappings>,
-    /// Sub-cgroups of execs that left background processes.
-    lingering: Vec<Cgroup>,
-    lingering_since: Instant,
-    log: Log,
-    outputs: [Option<Output>; 2],
-    /// Write end of its stdin, or its terminal.
-    pub stdin: Option<OwnedFd>,
-    pub stdin_once: bool,
-    pub tty: bool,
-    pub attachments: Attachments,
-    /// Input that the container has not taken yet, and whether room for it is waited for.
-    backlog: Vec<u8>,
-    backlog_watched: bool,
+    /// What a stop that says nothing else begins with.
     stop_signal: u32,
-    /// StopContainer and RemoveContainer calls that wait for the end.
-    stopping: Vec<Caller>,
-    removing: Vec<Caller>,
+    /// Limits that the node could not set, until they are told.
+    degraded: Vec<String>,
+    life: InitLife<Caller, Failure>,
+    init: Init,
+    group: Group,
+    /// The group's path, relative to the hierarchy's root.
+    cgroup_path: String,
+    input: Input,
+    output: Output,
+    execs: Execs,
+    attachments: Attachments,
 }
 
-/// SIGKILL
-const KILL: u32 = 9;
-/// SIGTERM
-const TERM: u32 = 15;
+/// Exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
 
-/// Where it is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    Building,
-    Created,
-    Starting,
-    Running,
-    Draining,
-    Removing,
-    Exited,
-    Discarded,
-}
+// === what it is ===
 
 impl Container {
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Its init lives, as far as anybody knows.
     pub fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Building | Phase::Created | Phase::Starting | Phase::Running)
+        self.life.is_alive()
     }
 
     /// Something of it is still to come: an answer, an event, a cgroup to remove.
-    pub fn is_ending_or_alive(&self) -> bool {
-        self.is_alive() || matches!(self.phase, Phase::Draining | Phase::Removing)
+    pub fn is_alive_or_ending(&self) -> bool {
+        self.life.is_alive_or_ending()
     }
 
     /// It was made: before that, nobody but the creating call knows it.
     pub fn is_built(&self) -> bool {
-        !matches!(self.phase, Phase::Building | Phase::Discarded)
+        self.life.is_built()
+    }
+
+    /// It can be forgotten.
+    pub fn is_gone(&self) -> bool {
+        self.life.is_gone()
+    }
+
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.group.cgroup()
+    }
+
+    /// pidfd of its init.
+    pub fn pidfd(&self) -> &OwnedFd {
+        self.init.pidfd()
     }
 
     /// Refuses what only a running container can do.
     pub fn require_running(&self) -> Outcome<()> {
-        match self.phase {
-            Phase::Running => Ok(()),
-            phase => {
-                Err(fault(Code::FailedPrecondition, format!("container is not running but {}", phase.name())))
-            }
+        match self.life.is_running() {
+            true => Ok(()),
+            false => Err(self.not("running", self.life.name())),
         }
     }
 
+    fn not(&self, wanted: &str, state: &str) -> Fault {
+        fault(Code::FailedPrecondition, format!("container is not {wanted} but {state}"))
+    }
+}
+
+// === what its init does ===
+
+impl Container {
     /// The child said something.
     pub fn on_report(&mut self, core: &mut Core) {
-        while let Some(child) = &mut self.child {
-            match child.read_report() {
+        while let Some(report) = self.init.read_report() {
+            match report {
                 Ok(None) => return,
                 Ok(Some(Report::Ready(ready))) => {
                     if let Err(fault) = self.on_ready(core, ready) {
@@ -143,207 +126,156 @@ impl Container {
                 }
                 Ok(Some(Report::Moved { former })) => {
                     core.poller.remove(&former);
-                    if let Err(fault) = self.on_moved(core) {
-                        self.fail(core, fault);
-                    }
+                    self.on_moved(core);
                 }
-                Ok(Some(Report::Executed)) => self.on_executed(core),
+                Ok(Some(Report::Executed)) => {
+                    self.init.unlink(core);
+                    self.happen(core, Event::Executed);
+                }
                 Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),
                 Err(error) => self.fail(core, fault_of(&error)),
             }
         }
     }
 
-    /// Opens the gate. The caller is answered when the command runs, or when it is known why it does not.
-    pub fn start(&mut self, caller: Caller) -> Outcome<()> {
-        if self.phase != Phase::Created {
-            let text = format!("container is not created but {}", self.phase.name());
-            return Err(fault(Code::FailedPrecondition, text));
-        }
-        let path = self.log.path().unwrap_or_default();
-        self.log.open().map_err(|error| os_fault("open log", path.to_string_lossy(), &error))?;
-        self.started_at = now();
-        self.phase = Phase::Starting;
-        self.pending = Some(caller);
-        if let Some(child) = &mut self.child
-            && let Err(error) = child.open_gate()
-        {
-            // It died at the gate; its pidfd has the rest of the story.
-            self.failure.get_or_insert(os_fault("open gate", "", &error));
-        }
-        Ok(())
-    }
-
-    fn on_executed(&mut self, core: &mut Core) {
-        self.unlink(core);
-        self.phase = Phase::Running;
-        self.write_record(core);
-        let started = podmon::ContainerStarted { container_id: self.id.clone(), started_at: self.started_at };
-        if let Some(caller) = self.pending.take() {
-            core.reply(caller, Ok(Answer::ContainerStarted(started.clone())));
-        }
-        core.publish(event::Event::ContainerStarted(started));
-    }
-
     /// Notes why the child gives up and makes sure that it does. The caller is answered when it is reaped.
     fn fail(&mut self, core: &mut Core, fault: Fault) {
-        self.failure.get_or_insert(fault);
-        self.unlink(core);
-        self.kill();
+        self.init.unlink(core);
+        self.happen(core, Event::Failed(Failure(fault)));
     }
 
-    fn unlink(&mut self, core: &mut Core) {
-        if let Some(child) = self.child.take() {
-            core.poller.remove(child.report_fd());
+    /// A process of it was reaped: its init, or the one from which that has just taken over.
+    pub fn on_reaped(&mut self, core: &mut Core, pid: u32, status: WaitStatus) {
+        // It may have died with its last words still in the socket.
+        self.on_report(core);
+        if self.init.is(pid) {
+            self.end(core, exit_code(status));
         }
     }
 
-    /// Output arrived on a stream.
-    pub fn on_output(&mut self, core: &mut Core, stream: Stream) {
-        self.pump(core, stream, false);
-        if self.phase == Phase::Draining {
-            self.advance(core);
-        }
-    }
-
-    fn pump(&mut self, core: &mut Core, stream: Stream, all: bool) {
-        let slot = &mut self.outputs[stream as usize];
-        if let Some(output) = slot
-            && !output.pump(core, &mut self.log, &mut self.attachments, all)
-            && let Some(output) = slot.take()
-        {
-            output.close(core, &mut self.log);
-        }
-    }
-
-    /// Signals its init; one that has ended is not there to be signalled.
-    pub fn signal(&self, number: u32) -> Outcome<()> {
-        husk_sys::send::signal(&self.pidfd, number)
-            .map_err(|error| os_fault("send signal", number.to_string(), &error))
-    }
-
-    /// SIGKILL to everything in its cgroup.
-    pub fn kill(&self) {
-        let killed = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
-        if let Err(error) = killed {
-            journal!("kill {}: {}", self.id, describe(&fault_of(&error)));
-        }
-        // SIGKILL to a child of ours is never refused.
-        let _ = self.signal(KILL);
-    }
-
-    /// StopContainer. Of concurrent stops the earliest deadline counts (as in CRI-O): a caller who wants it gone sooner
-    /// must not be held up by one who wanted to wait.
-    pub fn stop(&mut self, core: &mut Core, caller: Caller, signal: u32, timeout: Duration) -> Outcome<()> {
-        if self.phase == Phase::Exited {
-            core.reply(caller, Ok(Answer::ContainerExited(self.exited())));
-            return Ok(());
-        }
-        let number = if signal == 0 { self.stop_signal } else { signal };
-        let grace = Source::InitGrace(self.key);
-        if self.is_alive() {
-            if timeout.is_zero() || self.phase != Phase::Running {
-                core.poller.clear_deadline(grace);
-                self.kill();
-            } else {
-                self.signal(number)?;
-                self.set_grace(core, timeout);
-            }
-        }
-        self.stopping.push(caller);
-        Ok(())
-    }
-
-    fn set_grace(&self, core: &mut Core, timeout: Duration) {
-        let grace = Source::InitGrace(self.key);
-        let deadline = Instant::now().checked_add(timeout);
-        let earlier = match (core.poller.deadline(grace), deadline) {
-            (Some(set), Some(wanted)) => Some(set.min(wanted)),
-            (set, wanted) => set.or(wanted),
-        };
-        if let Some(at) = earlier {
-            core.poller.set_deadline(grace, at);
-        }
-    }
-
-    /// RemoveContainer: answered once it has ended. True when it can be forgotten now.
-    pub fn remove(&mut self, core: &mut Core, caller: Caller) -> bool {
-        self.removing.push(caller);
-        if self.phase == Phase::Exited {
-            self.answer_removed(core);
-            return true;
-        }
-        if self.is_alive() {
-            self.kill();
-        }
-        false
-    }
-
-    /// ReopenLog.
-    pub fn reopen_log(&mut self) -> Outcome<()> {
-        if !self.is_alive() || self.started_at == 0 {
-            return Err(fault(Code::FailedPrecondition, format!("container is {}", self.phase.name())));
-        }
-        let path = self.log.path().unwrap_or_default();
-        self.log.open().map_err(|error| os_fault("open log", path.to_string_lossy(), &error))
-    }
-
-    pub fn state(&self) -> podmon::ContainerState {
-        let visible = self.exit.as_ref().filter(|_| self.phase == Phase::Exited);
-        podmon::ContainerState {
-            container_id: self.id.clone(),
-            pid: self.process.pid,
-            start_time: self.process.start_time,
-            started_at: self.started_at,
-            exit: visible.map(record::to_proto),
-            user: Some(self.user_message()),
-            log_dropped_bytes: self.log.dropped(),
-            cgroup_path: self.cgroup_path.clone(),
-            created_at: self.created_at,
-        }
-    }
-
-    fn user_message(&self) -> podmon::ResolvedUser {
-        let user = self.account.user.clone();
-        podmon::ResolvedUser { uid: user.uid, gid: user.gid, groups: user.groups }
-    }
-
-    fn exited(&self) -> podmon::ContainerExited {
-        let exit = self.exit.as_ref().map(record::to_proto);
-        podmon::ContainerExited { container_id: self.id.clone(), exit }
-    }
-
-    /// Writes down what is known of it, and again a while later when the disk is full.
-    pub fn write_record(&self, core: &mut Core) {
-        let Ok(id) = self.id.parse() else { return };
-        let record = ContainerRecord {
-            id,
-            process: self.process,
-            created_at: self.created_at,
-            started_at: self.started_at,
-            exit: self.exit.clone(),
-            user: self.account.user.clone(),
-            cgroup_path: self.cgroup_path.clone(),
-            log_dropped_bytes: self.log.dropped(),
-        };
-        let dir = core.pod_dir.join("containers").join(&self.id);
-        let written = std::fs::create_dir_all(&dir).and_then(|()| record::write(&dir, "state.json", &record));
-        if let Err(error) = written {
-            journal!("write the state of {}: {error}", self.id);
-            core.poller.set_deadline(Source::InitRecord(self.key), Instant::now() + record::RETRY);
+    /// Another process has taken over from the one we cloned. That one's end concerns nobody any more.
+    fn on_moved(&mut self, core: &mut Core) {
+        match self.init.take_over(core, self.key) {
+            Ok(true) => {}
+            // It was killed, and collected as somebody unknown, before we heard of it.
+            Ok(false) => self.end(core, KILLED),
+            Err(fault) => self.fail(core, fault),
         }
     }
 }
 
-impl Phase {
-    fn name(self) -> &'static str {
-        match self {
-            Phase::Building => "being created",
-            Phase::Created => "created",
-            Phase::Starting => "being started",
-            Phase::Running => "running",
-            Phase::Draining | Phase::Removing => "ending",
-            Phase::Exited | Phase::Discarded => "exited",
+// === what is asked of it ===
+
+impl Container {
+    /// Opens the gate. The caller is answered when the command runs, or when it is known why it does not.
+    pub fn start(&mut self, core: &mut Core, caller: Caller) -> Outcome<()> {
+        self.offer(core, Event::Start(caller)).map_err(|refusal| self.not("created", refusal.state))
+    }
+
+    /// Signals its init; one that has ended is not there to be signalled.
+    pub fn signal(&self, number: u32) -> Outcome<()> {
+        self.init.signal(number)
+    }
+
+    /// SIGKILL to everything in its cgroup.
+    pub fn kill(&mut self, core: &mut Core) {
+        self.happen(core, Event::Kill);
+    }
+
+    /// StopContainer; 0 is its own stop signal. Of concurrent stops the earliest deadline counts (as in CRI-O): a caller
+    /// who wants it gone sooner must not be held up by one who wanted to wait.
+    pub fn stop(&mut self, core: &mut Core, by: Caller, signal: u32, grace: Duration) {
+        let signal = if signal == 0 { self.stop_signal } else { signal };
+        self.happen(core, Event::Stop { by, signal, grace });
+    }
+
+    /// The grace of a stop is over.
+    pub fn on_grace_deadline(&mut self, core: &mut Core) {
+        self.happen(core, Event::GraceOver);
+    }
+
+    /// RemoveContainer: answered once it has ended.
+    pub fn remove(&mut self, core: &mut Core, caller: Caller) {
+        self.happen(core, Event::Remove(caller));
+    }
+
+    /// ReopenLog.
+    pub fn reopen_log(&mut self) -> Outcome<()> {
+        if !self.is_alive() || self.life.started_at().is_none() {
+            return Err(fault(Code::FailedPrecondition, format!("container is {}", self.life.name())));
         }
+        self.output.open_log()
+    }
+
+    /// ResizeTerminal.
+    pub fn resize(&self, rows: u32, columns: u32) -> Outcome<()> {
+        self.input.resize(rows, columns)
+    }
+
+    /// What a command in it is run with; `target` is the cgroup that it joins.
+    pub fn exec_plan(
+        &self,
+        argv: Vec<String>,
+        stdio: Stdio<OwnedFd>,
+        target: husk_runtime::CgroupTarget,
+    ) -> Outcome<ExecPlan> {
+        self.execs.plan(self.init.pidfd(), argv, stdio, target)
+    }
+
+    /// Takes over the cgroup of an exec that left something running, to remove it once that has ended.
+    pub fn keep_exec_cgroup(&mut self, core: &mut Core, cgroup: Cgroup) {
+        self.execs.keep(core, self.key, cgroup);
+    }
+
+    /// Looks at those cgroups again.
+    pub fn sweep_exec_cgroups(&mut self, core: &mut Core) {
+        self.execs.sweep(core, self.key);
+    }
+}
+
+// === its streams ===
+
+impl Container {
+    /// Output arrived on a stream.
+    pub fn on_output(&mut self, core: &mut Core, stream: Stream) {
+        self.output.pump(core, &mut self.attachments, stream, false);
+        if self.life.is_draining() && self.output.is_over() {
+            self.happen(core, Event::Drained);
+        }
+    }
+
+    /// Something outside of the container holds its output, or it is endless: what has come is all.
+    pub fn on_drain_deadline(&mut self, core: &mut Core) {
+        self.happen(core, Event::DrainOver);
+    }
+
+    /// A client is attached from now on.
+    pub fn attach(&mut self, attachment: Attachment) {
+        self.attachments.push(attachment);
+    }
+
+    /// Lets a client go, whose call nobody waits for any longer.
+    pub fn detach(&mut self, core: &Core, call: Caller) {
+        self.attachments.detach(&core.poller, call);
+    }
+
+    /// Whether it is this container's client.
+    pub fn has_client(&self, client: Key) -> bool {
+        self.attachments.contains(client)
+    }
+
+    /// An attached client can take output again.
+    pub fn on_client_room(&mut self, core: &Core, client: Key) {
+        self.attachments.writable(&core.poller, client);
+    }
+
+    /// An attached client sent input or closed its side.
+    pub fn on_input(&mut self, core: &mut Core, client: Key) {
+        self.input.receive(core, &mut self.attachments, client);
+    }
+
+    /// The container takes input again.
+    pub fn on_stdin_room(&mut self, core: &mut Core) {
+        self.input.flush(core, &self.attachments);
     }
 }

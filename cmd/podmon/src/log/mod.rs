@@ -23,6 +23,9 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Stream::Stdout, Stream::Stderr];
+
     fn name(self) -> &'static [u8] {
         match self {
             Stream::Stdout => b"stdout",

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use husk_model::{Classify, ExitReason, Kind, Signal};
-use husk_monitor::PidNamespace;
+use husk_monitor::{Event, PidNamespace};
 
 use crate::world::{self, exit_of, processes, spec};
 
@@ -141,6 +141,20 @@ async fn a_container_removed_while_it_runs_or_waits_is_killed() {
     second.unwrap();
     assert_eq!(processes("876543"), [0u32; 0]);
     assert!(pod.monitor.state().await.unwrap().containers.is_empty());
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_killed_at_the_gate_ends_and_is_never_told_to_have_started() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut events = pod.monitor.events();
+    let wish = pod.wish(&["true"]);
+    pod.monitor.create_container(wish.request).await.unwrap();
+    pod.monitor.kill_container(&wish.id).await.unwrap();
+    let first = events.next().await;
+    assert!(matches!(&first, Some(Event::ContainerExited { exit, .. }) if exit.code == 137), "{first:?}");
+    assert_eq!(pod.monitor.state().await.unwrap().containers[0].started_at, 0);
     pod.finish().await;
 }
 

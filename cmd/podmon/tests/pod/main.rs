@@ -8,4 +8,5 @@ mod life;
 mod logs;
 mod outage;
 mod program;
+mod stuck;
 mod world;

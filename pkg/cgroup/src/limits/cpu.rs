@@ -3,8 +3,8 @@
 use oci_spec::runtime::LinuxCpu;
 use rustix::io::Errno;
 
-use super::{Apply, Home};
-use crate::{Controller, Result};
+use super::Apply;
+use crate::{Controller, Result, place::Place};
 
 /// `cpu.max` and cfs_period_us before anything is written (kernel/sched/fair.c).
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -14,7 +14,7 @@ const DEFAULT_PERIOD: u64 = 100_000;
 /// The curve that runc 1.3.2 and crun 1.23 moved to: it goes through (2, 1), (1024, 100) and (262144, 10000), so that
 /// the default stays the default. The straight line used before gave 1024 shares a weight of 39, and left a container
 /// that asks for 1 CPU at 40 % of what a default group gets (kubernetes/kubernetes issue 131216).
-pub fn cpu_weight(shares: u64) -> u64 {
+fn cpu_weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -35,13 +35,13 @@ impl Apply<'_> {
             && let Some(home) = self.prefer(Controller::Cpu, "cpu.shares")
         {
             let (file, value) =
-                if home.v2 { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
-            self.group.write(home.mount, file, &value.to_string())?;
+                if home.is_v2() { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
+            home.write(file, &value.to_string())?;
         }
         if let Some(idle) = cpu.idle()
             && let Some(home) = self.prefer(Controller::Cpu, "cpu.idle")
         {
-            self.write_or_degrade(home.mount, "cpu.idle", &idle.to_string(), "cpu.idle")?;
+            self.write_or_degrade(home, "cpu.idle", &idle.to_string(), "cpu.idle")?;
         }
         if quota.is_some() || period.is_some() {
             // A period alone limits nothing, so a node without the controller loses nothing.
@@ -55,7 +55,7 @@ impl Apply<'_> {
         } else if let Some(burst) = cpu.burst()
             && let Some(home) = self.prefer(Controller::Cpu, "cpu.burst")
         {
-            self.write_or_degrade(home.mount, burst_file(home), &burst.to_string(), "cpu.burst")?;
+            self.write_or_degrade(home, burst_file(home), &burst.to_string(), "cpu.burst")?;
         }
         self.realtime(cpu)
     }
@@ -64,64 +64,24 @@ impl Apply<'_> {
     /// burst goes to 0 first and comes back last, and a refused period is retried after the quota.
     fn bandwidth(
         &mut self,
-        home: Home,
+        home: Place<'_>,
         quota: Option<i64>,
         period: Option<u64>,
         burst: Option<u64>,
     ) -> Result<()> {
         if burst.is_some() {
-            self.write_or_degrade(home.mount, burst_file(home), "0", "cpu.burst")?;
+            self.write_or_degrade(home, burst_file(home), "0", "cpu.burst")?;
         }
-        if home.v2 {
-            self.group.write(home.mount, "cpu.max", &self.cpu_max(home, quota, period)?)?;
+        if home.is_v2() {
+            home.write("cpu.max", &cpu_max(home, quota, period)?)?;
         } else {
-            self.bandwidth_v1(home.mount, quota, period)?;
+            bandwidth_v1(home, quota, period)?;
         }
         match burst {
             Some(burst) if burst > 0 => {
-                self.write_or_degrade(home.mount, burst_file(home), &burst.to_string(), "cpu.burst")
+                self.write_or_degrade(home, burst_file(home), &burst.to_string(), "cpu.burst")
             }
             _ => Ok(()),
-        }
-    }
-
-    /// `cpu.max` takes both numbers in one write; the one that is not asked for keeps its value.
-    fn cpu_max(&self, home: Home, quota: Option<i64>, period: Option<u64>) -> Result<String> {
-        let now = self.group.read_opt(home.mount, "cpu.max")?.unwrap_or_default();
-        let mut now = now.split_ascii_whitespace();
-        let (quota_now, period_now) = (now.next().unwrap_or("max"), now.next());
-        let quota = match quota {
-            None => quota_now.to_owned(),
-            Some(quota) if quota > 0 => quota.to_string(),
-            Some(_) => "max".to_owned(),
-        };
-        let period = match period {
-            Some(period) => period.to_string(),
-            None => period_now.map_or_else(|| DEFAULT_PERIOD.to_string(), str::to_owned),
-        };
-        Ok(format!("{quota} {period}"))
-    }
-
-    fn bandwidth_v1(&mut self, mount: usize, quota: Option<i64>, period: Option<u64>) -> Result<()> {
-        const QUOTA: &str = "cpu.cfs_quota_us";
-        const PERIOD: &str = "cpu.cfs_period_us";
-        let period = period.map(|period| period.to_string());
-        let mut period_after = None;
-        if let Some(period) = &period {
-            match self.group.try_write(mount, PERIOD, period) {
-                Ok(()) => {}
-                // Too short or too long together with the quota still in force.
-                Err(Errno::INVAL) if quota.is_some() => period_after = Some(period),
-                Err(errno) => return Err(self.group.write_error(mount, PERIOD, period, errno)),
-            }
-        }
-        if let Some(quota) = quota {
-            let quota = if quota < 0 { -1 } else { quota };
-            self.group.write(mount, QUOTA, &quota.to_string())?;
-        }
-        match period_after {
-            Some(period) => self.group.write(mount, PERIOD, period),
-            None => Ok(()),
         }
     }
 
@@ -135,24 +95,64 @@ impl Apply<'_> {
         let Some(home) = self.prefer(Controller::Cpu, "cpu.realtimeRuntime") else {
             return Ok(());
         };
-        if home.v2 {
+        if home.is_v2() {
             self.degrade("cpu.realtimeRuntime", "cgroup v2 has no realtime bandwidth");
             return Ok(());
         }
         if let Some(period) = period {
-            self.write_or_degrade(home.mount, "cpu.rt_period_us", &period, "cpu.realtimePeriod")?;
+            self.write_or_degrade(home, "cpu.rt_period_us", &period, "cpu.realtimePeriod")?;
         }
         match runtime {
             Some(runtime) => {
-                self.write_or_degrade(home.mount, "cpu.rt_runtime_us", &runtime, "cpu.realtimeRuntime")
+                self.write_or_degrade(home, "cpu.rt_runtime_us", &runtime, "cpu.realtimeRuntime")
             }
             None => Ok(()),
         }
     }
 }
 
-fn burst_file(home: Home) -> &'static str {
-    if home.v2 { "cpu.max.burst" } else { "cpu.cfs_burst_us" }
+/// `cpu.max` takes both numbers in one write; the one that is not asked for keeps its value.
+fn cpu_max(home: Place<'_>, quota: Option<i64>, period: Option<u64>) -> Result<String> {
+    let now = home.read("cpu.max")?.unwrap_or_default();
+    let mut now = now.split_ascii_whitespace();
+    let (quota_now, period_now) = (now.next().unwrap_or("max"), now.next());
+    let quota = match quota {
+        None => quota_now.to_owned(),
+        Some(quota) if quota > 0 => quota.to_string(),
+        Some(_) => "max".to_owned(),
+    };
+    let period = match period {
+        Some(period) => period.to_string(),
+        None => period_now.map_or_else(|| DEFAULT_PERIOD.to_string(), str::to_owned),
+    };
+    Ok(format!("{quota} {period}"))
+}
+
+fn bandwidth_v1(home: Place<'_>, quota: Option<i64>, period: Option<u64>) -> Result<()> {
+    const QUOTA: &str = "cpu.cfs_quota_us";
+    const PERIOD: &str = "cpu.cfs_period_us";
+    let period = period.map(|period| period.to_string());
+    let mut period_after = None;
+    if let Some(period) = &period {
+        match home.try_write(PERIOD, period) {
+            Ok(()) => {}
+            // Too short or too long together with the quota still in force.
+            Err(Errno::INVAL) if quota.is_some() => period_after = Some(period),
+            Err(errno) => return Err(home.write_error(PERIOD, period, errno)),
+        }
+    }
+    if let Some(quota) = quota {
+        let quota = if quota < 0 { -1 } else { quota };
+        home.write(QUOTA, &quota.to_string())?;
+    }
+    match period_after {
+        Some(period) => home.write(PERIOD, period),
+        None => Ok(()),
+    }
+}
+
+fn burst_file(home: Place<'_>) -> &'static str {
+    if home.is_v2() { "cpu.max.burst" } else { "cpu.cfs_burst_us" }
 }
 
 #[cfg(test)]

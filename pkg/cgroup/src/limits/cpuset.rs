@@ -16,7 +16,7 @@ impl Apply<'_> {
             check_list(setting, list)?;
             // Pinning protects other workloads' exclusive CPUs.
             let home = self.require(Controller::CpuSet, setting)?;
-            self.group.write(home.mount, file, list)?;
+            home.write(file, list)?;
         }
         Ok(())
     }

@@ -27,18 +27,18 @@ impl Apply<'_> {
         let Some(home) = self.prefer(Controller::HugeTlb, "hugepageLimits") else {
             return Ok(());
         };
-        let name = if home.v2 { "max" } else { "limit_in_bytes" };
+        let name = if home.is_v2() { "max" } else { "limit_in_bytes" };
         let value = if limit.limit() < 0 {
-            if home.v2 { "max".to_owned() } else { "-1".to_owned() }
+            if home.is_v2() { "max".to_owned() } else { "-1".to_owned() }
         } else {
             limit.limit().to_string()
         };
-        self.write_or_degrade(home.mount, &format!("hugetlb.{size}.{name}"), &value, "hugepageLimits")?;
+        self.write_or_degrade(home, &format!("hugetlb.{size}.{name}"), &value, "hugepageLimits")?;
         // Reservations are counted apart since Linux 5.7; an older kernel has the fault-time limit above.
         let reserved = format!("hugetlb.{size}.rsvd.{name}");
-        match self.group.try_write(home.mount, &reserved, &value) {
+        match home.try_write(&reserved, &value) {
             Ok(()) | Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(self.group.write_error(home.mount, &reserved, &value, errno)),
+            Err(errno) => return Err(home.write_error(&reserved, &value, errno)),
         }
         Ok(())
     }

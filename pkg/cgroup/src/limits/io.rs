@@ -3,11 +3,11 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 use rustix::io::Errno;
 
-use super::{Apply, Home};
-use crate::{Controller, Result};
+use super::Apply;
+use crate::{Controller, Result, place::Place};
 
 /// The v2 `io.weight` (1-10000) for a v1 `blkio.weight` (10-1000), on the straight line between the ends.
-pub fn io_weight(weight: u16) -> u64 {
+fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
 }
 
@@ -44,10 +44,11 @@ impl Apply<'_> {
     }
 
     /// BFQ's own file where that scheduler is built in, else the general one (iocost, or the v1 name of older kernels).
-    fn weight(&mut self, home: Home, device: Option<(i64, i64)>, weight: u16) -> Result<()> {
-        let bfq = if device.is_some() && !home.v2 { "blkio.bfq.weight_device" } else { "blkio.bfq.weight" };
+    fn weight(&mut self, home: Place<'_>, device: Option<(i64, i64)>, weight: u16) -> Result<()> {
+        let bfq =
+            if device.is_some() && !home.is_v2() { "blkio.bfq.weight_device" } else { "blkio.bfq.weight" };
         let plain = if device.is_some() { "blkio.weight_device" } else { "blkio.weight" };
-        let files = match (home.v2, device) {
+        let files = match (home.is_v2(), device) {
             (true, _) => [("io.bfq.weight", u64::from(weight)), ("io.weight", io_weight(weight))],
             (false, _) => [(bfq, u64::from(weight)), (plain, u64::from(weight))],
         };
@@ -56,10 +57,10 @@ impl Apply<'_> {
                 Some((major, minor)) => format!("{major}:{minor} {weight}"),
                 None => weight.to_string(),
             };
-            match self.group.try_write(home.mount, file, &value) {
+            match home.try_write(file, &value) {
                 Ok(()) => return Ok(()),
                 Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(self.group.write_error(home.mount, file, &value, errno)),
+                Err(errno) => return Err(home.write_error(file, &value, errno)),
             }
         }
         self.degrade("blockIO.weight", "this kernel has no I/O scheduler with weights");
@@ -70,11 +71,11 @@ impl Apply<'_> {
         let (major, minor, rate) = (device.major(), device.minor(), device.rate());
         // It keeps one container from starving the disk of the others.
         let home = self.require(Controller::Io, "blockIO.throttle")?;
-        if !home.v2 {
-            return self.group.write(home.mount, v1_file, &format!("{major}:{minor} {rate}"));
+        if !home.is_v2() {
+            return home.write(v1_file, &format!("{major}:{minor} {rate}"));
         }
         let rate = if rate == 0 { "max".to_owned() } else { rate.to_string() };
-        self.group.write(home.mount, "io.max", &format!("{major}:{minor} {v2_key}={rate}"))
+        home.write("io.max", &format!("{major}:{minor} {v2_key}={rate}"))
     }
 }
 

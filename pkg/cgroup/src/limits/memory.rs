@@ -3,8 +3,8 @@
 use oci_spec::runtime::LinuxMemory;
 use rustix::io::Errno;
 
-use super::{Apply, Home};
-use crate::{Controller, Error, Result};
+use super::{Apply, number};
+use crate::{Controller, Error, Result, place::Place};
 
 const LIMIT: &str = "memory.limit_in_bytes";
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
@@ -29,35 +29,23 @@ impl Apply<'_> {
                 return Ok(());
             };
             if memory.check_before_update() == Some(true) {
-                self.check_usage(home, limit)?;
+                check_usage(home, limit)?;
             }
-            if home.v2 {
-                self.memory_v2(home.mount, limit, swap)?;
+            if home.is_v2() {
+                self.memory_v2(home, limit, swap)?;
             } else {
-                self.memory_v1(home.mount, limit, swap)?;
+                self.memory_v1(home, limit, swap)?;
             }
-            self.reservation(home, memory.reservation())?;
+            reservation(home, memory.reservation())?;
         }
         self.rarities(memory)
     }
 
-    /// v2 kills at once when `memory.max` is set below the usage, instead of refusing as v1 does (EBUSY).
-    fn check_usage(&self, home: Home, limit: Option<i64>) -> Result<()> {
-        let Some(limit) = limit.filter(|limit| *limit > 0) else {
-            return Ok(());
-        };
-        let file = if home.v2 { "memory.current" } else { "memory.usage_in_bytes" };
-        match self.number(home.mount, file)? {
-            Some(usage) if usage > limit.unsigned_abs() => Err(Error::MemoryBelowUsage { limit, usage }),
-            _ => Ok(()),
-        }
-    }
-
     /// The kernel keeps limit <= memsw at every moment: growing past the present memsw must raise memsw first,
     /// everything else lowers (or raises) the limit first.
-    fn memory_v1(&mut self, mount: usize, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+    fn memory_v1(&mut self, home: Place<'_>, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
         let memsw_now = match swap {
-            Some(_) => self.number(mount, MEMSW)?,
+            Some(_) => number(home, MEMSW)?,
             None => None,
         };
         let swap = match (swap, memsw_now) {
@@ -75,91 +63,47 @@ impl Apply<'_> {
             _ => false,
         };
         if let Some(swap) = swap.filter(|_| grows) {
-            self.group.write(mount, MEMSW, &swap.max(-1).to_string())?;
+            home.write(MEMSW, &swap.max(-1).to_string())?;
         }
         let limit_before = match limit {
-            Some(_) if swap.is_some() && !grows => self.number(mount, LIMIT)?,
+            Some(_) if swap.is_some() && !grows => number(home, LIMIT)?,
             _ => None,
         };
         if let Some(limit) = limit {
-            self.set_limit_v1(mount, limit)?;
+            set_limit_v1(home, limit)?;
         }
         let Some(swap) = swap.filter(|_| !grows) else {
             return Ok(());
         };
-        self.group.write(mount, MEMSW, &swap.max(-1).to_string()).inspect_err(|_| {
+        home.write(MEMSW, &swap.max(-1).to_string()).inspect_err(|_| {
             // Half of a pair is no limit that anybody asked for. The error at hand is the one to tell.
             if let Some(before) = limit_before {
-                let _ = self.group.try_write(mount, LIMIT, &before.to_string());
+                let _ = home.try_write(LIMIT, &before.to_string());
             }
         })
     }
 
-    /// EBUSY means that the kernel could not reclaim down to the new limit.
-    fn set_limit_v1(&self, mount: usize, limit: i64) -> Result<()> {
-        let value = limit.max(-1).to_string();
-        match self.group.try_write(mount, LIMIT, &value) {
-            Ok(()) => Ok(()),
-            Err(Errno::BUSY) => {
-                let usage = self.number(mount, "memory.usage_in_bytes")?.unwrap_or_default();
-                Err(Error::MemoryBelowUsage { limit, usage })
-            }
-            Err(errno) => Err(self.group.write_error(mount, LIMIT, &value, errno)),
-        }
-    }
-
     /// v2 counts swap apart, so the two files have no order to keep. Swap first: a group must not swap out in the
     /// moment between a lower `memory.max` and its swap limit.
-    fn memory_v2(&mut self, mount: usize, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
-        if let Some(value) = self.swap_max(mount, limit, swap)? {
-            match self.group.try_write(mount, "memory.swap.max", &value) {
+    fn memory_v2(&mut self, home: Place<'_>, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+        if let Some(value) = swap_max(home, limit, swap)? {
+            match home.try_write("memory.swap.max", &value) {
                 Ok(()) => {}
                 // No CONFIG_SWAP: nothing can be swapped.
                 Err(Errno::NOENT) if value == "max" || value == "0" => {}
                 Err(Errno::NOENT) => self.degrade("memory.swap", "the kernel does not account swap"),
-                Err(errno) => return Err(self.group.write_error(mount, "memory.swap.max", &value, errno)),
+                Err(errno) => return Err(home.write_error("memory.swap.max", &value, errno)),
             }
         }
         match limit {
-            Some(limit) => self.group.write(mount, "memory.max", &max_or(limit)),
+            Some(limit) => home.write("memory.max", &max_or(limit)),
             None => Ok(()),
-        }
-    }
-
-    /// `memory.swap.max` for an OCI swap value, which includes the memory limit given with it or in force.
-    fn swap_max(&self, mount: usize, limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>> {
-        let Some(swap) = swap else {
-            return Ok(None);
-        };
-        if swap < 0 {
-            return Ok(Some("max".to_owned()));
-        }
-        let limit = match limit {
-            Some(limit) => limit.unsigned_abs(),
-            None => self.number(mount, "memory.max")?.unwrap_or(u64::MAX),
-        };
-        match swap.unsigned_abs().checked_sub(limit) {
-            Some(only_swap) => Ok(Some(only_swap.to_string())),
-            None => Err(Error::InvalidValue {
-                setting: "memory.swap",
-                reason: format!("{swap} (memory plus swap) is below the memory limit"),
-            }),
-        }
-    }
-
-    fn reservation(&mut self, home: Home, reservation: Option<i64>) -> Result<()> {
-        match reservation.filter(|value| *value != 0) {
-            None => Ok(()),
-            Some(value) if home.v2 => self.group.write(home.mount, "memory.low", &max_or(value)),
-            Some(value) => {
-                self.group.write(home.mount, "memory.soft_limit_in_bytes", &value.max(-1).to_string())
-            }
         }
     }
 
     /// Settings that exist on v1 only. (Kernel memory limits are ignored, as the kernel does since 6.1.)
     fn rarities(&mut self, memory: &LinuxMemory) -> Result<()> {
-        let v1 = self.home(Controller::Memory).filter(|home| !home.v2);
+        let v1 = self.home(Controller::Memory).filter(|home| !home.is_v2());
         if let Some(swappiness) = memory.swappiness() {
             if swappiness > 200 {
                 return Err(Error::InvalidValue {
@@ -168,23 +112,77 @@ impl Apply<'_> {
                 });
             }
             match v1 {
-                Some(home) => self.group.write(home.mount, "memory.swappiness", &swappiness.to_string())?,
+                Some(home) => home.write("memory.swappiness", &swappiness.to_string())?,
                 None => self.degrade("memory.swappiness", "cgroup v2 has no swappiness"),
             }
         }
         if memory.disable_oom_killer() == Some(true) {
             match v1 {
-                Some(home) => self.group.write(home.mount, "memory.oom_control", "1")?,
+                Some(home) => home.write("memory.oom_control", "1")?,
                 None => self.degrade("memory.disableOOMKiller", "cgroup v2 can't disable the OOM killer"),
             }
         }
         if memory.use_hierarchy() == Some(true)
             && let Some(home) = v1
-            && self.number(home.mount, "memory.use_hierarchy")? == Some(0)
+            && number(home, "memory.use_hierarchy")? == Some(0)
         {
-            self.group.write(home.mount, "memory.use_hierarchy", "1")?;
+            home.write("memory.use_hierarchy", "1")?;
         }
         Ok(())
+    }
+}
+
+/// v2 kills at once when `memory.max` is set below the usage, instead of refusing as v1 does (EBUSY).
+fn check_usage(home: Place<'_>, limit: Option<i64>) -> Result<()> {
+    let Some(limit) = limit.filter(|limit| *limit > 0) else {
+        return Ok(());
+    };
+    let file = if home.is_v2() { "memory.current" } else { "memory.usage_in_bytes" };
+    match number(home, file)? {
+        Some(usage) if usage > limit.unsigned_abs() => Err(Error::MemoryBelowUsage { limit, usage }),
+        _ => Ok(()),
+    }
+}
+
+/// EBUSY means that the kernel could not reclaim down to the new limit.
+fn set_limit_v1(home: Place<'_>, limit: i64) -> Result<()> {
+    let value = limit.max(-1).to_string();
+    match home.try_write(LIMIT, &value) {
+        Ok(()) => Ok(()),
+        Err(Errno::BUSY) => {
+            let usage = number(home, "memory.usage_in_bytes")?.unwrap_or_default();
+            Err(Error::MemoryBelowUsage { limit, usage })
+        }
+        Err(errno) => Err(home.write_error(LIMIT, &value, errno)),
+    }
+}
+
+/// `memory.swap.max` for an OCI swap value, which includes the memory limit given with it or in force.
+fn swap_max(home: Place<'_>, limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>> {
+    let Some(swap) = swap else {
+        return Ok(None);
+    };
+    if swap < 0 {
+        return Ok(Some("max".to_owned()));
+    }
+    let limit = match limit {
+        Some(limit) => limit.unsigned_abs(),
+        None => number(home, "memory.max")?.unwrap_or(u64::MAX),
+    };
+    match swap.unsigned_abs().checked_sub(limit) {
+        Some(only_swap) => Ok(Some(only_swap.to_string())),
+        None => Err(Error::InvalidValue {
+            setting: "memory.swap",
+            reason: format!("{swap} (memory plus swap) is below the memory limit"),
+        }),
+    }
+}
+
+fn reservation(home: Place<'_>, reservation: Option<i64>) -> Result<()> {
+    match reservation.filter(|value| *value != 0) {
+        None => Ok(()),
+        Some(value) if home.is_v2() => home.write("memory.low", &max_or(value)),
+        Some(value) => home.write("memory.soft_limit_in_bytes", &value.max(-1).to_string()),
     }
 }
 

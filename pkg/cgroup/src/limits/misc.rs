@@ -12,7 +12,7 @@ impl Apply<'_> {
         if let Some(class) = network.class_id()
             && let Some(home) = self.prefer(Controller::NetCls, "network.classID")
         {
-            self.group.write(home.mount, "net_cls.classid", &class.to_string())?;
+            home.write("net_cls.classid", &class.to_string())?;
         }
         for priority in network.priorities().as_deref().unwrap_or_default() {
             check_name("network.priorities", priority.name())?;
@@ -20,7 +20,7 @@ impl Apply<'_> {
                 return Ok(());
             };
             let value = format!("{} {}", priority.name(), priority.priority());
-            self.group.write(home.mount, "net_prio.ifpriomap", &value)?;
+            home.write("net_prio.ifpriomap", &value)?;
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Apply<'_> {
                 number(limit.hca_handles()),
                 number(limit.hca_objects())
             );
-            self.group.write(home.mount, "rdma.max", &value)?;
+            home.write("rdma.max", &value)?;
         }
         Ok(())
     }

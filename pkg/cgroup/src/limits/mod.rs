@@ -18,10 +18,7 @@ use std::fmt;
 use oci_spec::runtime::LinuxResources;
 use rustix::io::Errno;
 
-use crate::{Cgroup, Controller, Error, Result};
-
-pub use cpu::cpu_weight;
-pub use io::io_weight;
+use crate::{Cgroup, Controller, Error, Result, place::Place};
 
 /// A setting that this node can't honour and that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,26 +85,18 @@ struct Apply<'g> {
     degraded: Vec<Degraded>,
 }
 
-/// Where a controller's files are, and in which version's form.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Home {
-    mount: usize,
-    v2: bool,
-}
-
-impl Apply<'_> {
-    fn home(&self, controller: Controller) -> Option<Home> {
-        let (mount, _) = self.group.dir_of(controller)?;
-        Some(Home { mount, v2: Some(mount) == self.group.hierarchy.unified() })
+impl<'g> Apply<'g> {
+    fn home(&self, controller: Controller) -> Option<Place<'g>> {
+        self.group.home(controller)
     }
 
     /// The controller's place, or the error that a hard limit must give without it.
-    fn require(&self, controller: Controller, setting: &'static str) -> Result<Home> {
+    fn require(&self, controller: Controller, setting: &'static str) -> Result<Place<'g>> {
         self.home(controller).ok_or(Error::NoController { controller, setting })
     }
 
     /// The controller's place, or a note that `setting` was left out.
-    fn prefer(&mut self, controller: Controller, setting: &'static str) -> Option<Home> {
+    fn prefer(&mut self, controller: Controller, setting: &'static str) -> Option<Place<'g>> {
         let home = self.home(controller);
         if home.is_none() {
             self.degrade(setting, format!("this node has no {controller} controller"));
@@ -122,32 +111,32 @@ impl Apply<'_> {
     /// Writes a value whose file may be missing from this kernel; then it is noted and left out.
     fn write_or_degrade(
         &mut self,
-        mount: usize,
+        home: Place<'_>,
         file: &str,
         value: &str,
         setting: &'static str,
     ) -> Result<()> {
-        match self.group.try_write(mount, file, value) {
+        match home.try_write(file, value) {
             Ok(()) => Ok(()),
             Err(Errno::NOENT | Errno::OPNOTSUPP) => {
                 self.degrade(setting, format!("this kernel has no {file}"));
                 Ok(())
             }
-            Err(errno) => Err(self.group.write_error(mount, file, value, errno)),
+            Err(errno) => Err(home.write_error(file, value, errno)),
         }
     }
+}
 
-    /// A number in a file; `max` and v1's huge "unlimited" read as `u64::MAX` and the number.
-    fn number(&self, mount: usize, file: &str) -> Result<Option<u64>> {
-        let Some(text) = self.group.read_opt(mount, file)? else {
-            return Ok(None);
-        };
-        match text.trim() {
-            "max" => Ok(Some(u64::MAX)),
-            number => number.parse().map(Some).map_err(|_| Error::Content {
-                path: self.group.file(mount, file),
-                content: number.chars().take(80).collect(),
-            }),
-        }
+/// A number in a file; `max` and v1's huge "unlimited" read as `u64::MAX` and the number.
+fn number(home: Place<'_>, file: &str) -> Result<Option<u64>> {
+    let Some(text) = home.read(file)? else {
+        return Ok(None);
+    };
+    match text.trim() {
+        "max" => Ok(Some(u64::MAX)),
+        number => number.parse().map(Some).map_err(|_| Error::Content {
+            path: home.file(file),
+            content: number.chars().take(80).collect(),
+        }),
     }
 }

@@ -14,11 +14,11 @@ impl Apply<'_> {
         }
         if limit < 0 {
             return match self.home(Controller::Pids) {
-                Some(home) => self.group.write(home.mount, "pids.max", "max"),
+                Some(home) => home.write("pids.max", "max"),
                 None => Ok(()),
             };
         }
         let home = self.require(Controller::Pids, "pids.limit")?;
-        self.group.write(home.mount, "pids.max", &limit.to_string())
+        home.write("pids.max", &limit.to_string())
     }
 }

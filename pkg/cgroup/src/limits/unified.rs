@@ -17,19 +17,18 @@ impl Apply<'_> {
             check_key(key)?;
             let invalid =
                 |reason: &str| Error::InvalidValue { setting: "unified", reason: format!("{key}: {reason}") };
-            let mount =
-                self.group.hierarchy.unified().ok_or_else(|| invalid("this node has no cgroup v2 tree"))?;
+            let home = self.group.unified().ok_or_else(|| invalid("this node has no cgroup v2 tree"))?;
             if value.len() > 4096 || value.chars().any(|c| c.is_control() && c != '\n') {
                 return Err(invalid("the value is too long or has control characters"));
             }
             // Files such as io.max take one device a write.
             for line in value.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                match self.group.try_write(mount, key, line) {
+                match home.try_write(key, line) {
                     Ok(()) => {}
                     Err(Errno::NOENT) => {
                         return Err(invalid("no such file in the cgroup v2 tree of this node"));
                     }
-                    Err(errno) => return Err(self.group.write_error(mount, key, line, errno)),
+                    Err(errno) => return Err(home.write_error(key, line, errno)),
                 }
             }
         }

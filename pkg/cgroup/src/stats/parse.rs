@@ -1,6 +1,6 @@
 //! Parsers for the kernel's stat files. Unknown keys are skipped: every kernel adds some.
 
-use super::{IoDeviceStats, Pressure, PressureLine};
+use super::usage::{IoDeviceStats, Pressure, PressureLine};
 
 /// `key value` lines of a flat keyed file.
 pub(crate) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {

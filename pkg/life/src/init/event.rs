@@ -45,7 +45,14 @@ pub enum Event<C, F> {
     /// RemoveContainer.
     Remove(C),
     /// It was reaped.
-    Ended(End),
+    Ended {
+        /// Exit code, or 128 plus the signal.
+        code: i32,
+        /// When.
+        at: UnixNanos,
+        /// The kernel killed a process of its group for memory.
+        oom_killed: bool,
+    },
     /// Its output was read to the end.
     Drained,
     /// Something else holds its output, or it is endless: what has come is all.
@@ -57,17 +64,6 @@ pub enum Event<C, F> {
         /// Whether the end may be held back for it any longer.
         patience: bool,
     },
-}
-
-/// How an init ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// Exit code, or 128 plus the signal.
-    pub code: i32,
-    /// When.
-    pub at: UnixNanos,
-    /// The kernel killed a process of its group for memory.
-    pub oom_killed: bool,
 }
 
 /// What its monitor has to do. The effects of an event are carried out in order; one that brings an event with it (the
@@ -147,4 +143,30 @@ pub enum Cause<F> {
     KilledWhileBuilt,
     /// Somebody killed it before its command ran.
     KilledWhileStarted,
+}
+
+impl<C, F> Event<C, F> {
+    /// It, in words for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Ready => "its readiness",
+            Event::Failed(_) => "its failure",
+            Event::Start(_) => "starting it",
+            Event::LogOpened { .. } => "opening its log",
+            Event::LogRefused(_) => "failing to open its log",
+            Event::Executed => "executing its command",
+            Event::Kill => "killing it",
+            Event::Stop { grace, .. } if grace.is_zero() => "stopping it at once",
+            Event::Stop { .. } => "stopping it",
+            Event::SignalRefused { .. } => "failing to signal it",
+            Event::GraceOver => "the end of its grace",
+            Event::Remove(_) => "removing it",
+            Event::Ended { .. } => "its end",
+            Event::Drained => "the end of its output",
+            Event::DrainOver => "the end of the wait for its output",
+            Event::GroupGone => "the removal of its group",
+            Event::GroupStays { patience: true } => "the wait for its group",
+            Event::GroupStays { patience: false } => "the end of the wait for its group",
+        }
+    }
 }

@@ -18,12 +18,14 @@
 //! answer is the next event.
 
 mod apply;
+mod callers;
 mod event;
 mod state;
+#[cfg(test)]
 mod table;
 #[cfg(test)]
 mod walks;
 
-pub use event::{Cause, Effect, End, Event, Reply};
-pub use state::{Callers, Ending, Group, InitLife};
-pub use table::table;
+pub use callers::Callers;
+pub use event::{Cause, Effect, Event, Reply};
+pub use state::{Group, InitLife};

@@ -2,7 +2,7 @@
 
 use husk_model::{Exit, UnixNanos};
 
-use super::event::Cause;
+use super::{callers::Callers, event::Cause};
 
 /// Where a container's init is in its life. `C` names a call that waits for its answer, `F` is a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +49,27 @@ pub enum InitLife<C, F> {
         callers: Callers<C>,
     },
     /// It ended; its last output is being read.
-    Draining(Ending<C, F>),
+    Draining {
+        /// When the gate was opened.
+        started_at: Option<UnixNanos>,
+        /// How it ended.
+        exit: Exit,
+        /// StartContainer, if it ended before its command ran, and what that is answered.
+        starter: Option<(C, Cause<F>)>,
+        /// Who waits for its end.
+        callers: Callers<C>,
+    },
     /// Its end is on disk; its group is being removed.
-    Removing(Ending<C, F>),
+    Removing {
+        /// When the gate was opened.
+        started_at: Option<UnixNanos>,
+        /// How it ended.
+        exit: Exit,
+        /// StartContainer, if it ended before its command ran, and what that is answered.
+        starter: Option<(C, Cause<F>)>,
+        /// Who waits for its end.
+        callers: Callers<C>,
+    },
     /// Its end was told.
     Exited {
         /// When the gate was opened.
@@ -72,28 +90,6 @@ pub enum InitLife<C, F> {
     Gone,
 }
 
-/// An end that was not told yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending<C, F> {
-    /// When the gate was opened.
-    pub started_at: Option<UnixNanos>,
-    /// How it ended.
-    pub exit: Exit,
-    /// StartContainer, if it ended before its command ran, and what that is answered.
-    pub starter: Option<(C, Cause<F>)>,
-    /// Who waits for its end.
-    pub callers: Callers<C>,
-}
-
-/// Calls that wait for an end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Callers<C> {
-    /// StopContainer.
-    pub stops: Vec<C>,
-    /// RemoveContainer.
-    pub removals: Vec<C>,
-}
-
 /// What became of the group of an init that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -101,12 +97,6 @@ pub enum Group {
     Gone,
     /// A process in it can't die, and was waited for long enough.
     Held,
-}
-
-impl<C> Default for Callers<C> {
-    fn default() -> Self {
-        Self { stops: Vec::new(), removals: Vec::new() }
-    }
 }
 
 impl<C, F> InitLife<C, F> {
@@ -129,7 +119,7 @@ impl<C, F> InitLife<C, F> {
 
     /// Something of it is still to come: an answer, an event, a group to remove.
     pub fn is_alive_or_ending(&self) -> bool {
-        self.is_alive() || matches!(self, InitLife::Draining(_) | InitLife::Removing(_))
+        self.is_alive() || matches!(self, InitLife::Draining { .. } | InitLife::Removing { .. })
     }
 
     /// It was made: before that, nobody but the creating call knows it.
@@ -144,7 +134,17 @@ impl<C, F> InitLife<C, F> {
 
     /// Its last output is being read.
     pub fn is_draining(&self) -> bool {
-        matches!(self, InitLife::Draining(_))
+        matches!(self, InitLife::Draining { .. })
+    }
+
+    /// Its group is to be removed, and is not.
+    pub fn waits_for_group(&self) -> bool {
+        matches!(
+            self,
+            InitLife::Removing { .. }
+                | InitLife::Discarded { .. }
+                | InitLife::Exited { group: Group::Held, .. }
+        )
     }
 
     /// Its end was told.
@@ -161,8 +161,9 @@ impl<C, F> InitLife<C, F> {
     pub fn started_at(&self) -> Option<UnixNanos> {
         match self {
             InitLife::Starting { started_at, .. } | InitLife::Running { started_at, .. } => Some(*started_at),
-            InitLife::Draining(ending) | InitLife::Removing(ending) => ending.started_at,
-            InitLife::Exited { started_at, .. } => *started_at,
+            InitLife::Draining { started_at, .. }
+            | InitLife::Removing { started_at, .. }
+            | InitLife::Exited { started_at, .. } => *started_at,
             _ => None,
         }
     }
@@ -170,8 +171,9 @@ impl<C, F> InitLife<C, F> {
     /// How it ended, told or not: what its record says.
     pub fn exit(&self) -> Option<&Exit> {
         match self {
-            InitLife::Draining(ending) | InitLife::Removing(ending) => Some(&ending.exit),
-            InitLife::Exited { exit, .. } => Some(exit),
+            InitLife::Draining { exit, .. }
+            | InitLife::Removing { exit, .. }
+            | InitLife::Exited { exit, .. } => Some(exit),
             _ => None,
         }
     }
@@ -188,7 +190,7 @@ impl<C, F> InitLife<C, F> {
             InitLife::Created { .. } => "created",
             InitLife::Opening { .. } | InitLife::Starting { .. } => "being started",
             InitLife::Running { .. } => "running",
-            InitLife::Draining(_) | InitLife::Removing(_) => "ending",
+            InitLife::Draining { .. } | InitLife::Removing { .. } => "ending",
             InitLife::Exited { .. } | InitLife::Discarded { .. } | InitLife::Gone => "exited",
         }
     }

@@ -1,74 +1,83 @@
-//! The whole machine as a table, made by asking it.
+//! The whole machine as a table of docs/states.md, made by asking it.
 
 use std::time::Duration;
 
 use husk_model::{Exit, ExitReason};
 
 use super::{
-    event::{Cause, Effect, End, Event, Reply},
-    state::{Callers, Ending, Group, InitLife},
+    callers::Callers,
+    event::{Cause, Effect, Event, Reply},
+    state::{Group, InitLife},
 };
-use crate::table::{Row, markdown};
+use crate::table::{Row, cell, table};
 
 type Life = InitLife<u8, &'static str>;
 
-/// Every state by every event, for docs/states.md.
-pub fn table() -> String {
-    let mut rows = Vec::new();
-    for (state, life) in states() {
-        for (event, happened) in events() {
-            let (next, effects) = life.clone().apply(happened);
-            let outcome = effects.ok().map(|effects| (name(&next), effects.iter().map(words).collect()));
-            rows.push(Row { state, event, outcome });
+#[test]
+fn the_page_of_states_has_this_table() {
+    let states = states();
+    let row = |event: Event<u8, &'static str>| Row {
+        event: event.name().to_owned(),
+        cells: states.iter().map(|life| field(life, event.clone())).collect(),
+    };
+    let names = states.iter().map(|life| name(life).to_owned()).collect::<Vec<_>>();
+    table("init", &names, events().into_iter().map(row).collect());
+}
+
+fn field(life: &Life, event: Event<u8, &'static str>) -> String {
+    match life.clone().apply(event) {
+        (_, Err(_)) => "refused".to_owned(),
+        (next, Ok(effects)) => {
+            let next = (name(&next) != name(life)).then(|| name(&next));
+            cell(next, effects.iter().map(|effect| words(effect).to_owned()))
         }
     }
-    markdown(&rows)
 }
 
 /// One of each state, with somebody waiting wherever somebody can.
-fn states() -> Vec<(&'static str, Life)> {
-    let callers = Callers { stops: vec![2], removals: Vec::new() };
+fn states() -> [Life; 11] {
+    let mut callers = Callers::default();
+    callers.add_stop(2);
     let exit = Exit { code: 0, finished_at: 1, reason: ExitReason::Completed, message: String::new() };
-    let starter = Some((1, Cause::KilledWhileStarted));
-    let ending = Ending { started_at: Some(1), exit: exit.clone(), starter, callers: callers.clone() };
-    let exited = |group| InitLife::Exited { started_at: Some(1), exit: exit.clone(), group };
-    let lives = [
+    let (started_at, starter) = (Some(1), None);
+    let exited = |group| InitLife::Exited { started_at, exit: exit.clone(), group };
+    [
         InitLife::Building { creator: 0, failure: None },
         InitLife::Created { failure: None, callers: callers.clone() },
         InitLife::Opening { starter: 1, failure: None, callers: callers.clone() },
         InitLife::Starting { starter: 1, started_at: 1, failure: None, callers: callers.clone() },
-        InitLife::Running { started_at: 1, callers },
-        InitLife::Draining(ending.clone()),
-        InitLife::Removing(ending),
+        InitLife::Running { started_at: 1, callers: callers.clone() },
+        InitLife::Draining { started_at, exit: exit.clone(), starter: None, callers: callers.clone() },
+        InitLife::Removing { started_at, exit: exit.clone(), starter, callers },
         exited(Group::Held),
         exited(Group::Gone),
         InitLife::Discarded { creator: 0, cause: Cause::KilledWhileBuilt },
         InitLife::Gone,
-    ];
-    lives.into_iter().map(|life| (name(&life), life)).collect()
+    ]
 }
 
 /// One of each event.
-fn events() -> Vec<(&'static str, Event<u8, &'static str>)> {
-    vec![
-        ("it is ready", Event::Ready),
-        ("it fails", Event::Failed("it")),
-        ("StartContainer", Event::Start(3)),
-        ("its log is open", Event::LogOpened { at: 1 }),
-        ("its log can't be opened", Event::LogRefused("log")),
-        ("its command runs", Event::Executed),
-        ("KillContainer", Event::Kill),
-        ("StopContainer, with grace", Event::Stop { by: 4, signal: 15, grace: Duration::from_secs(1) }),
-        ("StopContainer, without", Event::Stop { by: 4, signal: 15, grace: Duration::ZERO }),
-        ("the signal can't be sent", Event::SignalRefused { by: 2, why: "signal" }),
-        ("the grace is over", Event::GraceOver),
-        ("RemoveContainer", Event::Remove(5)),
-        ("it is reaped", Event::Ended(End { code: 0, at: 1, oom_killed: false })),
-        ("its output is read", Event::Drained),
-        ("its output is waited for no longer", Event::DrainOver),
-        ("its group is removed", Event::GroupGone),
-        ("its group is in use", Event::GroupStays { patience: true }),
-        ("its group is waited for no longer", Event::GroupStays { patience: false }),
+fn events() -> [Event<u8, &'static str>; 18] {
+    let stop = |grace| Event::Stop { by: 4, signal: 15, grace };
+    [
+        Event::Ready,
+        Event::Failed("it"),
+        Event::Start(3),
+        Event::LogOpened { at: 1 },
+        Event::LogRefused("log"),
+        Event::Executed,
+        Event::Kill,
+        stop(Duration::from_secs(1)),
+        stop(Duration::ZERO),
+        Event::SignalRefused { by: 2, why: "signal" },
+        Event::GraceOver,
+        Event::Remove(5),
+        Event::Ended { code: 0, at: 1, oom_killed: false },
+        Event::Drained,
+        Event::DrainOver,
+        Event::GroupGone,
+        Event::GroupStays { patience: true },
+        Event::GroupStays { patience: false },
     ]
 }
 
@@ -79,8 +88,8 @@ fn name<C, F>(life: &InitLife<C, F>) -> &'static str {
         InitLife::Opening { .. } => "Opening",
         InitLife::Starting { .. } => "Starting",
         InitLife::Running { .. } => "Running",
-        InitLife::Draining(_) => "Draining",
-        InitLife::Removing(_) => "Removing",
+        InitLife::Draining { .. } => "Draining",
+        InitLife::Removing { .. } => "Removing",
         InitLife::Exited { group: Group::Held, .. } => "Exited, group held",
         InitLife::Exited { group: Group::Gone, .. } => "Exited",
         InitLife::Discarded { .. } => "Discarded",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use husk_model::Exit;
 
 use super::{
-    event::{Effect, End, Event, Reply},
+    event::{Effect, Event, Reply},
     state::InitLife,
 };
 
@@ -34,7 +34,7 @@ struct Story {
 
 /// One of each event that can happen now, apart from what it brings along.
 fn events(caller: u32) -> Vec<(&'static str, Event<u32, &'static str>)> {
-    let end = |code, at, oom_killed| Event::Ended(End { code, at, oom_killed });
+    let end = |code, at, oom_killed| Event::Ended { code, at, oom_killed };
     vec![
         ("", Event::Ready),
         ("", Event::Failed("told")),
@@ -210,7 +210,7 @@ fn no_long_life_does_either_and_every_life_can_end() {
 fn an_init_that_was_never_built_is_a_failed_creation_and_nothing_else() {
     for (end, words) in [(false, "KilledWhileBuilt"), (true, "TooLittleMemory")] {
         let mut story = Story::new();
-        assert!(story.happen("", Event::Ended(End { code: 137, at: 1, oom_killed: end })));
+        assert!(story.happen("", Event::Ended { code: 137, at: 1, oom_killed: end }));
         assert!(format!("{:?}", story.life).contains(words), "{:?}", story.life);
         assert!(story.happen("", Event::GroupGone));
         assert!(story.life.is_gone());
@@ -227,7 +227,7 @@ fn a_command_that_cannot_be_executed_exits_with_128_and_its_reason() {
         ("", Event::LogOpened { at: 5 }),
         ("", Event::Failed("no such file")),
         ("", Event::Failed("a later one")),
-        ("", Event::Ended(End { code: 1, at: 6, oom_killed: false })),
+        ("", Event::Ended { code: 1, at: 6, oom_killed: false }),
     ] {
         assert!(story.happen(call, event));
     }

@@ -8,42 +8,47 @@ use super::{
 };
 use crate::Refusal;
 
-/// The next state, and what is to be done; or the same state, and why nothing is.
-type Outcome<C, F> = (PauseLife<C, F>, Result<Vec<Effect<C, F>>, Refusal>);
+/// The next state, and what is to be done; or the same state, and nothing of it.
+type Outcome<C, F> = (PauseLife<C, F>, Option<Vec<Effect<C, F>>>);
 
 impl<C: Copy, F> PauseLife<C, F> {
     /// What follows from an event: the next state, and what is to be done. An event that has no place in the state changes
     /// nothing.
     #[must_use = "the state is the one that comes back"]
     pub fn apply(self, event: Event<C, F>) -> (Self, Result<Vec<Effect<C, F>>, Refusal>) {
-        match event {
+        let name = event.name();
+        let (life, outcome) = match event {
             Event::Release(caller) => self.release(caller),
             Event::Failed(why) => self.failed(why),
             Event::Executed { at } => self.executed(at),
             Event::Reaped { code, at } => self.reaped(code, at),
             Event::Stop(caller) => self.stop(caller),
-            Event::Alone if self.is_emptying() => (self, Ok(vec![Effect::RemoveGroup])),
-            Event::Alone => self.refuse("to be alone"),
+            Event::Alone => self.while_emptying(vec![Effect::RemoveGroup]),
             Event::GroupGone => self.group_gone(),
-            Event::GroupStays if self.is_emptying() => (self, Ok(vec![Effect::Kill, Effect::LookAgain])),
-            Event::GroupStays => self.refuse("to wait for its group"),
-        }
+            Event::GroupStays => self.while_emptying(vec![Effect::Kill, Effect::LookAgain]),
+        };
+        let state = life.name();
+        (life, outcome.ok_or(Refusal { state, event: name }))
     }
 
-    fn refuse(self, event: &'static str) -> Outcome<C, F> {
-        let state = self.name();
-        (self, Err(Refusal { state, event }))
+    fn refuse(self) -> Outcome<C, F> {
+        (self, None)
+    }
+
+    fn while_emptying(self, effects: Vec<Effect<C, F>>) -> Outcome<C, F> {
+        let effects = self.is_emptying().then_some(effects);
+        (self, effects)
     }
 
     fn release(self, by: C) -> Outcome<C, F> {
         match self {
             PauseLife::Starting { caller: None, failure, stops } => {
-                (PauseLife::Starting { caller: Some(by), failure, stops }, Ok(vec![Effect::OpenGate]))
+                (PauseLife::Starting { caller: Some(by), failure, stops }, Some(vec![Effect::OpenGate]))
             }
             PauseLife::Stillborn(cause) => {
-                (PauseLife::Gone, Ok(vec![Effect::Answer(by, Reply::Failed(cause))]))
+                (PauseLife::Gone, Some(vec![Effect::Answer(by, Reply::Failed(cause))]))
             }
-            other => other.refuse("to release it"),
+            other => other.refuse(),
         }
     }
 
@@ -52,42 +57,42 @@ impl<C: Copy, F> PauseLife<C, F> {
         match &mut self {
             PauseLife::Starting { failure, .. } => {
                 failure.get_or_insert(why);
-                (self, Ok(vec![Effect::Kill]))
+                (self, Some(vec![Effect::Kill]))
             }
-            _ => self.refuse("to fail"),
+            _ => self.refuse(),
         }
     }
 
     fn executed(self, started_at: UnixNanos) -> Outcome<C, F> {
         match self {
-            PauseLife::Starting { caller, stops, .. } => {
-                let mut effects = vec![Effect::WriteRecord];
-                effects.extend(caller.map(|caller| Effect::Answer(caller, Reply::Started)));
+            // One that nobody let go on does not run: what looks like it is its end.
+            PauseLife::Starting { caller: Some(caller), stops, .. } => {
+                let effects = vec![Effect::WriteRecord, Effect::Answer(caller, Reply::Started)];
                 match stops.is_empty() {
-                    true => (PauseLife::Running { started_at }, Ok(effects)),
-                    false => (PauseLife::Stopping { started_at, stops }, Ok(effects)),
+                    true => (PauseLife::Running { started_at }, Some(effects)),
+                    false => (PauseLife::Stopping { started_at, stops }, Some(effects)),
                 }
             }
-            other => other.refuse("to run"),
+            other => other.refuse(),
         }
     }
 
     fn reaped(self, code: i32, at: UnixNanos) -> Outcome<C, F> {
         let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Error };
         let exit = Exit { code, finished_at: at, reason, message: String::new() };
-        let told = Ok(vec![Effect::WriteRecord, Effect::PublishExited(exit.clone())]);
+        let told = Some(vec![Effect::WriteRecord, Effect::PublishExited(exit.clone())]);
         match self {
             PauseLife::Starting { caller, failure, stops } => never_ran(caller, failure, stops, code),
             PauseLife::Running { started_at } => (PauseLife::Ended { started_at, exit }, told),
             PauseLife::Stopping { started_at, stops } => {
                 (PauseLife::Emptying { started_at, exit, stops }, told)
             }
-            other => other.refuse("to end"),
+            other => other.refuse(),
         }
     }
 
     fn stop(mut self, by: C) -> Outcome<C, F> {
-        let first = Ok(vec![Effect::WriteRecord, Effect::Kill]);
+        let first = Some(vec![Effect::WriteRecord, Effect::Kill]);
         match &mut self {
             PauseLife::Starting { stops, .. } if stops.is_empty() => {
                 stops.push(by);
@@ -97,7 +102,7 @@ impl<C: Copy, F> PauseLife<C, F> {
             | PauseLife::Stopping { stops, .. }
             | PauseLife::Emptying { stops, .. } => {
                 stops.push(by);
-                return (self, Ok(vec![Effect::Kill]));
+                return (self, Some(vec![Effect::Kill]));
             }
             _ => {}
         }
@@ -107,18 +112,18 @@ impl<C: Copy, F> PauseLife<C, F> {
                 (PauseLife::Emptying { started_at, exit, stops: vec![by] }, first)
             }
             PauseLife::Stillborn(_) | PauseLife::Stopped { .. } => {
-                (self, Ok(vec![Effect::Answer(by, Reply::Stopped)]))
+                (self, Some(vec![Effect::Answer(by, Reply::Stopped)]))
             }
-            other => other.refuse("to stop it"),
+            other => other.refuse(),
         }
     }
 
     fn group_gone(self) -> Outcome<C, F> {
         match self {
             PauseLife::Emptying { started_at, exit, stops } => {
-                (PauseLife::Stopped { started_at, exit }, Ok(stopped(stops).collect()))
+                (PauseLife::Stopped { started_at, exit }, Some(stopped(stops).collect()))
             }
-            other => other.refuse("to lose its group"),
+            other => other.refuse(),
         }
     }
 }
@@ -139,5 +144,5 @@ fn never_ran<C: Copy, F>(caller: Option<C>, failure: Option<F>, stops: Vec<C>, c
         None => PauseLife::Stillborn(cause),
     };
     effects.extend(stopped(stops));
-    (life, Ok(effects))
+    (life, Some(effects))
 }

@@ -72,3 +72,19 @@ pub enum Cause<F> {
     /// It ended without a word, with this code.
     Died(i32),
 }
+
+impl<C, F> Event<C, F> {
+    /// It, in words for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Release(_) => "releasing it",
+            Event::Failed(_) => "its failure",
+            Event::Executed { .. } => "executing it",
+            Event::Reaped { .. } => "its end",
+            Event::Stop(_) => "stopping the pod",
+            Event::Alone => "the end of the last container",
+            Event::GroupGone => "the removal of the pod's group",
+            Event::GroupStays => "the wait for the pod's group",
+        }
+    }
+}

@@ -11,10 +11,10 @@
 mod apply;
 mod event;
 mod state;
+#[cfg(test)]
 mod table;
 #[cfg(test)]
 mod walks;
 
 pub use event::{Cause, Effect, Event, Reply};
 pub use state::PauseLife;
-pub use table::table;

@@ -1,4 +1,4 @@
-//! The whole machine as a table, made by asking it.
+//! The whole machine as a table of docs/states.md, made by asking it.
 
 use husk_model::{Exit, ExitReason};
 
@@ -6,21 +6,29 @@ use super::{
     event::{Cause, Effect, Event, Reply},
     state::PauseLife,
 };
-use crate::table::{Row, markdown};
+use crate::table::{Row, cell, table};
 
 type Life = PauseLife<u8, &'static str>;
 
-/// Every state by every event, for docs/states.md.
-pub fn table() -> String {
-    let mut rows = Vec::new();
-    for life in states() {
-        for (event, happened) in events() {
-            let (next, effects) = life.clone().apply(happened);
-            let outcome = effects.ok().map(|effects| (name(&next), effects.iter().map(words).collect()));
-            rows.push(Row { state: name(&life), event, outcome });
+#[test]
+fn the_page_of_states_has_this_table() {
+    let states = states();
+    let row = |event: Event<u8, &'static str>| Row {
+        event: event.name().to_owned(),
+        cells: states.iter().map(|life| field(life, event.clone())).collect(),
+    };
+    let names = states.iter().map(|life| name(life).to_owned()).collect::<Vec<_>>();
+    table("pause", &names, events().into_iter().map(row).collect());
+}
+
+fn field(life: &Life, event: Event<u8, &'static str>) -> String {
+    match life.clone().apply(event) {
+        (_, Err(_)) => "refused".to_owned(),
+        (next, Ok(effects)) => {
+            let next = (name(&next) != name(life)).then(|| name(&next));
+            cell(next, effects.iter().map(|effect| words(effect).to_owned()))
         }
     }
-    markdown(&rows)
 }
 
 /// One of each state, with somebody waiting wherever somebody can.
@@ -40,16 +48,16 @@ fn states() -> [Life; 9] {
 }
 
 /// One of each event.
-fn events() -> [(&'static str, Event<u8, &'static str>); 8] {
+fn events() -> [Event<u8, &'static str>; 8] {
     [
-        ("ReleaseSandbox", Event::Release(2)),
-        ("it fails", Event::Failed("it")),
-        ("it runs", Event::Executed { at: 1 }),
-        ("it is reaped", Event::Reaped { code: 137, at: 1 }),
-        ("StopSandbox", Event::Stop(3)),
-        ("no container is left", Event::Alone),
-        ("its group is removed", Event::GroupGone),
-        ("its group is in use", Event::GroupStays),
+        Event::Release(2),
+        Event::Failed("it"),
+        Event::Executed { at: 1 },
+        Event::Reaped { code: 137, at: 1 },
+        Event::Stop(3),
+        Event::Alone,
+        Event::GroupGone,
+        Event::GroupStays,
     ]
 }
 

@@ -64,7 +64,7 @@ impl Measuring {
     /// What can be counted on this node.
     pub(crate) fn metric_groups(&self, hierarchy: &Hierarchy) -> MetricGroups {
         MetricGroups {
-            pressure: hierarchy.facts().unified.is_some() && Path::new("/proc/pressure/cpu").exists(),
+            pressure: hierarchy.unified_mount_point().is_some() && Path::new("/proc/pressure/cpu").exists(),
             hugetlb: hierarchy.has(Controller::HugeTlb) && Path::new("/sys/kernel/mm/hugepages").exists(),
             io: hierarchy.has(Controller::Io),
         }

@@ -50,9 +50,6 @@ impl Follow {
                         self.take_early_exit(&container);
                     }
                 }
-                Event::ContainerOom { id } => {
-                    info!(pod = %pod.id(), container = %id, "the kernel killed a process for memory")
-                }
                 Event::SandboxExited { exit } => {
                     if pod.is_ready() {
                         warn!(pod = %pod.id(), code = exit.code, "the pause process ended; the pod is not ready any more");

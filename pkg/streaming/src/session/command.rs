@@ -3,7 +3,7 @@
 //! When the client goes away, the command loses its streams (end of input, EPIPE, a hung-up terminal) and has
 //! [`GRACE`] to end; then it is killed with all that it started. An attached container merely is let go.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use husk_model::{ContainerId, Streams, chain};
 use tokio::{

@@ -33,7 +33,9 @@ impl Drop for Tree {
 
 impl Tree {
     fn new(name: &str) -> Option<Self> {
-        let mount = Hierarchy::detect().ok().and_then(|hierarchy| hierarchy.facts().unified);
+        let mount = Hierarchy::detect()
+            .ok()
+            .and_then(|hierarchy| hierarchy.unified_mount_point().map(Path::to_path_buf));
         if !rustix::process::geteuid().is_root() || mount.is_none() {
             eprintln!("SKIPPED: needs root and a v2 tree");
             return None;

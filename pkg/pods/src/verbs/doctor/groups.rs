@@ -78,13 +78,8 @@ fn marked(hierarchy: &Hierarchy, pods: &Path) -> Groups {
 /// Empty groups below our parent that are named as pods' groups are: perhaps an older version's, which left no marks, or
 /// another husk's. Whose ever it was, an empty group that stays is nobody's.
 fn abandoned(hierarchy: &Hierarchy, parent: &str) -> Groups {
-    let facts = hierarchy.facts();
-    let mut points: Vec<_> =
-        facts.controllers.into_iter().map(|(_, point)| point).chain(facts.unified).collect();
-    points.sort();
-    points.dedup();
     let mut groups = Groups::new();
-    for point in points {
+    for point in hierarchy.mount_points() {
         let dir = point.join(parent.trim_start_matches('/'));
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name();

@@ -1,0 +1,102 @@
+//! What happens to pause goes to the machine of its life, and what that says is carried out here.
+
+use std::mem;
+
+use husk_life::{
+    Refusal,
+    pause::{Cause, Effect, Event, PauseLife, Reply},
+};
+use husk_proto::podmon::{self, error::Code, event};
+use husk_runtime::Child;
+use rustix::process::Signal;
+
+use super::Sandbox;
+use crate::{
+    clients::{Answer, Caller},
+    core::Core,
+    fault::{Fault, Outcome, fault, os_fault},
+    record,
+};
+
+/// Why pause gives up.
+#[derive(Debug)]
+pub struct Failure(pub Fault);
+
+impl Sandbox {
+    /// Tells the machine of something that it may refuse.
+    pub(super) fn offer(&mut self, core: &mut Core, event: Event<Caller, Failure>) -> Result<(), Refusal> {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let (life, outcome) = mem::replace(&mut self.life, PauseLife::Gone).apply(event);
+            self.life = life;
+            for effect in outcome? {
+                next = self.carry_out(core, effect);
+                if next.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the machine of something that just happens. Where it is refused, it comes too late, and nothing is to be done.
+    pub(super) fn happen(&mut self, core: &mut Core, event: Event<Caller, Failure>) {
+        let _late = self.offer(core, event);
+    }
+
+    /// Does what the machine says; what comes of it, where that is the next event.
+    fn carry_out(
+        &mut self,
+        core: &mut Core,
+        effect: Effect<Caller, Failure>,
+    ) -> Option<Event<Caller, Failure>> {
+        match effect {
+            Effect::WriteRecord => self.write_record(core),
+            Effect::Answer(caller, reply) => {
+                let answer = self.answer(reply);
+                core.reply(caller, answer);
+            }
+            Effect::PublishExited(exit) => {
+                core.publish(event::Event::SandboxExited(record::to_proto(&exit)));
+            }
+            Effect::OpenGate => {
+                let opened = self.link.as_mut().map_or(Ok(()), Child::open_gate);
+                // It died at the gate; what it said, or its end, is the story.
+                let failed = |error| Event::Failed(Failure(os_fault("open gate", "", &error)));
+                return opened.err().map(failed);
+            }
+            Effect::Kill => self.kill(core),
+            Effect::DropGroup => {
+                self.group.kill(core);
+                self.group.try_remove(core);
+                // What could not be removed is left to huskd.
+                self.group.let_go(core);
+            }
+            Effect::RemoveGroup => {
+                let gone = self.group.try_remove(core);
+                return Some(if gone { Event::GroupGone } else { Event::GroupStays });
+            }
+            Effect::LookAgain => self.group.look_again(core),
+        }
+        None
+    }
+
+    fn kill(&mut self, core: &mut Core) {
+        self.group.kill(core);
+        // Where the cgroup could not be killed, at least pause goes.
+        if self.life.is_alive() {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+    }
+
+    fn answer(&self, reply: Reply<Failure>) -> Outcome<Answer> {
+        match reply {
+            Reply::Started => Ok(Answer::SandboxStarted(self.started())),
+            Reply::Stopped => Ok(Answer::Done(podmon::Done::default())),
+            Reply::Failed(Cause::Told(Failure(fault))) => Err(fault),
+            Reply::Failed(Cause::Died(code)) => {
+                Err(fault(Code::Internal, format!("pause ended with code {code}")))
+            }
+        }
+    }
+}
