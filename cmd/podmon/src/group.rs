@@ -70,10 +70,12 @@ impl Group {
                 core.poller.set_deadline(self.source, Instant::now());
                 return true;
             }
-            Ok(Step::Done) if killing.rounds() > FEW_ROUNDS => {
-                journal!("a kill took {} rounds for {} processes", killing.rounds(), killing.found());
+            Ok(Step::Done) => {
+                let (rounds, found) = (killing.rounds(), killing.found());
+                if rounds > FEW_ROUNDS {
+                    journal!("kill {}: {rounds} rounds for {found} processes", self.name());
+                }
             }
-            Ok(Step::Done) => {}
             Err(error) => self.complain(&error),
         }
         self.killing = None;
@@ -84,11 +86,15 @@ impl Group {
     }
 
     fn complain(&self, error: &husk_cgroup::Error) {
-        let path = self.cgroup.as_ref().map_or("a cgroup", |cgroup| cgroup.path().as_str());
-        journal!("kill {path}: {}", describe(&fault_of(error)));
+        journal!("kill {}: {}", self.name(), describe(&fault_of(error)));
+    }
+
+    fn name(&self) -> &str {
+        self.cgroup.as_ref().map_or("a cgroup", |cgroup| cgroup.path().as_str())
     }
 
     /// Removes it unless something lives in it; true when it is gone.
+    #[must_use = "one that stays has to be looked at again"]
     pub fn try_remove(&mut self, core: &Core) -> bool {
         self.waited_since.get_or_insert_with(Instant::now);
         if self.watch.as_mut().is_some_and(Watch::is_populated) {
@@ -159,10 +165,12 @@ pub fn undo(cgroup: &Cgroup) {
         // Whatever this step does not reach ends by itself.
         let _ = killing.step();
     }
-    try_remove(cgroup);
+    // What stays goes with the pod's own.
+    let _ = try_remove(cgroup);
 }
 
 /// Removes a group unless a process still lives in it; true when it is gone. Never waits for a process.
+#[must_use = "one that stays has to be looked at again"]
 pub fn try_remove(cgroup: &Cgroup) -> bool {
     cgroup.remove_if_empty().unwrap_or(false)
 }

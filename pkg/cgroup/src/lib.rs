@@ -2,7 +2,8 @@
 //!
 //! [`Hierarchy`] is what the node has mounted, [`Cgroup`] is one group in all of its hierarchies, held by directory
 //! descriptors. A path that came from a request is a [`CgroupPath`]: it can't leave the hierarchy, and it is resolved
-//! with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` from the mount's own descriptor.
+//! with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` from the mount's own descriptor. Inside, a `Tree` is one mounted
+//! hierarchy, and a `Place` a group's directory in it.
 //!
 //! Three layouts exist in the field:
 //! - **v2**: one tree; limits, kill and events are files of it, devices are an eBPF program.

@@ -68,8 +68,8 @@ impl Sandbox {
             Effect::Kill => self.kill(core),
             Effect::DropGroup => {
                 self.group.kill(core);
-                self.group.try_remove(core);
                 // What could not be removed is left to huskd.
+                let _ = self.group.try_remove(core);
                 self.group.let_go(core);
             }
             Effect::RemoveGroup => {
