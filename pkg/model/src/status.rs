@@ -37,8 +37,6 @@ pub struct PodStatus {
     pub pid: Option<u32>,
     /// Why a sandbox is not ready when nobody asked for that: its record cannot be read, its monitor died or hung. Empty otherwise.
     pub message: String,
-    /// More facts for verbose status, name to JSON text or plain value.
-    pub info: BTreeMap<String, String>,
 }
 
 /// Why a container ended (the `reason` of CRI `ContainerStatus`).
@@ -146,8 +144,6 @@ pub struct ContainerStatus {
     pub cgroup_path: String,
     /// Resolved image digests of image volumes, by container path.
     pub image_volumes: BTreeMap<String, String>,
-    /// More facts for verbose status.
-    pub info: BTreeMap<String, String>,
 }
 
 /// CPU use.

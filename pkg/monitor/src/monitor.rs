@@ -27,8 +27,6 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub struct Monitor {
     link: Arc<Link>,
     process: Process,
-    version: Arc<str>,
-    protocol: u32,
 }
 
 /// A container whose init waits at the gate.
@@ -79,27 +77,12 @@ impl Monitor {
             _ => return Err(MonitorError::Protocol { call: "greet" }),
         };
         checked(&link, "subscribe", "", Call::Subscribe(podmon::Subscribe {}), QUICK).await?;
-        Ok(Self {
-            link: Arc::new(link),
-            process: Process { pid: reply.pid, start_time: reply.start_time },
-            version: reply.version.into(),
-            protocol: reply.protocol,
-        })
+        Ok(Self { link: Arc::new(link), process: Process { pid: reply.pid, start_time: reply.start_time } })
     }
 
     /// The monitor's process.
     pub fn process(&self) -> Process {
         self.process
-    }
-
-    /// The monitor's build; it may be older or newer than this daemon's.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Revision of the protocol the monitor speaks.
-    pub fn protocol(&self) -> u32 {
-        self.protocol
     }
 
     /// Whether calls can still succeed.

@@ -315,7 +315,6 @@ pub fn pod() -> PodFacts {
         ips: Vec::new(),
         pid: None,
         message: String::new(),
-        info: Default::default(),
     };
     PodFacts { status: Arc::new(status), cgroup_path: "/kubepods/pod1".to_owned(), netns: None }
 }
@@ -359,7 +358,6 @@ pub fn container(pod: &PodFacts, filler: usize) -> ContainerFacts {
         pid: None,
         cgroup_path: String::new(),
         image_volumes: Default::default(),
-        info: Default::default(),
     };
     let process = ProcessBuilder::default().args(vec!["sh".to_owned()]).env(Vec::new()).build().unwrap();
     let spec = SpecBuilder::default().process(process).build().unwrap();

@@ -190,7 +190,6 @@ mod tests {
             ips: Vec::new(),
             pid: None,
             message: String::new(),
-            info: Default::default(),
         })
     }
 

@@ -28,7 +28,6 @@ pub(crate) fn shown(pod: &PodSandboxId, file: &ContainerFile) -> ContainerStatus
         pid: None,
         cgroup_path: file.cgroup_path.clone(),
         image_volumes: by_path(&file.config, &file.image_volumes),
-        info: Default::default(),
     }
 }
 

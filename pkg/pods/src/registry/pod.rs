@@ -249,6 +249,5 @@ pub(crate) fn shown(file: &PodFile, life: &PodLife, pid: Option<u32>) -> PodStat
         ips: file.ips.clone(),
         pid,
         message: life.explanation().to_owned(),
-        info: Default::default(),
     }
 }
