@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn nobody_but_root_speaks_to_a_monitor() {
         if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let (poller, mut clients) = (Poller::new().unwrap(), Clients::default());
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn clients_are_as_many_as_descriptors_allow() {
         if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let (poller, mut clients) = (Poller::new().unwrap(), Clients::default());

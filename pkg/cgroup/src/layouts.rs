@@ -46,7 +46,7 @@ fn v1_only(name: &str) -> Option<(Hierarchy, Guard)> {
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
     let v1: Vec<_> = mounts.into_iter().filter(|mount| mount.kind != MountKind::V2).collect();
     if v1.is_empty() || !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root and v1 hierarchies");
+        husk_test_support::skip("cgroup v1");
         return None;
     }
     let hierarchy = Hierarchy::from_mounts(v1).unwrap();
@@ -239,7 +239,7 @@ fn a_device_program_is_attached_replaced_and_enforced() {
     let hierarchy = match Hierarchy::detect() {
         Ok(hierarchy) if hierarchy.unified().is_some() && rustix::process::geteuid().is_root() => hierarchy,
         _ => {
-            eprintln!("SKIPPED: needs root and a v2 tree");
+            husk_test_support::skip("a tree of cgroup v2");
             return;
         }
     };

@@ -26,13 +26,14 @@ impl Fixture {
     fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root");
+            husk_test_support::skip("root");
             return None;
         }
         let hierarchy = match Hierarchy::detect() {
             Ok(hierarchy) => hierarchy,
             Err(err) => {
-                eprintln!("SKIPPED: {err}");
+                println!("{err}");
+                husk_test_support::skip("cgroups");
                 return None;
             }
         };
@@ -111,7 +112,7 @@ fn a_process_that_joined_is_in_every_hierarchy_and_is_killed_with_its_group() {
 fn limits_are_written_and_updated_in_both_directions() {
     let Some(fixture) = Fixture::new() else { return };
     if fixture.hierarchy.version() == Version::V2 {
-        eprintln!("SKIPPED: reads v1 files");
+        husk_test_support::skip("cgroup v1");
         return;
     }
     let group = fixture.container("c1");
@@ -173,7 +174,7 @@ fn a_limit_that_makes_no_sense_is_an_error() {
 fn an_oom_kill_is_counted_where_it_happened() {
     let Some(fixture) = Fixture::new() else { return };
     if !fixture.hierarchy.has(Controller::Memory) {
-        eprintln!("SKIPPED: no memory controller");
+        husk_test_support::skip("the memory controller");
         return;
     }
     let (hungry, modest) = (fixture.container("hungry"), fixture.container("modest"));

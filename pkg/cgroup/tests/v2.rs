@@ -26,7 +26,7 @@ impl Fixture {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let hierarchy = Hierarchy::detect().ok().filter(|found| found.version() == Version::V2);
         let Some(hierarchy) = hierarchy.filter(|_| rustix::process::geteuid().is_root()) else {
-            eprintln!("SKIPPED: needs root and cgroup v2 alone");
+            husk_test_support::skip("cgroup v2 alone");
             return None;
         };
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ fn pressure_is_told_for_each_resource() {
     let group = fixture.container("c1");
     let told = group.stats().unwrap().pressure;
     if !Path::new("/proc/pressure/cpu").exists() || fs::read("/proc/pressure/cpu").is_err() {
-        eprintln!("SKIPPED: this kernel does not account pressure (psi=1)");
+        husk_test_support::skip("accounting of pressure (psi=1)");
         return;
     }
     assert!(told.cpu.is_some() && told.memory.is_some() && told.io.is_some(), "{told:?}");

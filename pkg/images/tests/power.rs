@@ -33,7 +33,7 @@ fn in_a_namespace(name: &str) {
                  mkdir $d/m && mount -o loop $d/i $d/m; s=$?; umount $d/m; rm -r $d; exit $s";
     let usable = Command::new("unshare").args(["-m", "sh", "-c", probe]).stderr(Stdio::null()).status();
     if !usable.is_ok_and(|status| status.success()) {
-        return eprintln!("SKIPPED: needs unshare(1), mkfs.ext4(8) and loop devices");
+        return husk_test_support::skip("mkfs.ext4 and loop devices");
     }
     let test = env::current_exe().unwrap();
     let mut command = Command::new("unshare");

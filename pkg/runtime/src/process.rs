@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_directory_outside_the_root_is_not_worked_in() {
         if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let root = std::env::temp_dir().join(format!("husk-workdir-{}", std::process::id()));

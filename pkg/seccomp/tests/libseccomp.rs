@@ -26,7 +26,7 @@ const VALUES: [u64; 8] =
 /// The helper program, if it can be built here.
 fn helper(dir: &Path) -> Option<PathBuf> {
     if cfg!(not(target_arch = "x86_64")) {
-        eprintln!("SKIPPED: compares x86 filters");
+        husk_test_support::skip("an x86-64 node");
         return None;
     }
     let out = dir.join("libseccomp-helper");
@@ -35,7 +35,7 @@ fn helper(dir: &Path) -> Option<PathBuf> {
     if built.is_ok_and(|output| output.status.success()) {
         return Some(out);
     }
-    eprintln!("SKIPPED: needs cc and libseccomp-dev");
+    husk_test_support::skip("cc and libseccomp-dev");
     None
 }
 

@@ -122,7 +122,7 @@ mod tests {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, hard).unwrap();
         let many: Vec<_> = (0..=MAX_DESCRIPTORS).map_while(|_| null.try_clone().ok()).collect();
         if many.len() as u64 <= MAX_DESCRIPTORS {
-            eprintln!("SKIPPED: the hard limit of open files is too low");
+            husk_test_support::skip("a higher hard limit of open files");
             return;
         }
         let pid = std::process::id();

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn the_rate_is_that_between_samples_far_enough_apart() {
         let Some(mut reader) = reader() else {
-            eprintln!("SKIPPED: no cgroups");
+            husk_test_support::skip("cgroups");
             return;
         };
         let second = 1_000_000_000;

@@ -18,11 +18,11 @@ struct Fixture {
 impl Fixture {
     fn new(name: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root");
+            husk_test_support::skip("root");
             return None;
         }
         let Ok(hierarchy) = Hierarchy::detect() else {
-            eprintln!("SKIPPED: no cgroups");
+            husk_test_support::skip("cgroups");
             return None;
         };
         let parent = CgroupPath::parse(&format!("/husk-test-{name}-{}", std::process::id())).unwrap();

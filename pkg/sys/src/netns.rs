@@ -145,7 +145,7 @@ mod tests {
     fn root() -> bool {
         let is_root = rustix::process::geteuid().is_root();
         if !is_root {
-            eprintln!("SKIPPED: network namespaces need root");
+            husk_test_support::skip("root");
         }
         is_root
     }

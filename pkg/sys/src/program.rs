@@ -112,7 +112,7 @@ mod tests {
     fn root() -> bool {
         let root = rustix::process::geteuid().is_root();
         if !root {
-            println!("SKIPPED: root is needed");
+            husk_test_support::skip("root");
         }
         root
     }

@@ -31,7 +31,7 @@ pub use websocket::{Said, WebSocket};
 /// The CRI's generated types.
 pub use husk_proto::cri::v1;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A limit of a test on this machine: `$HUSK_E2E_PATIENCE` times as long, which hack/test-vm sets for its emulated
 /// processors. For limits that a working husk never reaches, not for those that a test measures.
@@ -48,22 +48,13 @@ pub fn eventually<T>(what: &str, limit: Duration, condition: impl FnMut() -> Opt
 }
 
 /// [`eventually`] for conditions that cost the asked one something.
-#[allow(clippy::disallowed_methods)]
 pub fn eventually_every<T>(
     pause: Duration,
     what: &str,
     limit: Duration,
-    mut condition: impl FnMut() -> Option<T>,
+    condition: impl FnMut() -> Option<T>,
 ) -> T {
-    let limit = patience(limit);
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::sleep(pause);
-    }
+    husk_test_support::eventually_every(pause, what, patience(limit), condition)
 }
 
 /// Raises this process's limit of open files as far as it goes: many clients at once do not fit into the usual 1024.

@@ -36,7 +36,7 @@ use v1::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
 #[test]
 fn without_apparmor_the_default_is_nothing_and_a_name_is_an_error() {
     if node_has_apparmor() {
-        println!("skipped: this node has AppArmor");
+        husk_test_support::skip("a node without AppArmor");
         return;
     }
     let husk = Daemon::start();
@@ -59,7 +59,7 @@ fn without_apparmor_the_default_is_nothing_and_a_name_is_an_error() {
 #[test]
 fn the_default_profile_confines_init_and_execs_and_privileged_containers_are_unconfined() {
     if !node_has_apparmor() {
-        println!("skipped: this node has no AppArmor");
+        husk_test_support::skip("AppArmor");
         return;
     }
     let husk = Daemon::start();

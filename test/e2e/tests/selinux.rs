@@ -53,7 +53,7 @@ fn file_context(path: &Path) -> String {
 #[test]
 fn without_selinux_options_and_relabelling_have_no_effect() {
     if node_has_selinux() {
-        println!("skipped: this node has SELinux");
+        husk_test_support::skip("a node without SELinux");
         return;
     }
     let husk = Daemon::start();
@@ -69,7 +69,7 @@ fn without_selinux_options_and_relabelling_have_no_effect() {
 #[test]
 fn pods_are_kept_apart_by_levels_which_their_containers_share() {
     if !node_has_selinux() {
-        println!("skipped: this node has no SELinux");
+        husk_test_support::skip("SELinux");
         return;
     }
     let mut husk = Daemon::start();
@@ -112,7 +112,7 @@ fn pods_are_kept_apart_by_levels_which_their_containers_share() {
 #[test]
 fn cve_2021_43816_a_volume_is_relabelled_as_asked_and_nothing_beside_it() {
     if !node_has_selinux() {
-        println!("skipped: this node has no SELinux");
+        husk_test_support::skip("SELinux");
         return;
     }
     let husk = Daemon::start();
@@ -143,7 +143,7 @@ fn cve_2021_43816_a_volume_is_relabelled_as_asked_and_nothing_beside_it() {
 #[test]
 fn where_it_is_enforced_a_pod_cannot_read_anothers_volume() {
     if !node_has_selinux() || fs::read("/sys/fs/selinux/enforce").unwrap() != b"1" {
-        println!("skipped: this node does not enforce SELinux");
+        husk_test_support::skip("SELinux in enforcing mode");
         return;
     }
     let husk = Daemon::start();

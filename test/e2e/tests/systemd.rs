@@ -20,11 +20,11 @@ fn daemon(controllers: &[&str]) -> Option<Daemon> {
     let missing: Vec<_> =
         controllers.iter().filter(|name| !have.split_whitespace().any(|have| have == **name)).collect();
     if pid_1.trim() != "systemd" || !Path::new(TREE).join("cgroup.controllers").exists() {
-        eprintln!("SKIPPED: needs systemd as PID 1 and cgroup v2 at {TREE}");
+        husk_test_support::skip("systemd as PID 1 and cgroup v2");
         return None;
     }
     if !missing.is_empty() {
-        eprintln!("SKIPPED: needs the v2 controllers {missing:?}");
+        husk_test_support::skip("the controllers on cgroup v2");
         return None;
     }
     Some(Daemon::with(Options { cgroup_driver: Some(CgroupDriver::Systemd), ..Options::default() }))

@@ -8,6 +8,7 @@ pub mod circles;
 pub mod layers;
 pub mod machines;
 pub mod rooms;
+pub mod skips;
 pub mod tree;
 pub mod workspace;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use husk_tidy::{Tree, layers, machines, rooms, tree::root, workspace::packages};
+use husk_tidy::{Tree, layers, machines, rooms, skips, tree::root, workspace::packages};
 
 /// The only places where `unsafe` may stand.
 const UNSAFE_HOMES: [&str; 2] = ["pkg/sys/", "cmd/pause/"];
@@ -81,6 +81,11 @@ fn types_of_a_protocol_stay_in_their_room() {
 #[test]
 fn nobody_reaches_into_a_state_machine() {
     report("fields of state machines that others see", machines::open_fields(&tree()).unwrap());
+}
+
+#[test]
+fn every_skip_is_on_the_list() {
+    report("skips that docs/testing.md does not know", skips::undocumented(&tree()).unwrap());
 }
 
 #[test]

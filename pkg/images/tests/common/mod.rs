@@ -26,7 +26,7 @@ pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root (owners, devices, trusted attributes, mounts)");
+        husk_test_support::skip("root");
     }
     root
 }
@@ -248,7 +248,8 @@ pub fn merged(root: &Path, layers: &[PathBuf], script: &str) -> Option<String> {
     let output = match std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output() {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("SKIPPED: unshare(1): {error}");
+            println!("unshare: {error}");
+            husk_test_support::skip("unshare(1)");
             return None;
         }
     };

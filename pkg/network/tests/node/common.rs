@@ -27,7 +27,7 @@ where
     T: Future<Output = ()>,
 {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root for network namespaces");
+        husk_test_support::skip("root");
         return;
     }
     let (_ns, ()) = husk_sys::netns::create(|| {

@@ -21,7 +21,7 @@ fn plugins() -> Option<PathBuf> {
     let dir = found.and_then(|output| Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim())));
     let dir = dir.filter(|dir| dir.join("bridge").is_file());
     if dir.is_none() {
-        eprintln!("SKIPPED: the CNI plugins are not built; run hack/tools/build cni");
+        husk_test_support::skip("the CNI plugins of hack/tools");
     }
     dir
 }

@@ -32,14 +32,13 @@ use tokio::runtime::Runtime;
 
 /// What a test needs of the node, or why it is skipped.
 pub fn ready() -> bool {
-    let missing = if !rustix::process::geteuid().is_root() {
-        "root"
+    if !rustix::process::geteuid().is_root() {
+        husk_test_support::skip("root");
     } else if !Path::new("/bin/busybox").exists() {
-        "/bin/busybox"
+        husk_test_support::skip("busybox");
     } else {
         return true;
-    };
-    eprintln!("SKIPPED: this test needs {missing}");
+    }
     false
 }
 

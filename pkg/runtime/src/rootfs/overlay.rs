@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn kernels_without_appended_layers_get_one_option_string() {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let dir = std::env::temp_dir().join(format!("husk-overlay-{}", std::process::id()));
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn layers_are_mapped_on_kernels_that_want_them_attached() {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let dir = std::env::temp_dir().join(format!("husk-mapped-overlay-{}", std::process::id()));

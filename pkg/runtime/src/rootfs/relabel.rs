@@ -208,7 +208,7 @@ mod tests {
     /// Runs `body` with a directory on a tmpfs of its own, by a thread whose mounts and working directory end with it.
     fn on_tmpfs(name: &str, body: impl FnOnce(PathBuf) + Send) {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: root is needed");
+            husk_test_support::skip("root");
             return;
         }
         let place = std::env::temp_dir().join(format!("husk-relabel-{}-{name}", std::process::id()));

@@ -50,7 +50,8 @@ pub fn main(cases: &[Case]) -> ExitCode {
     let world = match World::new() {
         Ok(world) => world,
         Err(reason) => {
-            println!("SKIPPED, all of them: {reason}");
+            println!("{reason}");
+            chosen.iter().for_each(|_| husk_test_support::skip("root, busybox and cgroups"));
             println!("\ntest result: ok. 0 passed; 0 failed; {} ignored; 0 measured", chosen.len());
             return ExitCode::SUCCESS;
         }

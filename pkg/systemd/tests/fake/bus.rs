@@ -27,7 +27,7 @@ impl Bus {
         match spawn(&dir) {
             Ok(daemon) => Some(Self { dir, daemon }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                eprintln!("SKIPPED: needs dbus-daemon (Debian package dbus)");
+                husk_test_support::skip("dbus-daemon");
                 None
             }
             Err(error) => panic!("start dbus-daemon: {error}"),

@@ -37,7 +37,7 @@ impl Tree {
             .ok()
             .and_then(|hierarchy| hierarchy.unified_mount_point().map(Path::to_path_buf));
         if !rustix::process::geteuid().is_root() || mount.is_none() {
-            eprintln!("SKIPPED: needs root and a v2 tree");
+            husk_test_support::skip("a tree of cgroup v2");
             return None;
         }
         let slice = Slice::parse(&format!("husktest{name}{}.slice", std::process::id())).unwrap();

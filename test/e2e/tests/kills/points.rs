@@ -29,7 +29,7 @@ fn strace() -> Option<&'static str> {
     if Path::new(path).exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: this test needs {path} (hack/install-deps)");
+    husk_test_support::skip("strace");
     None
 }
 

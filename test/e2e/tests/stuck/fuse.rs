@@ -43,14 +43,16 @@ impl Dead {
         let device = match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             Ok(device) => device,
             Err(error) => {
-                eprintln!("SKIPPED: this test needs /dev/fuse: {error}");
+                println!("/dev/fuse: {error}");
+                husk_test_support::skip("FUSE");
                 return None;
             }
         };
         let options = format!("fd={},rootmode=40755,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let options = CString::new(options).expect("options");
         if let Err(error) = mount("dead", path, "fuse", MountFlags::empty(), options.as_c_str()) {
-            eprintln!("SKIPPED: this test needs FUSE: {error}");
+            println!("mount: {error}");
+            husk_test_support::skip("FUSE");
             return None;
         }
         let asked = Arc::new(AtomicBool::new(false));

@@ -160,7 +160,8 @@ fn a_frozen_container_holds_up_nobody_else_and_can_be_stopped() {
         let id = husk.cri().run(&pod_id, &config, &container("main"));
         let cgroup = format!("{}/{id}", husk.pod_cgroup(&pod_id));
         if !freeze(&cgroup, file, value) {
-            eprintln!("SKIPPED in part: containers have no {file} on this node");
+            println!("containers have no {file} here");
+            husk_test_support::skip("freezers of both versions of cgroups");
             husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
             continue;
         }

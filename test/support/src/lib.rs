@@ -1,0 +1,16 @@
+//! What the tests of all crates share.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `skip` | the one way for a test not to run: said aloud, counted, documented |
+//! | `wait` | waits for what no event announces, with a deadline |
+//! | `ordinary` | requests that say nothing but a name, for tests to change |
+#![forbid(unsafe_code)]
+
+mod ordinary;
+mod skip;
+mod wait;
+
+pub use ordinary::{container, pod};
+pub use skip::skip;
+pub use wait::{eventually, eventually_every};

@@ -1,0 +1,53 @@
+//! Waiting for what no event announces: a file of another process, a state seen through a list.
+
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` yields a value, asking again every few milliseconds.
+///
+/// # Panics
+/// With `what` after `limit`.
+pub fn eventually<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_every(Duration::from_millis(5), what, limit, condition)
+}
+
+/// [`eventually`] for conditions that cost the asked one something.
+///
+/// # Panics
+/// As [`eventually`].
+#[expect(clippy::disallowed_methods, reason = "the one wait for things without an event")]
+pub fn eventually_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_is_the_conditions() {
+        let mut asked = 0;
+        let value = eventually("the third time", Duration::from_secs(10), || {
+            asked += 1;
+            (asked == 3).then_some(asked)
+        });
+        assert_eq!(value, 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "never")]
+    fn a_deadline_ends_the_wait() {
+        eventually::<()>("never", Duration::ZERO, || None);
+    }
+}
