@@ -4,12 +4,15 @@
 //! repository, and the tests beside each show it failing on a small made-up tree.
 #![forbid(unsafe_code)]
 
+pub mod bans;
 pub mod circles;
 pub mod layers;
 pub mod machines;
+mod outline;
 pub mod rooms;
 pub mod skips;
 pub mod tree;
 pub mod workspace;
+pub mod wrappers;
 
 pub use tree::Tree;

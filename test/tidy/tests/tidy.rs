@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use husk_tidy::{Tree, layers, machines, rooms, skips, tree::root, workspace::packages};
+use husk_tidy::{Tree, bans, layers, machines, rooms, skips, tree::root, workspace::packages, wrappers};
 
 /// The only places where `unsafe` may stand.
 const UNSAFE_HOMES: [&str; 2] = ["pkg/sys/", "cmd/pause/"];
@@ -81,6 +81,25 @@ fn types_of_a_protocol_stay_in_their_room() {
 #[test]
 fn nobody_reaches_into_a_state_machine() {
     report("fields of state machines that others see", machines::open_fields(&tree()).unwrap());
+}
+
+#[test]
+fn what_is_dangerous_is_called_at_home_only() {
+    let mut entries = Vec::new();
+    for package in packages().unwrap() {
+        let suites = ["test", "proto"].map(Path::new);
+        if !suites.iter().any(|suite| package.folder.starts_with(suite)) {
+            entries.extend(
+                package.entries.into_iter().filter(|entry| entry.starts_with(package.folder.join("src"))),
+            );
+        }
+    }
+    report("calls that have a better way", bans::calls(&tree(), &entries).unwrap());
+}
+
+#[test]
+fn a_library_with_a_home_is_wrapped_there() {
+    report("dependencies that go around their wrapper", wrappers::bypassed(&packages().unwrap()));
 }
 
 #[test]

@@ -16,19 +16,18 @@
 
 mod graph;
 mod names;
-mod outline;
 mod uses;
 
 use std::path::Path;
 
-use crate::Tree;
+use crate::{Tree, outline::Outline};
 
 /// The circles of the crate that begins at `entry`, each as the shortest way around with the lines that lead on.
 ///
 /// # Errors
 /// When a file of the crate is missing or cannot be parsed, in words.
 pub fn of_crate(tree: &Tree, entry: &Path) -> Result<Vec<String>, String> {
-    let outline = outline::Outline::read(tree, entry)?;
+    let outline = Outline::read(tree, entry)?;
     Ok(graph::circles(&uses::between_files(&outline)))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::outline::{ModuleId, Outline};
+use crate::outline::{ModuleId, Outline};
 
 /// What a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]

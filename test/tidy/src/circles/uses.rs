@@ -13,8 +13,8 @@ use syn::{
 use super::{
     graph::{Graph, Step},
     names::{Meaning, meaning, spelled},
-    outline::{Leaf, ModuleId, Outline, attributes, is_export, is_for_tests, leaves},
 };
+use crate::outline::{Leaf, ModuleId, Outline, attributes, is_export, is_for_tests, leaves};
 
 /// Who stands on whom in a crate.
 pub(super) fn between_files(outline: &Outline) -> Graph {

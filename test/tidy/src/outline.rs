@@ -13,33 +13,33 @@ use syn::{
 use crate::Tree;
 
 /// A place among [`Outline::modules`].
-pub(super) type ModuleId = usize;
+pub(crate) type ModuleId = usize;
 
 /// What a crate is made of, tests left out.
 #[derive(Default)]
-pub(super) struct Outline {
-    pub(super) modules: Vec<Module>,
+pub(crate) struct Outline {
+    pub(crate) modules: Vec<Module>,
     /// Every file with the module that it is.
-    pub(super) files: Vec<(ModuleId, syn::File)>,
+    pub(crate) files: Vec<(ModuleId, syn::File)>,
     /// Macros that are to be found at the crate's root, wherever they are written.
-    pub(super) macros: HashMap<String, ModuleId>,
+    pub(crate) macros: HashMap<String, ModuleId>,
 }
 
 /// A module, with a file of its own or within its parent's.
-pub(super) struct Module {
-    pub(super) name: String,
-    pub(super) parent: Option<ModuleId>,
-    pub(super) file: PathBuf,
-    pub(super) children: HashMap<String, ModuleId>,
-    pub(super) items: HashSet<String>,
+pub(crate) struct Module {
+    pub(crate) name: String,
+    pub(crate) parent: Option<ModuleId>,
+    pub(crate) file: PathBuf,
+    pub(crate) children: HashMap<String, ModuleId>,
+    pub(crate) items: HashSet<String>,
     /// What `use` brings in, by the name it has here.
-    pub(super) imports: HashMap<String, Vec<String>>,
+    pub(crate) imports: HashMap<String, Vec<String>>,
     /// Modules whose names are all brought in.
-    pub(super) globs: Vec<Vec<String>>,
+    pub(crate) globs: Vec<Vec<String>>,
 }
 
 impl Outline {
-    pub(super) fn read(tree: &Tree, entry: &Path) -> Result<Self, String> {
+    pub(crate) fn read(tree: &Tree, entry: &Path) -> Result<Self, String> {
         let mut outline = Self::default();
         let folder = entry.parent().unwrap_or(Path::new("")).to_owned();
         outline.file(tree, entry, &folder, String::new(), None)?;
@@ -142,7 +142,7 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// Whether what has these attributes is compiled for tests only.
-pub(super) fn is_for_tests(attributes: &[Attribute]) -> bool {
+pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let path = attribute.path();
         let is_test = path.segments.last().is_some_and(|last| last.ident == "test");
@@ -156,7 +156,7 @@ pub(super) fn is_for_tests(attributes: &[Attribute]) -> bool {
 }
 
 /// The attributes of an item; none for the kinds that can name nothing.
-pub(super) fn attributes(item: &Item) -> &[Attribute] {
+pub(crate) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(it) => &it.attrs,
         Item::Enum(it) => &it.attrs,
@@ -214,14 +214,14 @@ impl<'ast> Visit<'ast> for Imports<'_> {
 }
 
 /// What a path of a `use` ends in.
-pub(super) enum Leaf {
+pub(crate) enum Leaf {
     Glob,
     /// The name under which it is known here.
     Name(String),
 }
 
 /// Calls `each` with every path that a `use` spells out.
-pub(super) fn leaves(tree: &UseTree, path: &mut Vec<String>, each: &mut dyn FnMut(&[String], Leaf)) {
+pub(crate) fn leaves(tree: &UseTree, path: &mut Vec<String>, each: &mut dyn FnMut(&[String], Leaf)) {
     let mut ending = |path: &mut Vec<String>, name: String, known: String| {
         if name == "self" {
             let known = if known == "self" { path.last().cloned().unwrap_or_default() } else { known };
@@ -246,6 +246,6 @@ pub(super) fn leaves(tree: &UseTree, path: &mut Vec<String>, each: &mut dyn FnMu
 }
 
 /// Whether a `use` only hands on what others are to find here.
-pub(super) fn is_export(item: &ItemUse) -> bool {
+pub(crate) fn is_export(item: &ItemUse) -> bool {
     !matches!(item.vis, Visibility::Inherited)
 }
