@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench fuzz kill-test load install uninstall clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,6 +39,12 @@ critest: build ## the CRI conformance suite against a huskd of its own (FOCUS=re
 
 bench: build ## compare with containerd in one run and print the ratios
 	hack/bench
+
+deny: ## licences, sources and wrapped dependencies by cargo-deny (ADVISORIES=1 asks RustSec too)
+	hack/deny $(if $(ADVISORIES),--advisories)
+
+features: ## every crate with each of its features alone
+	hack/test features
 
 fuzz: ## the parsers under a coverage-guided fuzzer (TARGET=name, SECONDS=60 for each)
 	hack/fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS))
