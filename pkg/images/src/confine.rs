@@ -141,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let destination = destination(dir.path());
         let digest = husk_model::Digest::from_sha256(&[0; 32]);
-        let expected = Expected { blob: None, size: None, diff_id: digest };
+        let expected = Expected { blob: None, size: None, diff_id: crate::DiffId::new(digest) };
         // No byte comes, so the thread waits in the reader, confined.
         let (bytes, nothing) = tokio::sync::mpsc::channel(1);
         let meter = || Meter::new(&Budget::default());

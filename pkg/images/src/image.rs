@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use husk_model::{Digest, ImageId, UnixNanos};
+use husk_model::{ImageId, UnixNanos};
 
-use crate::{manifest::ConfigFile, platform::Platform};
+use crate::{DiffId, manifest::ConfigFile, platform::Platform};
 
 /// A stored image. A value never changes; the store replaces it.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Image {
     /// How to run it.
     pub config: Arc<ImageConfig>,
     /// Diff ids of the layers, lowest first.
-    pub layers: Arc<[Digest]>,
+    pub layers: Arc<[DiffId]>,
 }
 
 /// What an image says about running it (OCI image-spec, config).

@@ -10,9 +10,10 @@ use husk_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ImageError, Result,
+    DiffId, ImageError, Result,
     archive::Replay,
     compose, confine,
+    ids::ChainId,
     pipeline::{self, Expected, Source},
     stop::Stop,
     store::{LayerRecord, Loose, Pin, Shared},
@@ -38,16 +39,16 @@ impl Unclaimed {
     }
 
     /// Gives the layer to the store.
-    pub(crate) fn claim(mut self, shared: &Arc<Shared>, diff_id: &Digest, chain: &Digest) -> Arc<Pin> {
+    pub(crate) fn claim(mut self, shared: &Arc<Shared>, diff_id: &DiffId, chain: &ChainId) -> Arc<Pin> {
         let (record, loose) = self.release(diff_id);
         let number = record.number;
-        let pin = shared.add_layer(record, loose, chain.as_str());
+        let pin = shared.add_layer(record, loose, chain);
         shared.made(number);
         pin
     }
 
     /// The layer's record; the files are the caller's from now on, who says so with [`Shared::made`] once a record names them.
-    pub(crate) fn release(&mut self, diff_id: &Digest) -> (LayerRecord, Loose) {
+    pub(crate) fn release(&mut self, diff_id: &DiffId) -> (LayerRecord, Loose) {
         let Unpacked { bytes, inodes, archive, opaque, implied, unsure } = std::mem::take(&mut self.unpacked);
         let number = self.number.take().unwrap_or_default();
         let record = LayerRecord { number, diff_id: diff_id.clone(), bytes, inodes, archive, opaque };
@@ -101,8 +102,8 @@ pub(crate) fn unpack_again(
         let (unpacked, meter) = unpack_archive(&mut input, &destination, below, meter, stop)?;
         meter.keep();
         let actual = Digest::from_sha256(&input.hash.finalize().into());
-        if actual != record.diff_id {
-            let expected = record.diff_id.clone();
+        if actual != *record.diff_id.digest() {
+            let expected = record.diff_id.digest().clone();
             return Err(UnpackError::Digest { what: "stored layer", expected, actual });
         }
         Ok(Unpacked { implied: Vec::new(), unsure: false, ..unpacked })
@@ -117,7 +118,7 @@ pub(crate) fn unpack_again(
         }
     });
     unclaimed.unpacked =
-        unpacked.map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
+        unpacked.map_err(|source| ImageError::Layer { digest: record.diff_id.digest().clone(), source })?;
     Ok(unclaimed)
 }
 

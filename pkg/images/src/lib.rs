@@ -14,6 +14,7 @@ mod error;
 mod flight;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod ids;
 mod image;
 mod inflate;
 mod json;
@@ -33,6 +34,7 @@ mod unpack;
 
 pub use archive::Progress;
 pub use error::{ImageError, Result};
+pub use ids::DiffId;
 pub use image::{FsUsage, Image, ImageConfig, LayerStack};
 pub use platform::Platform;
 pub use pull::PullRequest;

@@ -10,6 +10,7 @@ use husk_model::Digest;
 use serde::Serialize;
 
 use crate::{
+    DiffId,
     json::{self, Anything, Decode, object},
     platform::Platform,
 };
@@ -256,7 +257,7 @@ pub(crate) struct ConfigFile {
     pub(crate) created: Option<String>,
     pub(crate) config: Process,
     rootfs: RootFs,
-    diff_ids: Vec<Digest>,
+    diff_ids: Vec<DiffId>,
 }
 object!(ConfigFile {
     "os" => os,
@@ -314,7 +315,7 @@ impl ConfigFile {
             json::read(bytes).map_err(|error| format!("not an image configuration: {error}"))?;
         for (at, text) in std::mem::take(&mut file.rootfs.diff_ids).into_iter().enumerate() {
             let shown: String = text.chars().take(150).collect();
-            file.diff_ids.push(text.parse().map_err(|_| {
+            file.diff_ids.push(text.parse().map(DiffId::new).map_err(|_| {
                 format!("rootfs.diff_ids: entry {at}: {shown:?} is not sha256:<64 lower-case hex characters>")
             })?);
         }
@@ -322,7 +323,7 @@ impl ConfigFile {
     }
 
     /// Digests of the unpacked layers, lowest first.
-    pub(crate) fn diff_ids(&self) -> &[Digest] {
+    pub(crate) fn diff_ids(&self) -> &[DiffId] {
         &self.diff_ids
     }
 

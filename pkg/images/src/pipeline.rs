@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    confine, inflate,
+    DiffId, confine, inflate,
     stop::Stop,
     unpack::{Destination, UnpackError, Unpacked, limits::Meter, unpack},
 };
@@ -62,7 +62,7 @@ pub(crate) struct Expected {
     /// Their number, likewise.
     pub(crate) size: Option<u64>,
     /// Digest of the unpacked archive.
-    pub(crate) diff_id: Digest,
+    pub(crate) diff_id: DiffId,
 }
 
 /// Unpacks a layer and verifies it. Nothing of it may be used unless this succeeds. Blocks; run it on a blocking thread.
@@ -85,7 +85,7 @@ pub(crate) fn run(
                 // The thread is this layer's own and ends with it, so it needs nothing else of the node.
                 let result = confine::to_layer(destination)
                     .and_then(|_confined| unpack(&mut input, destination, None, meter, stop));
-                (result, Digest::from_sha256(&input.hash.finalize().into()))
+                (result, DiffId::new(Digest::from_sha256(&input.hash.finalize().into())))
             });
         let mut blob = Blob::new(source, stop.clone());
         let inflated = inflated(&mut blob, filled, &empty);
@@ -121,8 +121,8 @@ pub(crate) fn run(
     if diff_id != expected.diff_id {
         return Err(UnpackError::Digest {
             what: "unpacked archive (diff id)",
-            expected: expected.diff_id.clone(),
-            actual: diff_id,
+            expected: expected.diff_id.digest().clone(),
+            actual: diff_id.digest().clone(),
         });
     }
     Ok(unpacked)

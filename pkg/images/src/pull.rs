@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    Auth, ImageError, ImageStore, Reference, Result,
+    Auth, DiffId, ImageError, ImageStore, Reference, Result,
+    ids::ChainId,
     layer::{self, Unclaimed},
     manifest::Descriptor,
     pipeline::{Expected, Source},
@@ -82,10 +83,11 @@ impl ImageStore {
         session: &Arc<Session>,
         resolved: &Resolved,
     ) -> Result<Vec<Arc<Pin>>> {
-        let (mut chain, image, turns): (Option<Digest>, _, _) = (None, Budget::default(), self.slots.turns());
+        let (mut chain, image, turns): (Option<ChainId>, _, _) =
+            (None, Budget::default(), self.slots.turns());
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
-            let next = chain_id(chain.as_ref(), diff_id);
+            let next = ChainId::above(chain.as_ref(), diff_id);
             layers.push(self.layer(session, descriptor, diff_id, next.clone(), &image, &turns));
             chain = Some(next);
         }
@@ -97,8 +99,8 @@ impl ImageStore {
         self: &Arc<Self>,
         session: &Arc<Session>,
         descriptor: &Descriptor,
-        diff_id: &Digest,
-        chain: Digest,
+        diff_id: &DiffId,
+        chain: ChainId,
         image: &Budget,
         turns: &Turns<'_>,
     ) -> Result<Arc<Pin>> {
@@ -106,7 +108,7 @@ impl ImageStore {
         let Descriptor { digest, urls, .. } = descriptor;
         let key = format!("{chain} as {digest} of {} {}", session.reference.host(), urls.join(" "));
         loop {
-            if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
+            if let Some(pin) = self.shared.pin(diff_id, &chain) {
                 return Ok(pin);
             }
             // Taken before the layer is: whoever joins it must not wait for the slot of another pull.
@@ -129,13 +131,13 @@ impl ImageStore {
         self: Arc<Self>,
         session: &Session,
         descriptor: &Descriptor,
-        diff_id: &Digest,
-        chain: &Digest,
+        diff_id: &DiffId,
+        chain: &ChainId,
         image: &Budget,
     ) -> Result<Arc<Pin>> {
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         // The image may list it twice, or another have brought it meanwhile.
-        if let Some(pin) = self.shared.pin(diff_id.as_str(), chain.as_str()) {
+        if let Some(pin) = self.shared.pin(diff_id, chain) {
             return Ok(pin);
         }
         let mut attempts = Attempts::default();
@@ -161,7 +163,7 @@ impl ImageStore {
         endpoint: &Endpoint,
         foreign: Option<&Url>,
         blob: &Blob,
-        diff_id: &Digest,
+        diff_id: &DiffId,
         image: &Budget,
     ) -> Result<Unclaimed> {
         let (sink, chunks) = mpsc::channel(CHUNKS);
@@ -182,14 +184,6 @@ impl ImageStore {
             return Err(ImageError::Fetch { object: format!("layer {}", blob.digest), attempts });
         }
         unpacked
-    }
-}
-
-/// Identity of a layer above all those below it (OCI image-spec, "Layer ChainID").
-pub(crate) fn chain_id(below: Option<&Digest>, diff_id: &Digest) -> Digest {
-    match below {
-        None => diff_id.clone(),
-        Some(below) => Digest::from_sha256(&Sha256::digest(format!("{below} {diff_id}")).into()),
     }
 }
 

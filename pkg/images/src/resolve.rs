@@ -7,7 +7,7 @@
 use husk_model::{Classify, Digest, Kind};
 
 use crate::{
-    ImageError, Result,
+    DiffId, ImageError, Result,
     manifest::{ConfigFile, Descriptor, Document, Entry, Manifest},
     platform::{self, Platform},
     registry::{Fetched, Session},
@@ -22,7 +22,7 @@ pub(crate) struct Resolved {
     pub(crate) top: Digest,
     pub(crate) manifest: Manifest,
     pub(crate) config: Vec<u8>,
-    pub(crate) diff_ids: Vec<Digest>,
+    pub(crate) diff_ids: Vec<DiffId>,
 }
 
 /// A document that may hold the image.
@@ -96,7 +96,7 @@ impl Session {
 }
 
 enum Found {
-    Image(Manifest, Vec<u8>, Vec<Digest>),
+    Image(Manifest, Vec<u8>, Vec<DiffId>),
     Entries(Vec<Descriptor>, bool),
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn check_config(
     config: &[u8],
     node: &Platform,
     image: &str,
-) -> Result<Vec<Digest>> {
+) -> Result<Vec<DiffId>> {
     let digest = &manifest.config.digest;
     let content = |reason: String| ImageError::Content {
         object: "image configuration",

@@ -81,7 +81,7 @@ fn write(
     for (image, tags) in images {
         let prepared = prepare(shared, image)?;
         for (record, layer) in &prepared.layers {
-            let path = blob(&record.diff_id);
+            let path = blob(record.diff_id.digest());
             if written.insert(PathBuf::from(&path)) {
                 write_layer(&mut tar, image, record, layer, progress)?;
             }
@@ -96,7 +96,7 @@ fn write(
         docker.push(json!({
             "Config": blob(image.id.digest()),
             "RepoTags": tags,
-            "Layers": prepared.layers.iter().map(|(record, _)| blob(&record.diff_id)).collect::<Vec<_>>(),
+            "Layers": prepared.layers.iter().map(|(record, _)| blob(record.diff_id.digest())).collect::<Vec<_>>(),
         }));
     }
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index });
@@ -155,17 +155,17 @@ fn write_layer(
 ) -> Result<()> {
     let broken = |reason: String| ImageError::Export {
         image: image.id.clone(),
-        layer: record.diff_id.clone(),
+        layer: record.diff_id.digest().clone(),
         reason,
     };
-    tar.header(&blob(&record.diff_id), record.archive).map_err(failed("write a layer".into()))?;
+    tar.header(&blob(record.diff_id.digest()), record.archive).map_err(failed("write a layer".into()))?;
     let what = format!("layer {}", record.diff_id);
     let mut checked =
         Checked { out: &mut tar.out, hash: Sha256::new(), done: 0, total: record.archive, what, progress };
     reproduce(layer, &mut checked)
         .map_err(|error| broken(format!("its files cannot be read back: {error}")))?;
     let (actual, done) = (Digest::from_sha256(&checked.hash.finalize().into()), checked.done);
-    if actual != record.diff_id || done != record.archive {
+    if actual != *record.diff_id.digest() || done != record.archive {
         return Err(broken(format!(
             "its files on disk were changed (digest {actual} now); remove the image and pull it again"
         )));

@@ -14,10 +14,11 @@ use super::{
     names::{self, DockerEntry},
 };
 use crate::{
-    Image, ImageError, ImageStore, Platform, Result, layer,
+    DiffId, Image, ImageError, ImageStore, Platform, Result,
+    ids::ChainId,
+    layer,
     manifest::{CONFIG_MAX, ConfigFile, Document, Entry, LAYERS_MAX, MANIFEST_MAX, Manifest},
     pipeline::{Expected, Source},
-    pull::chain_id,
     reference::Selector,
     resolve::{check_config, pick},
     stop::Stop,
@@ -177,7 +178,7 @@ impl Importer<'_> {
                 skipped.add(ImageError::Platform { image, wanted, offered });
                 continue;
             }
-            let expected = |diff_id: &Digest| Expected { blob: None, size: None, diff_id: diff_id.clone() };
+            let expected = |diff_id: &DiffId| Expected { blob: None, size: None, diff_id: diff_id.clone() };
             let layers = names.iter().cloned().zip(file.diff_ids().iter().map(expected)).collect();
             let pins = self.layers(layers)?;
             let tags = names::full_tags(&entry.repo_tags)?;
@@ -200,7 +201,7 @@ impl Importer<'_> {
     }
 
     /// Follows an entry to the image for this node: manifest, configuration and diff ids.
-    fn image(&self, entry: &Entry) -> Result<(Manifest, Vec<u8>, Vec<Digest>)> {
+    fn image(&self, entry: &Entry) -> Result<(Manifest, Vec<u8>, Vec<DiffId>)> {
         let mut candidates = vec![entry.clone()];
         let mut refused = None;
         for _ in 0..DOCUMENTS_MAX {
@@ -233,11 +234,11 @@ impl Importer<'_> {
 
     /// Layers by member name, lowest first.
     fn layers(&self, layers: Vec<(String, Expected)>) -> Result<Vec<Arc<Pin>>> {
-        let (mut below, image): (Option<Digest>, _) = (None, Budget::default());
+        let (mut below, image): (Option<ChainId>, _) = (None, Budget::default());
         let mut pins = Vec::with_capacity(layers.len());
         for (name, expected) in layers {
-            let chain = chain_id(below.as_ref(), &expected.diff_id);
-            pins.push(match self.shared.pin(expected.diff_id.as_str(), chain.as_str()) {
+            let chain = ChainId::above(below.as_ref(), &expected.diff_id);
+            pins.push(match self.shared.pin(&expected.diff_id, &chain) {
                 Some(pin) => pin,
                 None => self.layer(&name, &expected, &chain, &image)?,
             });
@@ -246,7 +247,7 @@ impl Importer<'_> {
         Ok(pins)
     }
 
-    fn layer(&self, name: &str, expected: &Expected, chain: &Digest, image: &Budget) -> Result<Arc<Pin>> {
+    fn layer(&self, name: &str, expected: &Expected, chain: &ChainId, image: &Budget) -> Result<Arc<Pin>> {
         let (member, total) = self.members.member(name)?.ok_or_else(|| absent(name))?;
         let what = format!("layer {}", expected.diff_id);
         let progress = Arc::clone(&self.progress);
@@ -258,7 +259,7 @@ impl Importer<'_> {
                 progress(Progress { what: what.clone(), done, total });
             }),
         );
-        let blob = expected.blob.as_ref().unwrap_or(&expected.diff_id);
+        let blob = expected.blob.as_ref().unwrap_or(expected.diff_id.digest());
         Ok(layer::unpack(self.shared, source, expected, blob, image, &self.stop)?.claim(
             self.shared,
             &expected.diff_id,

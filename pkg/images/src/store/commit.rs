@@ -129,7 +129,7 @@ impl Shared {
             };
             let lowers: Vec<_> = lowers.iter().map(|number| self.destination(*number).root).collect();
             let composed = compose::compose(&self.destination(record.number), &lowers, &loose, stop)
-                .map_err(|source| ImageError::Layer { digest: record.diff_id.clone(), source })?;
+                .map_err(|source| ImageError::Layer { digest: record.diff_id.digest().clone(), source })?;
             let again = match composed {
                 Composed::Done => None,
                 Composed::Again => Some(layer::unpack_again(self, &record, &lowers, stop)?),
@@ -206,7 +206,10 @@ mod tests {
     use husk_model::Digest;
 
     use super::{super::Db, *};
-    use crate::{ImageStore, ImagesConfig};
+    use crate::{
+        ImageStore, ImagesConfig,
+        ids::{ChainId, DiffId},
+    };
 
     fn open(root: &Path) -> Arc<ImageStore> {
         ImageStore::open(root, ImagesConfig::default()).unwrap()
@@ -215,9 +218,10 @@ mod tests {
     /// An image with a layer of its own, and nothing in it.
     fn image(store: &ImageStore, number: u8) -> NewImage {
         let (layer, _destination) = store.shared.new_layer().unwrap();
-        let diff_id = Digest::from_sha256(&[number; 32]);
+        let diff_id = DiffId::new(Digest::from_sha256(&[number; 32]));
+        let chain = ChainId::above(None, &diff_id);
         let record = LayerRecord { number: layer, diff_id, bytes: 0, inodes: 0, archive: 0, opaque: false };
-        let pin = store.shared.add_layer(record, Loose::default(), "");
+        let pin = store.shared.add_layer(record, Loose::default(), &chain);
         store.shared.made(layer);
         NewImage {
             id: ImageId::new(Digest::from_sha256(&[0x80 | number; 32])),

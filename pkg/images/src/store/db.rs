@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_model::{Digest, ImageId, UnixNanos};
+use husk_model::{ImageId, UnixNanos};
 use husk_node::file;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageError, Result};
+use crate::{DiffId, ImageError, Result};
 
 /// Layers by key: the diff id, or the chain id where the content depends on the layers below.
 const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
@@ -30,7 +30,7 @@ const CACHE: usize = 256 << 10;
 pub(crate) struct LayerRecord {
     /// Names its directory.
     pub(crate) number: u64,
-    pub(crate) diff_id: Digest,
+    pub(crate) diff_id: DiffId,
     /// Bytes in use.
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use husk_model::ImageId;
 
 use super::{Loose, Shared, db::LayerRecord, job::Job, state::LayerSlot};
-use crate::{ImageError, Result};
+use crate::{DiffId, ImageError, Result, ids::ChainId};
 
 /// Keeps the layers of an image while a container uses them. Dropping it never blocks.
 #[must_use = "the image's layers may be deleted as soon as the lease is dropped"]
@@ -74,9 +74,9 @@ impl Drop for Pin {
 
 impl Shared {
     /// Pins the layer if the store has it: by diff id, or by chain id where it depends on the layers below.
-    pub(crate) fn pin(self: &Arc<Self>, diff_id: &str, chain: &str) -> Option<Arc<Pin>> {
+    pub(crate) fn pin(self: &Arc<Self>, diff_id: &DiffId, chain: &ChainId) -> Option<Arc<Pin>> {
         let mut state = self.state();
-        for key in [diff_id, chain] {
+        for key in [diff_id.as_str(), chain.as_str()] {
             if let Some(slot) = state.layers.get_mut(key) {
                 slot.pins += 1;
                 return Some(Arc::new(Pin { shared: Arc::clone(self), key: key.to_owned() }));
@@ -86,9 +86,14 @@ impl Shared {
     }
 
     /// Takes up a layer that was just unpacked. If another pull was faster with the same one, this one's files go.
-    pub(crate) fn add_layer(self: &Arc<Self>, record: LayerRecord, loose: Loose, chain: &str) -> Arc<Pin> {
+    pub(crate) fn add_layer(
+        self: &Arc<Self>,
+        record: LayerRecord,
+        loose: Loose,
+        chain: &ChainId,
+    ) -> Arc<Pin> {
         let is_loose = loose != Loose::default();
-        let key = if is_loose { chain.to_owned() } else { record.diff_id.as_str().to_owned() };
+        let key = if is_loose { chain.as_str() } else { record.diff_id.as_str() }.to_owned();
         let mut state = self.state();
         let number = record.number;
         let mut mine = false;

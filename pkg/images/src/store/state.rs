@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use husk_model::{Digest, ImageId};
+use husk_model::ImageId;
 
 use super::db::{ImageRecord, LayerRecord};
 use crate::{Image, ImageConfig, Reference};
@@ -72,7 +72,7 @@ impl State {
             size: size + slot.config_size,
             stored_at: slot.record.stored_at,
             config: Arc::clone(&slot.config),
-            layers: layers.iter().map(|layer| layer.record.diff_id.clone()).collect::<Vec<Digest>>().into(),
+            layers: layers.iter().map(|layer| layer.record.diff_id.clone()).collect(),
         })
     }
 
