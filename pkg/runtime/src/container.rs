@@ -25,9 +25,8 @@ use crate::{
     failure::At,
     process::Program,
     rootfs::{
-        attach, cgroupfs, dev, files, locked, mask, overlay, pivot, pod, procfs, relabel,
-        sources::{self, Planned},
-        volumes,
+        attach, cgroupfs, dev, files, locked, mask, overlay, pivot, pod, procfs, relabel, sources,
+        supplies::Supplies, volumes,
     },
     stdio, terminal, user, userns,
 };
@@ -79,16 +78,6 @@ fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
         return Err(Error::InvalidPlan(text.to_owned()));
     }
     Ok(())
-}
-
-/// What a container takes from the node.
-pub(crate) struct Supplies {
-    pub mounts: Vec<Planned>,
-    /// Image volumes.
-    pub volumes: Vec<OwnedFd>,
-    host_shm: Option<OwnedFd>,
-    pub overlay: OwnedFd,
-    warnings: Vec<String>,
 }
 
 /// The child, from its birth to execve.
@@ -161,7 +150,7 @@ fn inside(
     }
     let account = user::resolve(&root, &plan.user)?;
     if let Some(namespace) = &plan.namespaces.user {
-        namespace.check_user(&account.user)?;
+        userns::check_user(&namespace.mappings, &account.user)?;
     }
     let terminal = match &plan.stdio {
         Stdio::Terminal(size) => {

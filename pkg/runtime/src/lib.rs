@@ -47,11 +47,9 @@ pub use self::{
     failure::blame,
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, NetNs, PidNs, SandboxNamespaces,
-        SandboxPlan,
+        SandboxPlan, UserNamespace,
     },
     probe::probe_user_namespaces,
-    report::{Failure, Ready, Report, Step},
+    report::{Account, Failure, Ready, Report, Step},
     sandbox::spawn_sandbox,
-    user::Account,
-    userns::UserNamespace,
 };

@@ -8,7 +8,7 @@ use husk_model::{
 use oci_spec::runtime::{Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
-use crate::{Account, UserNamespace};
+use crate::Account;
 
 /// The cgroup a child is put into before it does anything else.
 #[derive(Debug, Default)]
@@ -83,6 +83,18 @@ pub enum PidNs {
     Host,
     /// That of another container's init, by pidfd.
     Target(OwnedFd),
+}
+
+/// The user namespace of a running pod, for its containers.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// The namespace: [`crate::Child::user_namespace`] of pause.
+    pub fd: OwnedFd,
+    /// As pause was given them.
+    pub mappings: IdMappings,
+    /// Whether the pod's network namespace belongs to it. Without, the node's /sys is shown: only the owner of a network
+    /// namespace may mount a sysfs that shows it.
+    pub owns_network: bool,
 }
 
 /// The namespaces a container joins. Its mount namespace is always new.

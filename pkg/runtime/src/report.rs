@@ -4,7 +4,7 @@ use std::{fmt, os::fd::OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::Account;
+use husk_model::ResolvedUser;
 
 /// Something a child had to say.
 #[derive(Debug)]
@@ -33,6 +33,15 @@ pub struct Ready {
     pub terminal: Option<OwnedFd>,
     /// What the node could not do and was left out, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What a [`husk_model::UserRequest`] came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Whose ids a process gets.
+    pub user: ResolvedUser,
+    /// Home directory by passwd, any bytes but NUL; `/` without an entry.
+    pub home: Vec<u8>,
 }
 
 /// Why a child gave up.

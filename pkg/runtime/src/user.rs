@@ -8,7 +8,7 @@ use husk_model::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
 use husk_sys::root::Root;
 
 use crate::{
-    Failure, Step,
+    Account, Failure, Step,
     accounts::{self, MAX_ID},
     failure::At,
 };
@@ -19,15 +19,6 @@ const MAX_FILE: u64 = 10 << 20;
 const MAX_PATH: usize = 4096;
 /// Most supplementary groups. The kernel's limit (NGROUPS_MAX) is 65536, more than a report can carry.
 pub(crate) const MAX_GROUPS: usize = 8192;
-
-/// What a [`UserRequest`] came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Whose ids a process gets.
-    pub user: ResolvedUser,
-    /// Home directory by passwd, any bytes but NUL; `/` without an entry.
-    pub home: Vec<u8>,
-}
 
 /// Resolves a request in a root filesystem. A file that the request does not need is not read, so it cannot be in the way.
 pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<Account, Failure> {

@@ -27,32 +27,18 @@ use rustix::{
 
 use crate::{ContainerPlan, Error, Failure, PidNs, Result, Step, capabilities, failure::At};
 
-/// The user namespace of a running pod, for its containers.
-#[derive(Debug)]
-pub struct UserNamespace {
-    /// The namespace: [`crate::Child::user_namespace`] of pause.
-    pub fd: OwnedFd,
-    /// As pause was given them.
-    pub mappings: IdMappings,
-    /// Whether the pod's network namespace belongs to it. Without, the node's /sys is shown: only the owner of a network
-    /// namespace may mount a sysfs that shows it.
-    pub owns_network: bool,
-}
-
-impl UserNamespace {
-    /// Refuses a user whom the namespace does not know, in words better than the kernel's.
-    pub(crate) fn check_user(&self, user: &ResolvedUser) -> Result<(), Failure> {
-        let refuse = |kind, id| {
-            let detail = format!("{kind} {id} is not mapped in the pod's user namespace");
-            Err(Failure::because(Step::ResolveUser, "", detail))
-        };
-        if !self.mappings.uids.maps(user.uid) {
-            return refuse("uid", user.uid);
-        }
-        match user.groups.iter().chain([&user.gid]).find(|&&gid| !self.mappings.gids.maps(gid)) {
-            Some(gid) => refuse("gid", *gid),
-            None => Ok(()),
-        }
+/// Refuses a user whom the namespace does not know, in words better than the kernel's.
+pub(crate) fn check_user(mappings: &IdMappings, user: &ResolvedUser) -> Result<(), Failure> {
+    let refuse = |kind, id| {
+        let detail = format!("{kind} {id} is not mapped in the pod's user namespace");
+        Err(Failure::because(Step::ResolveUser, "", detail))
+    };
+    if !mappings.uids.maps(user.uid) {
+        return refuse("uid", user.uid);
+    }
+    match user.groups.iter().chain([&user.gid]).find(|&&gid| !mappings.gids.maps(gid)) {
+        Some(gid) => refuse("gid", *gid),
+        None => Ok(()),
     }
 }
 

@@ -16,10 +16,9 @@ use rustix::{
 };
 
 use super::{
-    cgroupfs::Controllers,
     options::{CONTEXT, Options},
+    planned::{Controllers, Planned, Source, attributes},
     relabel,
-    sources::{Planned, Source, attributes},
 };
 use crate::{Failure, Step, failure::At};
 

@@ -7,7 +7,7 @@
 //! v1 and hybrid: a tmpfs with one directory per hierarchy, each a copy of the container's own directory there, so that
 //! it sees its own limits with or without a namespace.
 
-use std::{os::fd::OwnedFd, path::Path, sync::OnceLock};
+use std::{path::Path, sync::OnceLock};
 
 use husk_sys::{
     mount,
@@ -18,7 +18,7 @@ use rustix::fs;
 
 use super::{
     options::Options,
-    sources::{self, Source},
+    planned::{self, Controllers, Source},
 };
 use crate::{Failure, Step, failure::At};
 
@@ -26,14 +26,6 @@ use crate::{Failure, Step, failure::At};
 const ROOT: &str = "/sys/fs/cgroup";
 /// `f_type` of cgroup2 (CGROUP2_SUPER_MAGIC).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
-
-/// v1 hierarchies by the name of their directory.
-#[derive(Debug)]
-pub(crate) struct Controllers {
-    pub trees: Vec<(String, OwnedFd)>,
-    /// `cpu` → `cpu,cpuacct`.
-    pub links: Vec<(String, String)>,
-}
 
 /// How the node mounts its hierarchies. Read once per monitor, because reading the mount table of a node with thousands
 /// of mounts takes milliseconds.
@@ -81,13 +73,13 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
         Layout::V2 if own_namespace => {
             return Ok(Source::New { kind: "cgroup2".to_owned(), name: "cgroup".to_owned(), options });
         }
-        Layout::V2 => return sources::bind(Path::new(ROOT), false, &options, None),
+        Layout::V2 => return planned::bind(Path::new(ROOT), false, &options, None),
         Layout::V1(hierarchies) => hierarchies,
     };
     let memberships =
         Procfs::host().and_then(|proc| proc.read_self("cgroup")).at(Step::Source, "/proc/self/cgroup")?;
     let mut controllers = Controllers { trees: Vec::new(), links: Vec::new() };
-    let attributes = sources::attributes(&options)
+    let attributes = planned::attributes(&options)
         | if options.readonly() { Attr::MOUNT_ATTR_RDONLY } else { Attr::empty() };
     let change = Change { propagation: Some(Propagation::Private), ..Change::set(attributes) };
     for hierarchy in hierarchies {

@@ -18,7 +18,7 @@ use rustix::{
 
 use super::{
     attach,
-    sources::{self, Planned, Source},
+    planned::{self, Planned, Source},
 };
 use crate::{Failure, Step, UserNamespace, failure::At};
 
@@ -83,7 +83,7 @@ fn alone(device: &LinuxDevice) -> Result<Planned, Failure> {
     create(&root, Path::new("device"), DeviceNode::of(device)?, None)?;
     let node = root.open("device", OFlags::PATH).at(step, &object)?;
     let tree = mount::clone_fd(node, false).at(step, &object)?;
-    let destination = sources::destination(device.path())?;
+    let destination = planned::destination(device.path())?;
     Ok(Planned { destination, source: Source::Tree { tree, directory: false, procfs: false } })
 }
 

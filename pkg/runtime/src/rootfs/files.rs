@@ -19,8 +19,8 @@ use rustix::{
 };
 
 use super::{
+    planned::{self, Planned, Source},
     pod,
-    sources::{self, Planned, Source},
 };
 use crate::{Failure, Step, failure::At};
 
@@ -79,7 +79,7 @@ pub(crate) fn place(planned: &mut [Planned]) -> Result<(), Failure> {
     for mount in planned {
         if let Source::PodFile { name, options } = &mount.source {
             let path = Path::new("/").join(pod::FILES).join(name);
-            mount.source = sources::bind(&path, false, options, None)?;
+            mount.source = planned::bind(&path, false, options, None)?;
         }
     }
     Ok(())

@@ -22,11 +22,12 @@ use rustix::{
 };
 
 use super::{
+    planned::{Planned, Source},
     pod,
-    sources::{Planned, Source},
+    supplies::Supplies,
     volumes,
 };
-use crate::{ContainerPlan, Failure, Step, container::Supplies, failure::At, userns};
+use crate::{ContainerPlan, Failure, Step, failure::At, userns};
 
 /// Enters the pod's user namespace and a mount namespace of the container's own, a copy of pause's, with all of `supplies`.
 pub(crate) fn enter(plan: &ContainerPlan, supplies: &mut Supplies) -> Result<(), Failure> {

@@ -23,9 +23,11 @@ pub(crate) mod mask;
 pub(crate) mod options;
 pub(crate) mod overlay;
 pub(crate) mod pivot;
+pub(crate) mod planned;
 pub(crate) mod procfs;
 pub(crate) mod relabel;
 pub(crate) mod sources;
+pub(crate) mod supplies;
 pub(crate) mod volumes;
 
 /// Where things are in pause's root. The runtime makes it (`crate::sandbox`), the containers take from it.

@@ -15,7 +15,7 @@ use rustix::{
     thread::ThreadNameSpaceType,
 };
 
-use super::{options::Options, pod, sources};
+use super::{options::Options, planned, pod};
 use crate::{Failure, Step, failure::At};
 
 /// Inode of the root of every procfs (PROC_ROOT_INO).
@@ -67,7 +67,7 @@ pub(crate) fn with_options(
     use husk_sys::mount::{Attr, Change};
     let all =
         Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC | Attr::MOUNT_ATTR_RDONLY;
-    let set = sources::attributes(options);
+    let set = planned::attributes(options);
     let (propagation, _) = options.propagation.unwrap_or((Propagation::Private, true));
     let change = Change { set, clear: all - set, propagation: Some(propagation) };
     mount::change(procfs.as_fd(), false, change).at(Step::Mount, destination.display())?;

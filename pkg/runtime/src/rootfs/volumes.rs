@@ -19,8 +19,9 @@ use rustix::{
 
 use super::{
     options::Options,
-    overlay, pod,
-    sources::{Planned, Source},
+    overlay,
+    planned::{Planned, Source},
+    pod,
 };
 use crate::{Failure, Step, UserNamespace, failure::At};
 

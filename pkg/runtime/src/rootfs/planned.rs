@@ -1,0 +1,174 @@
+//! A mount on its way: where it goes, and what is attached there, brought to where it needs nothing of the node any more.
+
+use std::{
+    ffi::OsString,
+    os::fd::{AsFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use husk_sys::{
+    mount,
+    mount::{Attr, Change, Propagation},
+    procfs::Procfs,
+};
+use rustix::fs::{self, AtFlags, FileType, StatxFlags};
+
+use super::{options::Options, relabel};
+use crate::{Failure, Step, failure::At};
+
+/// One mount, ready to be attached.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// Absolute and without `..`, as the container sees it.
+    pub destination: PathBuf,
+    pub source: Source,
+}
+
+/// What to attach.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A detached copy of something of the node.
+    Tree { tree: OwnedFd, directory: bool, procfs: bool },
+    /// A filesystem still to be made, because it shows the namespaces of whoever makes it.
+    New { kind: String, name: String, options: Options },
+    /// A tmpfs that had to be made with the privileges of the node.
+    Made { tmpfs: OwnedFd, readonly: bool },
+    /// cgroup v1: a tmpfs with one directory per hierarchy.
+    Controllers { controllers: Controllers, options: Options },
+    /// The shared memory of pod or node.
+    SharedMemory,
+    /// The pod's copy of a file; `super::files` makes a tree of it.
+    PodFile { name: OsString, options: Options },
+    /// The image volume of this number; `super::volumes` makes a tree of it.
+    Image { number: usize, options: Options },
+}
+
+/// v1 hierarchies by the name of their directory.
+#[derive(Debug)]
+pub(crate) struct Controllers {
+    pub trees: Vec<(String, OwnedFd)>,
+    /// `cpu` → `cpu,cpuacct`.
+    pub links: Vec<(String, String)>,
+}
+
+/// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed. With a label, its
+/// files get that.
+pub(crate) fn bind(
+    source: &Path,
+    recursive: bool,
+    options: &Options,
+    label: Option<&str>,
+) -> Result<Source, Failure> {
+    let step = Step::Source;
+    let tree = mount::clone_path(source, recursive)
+        .at(step, source.display())
+        .map_err(|failure| failure.explain(String::new()))?;
+    if let Some(label) = label {
+        relabel::tree(tree.as_fd(), label).map_err(|failure| {
+            let detail = format!("{} of volume {}: {}", failure.object, source.display(), failure.detail);
+            Failure { object: label.to_owned(), ..failure.explain(detail) }
+        })?;
+    }
+    let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
+    check_propagation(source, propagation)?;
+    let change = |recursive, change| mount::change(&tree, recursive, change).at(step, source.display());
+    change(all, Change::propagation(propagation))?;
+    change(true, options.recursive)?;
+    change(false, options.top)?;
+    let stat = fs::fstat(&tree).at(step, source.display())?;
+    let procfs = fs::fstatfs(&tree).at(step, source.display())?.f_type as u64 == husk_sys::procfs::MAGIC;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(Source::Tree { tree, directory, procfs })
+}
+
+/// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a
+/// volume that silently never appears.
+fn check_propagation(source: &Path, wanted: Propagation) -> Result<(), Failure> {
+    if !matches!(wanted, Propagation::Shared | Propagation::Slave) {
+        return Ok(());
+    }
+    let step = Step::Source;
+    let file = fs::open(source, fs::OFlags::PATH | fs::OFlags::CLOEXEC, fs::Mode::empty())
+        .at(step, source.display())?;
+    let id =
+        fs::statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).at(step, source.display())?;
+    let table = Procfs::host().and_then(|proc| proc.read_self("mountinfo")).at(step, "mountinfo")?;
+    let Some(mount) = mount_of(&table, id.stx_mnt_id) else { return Ok(()) };
+    let (fits, wanted) = match wanted {
+        Propagation::Shared => (mount.shared, "a shared"),
+        _ => (mount.shared || mount.slave, "a shared or slave"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let detail = format!("path {source:?} is mounted on {:?} but it is not {wanted} mount", mount.point);
+    Err(Failure::because(step, source.display(), detail))
+}
+
+struct MountEntry<'table> {
+    point: &'table str,
+    shared: bool,
+    slave: bool,
+}
+
+/// Finds a mount in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+fn mount_of(table: &str, id: u64) -> Option<MountEntry<'_>> {
+    table.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        if fields.next()?.parse() != Ok(id) {
+            return None;
+        }
+        let point = fields.nth(3)?;
+        let optional: Vec<_> = fields.skip(1).take_while(|field| *field != "-").collect();
+        let has = |prefix: &str| optional.iter().any(|field| field.starts_with(prefix));
+        Some(MountEntry { point, shared: has("shared:"), slave: has("master:") })
+    })
+}
+
+/// Normal form of a destination. `..` is refused: it would mean something else once symlinks are resolved.
+pub(crate) fn destination(path: &Path) -> Result<PathBuf, Failure> {
+    let mut normal = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Failure::because(Step::Mount, path.display(), "the destination contains \"..\""));
+            }
+        }
+    }
+    if normal == Path::new("/") {
+        return Err(Failure::because(Step::Mount, path.display(), "the destination is the root directory"));
+    }
+    Ok(normal)
+}
+
+/// Attributes of a mount that is about to be made.
+pub(crate) fn attributes(options: &Options) -> Attr {
+    (options.top.set | options.recursive.set) - Attr::MOUNT_ATTR_RDONLY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+        30 27 0:27 / /a rw,relatime shared:5 - tmpfs tmpfs rw\n\
+        31 27 0:27 / /b rw,relatime master:5 propagate_from:2 - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn the_mount_table_tells_shared_from_slave_from_private() {
+        let kinds = |id| mount_of(TABLE, id).map(|mount| (mount.shared, mount.slave));
+        assert_eq!(kinds(27), Some((false, false)));
+        assert_eq!(kinds(30), Some((true, false)));
+        assert_eq!(kinds(31), Some((false, true)));
+        assert_eq!(kinds(32), None);
+    }
+
+    #[test]
+    fn destinations_are_absolute_and_do_not_climb() {
+        assert_eq!(destination(Path::new("data/./x")).unwrap(), Path::new("/data/x"));
+        assert!(destination(Path::new("/data/../proc")).is_err());
+        assert!(destination(Path::new("/")).is_err());
+    }
+}
