@@ -10,6 +10,7 @@ mod error;
 mod id;
 mod network;
 mod pod;
+mod process;
 mod record;
 mod resources;
 mod rootfs;
@@ -26,7 +27,8 @@ pub use error::{Blame, Classify, Kind, chain};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use pod::{PodConfig, PodMetadata};
-pub use record::{ContainerRecord, MonitorRecord, Process, SandboxRecord, group_mark};
+pub use process::Process;
+pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};
 pub use resources::{HugepageLimit, Resources};
 pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, ResolvedUser, Resources, Signal,
+    ContainerConfig, ContainerId, ImageId, PodConfig, PodSandboxId, Process, ResolvedUser, Resources, Signal,
 };
 
 /// Nanoseconds since the Unix epoch; 0 means "not yet".
@@ -33,8 +33,8 @@ pub struct PodStatus {
     pub created_at: UnixNanos,
     /// Addresses, the primary one first; empty with the node's network or after the stop.
     pub ips: Vec<IpAddr>,
-    /// Pid of the pause process while it runs, in the node's PID namespace.
-    pub pid: Option<u32>,
+    /// The pause process while it runs.
+    pub process: Option<Process>,
     /// Why a sandbox is not ready when nobody asked for that: its record cannot be read, its monitor died or hung. Empty otherwise.
     pub message: String,
 }
@@ -138,8 +138,8 @@ pub struct ContainerStatus {
     pub resources: Resources,
     /// Stop signal in force.
     pub stop_signal: Signal,
-    /// Pid of its init while it lives, in the node's PID namespace.
-    pub pid: Option<u32>,
+    /// Its init while it lives.
+    pub process: Option<Process>,
     /// Cgroup path relative to the hierarchy's root.
     pub cgroup_path: String,
     /// Resolved image digests of image volumes, by container path.

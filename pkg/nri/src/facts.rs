@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use husk_model::{ContainerState, ContainerStatus, NamespaceMode, PodStatus, SeccompProfile, UnixNanos};
+use husk_model::{
+    ContainerState, ContainerStatus, NamespaceMode, PodStatus, Process, SeccompProfile, UnixNanos,
+};
 use husk_proto::nri;
 use oci_spec::runtime::Spec;
 
@@ -47,7 +49,7 @@ pub(crate) fn pod(facts: &PodFacts) -> nri::PodSandbox {
             namespaces: namespaces(facts),
             resources: None,
         }),
-        pid: status.pid.unwrap_or_default(),
+        pid: status.process.map_or(0, |process| process.pid),
         ips: status.ips.iter().map(ToString::to_string).collect(),
     }
 }
@@ -62,7 +64,7 @@ fn namespaces(facts: &PodFacts) -> Vec<nri::LinuxNamespace> {
     if let Some(netns) = &facts.netns {
         add("network", netns.display().to_string());
     }
-    if let Some(pid) = facts.status.pid {
+    if let Some(Process { pid, .. }) = facts.status.process {
         for (kind, file, own) in [
             ("ipc", "ipc", wanted.ipc != NamespaceMode::Node),
             ("uts", "uts", wanted.network != NamespaceMode::Node),
@@ -104,7 +106,7 @@ fn complete(status: &ContainerStatus, mut base: nri::Container) -> nri::Containe
         name: status.config.metadata.name.clone(),
         state: state.into(),
         labels: status.config.labels.clone(),
-        pid: status.pid.unwrap_or_default(),
+        pid: status.process.map_or(0, |process| process.pid),
         created_at: status.created_at,
         started_at,
         finished_at,

@@ -32,9 +32,10 @@ fn everything_is_found_again_with_exits_that_happened_meanwhile() {
     let before = node.wait_exit(&ended);
     let fading = node.run(&pod, "fading", "while [ ! -e /go ]; do sleep 0.01; done; exit 42");
     let started = node.state_of(&running);
-    let pid = node.engine().container_status(&running).unwrap().pid;
+    let process = node.engine().container_status(&running).unwrap().process;
     // Through the container's own root: overlayfs does not look at what others do to its upper directory.
-    let inside = format!("/proc/{}/root/go", node.engine().container_status(&fading).unwrap().pid.unwrap());
+    let inside =
+        format!("/proc/{}/root/go", node.engine().container_status(&fading).unwrap().process.unwrap().pid);
     node.kill_engine();
     fs::write(inside, "").unwrap();
     let record = node.state().join("pods").join(&pod).join("containers").join(&fading).join("state.json");
@@ -45,9 +46,9 @@ fn everything_is_found_again_with_exits_that_happened_meanwhile() {
 
     let status = node.engine().pod_status(&pod).unwrap();
     assert_eq!((status.state, status.ips.len()), (PodState::Ready, 1));
-    assert!(status.pid.is_some());
+    assert!(status.process.is_some());
     assert_eq!(node.state_of(&running), started);
-    assert_eq!(node.engine().container_status(&running).unwrap().pid, pid);
+    assert_eq!(node.engine().container_status(&running).unwrap().process, process);
     assert_eq!(node.state_of(&created), ContainerState::Created);
     assert!(matches!(node.state_of(&ended), ContainerState::Exited { exit, .. } if exit == before));
     let ContainerState::Exited { started_at, exit } = node.state_of(&fading) else {
@@ -125,7 +126,7 @@ fn a_pause_that_dies_makes_the_pod_not_ready() {
     let node = Node::start();
     let pod = node.pod("nopause");
     let id = node.run(&pod, "main", SLEEP);
-    let pid = node.engine().pod_status(&pod).unwrap().pid.unwrap();
+    let pid = node.engine().pod_status(&pod).unwrap().process.unwrap().pid;
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
     eventually("the pod is not ready", || {
         (node.engine().pod_status(&pod).unwrap().state == PodState::NotReady).then_some(())

@@ -10,6 +10,7 @@ mod error;
 mod filesystem;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod identity;
 mod network;
 mod processes;
 mod sampler;
@@ -26,14 +27,14 @@ use std::{
 };
 
 use husk_cgroup::{CgroupStats, Hierarchy};
-use husk_model::{FilesystemStats, ResourceStats, UnixNanos};
+use husk_model::{ContainerId, FilesystemStats, Process, ResourceStats, UnixNanos};
 use husk_node::now;
 
 pub use error::{Error, Result};
 pub use filesystem::filesystem;
 pub use network::network;
 pub use processes::Processes;
-pub use target::Target;
+pub use target::{Target, TargetId};
 pub use usage::{Usage, disk_usage};
 pub use volume::{DeviceNames, Volume, volume};
 
@@ -64,7 +65,7 @@ struct Inner {
     hierarchy: Hierarchy,
     /// Directory that names the filesystem of the writable layers to clients.
     mountpoint: String,
-    samplers: RwLock<HashMap<String, Arc<Sampler>>>,
+    samplers: RwLock<HashMap<TargetId, Arc<Sampler>>>,
     walker: Walker,
 }
 
@@ -117,12 +118,12 @@ impl Stats {
         Ok(stats)
     }
 
-    /// Reads everything there is of a container whose init is `pid`, through the same open files. Asks procfs about each
+    /// Reads everything there is of a container and its init, through the same open files. Asks procfs about each
     /// process and descriptor for `patience` at most, so this belongs on a thread that may block.
     ///
     /// # Errors
     /// As [`Stats::sample`].
-    pub fn detail(&self, target: &Target, pid: Option<u32>, patience: Duration) -> Result<Detail> {
+    pub fn detail(&self, target: &Target, init: Option<Process>, patience: Duration) -> Result<Detail> {
         let (cgroup, pids) = self.sampler(target).detail().inspect_err(|error| {
             if matches!(error, Error::Gone { .. }) {
                 self.forget(&target.id);
@@ -133,13 +134,16 @@ impl Stats {
             cgroup,
             layer: self.layer(target).map(|(usage, _)| usage),
             processes: processes::count(&pids, patience),
-            open_files_limit: pid.and_then(processes::open_files_limit),
+            open_files_limit: init.and_then(processes::open_files_limit),
         })
     }
 
     /// What writable layers take together, as far as they have been measured; those whose size is old are measured in the
     /// background. Constant time for each, whatever they hold.
-    pub fn layers<'t>(&self, layers: impl IntoIterator<Item = (&'t str, &'t Path)>) -> FilesystemStats {
+    pub fn layers<'t>(
+        &self,
+        layers: impl IntoIterator<Item = (&'t ContainerId, &'t Path)>,
+    ) -> FilesystemStats {
         let mut sum = FilesystemStats {
             timestamp: now(),
             mountpoint: self.0.mountpoint.clone(),
@@ -161,7 +165,10 @@ impl Stats {
     }
 
     fn layer(&self, target: &Target) -> Option<(Usage, UnixNanos)> {
-        self.0.walker.usage(&target.id, target.upper.as_ref()?)
+        match &target.id {
+            TargetId::Container(id) => self.0.walker.usage(id, target.upper.as_ref()?),
+            TargetId::Pod(_) => None,
+        }
     }
 
     /// Measures many, in order; those that are gone or can't be read are left out.
@@ -176,7 +183,7 @@ impl Stats {
                 Err(Error::Gone { .. }) => None,
                 Err(err) => {
                     tracing::warn!(
-                        id = target.id,
+                        id = %target.id,
                         error = &err as &dyn std::error::Error,
                         "statistics left out"
                     );
@@ -187,9 +194,11 @@ impl Stats {
     }
 
     /// Drops what is kept for a removed container: descriptors, samples and the layer's size.
-    pub fn forget(&self, id: &str) {
+    pub fn forget(&self, id: &TargetId) {
         self.0.samplers.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
-        self.0.walker.forget(id);
+        if let TargetId::Container(id) = id {
+            self.0.walker.forget(id);
+        }
     }
 
     fn sampler(&self, target: &Target) -> Arc<Sampler> {

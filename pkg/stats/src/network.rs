@@ -1,25 +1,34 @@
 //! Counters of the interfaces of a network namespace.
 
-use std::{fs::File, io::Read, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+};
 
-use husk_model::NetworkStats;
+use husk_model::{NetworkStats, Process};
 
-use crate::{Error, Result};
+use crate::{Error, Result, identity};
 
 /// Bytes that are read, some thousand interfaces: a pod with NET_ADMIN may have any number of them.
 const MAX_TEXT: u64 = 512 << 10;
 
-/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback; of very many the first. The caller makes sure that
-/// `pid` is still the process it means (a pidfd, or the start time).
+/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback; of very many the first.
 ///
 /// # Errors
 /// The process is gone.
-pub fn network(pid: u32) -> Result<Vec<NetworkStats>> {
-    let path = PathBuf::from(format!("/proc/{pid}/net/dev"));
+pub fn network(process: Process) -> Result<Vec<NetworkStats>> {
+    let path = PathBuf::from(format!("/proc/{}/net/dev", process.pid));
     let mut text = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text))
-        .map_err(|source| Error::File { operation: "read", path, source })?;
+    let open = || {
+        let file = File::open(&path)?;
+        if identity::holds(process) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    open().and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text)).map_err(|source| Error::File {
+        operation: "read",
+        path,
+        source,
+    })?;
     // A line that is cut off has other numbers; names may have any bytes.
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     Ok(parse(&String::from_utf8_lossy(&text[..whole])))
@@ -79,7 +88,8 @@ Inter-|   Receive                                                |  Transmit
 
     #[test]
     fn a_process_that_is_gone_is_an_error() {
-        assert!(network(u32::MAX).is_err());
-        network(std::process::id()).unwrap();
+        let own = identity::tests::own();
+        assert!(network(Process { start_time: own.start_time + 1, ..own }).is_err());
+        network(own).unwrap();
     }
 }

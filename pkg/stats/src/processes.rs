@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_model::Process;
+
+use crate::identity;
+
 /// Processes of one group that are looked at.
 const MAX_PROCESSES: usize = 4096;
 /// Descriptors of one group that are looked at one by one, a readlink(2) each: some milliseconds.
@@ -85,10 +89,10 @@ fn is_socket(descriptor: &Path) -> bool {
         .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
 }
 
-/// How many descriptors a process may open (the soft limit); `None` when it is gone. The caller makes sure that `pid` is
-/// still the process it means.
-pub(crate) fn open_files_limit(pid: u32) -> Option<u64> {
-    parse_limit(&fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
+/// How many descriptors a process may open (the soft limit); `None` when it is gone.
+pub(crate) fn open_files_limit(process: Process) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.pid)).ok()?;
+    identity::holds(process).then(|| parse_limit(&limits))?
 }
 
 /// `Max open files            1024                 524288               files`
@@ -146,7 +150,8 @@ mod tests {
     fn the_soft_limit_is_the_first_column() {
         let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
         assert_eq!(parse_limit(text), Some(1024));
-        assert!(open_files_limit(std::process::id()).is_some());
-        assert_eq!(open_files_limit(u32::MAX), None);
+        let own = identity::tests::own();
+        assert!(open_files_limit(own).is_some());
+        assert_eq!(open_files_limit(Process { start_time: own.start_time + 1, ..own }), None);
     }
 }

@@ -1,15 +1,33 @@
 //! Whom to measure.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use husk_cgroup::CgroupPath;
-use husk_model::UnixNanos;
+use husk_model::{ContainerId, PodSandboxId, UnixNanos};
+
+/// Whose group is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TargetId {
+    /// A pod's, which holds its containers'.
+    Pod(PodSandboxId),
+    /// A container's.
+    Container(ContainerId),
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetId::Pod(id) => id.fmt(f),
+            TargetId::Container(id) => id.fmt(f),
+        }
+    }
+}
 
 /// A container (or a pod's group) to measure.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// A name that is unique on the node: the container's or the sandbox's id.
-    pub id: String,
+    /// Whose it is.
+    pub id: TargetId,
     /// Its group.
     pub cgroup: CgroupPath,
     /// Its writable layer's upper directory; `None` for a pod.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use husk_model::UnixNanos;
+use husk_model::{ContainerId, UnixNanos};
 use husk_node::now;
 
 use crate::{Error, Result, Usage, disk_usage};
@@ -40,9 +40,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    layers: HashMap<String, Layer>,
+    layers: HashMap<ContainerId, Layer>,
     /// By size.
-    queues: [VecDeque<String>; 2],
+    queues: [VecDeque<ContainerId>; 2],
     stopped: bool,
 }
 
@@ -84,9 +84,9 @@ impl Walker {
     }
 
     /// The last known size; asks for a new one if that is old. Never waits for the disk.
-    pub(crate) fn usage(&self, id: &str, upper: &Path) -> Option<(Usage, UnixNanos)> {
+    pub(crate) fn usage(&self, id: &ContainerId, upper: &Path) -> Option<(Usage, UnixNanos)> {
         let mut state = self.0.state();
-        let layer = state.layers.entry(id.to_owned()).or_insert_with(|| Layer {
+        let layer = state.layers.entry(id.clone()).or_insert_with(|| Layer {
             upper: upper.to_owned(),
             measured: None,
             queued: false,
@@ -96,13 +96,13 @@ impl Walker {
         if !layer.queued && measured.is_none_or(|measured| measured.stale_at <= Instant::now()) {
             layer.queued = true;
             let size = layer.size;
-            state.queues[size as usize].push_back(id.to_owned());
+            state.queues[size as usize].push_back(id.clone());
             self.0.changed.notify_all();
         }
         measured.map(|measured| (measured.usage, measured.timestamp))
     }
 
-    pub(crate) fn forget(&self, id: &str) {
+    pub(crate) fn forget(&self, id: &ContainerId) {
         self.0.state().layers.remove(id);
     }
 }
@@ -140,17 +140,17 @@ impl Shared {
     }
 
     /// Gives a layer to the other thread, for good.
-    fn hand_over(&self, id: &str) {
+    fn hand_over(&self, id: &ContainerId) {
         let mut state = self.state();
         if let Some(layer) = state.layers.get_mut(id) {
             layer.size = Size::Large;
-            state.queues[Size::Large as usize].push_back(id.to_owned());
+            state.queues[Size::Large as usize].push_back(id.clone());
             self.changed.notify_all();
         }
     }
 
     /// The next layer to measure; `None` when the handle was dropped.
-    fn next(&self, size: Size) -> Option<(String, PathBuf)> {
+    fn next(&self, size: Size) -> Option<(ContainerId, PathBuf)> {
         let mut state = self.state();
         loop {
             if state.stopped {
@@ -168,7 +168,7 @@ impl Shared {
     }
 
     /// `false` when there is no use in going on.
-    fn pause(&self, id: &str) -> bool {
+    fn pause(&self, id: &ContainerId) -> bool {
         let until = Instant::now() + PAUSE;
         let mut state = self.state();
         loop {
@@ -183,7 +183,7 @@ impl Shared {
         }
     }
 
-    fn finish(&self, id: &str, result: Result<Option<Usage>>, took: Duration) {
+    fn finish(&self, id: &ContainerId, result: Result<Option<Usage>>, took: Duration) {
         let mut state = self.state();
         let Some(layer) = state.layers.get_mut(id) else { return };
         layer.queued = false;
@@ -199,7 +199,7 @@ impl Shared {
                 let gone =
                     matches!(&err, Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound);
                 if !gone {
-                    tracing::warn!(id, error = &err as &dyn std::error::Error, "writable layer not measured");
+                    tracing::warn!(%id, error = &err as &dyn std::error::Error, "writable layer not measured");
                 }
             }
         }

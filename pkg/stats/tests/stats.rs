@@ -8,7 +8,8 @@ use std::{
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
-use husk_stats::{Error, Stats, Target};
+use husk_model::ContainerId;
+use husk_stats::{Error, Stats, Target, TargetId};
 
 struct Fixture {
     hierarchy: Hierarchy,
@@ -29,9 +30,10 @@ impl Fixture {
         Some(Self { hierarchy, parent })
     }
 
-    fn container(&self, id: &str) -> (Cgroup, Target) {
-        let cgroup = self.parent.join(id).unwrap();
-        let target = Target { id: id.to_owned(), cgroup: cgroup.clone(), upper: None, since: None };
+    fn container(&self, name: &str) -> (Cgroup, Target) {
+        let cgroup = self.parent.join(name).unwrap();
+        let id = TargetId::Container(ContainerId::generate());
+        let target = Target { id, cgroup: cgroup.clone(), upper: None, since: None };
         (self.hierarchy.create(&cgroup).unwrap(), target)
     }
 }
@@ -113,5 +115,5 @@ fn a_list_leaves_out_what_is_gone() {
     groups[3].0.remove().unwrap();
     let listed = stats.sample_all(&targets);
     assert_eq!(listed.len(), 19);
-    assert!(listed.iter().all(|(target, _)| target.id != "c3"));
+    assert!(listed.iter().all(|(target, _)| target.id != groups[3].1.id));
 }

@@ -99,7 +99,7 @@ pub(super) async fn container_status(
     let mut info = HashMap::new();
     if request.verbose {
         let facts = json!({
-            "pid": container.pid,
+            "pid": container.process.map(|process| process.pid),
             "sandboxID": container.pod_id.as_str(),
             "cgroupPath": container.cgroup_path,
             "config": &*container.config,

@@ -48,7 +48,7 @@ pub(super) async fn pod_sandbox_status(
     let pod = api.engine.pod_status(&ids::pod(api, &request.pod_sandbox_id)?).map_err(status)?;
     let mut info = HashMap::new();
     if request.verbose {
-        let facts = json!({ "pid": pod.pid, "message": pod.message, "config": &*pod.config });
+        let facts = json!({ "pid": pod.process.map(|process| process.pid), "message": pod.message, "config": &*pod.config });
         info.insert("info".to_owned(), facts.to_string());
     }
     let mut containers: Vec<_> =

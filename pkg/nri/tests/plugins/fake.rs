@@ -313,7 +313,7 @@ pub fn pod() -> PodFacts {
         state: PodState::Ready,
         created_at: 1,
         ips: Vec::new(),
-        pid: None,
+        process: None,
         message: String::new(),
     };
     PodFacts { status: Arc::new(status), cgroup_path: "/kubepods/pod1".to_owned(), netns: None }
@@ -355,7 +355,7 @@ pub fn container(pod: &PodFacts, filler: usize) -> ContainerFacts {
         user: None,
         resources: Resources::default(),
         stop_signal: Signal::TERM,
-        pid: None,
+        process: None,
         cgroup_path: String::new(),
         image_volumes: Default::default(),
     };

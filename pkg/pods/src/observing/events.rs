@@ -188,7 +188,7 @@ mod tests {
             state: PodState::Ready,
             created_at: 1,
             ips: Vec::new(),
-            pid: None,
+            process: None,
             message: String::new(),
         })
     }

@@ -105,7 +105,7 @@ fn count(stats: &Stats, chosen: Chosen, share: Duration, caller: &Weak<()>) -> P
         if caller.strong_count() == 0 {
             return None;
         }
-        let detail = stats.detail(&target, status.pid, share).ok()?;
+        let detail = stats.detail(&target, status.process, share).ok()?;
         Some(ContainerMetrics { status, detail })
     });
     PodMetrics {

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use husk_model::{
-    ContainerStatus, FilesystemStats, NamespaceMode, NetworkStats, PodState, PodStatus, ResourceStats,
-};
-use husk_stats::{Stats, Target};
+use husk_model::{ContainerStatus, FilesystemStats, NamespaceMode, NetworkStats, PodStatus, ResourceStats};
+use husk_stats::{Stats, Target, TargetId};
 
 use crate::{
     error::{PodsError, Result},
@@ -90,7 +88,7 @@ impl Measuring {
     /// measured yet. Never waits for the disk.
     pub(crate) fn writable_layers(&self) -> FilesystemStats {
         let containers = self.registry.containers();
-        self.stats.layers(containers.iter().map(|container| (container.id().as_str(), container.upper())))
+        self.stats.layers(containers.iter().map(|container| (container.id(), container.upper())))
     }
 
     pub(crate) async fn measure<T: Send + 'static>(
@@ -119,7 +117,7 @@ fn live(
 pub(crate) fn choose(registry: &Registry, pod: &Arc<Pod>) -> Result<Chosen> {
     Ok(Chosen {
         target: Target {
-            id: pod.id().to_string(),
+            id: TargetId::Pod(pod.id().clone()),
             cgroup: cgroup_path(&pod.cgroup_path())?,
             upper: None,
             since: Some(pod.status().created_at),
@@ -142,13 +140,10 @@ fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, h
 /// The counters of the pod's own interfaces, as its pause process sees them.
 pub(crate) fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
     let status = pod.status();
-    let Some(pid) = status.pid.filter(|_| status.config.namespaces().network != NamespaceMode::Node) else {
+    if status.config.namespaces().network == NamespaceMode::Node {
         return Vec::new();
-    };
-    let counters = husk_stats::network(pid).unwrap_or_default();
-    // If the process ended meanwhile, its pid may be somebody else's by now, and so are the counters.
-    let now = pod.status();
-    if now.state == PodState::Ready && now.pid == Some(pid) { counters } else { Vec::new() }
+    }
+    status.process.and_then(|process| husk_stats::network(process).ok()).unwrap_or_default()
 }
 
 fn sample(
@@ -164,7 +159,7 @@ fn sample(
 fn target(container: &Container) -> Result<Target> {
     let status = container.status();
     Ok(Target {
-        id: container.id().to_string(),
+        id: TargetId::Container(container.id().clone()),
         cgroup: cgroup_path(&status.cgroup_path)?,
         upper: Some(container.upper().to_owned()),
         since: Some(status.created_at),

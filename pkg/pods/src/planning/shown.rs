@@ -25,7 +25,7 @@ pub(crate) fn shown(pod: &PodSandboxId, file: &ContainerFile) -> ContainerStatus
         user: None,
         resources: file.resources.clone(),
         stop_signal: file.stop_signal,
-        pid: None,
+        process: None,
         cgroup_path: file.cgroup_path.clone(),
         image_volumes: by_path(&file.config, &file.image_volumes),
     }

@@ -7,7 +7,7 @@ use std::{
 
 use husk_life::{ContainerEffect, ContainerEvent, ContainerLife, Refusal};
 use husk_model::{
-    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodSandboxId, ResolvedUser, Resources,
+    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodSandboxId, Process, ResolvedUser, Resources,
 };
 use tokio::sync::{MutexGuard, OnceCell};
 
@@ -99,7 +99,7 @@ impl Container {
         if let Some(state) = next.shown() {
             self.status.update(|status| {
                 if matches!(state, ContainerState::Exited { .. }) {
-                    status.pid = None;
+                    status.process = None;
                 }
                 status.state = state;
             });
@@ -158,9 +158,9 @@ impl Container {
     }
 
     /// Notes what its monitor tells of its init.
-    pub(crate) fn note_init(&self, pid: u32, user: ResolvedUser) {
+    pub(crate) fn note_init(&self, process: Process, user: ResolvedUser) {
         self.status.update(|status| {
-            status.pid = Some(pid);
+            status.process = Some(process);
             status.user = Some(user);
         });
     }

@@ -7,7 +7,7 @@ use std::{
 
 use husk_life::{PodEffect, PodEvent, PodLife, Reach, Refusal};
 use husk_lsm::selinux::Hold;
-use husk_model::{ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Resources};
+use husk_model::{ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Process, Resources};
 use husk_monitor::Monitor;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
@@ -42,17 +42,17 @@ pub(crate) struct Pod {
 pub(crate) struct NewPod {
     pub(crate) file: PodFile,
     pub(crate) life: PodLife,
-    /// Of its pause process, where that is known.
-    pub(crate) pid: Option<u32>,
+    /// Its pause process, where that is known.
+    pub(crate) process: Option<Process>,
     pub(crate) reach: Reach<Monitor>,
     pub(crate) selinux_level: Option<Hold>,
 }
 
 impl Pod {
-    pub(crate) fn new(NewPod { file, life, pid, reach, selinux_level }: NewPod) -> Self {
+    pub(crate) fn new(NewPod { file, life, process, reach, selinux_level }: NewPod) -> Self {
         Self {
             id: file.id.clone(),
-            status: Snapshot::new(shown(&file, &life, pid)),
+            status: Snapshot::new(shown(&file, &life, process)),
             life: Mutex::new(life),
             file: Mutex::new(file),
             reach: Mutex::new(reach),
@@ -94,7 +94,7 @@ impl Pod {
             status.state = state(&next);
             next.explanation().clone_into(&mut status.message);
             if !next.is_ready() {
-                status.pid = None;
+                status.process = None;
             }
             // Its addresses are kept until the network is taken back.
             if matches!(next, PodLife::Stopped { .. }) {
@@ -184,8 +184,8 @@ impl Pod {
     }
 
     /// Notes its pause process, as the monitor tells it.
-    pub(crate) fn note_pause(&self, pid: Option<u32>) {
-        self.status.update(|status| status.pid = pid);
+    pub(crate) fn note_pause(&self, process: Option<Process>) {
+        self.status.update(|status| status.process = process);
     }
 
     /// Takes in other resources; `None` keeps what is known. Returns the record to write.
@@ -240,14 +240,14 @@ fn state(life: &PodLife) -> PodState {
 }
 
 /// What readers see of a pod with this record in this state.
-pub(crate) fn shown(file: &PodFile, life: &PodLife, pid: Option<u32>) -> PodStatus {
+pub(crate) fn shown(file: &PodFile, life: &PodLife, process: Option<Process>) -> PodStatus {
     PodStatus {
         id: file.id.clone(),
         config: Arc::clone(&file.config),
         state: state(life),
         created_at: file.created_at,
         ips: file.ips.clone(),
-        pid,
+        process,
         message: life.explanation().to_owned(),
     }
 }

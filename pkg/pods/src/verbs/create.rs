@@ -194,7 +194,7 @@ impl Create {
         }
         let mut status = planning::shown(pod.id(), &file);
         status.user = Some(created.user);
-        status.pid = Some(created.process.pid);
+        status.process = Some(created.process);
         let container = Arc::new(Container::new(NewContainer {
             pod: Arc::clone(pod),
             life: ContainerLife::Making,

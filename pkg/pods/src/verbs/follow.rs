@@ -81,7 +81,7 @@ impl Follow {
             }
             match record.exit {
                 Some(exit) => self.exited(&container, exit),
-                None => container.note_init(record.process.pid, record.user),
+                None => container.note_init(record.process, record.user),
             }
         }
         match snapshot.sandbox {

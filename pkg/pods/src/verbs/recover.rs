@@ -161,7 +161,7 @@ impl Recover {
         // The account of the monitor is taken in before anybody can ask.
         if let Ok(snapshot) = monitor.state().await {
             self.complete_removals(pod, &snapshot);
-            pod.note_pause(snapshot.sandbox.as_ref().map(|sandbox| sandbox.process.pid));
+            pod.note_pause(snapshot.sandbox.as_ref().map(|sandbox| sandbox.process));
             self.follow.learn(pod, snapshot);
         }
         pod.answered(monitor);
@@ -208,7 +208,7 @@ impl Recover {
             selinux_level: self.security.recovered_level(&file),
             file,
             life,
-            pid: None,
+            process: None,
             reach: Reach::Awaited,
         }));
         self.follow.registry.restore_pod(&pod);

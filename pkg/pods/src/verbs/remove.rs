@@ -6,7 +6,7 @@ use husk_life::{ContainerEvent, PodEvent, PodLife};
 use husk_model::{Exit, ExitReason, chain};
 use husk_monitor::MonitorError;
 use husk_node::now;
-use husk_stats::Stats;
+use husk_stats::{Stats, TargetId};
 use tracing::warn;
 
 use super::stop::{Stop, check_not_silent};
@@ -41,7 +41,7 @@ impl Remove {
         let plugins = follow.changes.plugins();
         let facts = plugins.container_facts(container);
         follow.records.discard_container(pod.id(), container.id())?;
-        self.stats.forget(container.id().as_str());
+        self.stats.forget(&TargetId::Container(container.id().clone()));
         let _turn = plugins.container_goes(pod, &facts).await;
         follow.changes.container(container, &ContainerEvent::Removed)
     }
@@ -89,7 +89,7 @@ impl Remove {
         }
         follow.records.discard(&follow.records.pod(pod.id()))?;
         let _turn = follow.changes.plugins().pod_goes(pod).await;
-        self.stats.forget(pod.id().as_str());
+        self.stats.forget(&TargetId::Pod(pod.id().clone()));
         follow.changes.pod(pod, &PodEvent::Removed).map(drop)
     }
 }

@@ -132,7 +132,7 @@ impl Run {
         let pod = Pod::new(NewPod {
             file,
             life: PodLife::Making,
-            pid: Some(process.pid),
+            process: Some(process),
             reach: Reach::Attended(monitor),
             selinux_level: selinux.level,
         });
@@ -143,7 +143,7 @@ impl Run {
     async fn publish(&self, pod: Arc<Pod>, process: Process) -> Result<Arc<Pod>> {
         let (changes, cgroup) = (&self.follow.changes, pod.cgroup_path());
         let file = pod.file_as(&PodLife::Making);
-        let ready = || shown(&file, &PodLife::Ready, Some(process.pid));
+        let ready = || shown(&file, &PodLife::Ready, Some(process));
         // Held until the pod is seen.
         let _turn = changes.plugins().admit_pod(ready(), &cgroup).await?;
         match changes.pod(&pod, &PodEvent::Made) {
