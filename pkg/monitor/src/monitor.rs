@@ -306,7 +306,6 @@ impl Monitor {
             container_id: id.to_string(),
             rows: size.rows.into(),
             columns: size.columns.into(),
-            ..Default::default()
         };
         self.done("resize terminal of container", id.as_str(), Call::ResizeTerminal(call), QUICK).await
     }

@@ -7,7 +7,8 @@ use std::{
 
 use husk_life::{ContainerEffect, ContainerEvent, ContainerLife, Refusal};
 use husk_model::{
-    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodSandboxId, Process, ResolvedUser, Resources,
+    ContainerId, ContainerMetadata, ContainerState, ContainerStatus, PodSandboxId, Process, ResolvedUser,
+    Resources,
 };
 use tokio::sync::{MutexGuard, OnceCell};
 

@@ -7,7 +7,9 @@ use std::{
 
 use husk_life::{PodEffect, PodEvent, PodLife, Reach, Refusal};
 use husk_lsm::selinux::Hold;
-use husk_model::{ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Process, Resources};
+use husk_model::{
+    ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Process, Resources,
+};
 use husk_monitor::Monitor;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 

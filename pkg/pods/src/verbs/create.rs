@@ -59,7 +59,8 @@ impl Create {
         let wait = attempt.wait();
         let (this, pod) = (self.clone(), Arc::clone(pod));
         tokio::spawn(async move {
-            let outcome = this.build(&pod, &id, &config).await;
+            // On the heap: it holds the whole plan.
+            let outcome = Box::pin(this.build(&pod, &id, &config)).await;
             attempt.settle(outcome.map(|()| id));
         });
         wait.outcome().await
