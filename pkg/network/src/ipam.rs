@@ -18,6 +18,7 @@ use std::{
     str::FromStr,
 };
 
+use husk_model::PodSandboxId;
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock};
 
@@ -34,7 +35,7 @@ pub(crate) struct Ipam {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reservation {
     pub(crate) ip: IpAddr,
-    /// First line of the file; empty after a crash between creating and writing it.
+    /// First line of the file, whoever wrote it; empty after a crash between creating and writing it.
     pub(crate) id: String,
 }
 
@@ -69,7 +70,7 @@ impl Ipam {
     /// [`NetworkError::Exhausted`], or the errors of the files.
     pub(crate) fn reserve(
         &self,
-        id: &str,
+        id: &PodSandboxId,
         interface: &str,
         held: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<IpAddr>, NetworkError> {
@@ -94,13 +95,13 @@ impl Ipam {
     ///
     /// # Errors
     /// Those of the files.
-    pub(crate) fn release(&self, id: &str, ips: &[IpAddr]) -> Result<(), NetworkError> {
+    pub(crate) fn release(&self, id: &PodSandboxId, ips: &[IpAddr]) -> Result<(), NetworkError> {
         if !self.dir.is_dir() {
             return Ok(());
         }
         let _lock = self.lock()?;
         for ip in ips {
-            self.release_one(*ip, |owner| owner == id)?;
+            self.release_one(*ip, |owner| owner == id.as_str())?;
         }
         Ok(())
     }
@@ -147,7 +148,7 @@ impl Ipam {
         &self,
         number: usize,
         range: &Range,
-        id: &str,
+        id: &PodSandboxId,
         interface: &str,
         held: &impl Fn(IpAddr) -> bool,
     ) -> Result<IpAddr, NetworkError> {
@@ -168,7 +169,7 @@ impl Ipam {
     }
 
     /// Creates the reservation file; `false` when there is one already.
-    fn claim(&self, ip: IpAddr, id: &str, interface: &str) -> Result<bool, NetworkError> {
+    fn claim(&self, ip: IpAddr, id: &PodSandboxId, interface: &str) -> Result<bool, NetworkError> {
         let path = self.dir.join(ip.to_string());
         let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => file,
@@ -285,6 +286,10 @@ mod tests {
         Ipam::open(dir, "net", subnets.iter().map(|s| s.parse().unwrap())).unwrap()
     }
 
+    fn pod(number: usize) -> PodSandboxId {
+        format!("{number:064x}").parse().unwrap()
+    }
+
     fn ips(list: &[&str]) -> Vec<IpAddr> {
         list.iter().map(|s| s.parse().unwrap()).collect()
     }
@@ -293,10 +298,10 @@ mod tests {
     fn files_are_those_of_the_host_local_plugin() {
         let dir = tempfile::tempdir().unwrap();
         let ipam = ipam(dir.path(), &["10.1.0.0/24", "fd01::/64"]);
-        assert_eq!(ipam.reserve("pod", "eth0", FREE).unwrap(), ips(&["10.1.0.2", "fd01::2"]));
+        assert_eq!(ipam.reserve(&pod(1), "eth0", FREE).unwrap(), ips(&["10.1.0.2", "fd01::2"]));
         let read = |name: &str| fs::read_to_string(dir.path().join("net").join(name)).unwrap();
-        assert_eq!(read("10.1.0.2"), "pod\r\neth0");
-        assert_eq!(read("fd01::2"), "pod\r\neth0");
+        assert_eq!(read("10.1.0.2"), format!("{}\r\neth0", pod(1)));
+        assert_eq!(read("fd01::2"), format!("{}\r\neth0", pod(1)));
         assert_eq!(read("last_reserved_ip.0"), "10.1.0.2");
         assert_eq!(read("last_reserved_ip.1"), "fd01::2");
     }
@@ -307,8 +312,8 @@ mod tests {
         let ipam = ipam(dir.path(), &["10.1.0.0/29"]);
         let mut seen = Vec::new();
         for _ in 0..6 {
-            let got = ipam.reserve("pod", "eth0", FREE).unwrap();
-            ipam.release("pod", &got).unwrap();
+            let got = ipam.reserve(&pod(1), "eth0", FREE).unwrap();
+            ipam.release(&pod(1), &got).unwrap();
             seen.extend(got);
         }
         assert_eq!(seen, ips(&["10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.6", "10.1.0.2"]));
@@ -319,13 +324,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ipam = ipam(dir.path(), &["10.1.0.0/24", "fd01::/125"]);
         for n in 0..5 {
-            ipam.reserve(&n.to_string(), "eth0", FREE).unwrap();
+            ipam.reserve(&pod(n), "eth0", FREE).unwrap();
         }
-        let error = ipam.reserve("late", "eth0", FREE).unwrap_err();
+        let error = ipam.reserve(&pod(9), "eth0", FREE).unwrap_err();
         assert!(
             matches!(error, NetworkError::Exhausted { subnet } if subnet == "fd01::/125".parse().unwrap())
         );
-        assert!(ipam.reservations().unwrap().iter().all(|r| r.id != "late"));
+        assert!(ipam.reservations().unwrap().iter().all(|r| r.id != pod(9).as_str()));
     }
 
     #[test]
@@ -333,18 +338,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
         let held = ips(&["10.1.0.2", "10.1.0.3"]);
-        assert_eq!(ipam.reserve("pod", "eth0", |ip| held.contains(&ip)).unwrap(), ips(&["10.1.0.4"]));
+        assert_eq!(ipam.reserve(&pod(1), "eth0", |ip| held.contains(&ip)).unwrap(), ips(&["10.1.0.4"]));
     }
 
     #[test]
     fn release_spares_what_belongs_to_others_and_is_idempotent() {
         let dir = tempfile::tempdir().unwrap();
         let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
-        let got = ipam.reserve("mine", "eth0", FREE).unwrap();
-        ipam.release("yours", &got).unwrap();
+        let got = ipam.reserve(&pod(1), "eth0", FREE).unwrap();
+        ipam.release(&pod(2), &got).unwrap();
         assert_eq!(ipam.reservations().unwrap().len(), 1);
-        ipam.release("mine", &got).unwrap();
-        ipam.release("mine", &got).unwrap();
+        ipam.release(&pod(1), &got).unwrap();
+        ipam.release(&pod(1), &got).unwrap();
         assert!(ipam.reservations().unwrap().is_empty());
     }
 
@@ -353,8 +358,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
         fs::write(dir.path().join("net/10.1.0.2"), "").unwrap();
-        assert_eq!(ipam.reserve("pod", "eth0", FREE).unwrap(), ips(&["10.1.0.3"]));
-        let freed = ipam.release_if(|| |id: &str| id != "pod", |_| true).unwrap();
+        assert_eq!(ipam.reserve(&pod(1), "eth0", FREE).unwrap(), ips(&["10.1.0.3"]));
+        let freed = ipam.release_if(|| |id: &str| id != pod(1).as_str(), |_| true).unwrap();
         assert_eq!(freed, [Reservation { ip: "10.1.0.2".parse().unwrap(), id: String::new() }]);
     }
 
@@ -368,7 +373,7 @@ mod tests {
                     let ipam = &ipam;
                     scope.spawn(move || {
                         (0..20)
-                            .flat_map(|n| ipam.reserve(&format!("{w}-{n}"), "eth0", FREE).unwrap())
+                            .flat_map(|n| ipam.reserve(&pod(w * 20 + n), "eth0", FREE).unwrap())
                             .collect::<Vec<_>>()
                     })
                 })

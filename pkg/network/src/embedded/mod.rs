@@ -247,7 +247,7 @@ impl Embedded {
         }
         let veth = veth_name(id);
         self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
-        self.plan().ipam.of_network(&attachment.bridge).release(id.as_str(), &attachment.ips)?;
+        self.plan().ipam.of_network(&attachment.bridge).release(id, &attachment.ips)?;
         self.records.remove(id)?;
         let this = self.clone();
         tokio::spawn(async move {
@@ -341,10 +341,10 @@ impl Embedded {
         let id = request.id.clone();
         let held = |ip| self.state().draining.contains_key(&ip);
         let ipam = self.plan().ipam.clone();
-        let ips = ipam.reserve(id.as_str(), INTERFACE, held)?;
+        let ips = ipam.reserve(&id, INTERFACE, held)?;
         self.record(request, &ips).inspect_err(|_| {
             // The reservation carries the pod's id; if it cannot be given back now, gc will.
-            let _ = ipam.release(id.as_str(), &ips);
+            let _ = ipam.release(&id, &ips);
         })
     }
 
