@@ -220,7 +220,7 @@ pub struct Pod {
 impl Pod {
     /// Starts pause and waits until it is executed.
     pub fn start(plan: SandboxPlan) -> Result<Self, Failure> {
-        let (mappings, owns_network) = (plan.namespaces.user.clone(), plan.namespaces.net == NetNs::New);
+        let (mappings, owns_network) = (plan.namespaces.user, plan.namespaces.net == NetNs::New);
         let mut pause = spawn_sandbox(plan).unwrap();
         let user = mappings.map(|mappings| {
             pause.open_gate().unwrap();
@@ -240,7 +240,7 @@ impl Pod {
     fn user(&self) -> Option<UserNamespace> {
         self.user.as_ref().map(|(fd, mappings, owns_network)| UserNamespace {
             fd: fd.try_clone().unwrap(),
-            mappings: mappings.clone(),
+            mappings: *mappings,
             owns_network: *owns_network,
         })
     }
@@ -368,7 +368,7 @@ impl Container<'_> {
             cgroup: self.cgroup,
             stdio,
         };
-        let mappings = self.pod.user.as_ref().map(|(_, mappings, _)| mappings.clone());
+        let mappings = self.pod.user.as_ref().map(|(_, mappings, _)| *mappings);
         let child = spawn_container(plan).unwrap();
         then(child.pid);
         let mut running = ready(child, stdout, stderr)?;
@@ -431,7 +431,7 @@ impl Running {
             raw_env: Vec::new(),
             account: self.ready.account.clone(),
             seccomp: None,
-            user_namespace: self.mappings.clone(),
+            user_namespace: self.mappings,
             cgroup: CgroupTarget::default(),
             stdio: Stdio::Pipes(Streams {
                 stdin: None,
