@@ -3,7 +3,7 @@
 
 /// The protocol between huskd and husk-podmon; `proto/podmon/v1/podmon.proto` describes each message and its rules.
 #[cfg(feature = "podmon")]
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, clippy::all, rustdoc::all)]
 pub mod podmon {
     include!(concat!(env!("OUT_DIR"), "/husk.podmon.v1.rs"));
 
@@ -24,7 +24,7 @@ mod kind;
 #[cfg(feature = "cri")]
 pub mod cri {
     /// Version 1; `proto/cri/v1/api.proto` describes each message.
-    #[allow(missing_docs, deprecated, rust_2018_idioms, clippy::all)]
+    #[allow(missing_docs, deprecated, rust_2018_idioms, clippy::all, rustdoc::all)]
     pub mod v1 {
         tonic::include_proto!("runtime.v1");
 
@@ -35,21 +35,21 @@ pub mod cri {
 
 /// husk's own service for operators; `proto/husk/v1` describes each message.
 #[cfg(feature = "admin")]
-#[allow(missing_docs, rust_2018_idioms, clippy::all)]
+#[allow(missing_docs, rust_2018_idioms, clippy::all, rustdoc::all)]
 pub mod admin {
     tonic::include_proto!("husk.v1");
 }
 
 /// The Node Resource Interface; `proto/nri/v1alpha1/api.proto` describes each message.
 #[cfg(feature = "nri")]
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, clippy::all, rustdoc::all)]
 pub mod nri {
     include!(concat!(env!("OUT_DIR"), "/nri.pkg.api.v1alpha1.rs"));
 }
 
 /// Content of ttrpc's frames; `proto/ttrpc/ttrpc.proto` describes each message.
 #[cfg(feature = "nri")]
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, clippy::all, rustdoc::all)]
 pub mod ttrpc {
     include!(concat!(env!("OUT_DIR"), "/ttrpc.rs"));
 }

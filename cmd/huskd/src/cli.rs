@@ -9,7 +9,7 @@ use husk_config::{Config, Raw};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "huskd", version, about, args_conflicts_with_subcommands = false)]
 pub(crate) struct Cli {
-    /// Configuration file; drop-ins in <FILE>.d/*.toml are read after it [default: /etc/husk/husk.toml, if it exists]
+    /// Configuration file; drop-ins in FILE.d/*.toml are read after it [default: /etc/husk/husk.toml, if it exists]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ struct Flags {
     /// CNI plugins
     #[arg(long, value_name = "DIR", global = true)]
     cni_bin_dir: Option<String>,
-    /// Registry settings, <host>/hosts.toml
+    /// Registry settings, HOST/hosts.toml
     #[arg(long, value_name = "DIR", global = true)]
     registry_config_dir: Option<String>,
     /// Level or filter of the log, such as info or husk_pods=debug,info

@@ -54,7 +54,7 @@ pub enum Step {
 
 impl Cgroup {
     /// Sends SIGKILL to every process of the group and below, frozen or not, and lets them die at once: see
-    /// [`Self::hurry`]. It does not wait for them to end: see [`Self::wait_empty`]. A group that does not exist any more
+    /// `hurry`. It does not wait for them to end: see [`Self::wait_empty`]. A group that does not exist any more
     /// counts as done. May be long work: for a caller with a thread to spare.
     ///
     /// # Errors

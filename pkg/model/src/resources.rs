@@ -26,7 +26,7 @@ pub struct Resources {
     pub memory_limit: Option<i64>,
     /// Memory plus swap limit in bytes; -1 is unlimited.
     pub memory_swap_limit: Option<i64>,
-    /// Value for /proc/<pid>/oom_score_adj, -1000 to 1000. Always present: 0 is a value.
+    /// Value for `/proc/<pid>/oom_score_adj`, -1000 to 1000. Always present: 0 is a value.
     pub oom_score_adj: i32,
     /// CPUs in list format, `0-3,7`; empty is all.
     pub cpuset_cpus: String,
