@@ -7,8 +7,8 @@ use std::{
 };
 
 use husk_model::{
-    Capabilities, ContainerConfig, ContainerMetadata, EnvVar, HugepageLimit, Mount, MountSource,
-    NamespaceMode, Namespaces, PodConfig, PodMetadata, Propagation, Resources, SecurityContext,
+    Capabilities, ContainerConfig, EnvVar, HugepageLimit, Mount, MountSource, NamespaceMode, Namespaces,
+    PodConfig, Propagation, Resources, SecurityContext,
 };
 use husk_spec::{DeviceNode, ImageDefaults, Labels, PodFiles, SpecInput, container_spec};
 use serde_json::Value;
@@ -23,47 +23,8 @@ struct Case {
 
 fn case() -> Case {
     Case {
-        container: ContainerConfig {
-            metadata: ContainerMetadata { name: "main".into(), attempt: 0 },
-            image: "registry.example/app:1".into(),
-            user_specified_image: "registry.example/app:1".into(),
-            command: Vec::new(),
-            args: Vec::new(),
-            working_dir: String::new(),
-            envs: Vec::new(),
-            mounts: Vec::new(),
-            devices: Vec::new(),
-            cdi_devices: Vec::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            log_path: String::new(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            resources: Resources::default(),
-            security: SecurityContext::default(),
-            stop_signal: None,
-        },
-        pod: PodConfig {
-            metadata: PodMetadata {
-                name: "web".into(),
-                uid: "1-2-3".into(),
-                namespace: "default".into(),
-                attempt: 0,
-            },
-            hostname: "web-0".into(),
-            log_directory: String::new(),
-            dns: None,
-            host_ports: Vec::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            cgroup_parent: String::new(),
-            sysctls: BTreeMap::new(),
-            security: SecurityContext::default(),
-            overhead: None,
-            resources: None,
-            runtime_handler: String::new(),
-        },
+        container: husk_test_support::container("main", "registry.example/app:1"),
+        pod: PodConfig { hostname: "web-0".into(), ..husk_test_support::pod("web") },
         image: ImageDefaults {
             entrypoint: vec!["/app".into()],
             cmd: vec!["--serve".into()],

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, path::Path};
 
 use husk_model::{
-    Capabilities, Classify, ContainerConfig, ContainerMetadata, EnvVar, Kind, Mount, MountSource, PodConfig,
-    PodMetadata, Propagation, Resources, SecurityContext,
+    Capabilities, Classify, ContainerConfig, EnvVar, Kind, Mount, MountSource, Propagation, Resources,
+    SecurityContext,
 };
 use husk_spec::{
     ImageDefaults, Labels, PodFiles, SpecInput, container_spec, effective_capabilities, linux_resources,
@@ -28,45 +28,11 @@ fn args(
 }
 
 fn container() -> ContainerConfig {
-    ContainerConfig {
-        metadata: ContainerMetadata { name: "main".into(), attempt: 0 },
-        image: "app:1".into(),
-        user_specified_image: "app:1".into(),
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        envs: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        cdi_devices: Vec::new(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        log_path: String::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        resources: Resources::default(),
-        security: SecurityContext::default(),
-        stop_signal: None,
-    }
+    husk_test_support::container("main", "app:1")
 }
 
 fn spec(container: &ContainerConfig, image: &ImageDefaults) -> Result<Spec, husk_spec::SpecError> {
-    let pod = PodConfig {
-        metadata: PodMetadata { name: "p".into(), uid: "u".into(), namespace: "n".into(), attempt: 0 },
-        hostname: String::new(),
-        log_directory: String::new(),
-        dns: None,
-        host_ports: Vec::new(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        cgroup_parent: String::new(),
-        sysctls: Default::default(),
-        security: SecurityContext::default(),
-        overhead: None,
-        resources: None,
-        runtime_handler: String::new(),
-    };
+    let pod = husk_test_support::pod("p");
     let files = PodFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into() };
     container_spec(&SpecInput {
         container,

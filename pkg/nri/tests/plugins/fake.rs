@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerMetadata, ContainerState, ContainerStatus, Digest, ImageId,
-    PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Resources, SecurityContext, Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Digest, ImageId, PodSandboxId, PodState,
+    PodStatus, Resources, Signal,
 };
 use husk_nri::{ContainerFacts, Everything, Eviction, Nri, NriConfig, PodFacts, Runtime, Update};
 use husk_proto::{nri, ttrpc};
@@ -287,29 +287,9 @@ pub fn frame(connection: u32, stream: u32, kind: u8, content: &[u8]) -> Vec<u8> 
 
 /// A pod.
 pub fn pod() -> PodFacts {
-    let config = PodConfig {
-        metadata: PodMetadata {
-            name: "web".to_owned(),
-            uid: "u".to_owned(),
-            namespace: "default".to_owned(),
-            attempt: 0,
-        },
-        hostname: String::new(),
-        log_directory: String::new(),
-        dns: None,
-        host_ports: Vec::new(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        cgroup_parent: String::new(),
-        sysctls: Default::default(),
-        security: SecurityContext::default(),
-        overhead: None,
-        resources: None,
-        runtime_handler: String::new(),
-    };
     let status = PodStatus {
         id: PodSandboxId::generate(),
-        config: Arc::new(config),
+        config: Arc::new(husk_test_support::pod("web")),
         state: PodState::Ready,
         created_at: 1,
         ips: Vec::new(),
@@ -322,25 +302,9 @@ pub fn pod() -> PodFacts {
 /// A container of a pod, with `filler` bytes of annotations.
 pub fn container(pod: &PodFacts, filler: usize) -> ContainerFacts {
     let config = ContainerConfig {
-        metadata: ContainerMetadata { name: "main".to_owned(), attempt: 0 },
-        image: "busybox".to_owned(),
-        user_specified_image: "busybox".to_owned(),
         command: vec!["sh".to_owned()],
-        args: Vec::new(),
-        working_dir: String::new(),
-        envs: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        cdi_devices: Vec::new(),
         labels: [("filler".to_owned(), "x".repeat(filler))].into(),
-        annotations: Default::default(),
-        log_path: String::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        resources: Resources::default(),
-        security: SecurityContext::default(),
-        stop_signal: None,
+        ..husk_test_support::container("main", "busybox")
     };
     let status = ContainerStatus {
         id: ContainerId::generate(),

@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     os::fd::AsFd,
@@ -13,14 +12,11 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use husk_model::{
-    ContainerConfig, ContainerMetadata, ContainerState, Digest, Exit, ImageId, PodConfig, PodMetadata,
-    PodSandboxId, Resources, SecurityContext,
-};
+use husk_model::{ContainerConfig, ContainerState, Digest, Exit, ImageId, PodConfig, PodSandboxId};
 use husk_network::{Free, GcReport, NetworkError, Owners};
 use husk_pods::{
     Engine, EngineConfig, MonitorConfig, PodsError,
@@ -261,24 +257,9 @@ impl Node {
 
     pub fn pod_config(&self, name: &str) -> PodConfig {
         PodConfig {
-            metadata: PodMetadata {
-                name: name.to_owned(),
-                uid: format!("{name}-uid"),
-                namespace: "test".to_owned(),
-                attempt: 0,
-            },
             hostname: name.to_owned(),
             log_directory: self.dir.path().join("logs").display().to_string(),
-            dns: None,
-            host_ports: Vec::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            cgroup_parent: String::new(),
-            sysctls: BTreeMap::new(),
-            security: SecurityContext::default(),
-            overhead: None,
-            resources: None,
-            runtime_handler: String::new(),
+            ..husk_test_support::pod(name)
         }
     }
 
@@ -376,38 +357,15 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is waited for has no event")]
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(value) = check() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    husk_test_support::eventually(what, Duration::from_secs(20), check)
 }
 
 /// A container that runs a shell script.
 pub fn shell(name: &str, script: &str) -> ContainerConfig {
     ContainerConfig {
-        metadata: ContainerMetadata { name: name.to_owned(), attempt: 0 },
-        image: "busybox".to_owned(),
-        user_specified_image: "busybox".to_owned(),
         command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
-        args: Vec::new(),
-        working_dir: String::new(),
-        envs: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        cdi_devices: Vec::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         log_path: format!("{name}.log"),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        resources: Resources::default(),
-        security: SecurityContext::default(),
-        stop_signal: None,
+        ..husk_test_support::container(name, "busybox")
     }
 }
