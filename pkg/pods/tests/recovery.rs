@@ -262,7 +262,7 @@ fn life(node: &Node, name: &str) -> impl Future<Output = husk_pods::Result<()>> 
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the moment of the kill is what is tested")]
-fn the_daemon_can_be_killed_at_any_moment() {
+fn the_daemon_can_be_dropped_at_evenly_spread_moments_of_a_pods_life() {
     if !ready() {
         return;
     }

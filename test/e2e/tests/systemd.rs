@@ -176,7 +176,7 @@ fn a_container_killed_for_memory_says_so_every_time() {
 }
 
 #[test]
-fn huskd_can_be_killed_at_any_moment_of_a_pods_start_and_no_unit_stays() {
+fn huskd_killed_at_eight_moments_of_a_pods_start_leaves_no_unit() {
     let Some(mut husk) = daemon(&[]) else { return };
     for round in 0..8u64 {
         let config = pod(&format!("moment-{round}"), &husk.path("logs"));
