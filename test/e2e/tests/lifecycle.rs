@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use husk_e2e::{Daemon, container, eventually, pod, v1, with_command};
+use husk_e2e::{Daemon, Subject, container, eventually, pod, v1, with_command};
 use tonic::Code;
 
 /// Content of a CRI log, tags and time stamps removed.
@@ -17,11 +17,11 @@ fn log_text(path: &str) -> String {
 
 #[test]
 fn a_pod_lives_from_run_to_remove() {
-    let husk = Daemon::start();
-    let config = pod("life", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).expect("run the pod");
+    let runtime = Subject::start();
+    let config = pod("life", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).expect("run the pod");
 
-    let status = husk
+    let status = runtime
         .cri()
         .pod_sandbox_status(v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.clone(), verbose: true })
         .unwrap()
@@ -30,89 +30,93 @@ fn a_pod_lives_from_run_to_remove() {
     assert_eq!(status.state(), v1::PodSandboxState::SandboxReady);
     assert!(status.network.unwrap().ip.parse::<std::net::Ipv4Addr>().is_ok());
 
-    let id =
-        husk.cri().create(&pod_id, &config, &with_command("main", "echo out; echo err >&2; exit 7")).unwrap();
-    let created = husk.cri().container(&id).unwrap();
+    let id = runtime
+        .cri()
+        .create(&pod_id, &config, &with_command("main", "echo out; echo err >&2; exit 7"))
+        .unwrap();
+    let created = runtime.cri().container(&id).unwrap();
     assert_eq!(created.state(), v1::ContainerState::ContainerCreated);
     assert_eq!(created.started_at, 0);
-    husk.cri().start(&id).unwrap();
-    let ended = husk.cri().wait_exit(&id);
+    runtime.cri().start(&id).unwrap();
+    let ended = runtime.cri().wait_exit(&id);
     assert_eq!((ended.exit_code, ended.reason.as_str()), (7, "Error"));
     assert!(ended.created_at <= ended.started_at && ended.started_at <= ended.finished_at);
     assert_eq!(log_text(&ended.log_path), "out\nerr\n", "the log is complete when EXITED is visible");
     assert!(ended.image_ref.contains("sha256:"), "{}", ended.image_ref);
 
-    husk.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
-    let listed = husk.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers;
+    runtime.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
+    let listed = runtime.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers;
     assert_eq!(listed.len(), 1, "containers of a stopped pod stay listed");
-    husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
-    assert!(husk.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers.is_empty());
+    runtime.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
+    assert!(
+        runtime.cri().list_containers(v1::ListContainersRequest::default()).unwrap().containers.is_empty()
+    );
 }
 
 #[test]
 fn exit_codes_signals_and_memory_kills_are_told_apart() {
-    let husk = Daemon::start();
-    let config = pod("exits", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let runtime = Subject::start();
+    let config = pod("exits", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
     for (name, script, code, reason) in [
         ("zero", "exit 0", 0, "Completed"),
         ("three", "exit 3", 3, "Error"),
         ("killed", "kill -9 $$", 137, "Error"),
         ("terminated", "kill -15 $$", 143, "Error"),
     ] {
-        let id = husk.cri().run(&pod_id, &config, &with_command(name, script));
-        let ended = husk.cri().wait_exit(&id);
+        let id = runtime.cri().run(&pod_id, &config, &with_command(name, script));
+        let ended = runtime.cri().wait_exit(&id);
         assert_eq!((ended.exit_code, ended.reason.as_str()), (code, reason), "{name}");
     }
     let mut hungry = with_command("hungry", "exec dd if=/dev/zero of=/dev/null bs=64M");
     hungry.linux.as_mut().unwrap().resources =
         Some(v1::LinuxContainerResources { memory_limit_in_bytes: 16 << 20, ..Default::default() });
-    let id = husk.cri().run(&pod_id, &config, &hungry);
-    let ended = husk.cri().wait_exit(&id);
+    let id = runtime.cri().run(&pod_id, &config, &hungry);
+    let ended = runtime.cri().wait_exit(&id);
     assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
 }
 
 #[test]
 fn a_command_that_does_not_exist_fails_the_start_and_ends_the_container() {
-    let husk = Daemon::start();
-    let config = pod("nocommand", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let runtime = Subject::start();
+    let config = pod("nocommand", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
     let mut missing = container("missing");
     missing.command = vec!["/no/such/program".to_owned()];
-    let id = husk.cri().create(&pod_id, &config, &missing).unwrap();
-    let status = husk.cri().start(&id).expect_err("the start fails");
+    let id = runtime.cri().create(&pod_id, &config, &missing).unwrap();
+    let status = runtime.cri().start(&id).expect_err("the start fails");
     assert!(status.message().contains("/no/such/program"), "{status}");
     assert!(status.message().to_lowercase().contains("no such file"), "{status}");
-    let ended = husk.cri().wait_exit(&id);
+    let ended = runtime.cri().wait_exit(&id);
     assert_eq!((ended.exit_code, ended.reason.as_str()), (128, "StartError"));
 }
 
 #[test]
 fn stop_gives_the_grace_and_then_kills() {
-    let husk = Daemon::start();
-    let config = pod("grace", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let polite = husk.cri().run(
+    let runtime = Subject::start();
+    let config = pod("grace", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let polite = runtime.cri().run(
         &pod_id,
         &config,
         &with_command("polite", "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.1; done"),
     );
-    let log = husk.cri().container(&polite).unwrap().log_path;
+    let log = runtime.cri().container(&polite).unwrap().log_path;
     eventually("the trap is set", Duration::from_secs(10), || log_text(&log).contains("up").then_some(()));
-    husk.cri().stop(&polite, 20).unwrap();
-    let ended = husk.cri().container(&polite).unwrap();
+    runtime.cri().stop(&polite, 20).unwrap();
+    let ended = runtime.cri().container(&polite).unwrap();
     assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 4));
     assert_eq!(log_text(&log), "up\nbye\n");
 
-    let stubborn = husk.cri().run(
+    let stubborn = runtime.cri().run(
         &pod_id,
         &config,
         &with_command("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done"),
     );
-    let log = husk.cri().container(&stubborn).unwrap().log_path;
+    let log = runtime.cri().container(&stubborn).unwrap().log_path;
     eventually("the trap is set", Duration::from_secs(10), || log_text(&log).contains("up").then_some(()));
-    husk.cri().stop(&stubborn, 1).unwrap();
-    assert_eq!(husk.cri().container(&stubborn).unwrap().exit_code, 137);
+    runtime.cri().stop(&stubborn, 1).unwrap();
+    assert_eq!(runtime.cri().container(&stubborn).unwrap().exit_code, 137);
 }
 
 #[test]
@@ -178,15 +182,15 @@ fn limits_are_in_the_cgroup_and_can_be_updated() {
 
 #[test]
 fn exec_returns_both_outputs_the_exit_code_and_kills_what_takes_too_long() {
-    let husk = Daemon::start();
-    let config = pod("exec", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let id = husk.cri().run(&pod_id, &config, &container("main"));
+    let runtime = Subject::start();
+    let config = pod("exec", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let id = runtime.cri().run(&pod_id, &config, &container("main"));
     assert_eq!(
-        husk.cri().exec(&id, &["sh", "-c", "echo -n out; echo -n err >&2; exit 5"]).unwrap(),
+        runtime.cri().exec(&id, &["sh", "-c", "echo -n out; echo -n err >&2; exit 5"]).unwrap(),
         (5, "out".to_owned(), "err".to_owned())
     );
-    let status = husk
+    let status = runtime
         .cri()
         .exec_sync(v1::ExecSyncRequest {
             container_id: id.clone(),
@@ -195,33 +199,33 @@ fn exec_returns_both_outputs_the_exit_code_and_kills_what_takes_too_long() {
         })
         .expect_err("the command takes too long");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-    let (_, processes, _) = husk.cri().exec(&id, &["ps"]).unwrap();
+    let (_, processes, _) = runtime.cri().exec(&id, &["ps"]).unwrap();
     assert!(!processes.contains("4321"), "{processes}");
-    let status = husk.cri().exec(&id, &["/no/such"]).expect_err("no such command");
+    let status = runtime.cri().exec(&id, &["/no/such"]).expect_err("no such command");
     assert!(status.message().contains("/no/such"), "{status}");
 }
 
 #[test]
 fn a_log_can_be_rotated_under_a_flood_without_losing_a_line() {
     const LINES: usize = 200_000;
-    let husk = Daemon::start();
-    let config = pod("flood", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let id = husk.cri().run(&pod_id, &config, &with_command("flood", &format!("seq 1 {LINES}")));
-    let path = husk.cri().container(&id).unwrap().log_path;
+    let runtime = Subject::start();
+    let config = pod("flood", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let id = runtime.cri().run(&pod_id, &config, &with_command("flood", &format!("seq 1 {LINES}")));
+    let path = runtime.cri().container(&id).unwrap().log_path;
     let mut parts = Vec::new();
-    while husk.cri().container(&id).unwrap().state() == v1::ContainerState::ContainerRunning
+    while runtime.cri().container(&id).unwrap().state() == v1::ContainerState::ContainerRunning
         && parts.len() < 50
     {
         let rotated = format!("{path}.{}", parts.len());
         fs::rename(&path, &rotated).unwrap();
         parts.push(rotated);
-        match husk.cri().reopen_container_log(v1::ReopenContainerLogRequest { container_id: id.clone() }) {
+        match runtime.cri().reopen_container_log(v1::ReopenContainerLogRequest { container_id: id.clone() }) {
             Ok(_) => assert!(fs::exists(&path).unwrap(), "the new log exists when the call returns"),
-            Err(_) => assert_eq!(husk.cri().wait_exit(&id).exit_code, 0),
+            Err(_) => assert_eq!(runtime.cri().wait_exit(&id).exit_code, 0),
         }
     }
-    husk.cri().wait_exit(&id);
+    runtime.cri().wait_exit(&id);
     parts.push(path);
     let text: String = parts.iter().map(|part| log_text(part)).collect();
     let expected: String = (1..=LINES).map(|number| format!("{number}\n")).collect();
@@ -229,10 +233,10 @@ fn a_log_can_be_rotated_under_a_flood_without_losing_a_line() {
 }
 
 #[test]
-fn many_pods_start_and_stop_at_once() {
-    let husk = Daemon::start();
-    let cri = husk.cri();
-    let logs = husk.path("logs");
+fn two_dozen_pods_start_at_once_and_stop_at_once() {
+    let runtime = Subject::start();
+    let cri = runtime.cri();
+    let logs = runtime.path("logs");
     let ids = cri.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..24 {
@@ -267,6 +271,24 @@ fn many_pods_start_and_stop_at_once() {
     let running = cri.list_containers(v1::ListContainersRequest::default()).unwrap().containers;
     assert!(running.iter().all(|container| container.state() == v1::ContainerState::ContainerRunning));
     assert_eq!(running.len(), 24);
+    cri.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for pod_sandbox_id in ids.clone() {
+            let mut client = cri.runtime();
+            tasks.spawn(async move {
+                client.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id }).await.unwrap();
+            });
+        }
+        tasks.join_all().await
+    });
+    let pods = cri.list_pod_sandbox(v1::ListPodSandboxRequest::default()).unwrap().items;
+    assert_eq!(pods.len(), 24);
+    assert!(pods.iter().all(|pod| pod.state() == v1::PodSandboxState::SandboxNotready), "{pods:?}");
+    let ended = cri.list_containers(v1::ListContainersRequest::default()).unwrap().containers;
+    assert!(
+        ended.iter().all(|container| container.state() == v1::ContainerState::ContainerExited),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -296,16 +318,21 @@ fn nothing_of_a_running_container_is_in_the_nodes_mount_table_but_its_network_na
 
 #[test]
 fn stats_follow_the_container() {
-    let husk = Daemon::start();
-    let config = pod("stats", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let id = husk.cri().run(
+    let runtime = Subject::start();
+    let config = pod("stats", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let id = runtime.cri().run(
         &pod_id,
         &config,
-        &with_command("busy", "dd if=/dev/zero of=/file bs=1M count=8 2>/dev/null; while :; do :; done"),
+        &with_command(
+            "busy",
+            "for file in /file /dev/shm/file; do dd if=/dev/zero of=$file bs=1M count=8 2>/dev/null; done; \
+             while :; do :; done",
+        ),
     );
     let stats = || {
-        husk.cri()
+        runtime
+            .cri()
             .container_stats(v1::ContainerStatsRequest { container_id: id.clone() })
             .unwrap()
             .stats
@@ -318,19 +345,21 @@ fn stats_follow_the_container() {
     eventually("CPU time grows", Duration::from_secs(10), || {
         (usage(&stats()) > usage(&first) + 50_000_000).then_some(())
     });
-    assert!(stats().memory.unwrap().working_set_bytes.unwrap().value > 0);
+    eventually("what it keeps in memory is counted", Duration::from_secs(10), || {
+        (stats().memory?.working_set_bytes?.value >= 8 << 20).then_some(())
+    });
     eventually("the written file is counted", Duration::from_secs(30), || {
         (stats().writable_layer?.used_bytes?.value >= 8 << 20).then_some(())
     });
 }
 
 /// The containers of one pod that shares PIDs end at once, and each end is told as it was, whoever looks on meanwhile.
-fn lead_quick_ends(husk: &Daemon, name: &str) {
+fn lead_quick_ends(runtime: &Subject, name: &str) {
     let pids = || Some(v1::NamespaceOption { pid: v1::NamespaceMode::Pod.into(), ..Default::default() });
-    let mut config = pod(name, &husk.path("logs").join(name));
+    let mut config = pod(name, &runtime.path("logs").join(name));
     config.linux.as_mut().unwrap().security_context =
         Some(v1::LinuxSandboxSecurityContext { namespace_options: pids(), ..Default::default() });
-    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
     for (name, script, code) in [
         ("zero", "exit 0", 0),
         ("seven", "exit 7", 7),
@@ -341,31 +370,31 @@ fn lead_quick_ends(husk: &Daemon, name: &str) {
         let mut request = with_command(name, script);
         request.linux.as_mut().unwrap().security_context =
             Some(v1::LinuxContainerSecurityContext { namespace_options: pids(), ..Default::default() });
-        let id = husk.cri().run(&pod_id, &config, &request);
+        let id = runtime.cri().run(&pod_id, &config, &request);
         // As a kubelet does: what is listed has a status that is not older.
         let filter = v1::ContainerFilter { pod_sandbox_id: pod_id.clone(), ..Default::default() };
         let request = v1::ListContainersRequest { filter: Some(filter) };
-        for listed in husk.cri().list_containers(request).unwrap().containers {
-            let status = husk.cri().container(&listed.id).expect("the status of what was listed");
+        for listed in runtime.cri().list_containers(request).unwrap().containers {
+            let status = runtime.cri().container(&listed.id).expect("the status of what was listed");
             assert!(status.state >= listed.state, "{status:?} is older than {listed:?}");
         }
-        let ended = husk.cri().wait_exit(&id);
+        let ended = runtime.cri().wait_exit(&id);
         assert_eq!(ended.exit_code, code, "{name}: {ended:?}");
         assert!(ended.started_at != 0 && ended.started_at <= ended.finished_at, "{name}: {ended:?}");
     }
-    husk.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
-    husk.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
+    runtime.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
+    runtime.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
 }
 
 #[test]
 fn quick_ends_in_pods_that_share_pids_are_told_as_they_were() {
     let rounds = std::env::var("HUSK_E2E_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number"));
-    let husk = Daemon::start();
+    let runtime = Subject::start();
     std::thread::scope(|scope| {
         for worker in 0..4 {
-            let husk = &husk;
+            let runtime = &runtime;
             scope.spawn(move || {
-                (0..rounds).for_each(|round| lead_quick_ends(husk, &format!("quick-{worker}-{round}")))
+                (0..rounds).for_each(|round| lead_quick_ends(runtime, &format!("quick-{worker}-{round}")))
             });
         }
     });
