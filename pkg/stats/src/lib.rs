@@ -10,7 +10,6 @@ mod error;
 mod filesystem;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod identity;
 mod network;
 mod processes;
 mod sampler;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use husk_model::{NetworkStats, Process};
+use husk_node::process::is_alive;
 
-use crate::{Error, Result, identity};
+use crate::{Error, Result};
 
 /// Bytes that are read, some thousand interfaces: a pod with NET_ADMIN may have any number of them.
 const MAX_TEXT: u64 = 512 << 10;
@@ -22,7 +23,7 @@ pub fn network(process: Process) -> Result<Vec<NetworkStats>> {
     let mut text = Vec::new();
     let open = || {
         let file = File::open(&path)?;
-        if identity::holds(process) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+        if is_alive(process) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     open().and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text)).map_err(|source| Error::File {
         operation: "read",
@@ -88,7 +89,7 @@ Inter-|   Receive                                                |  Transmit
 
     #[test]
     fn a_process_that_is_gone_is_an_error() {
-        let own = identity::tests::own();
+        let own = husk_node::process::identify(std::process::id()).unwrap();
         assert!(network(Process { start_time: own.start_time + 1, ..own }).is_err());
         network(own).unwrap();
     }

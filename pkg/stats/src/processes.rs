@@ -9,8 +9,7 @@ use std::{
 };
 
 use husk_model::Process;
-
-use crate::identity;
+use husk_node::process::is_alive;
 
 /// Processes of one group that are looked at.
 const MAX_PROCESSES: usize = 4096;
@@ -92,7 +91,7 @@ fn is_socket(descriptor: &Path) -> bool {
 /// How many descriptors a process may open (the soft limit); `None` when it is gone.
 pub(crate) fn open_files_limit(process: Process) -> Option<u64> {
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.pid)).ok()?;
-    identity::holds(process).then(|| parse_limit(&limits))?
+    is_alive(process).then(|| parse_limit(&limits))?
 }
 
 /// `Max open files            1024                 524288               files`
@@ -150,7 +149,7 @@ mod tests {
     fn the_soft_limit_is_the_first_column() {
         let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
         assert_eq!(parse_limit(text), Some(1024));
-        let own = identity::tests::own();
+        let own = husk_node::process::identify(std::process::id()).unwrap();
         assert!(open_files_limit(own).is_some());
         assert_eq!(open_files_limit(Process { start_time: own.start_time + 1, ..own }), None);
     }

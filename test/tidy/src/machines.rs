@@ -13,8 +13,8 @@ use crate::Tree;
 /// Where the machines live.
 const HOME: &str = "pkg/life/src";
 
-/// What the machines hand out: it has no life of its own.
-const OUTCOMES: [&str; 1] = ["Refusal"];
+/// What the machines hand out, and a row of their page: neither has a life of its own.
+const OUTCOMES: [&str; 2] = ["Refusal", "Row"];
 
 /// Every field of a machine that others can see: the fields of all structs of the home but those that are handed out. (What
 /// an enum's variant carries cannot be hidden, nor changed without the enum.)

@@ -92,3 +92,35 @@ pub(super) fn plan(
             .then_some(SeLinuxContexts { process: request.selinux_process, mount: request.selinux_mount }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_of_a_request_has_one_range_of_each_kind_or_none() {
+        let map = podmon::IdMapping { host_id: 65_536, container_id: 0, length: 1000 };
+        let of = |uids: usize, gids: usize| {
+            let request = podmon::RunSandbox {
+                uid_mappings: vec![map; uids],
+                gid_mappings: vec![map; gids],
+                ..Default::default()
+            };
+            mappings(&request)
+        };
+        assert_eq!(of(0, 0).unwrap(), None);
+        let ours = IdMapping { host_id: 65_536, container_id: 0, length: 1000 };
+        assert_eq!(of(1, 1).unwrap(), Some(IdMappings { uids: ours, gids: ours }));
+        for (uids, gids) in [(2, 2), (1, 0), (0, 1), (1, 2)] {
+            assert_eq!(of(uids, gids).unwrap_err().code(), Code::InvalidArgument, "{uids}, {gids}");
+        }
+    }
+
+    #[test]
+    fn a_sysctl_of_the_node_is_refused_by_name() {
+        let of = |name: &str| sysctl(podmon::Sysctl { name: name.to_owned(), value: "1".to_owned() });
+        assert_eq!(of("net/ipv4/ip_forward").unwrap().0.to_string(), "net.ipv4.ip_forward");
+        let fault = of("kernel.core_pattern").unwrap_err();
+        assert_eq!((fault.code(), fault.object.as_str()), (Code::InvalidArgument, "kernel.core_pattern"));
+    }
+}

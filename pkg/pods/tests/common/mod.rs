@@ -356,7 +356,6 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     entries(dir).into_iter().filter(|path| path.is_dir()).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "what is waited for has no event")]
 pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     husk_test_support::eventually(what, Duration::from_secs(20), check)
 }
