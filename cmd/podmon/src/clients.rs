@@ -11,7 +11,7 @@ use husk_proto::podmon::{self, event, response, server_frame};
 use crate::{
     fault::Outcome,
     frame::{Inbox, Outbox, Received},
-    journal,
+    journal::journal,
     poll::{Interest, Key, Poller, Source},
 };
 

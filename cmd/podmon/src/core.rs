@@ -19,16 +19,6 @@ use crate::{
     poll::{Key, Poller},
 };
 
-/// Writes a line to standard error, which is the pod's monitor.log. On a full disk there is no line: `eprintln!` would panic,
-/// and with the monitor its pod would end.
-#[macro_export]
-macro_rules! journal {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "husk-podmon: {}", format_args!($($argument)*));
-    }};
-}
-
 /// Whose process a child is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {

@@ -11,7 +11,7 @@ use husk_cgroup::{Cgroup, Killing, Step, Watch};
 use crate::{
     core::Core,
     fault::{describe, fault_of},
-    journal,
+    journal::journal,
     poll::{Interest, Source},
 };
 

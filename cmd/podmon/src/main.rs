@@ -7,18 +7,19 @@
 //! With `--anchor` alone it is no monitor but the process that a systemd scope begins with: it waits for the end of its
 //! standard input.
 //!
-//! Read [`server`] first, then [`container`]; `proto/podmon/v1/podmon.proto` says what each call means.
+//! Read [`server`] first, then [`container`] and the machines of `husk-life`; `proto/podmon/v1/podmon.proto` says what each call means.
 #![forbid(unsafe_code)]
 
 mod attach;
-mod calls;
 mod clients;
 mod container;
 mod core;
 mod exec;
+mod failure;
 mod fault;
 mod frame;
 mod group;
+mod journal;
 mod log;
 mod plan;
 mod poll;
@@ -34,6 +35,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+use journal::journal;
 
 /// What the daemon started us with.
 struct Arguments {

@@ -4,7 +4,7 @@
 //! cgroup is gone; only then does anybody hear of it.
 
 use std::{
-    fmt, mem,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,8 @@ use super::Container;
 use crate::{
     clients::{Answer, Caller},
     core::Core,
-    fault::{Fault, Outcome, describe, fault},
+    failure::Failure,
+    fault::{Fault, Outcome, fault},
     poll::Source,
 };
 
@@ -28,16 +29,6 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(2);
 /// SIGKILL
 const KILL: u32 = 9;
-
-/// A fault as the machine keeps it: it may become an exit's message.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failure(pub Fault);
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe(&self.0))
-    }
-}
 
 impl Container {
     /// Tells the machine of something that it may refuse.

@@ -22,11 +22,12 @@ use husk_proto::podmon::error::Code;
 use husk_runtime::{ExecPlan, Report};
 use rustix::process::WaitStatus;
 
-use self::{execs::Execs, init::Init, input::Input, life::Failure, output::Output};
+use self::{execs::Execs, init::Init, input::Input, output::Output};
 use crate::{
     attach::{Attachment, Attachments},
     clients::Caller,
     core::Core,
+    failure::Failure,
     fault::{Fault, Outcome, fault, fault_of, fault_of_failure},
     group::Group,
     log::Stream,

@@ -8,7 +8,7 @@ use husk_proto::podmon;
 use super::Container;
 use crate::{
     core::Core,
-    journal,
+    journal::journal,
     poll::Source,
     record::{self, to_proto},
 };

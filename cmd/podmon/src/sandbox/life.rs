@@ -14,13 +14,10 @@ use super::Sandbox;
 use crate::{
     clients::{Answer, Caller},
     core::Core,
-    fault::{Fault, Outcome, fault, os_fault},
+    failure::Failure,
+    fault::{Outcome, fault, os_fault},
     record,
 };
-
-/// Why pause gives up.
-#[derive(Debug)]
-pub struct Failure(pub Fault);
 
 impl Sandbox {
     /// Tells the machine of something that it may refuse.

@@ -20,14 +20,14 @@ use husk_proto::podmon::{self, error::Code};
 use husk_runtime::{Child, Report, UserNamespace, spawn_sandbox};
 use rustix::process::WaitStatus;
 
-use self::life::Failure;
 pub use self::plan::{apply_json, pod_files};
 use crate::{
     clients::{Answer, Caller},
     core::{Core, Owner, dup},
+    failure::Failure,
     fault::{Outcome, fault, fault_of, fault_of_failure, os_fault},
     group::{self, Group},
-    journal,
+    journal::journal,
     poll::{Interest, Source},
     record, setup,
 };

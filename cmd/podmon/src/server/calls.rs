@@ -5,6 +5,7 @@ use std::time::Duration;
 use husk_node::process;
 use husk_proto::podmon::{self, error::Code, request::Call};
 
+use super::Server;
 use crate::{
     attach::Attachment,
     clients::{Answer, Caller, Incoming},
@@ -14,7 +15,6 @@ use crate::{
     fault::{Fault, Outcome, fault},
     poll::{Interest, Key, Source},
     sandbox::{Sandbox, apply_json},
-    server::Server,
     setup,
 };
 
@@ -27,7 +27,7 @@ fn done() -> Now {
 
 impl Server {
     /// Serves a request.
-    pub fn call(&mut self, incoming: Incoming) {
+    pub(super) fn call(&mut self, incoming: Incoming) {
         let caller = incoming.caller;
         match self.serve_call(incoming) {
             Ok(None) => {}
@@ -226,7 +226,7 @@ impl Server {
     }
 
     /// Something happened to an attached client, or a stdin has room again.
-    pub fn on_attach(&mut self, source: Source) {
+    pub(super) fn on_attach(&mut self, source: Source) {
         let core = &mut self.core;
         match source {
             Source::AttachOutput(key) => {

@@ -1,4 +1,6 @@
-//! The loop: what happened goes to the object it belongs to.
+//! The loop: what happened goes to the object it belongs to, and requests to [`calls`].
+
+mod calls;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +21,7 @@ use crate::{
     container::Container,
     core::{Core, Owner},
     exec::Exec,
-    journal,
+    journal::journal,
     log::Stream,
     poll::{Interest, Key, Source},
     sandbox::Sandbox,
@@ -28,17 +30,17 @@ use crate::{
 /// Everything there is.
 #[derive(Debug)]
 pub struct Server {
-    pub core: Core,
-    pub pause: PathBuf,
+    core: Core,
+    pause: PathBuf,
     listener: OwnedFd,
     signals: SignalFd,
-    pub sandbox: Option<Sandbox>,
-    pub containers: BTreeMap<Key, Container>,
-    pub execs: BTreeMap<Key, Exec>,
+    sandbox: Option<Sandbox>,
+    containers: BTreeMap<Key, Container>,
+    execs: BTreeMap<Key, Exec>,
     /// Shutdown was called.
-    pub over: bool,
+    over: bool,
     /// Memory was used and may be given back.
-    pub trim: bool,
+    trim: bool,
 }
 
 impl Server {
@@ -176,7 +178,7 @@ impl Server {
     }
 
     /// Lets a container handle something, then sees what follows from it.
-    pub fn with_container(&mut self, key: Key, handle: impl FnOnce(&mut Container, &mut Core)) {
+    fn with_container(&mut self, key: Key, handle: impl FnOnce(&mut Container, &mut Core)) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let was_alive = container.is_alive();
         handle(container, &mut self.core);
@@ -216,7 +218,7 @@ impl Server {
     }
 
     /// Goes on with a stop of the sandbox as far as it can.
-    pub fn check_stopped(&mut self) {
+    fn check_stopped(&mut self) {
         let alive = self.containers.values().any(Container::is_alive_or_ending);
         if let Some(sandbox) = self.sandbox.as_mut().filter(|_| !alive) {
             sandbox.on_alone(&mut self.core);
