@@ -55,7 +55,7 @@ fn texts(output: &Output) -> (String, String) {
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root for network namespaces");
+        husk_test_support::skip("root");
     }
     root
 }

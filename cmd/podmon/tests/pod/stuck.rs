@@ -22,7 +22,7 @@ impl Freezer {
             line.split_once(" - cgroup ").is_some_and(|(_, options)| options.ends_with(",freezer"))
         };
         let Some(point) = mounts.lines().find(v1).and_then(|line| line.split(' ').nth(4)) else {
-            println!("SKIPPED: no v1 freezer is mounted");
+            husk_test_support::skip("cgroup v1");
             return None;
         };
         let dir = PathBuf::from(point).join(format!("husk-test-stuck-{}", std::process::id()));
