@@ -70,7 +70,7 @@ async fn members_that_cannot_be_what_they_say_are_refused() {
                 ])
                 .file("x", 0o644, &[b"0\n".to_vec(), vec![0; 510]].concat())
                 .bytes(),
-            "size the file",
+            "a file of more than 16 TiB",
         ),
         ("truncated", Tar::new().file("x", 0o644, &[1; 5000]).bytes()[..2000].to_vec(), "truncated"),
         ("unknown type", Tar::new().link(tar::EntryType::new(b'Q'), "q", "x").bytes(), "unknown type"),
