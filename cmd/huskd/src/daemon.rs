@@ -11,7 +11,7 @@ use husk_cri::StreamedContainers;
 use husk_images::{ImageError, ImageStore};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
-use husk_pods::{Engine, EngineConfig, MonitorConfig};
+use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
 use husk_streaming::{StreamingConfig, StreamingServer, TlsFiles};
 use husk_telemetry::{LogHandle, LogShape, Metrics};
 use tokio::{
@@ -183,6 +183,7 @@ async fn engine_config(config: &Config) -> Result<EngineConfig> {
         cdi_dirs: config.runtime.cdi_dirs.clone(),
         unprivileged_ports: config.runtime.unprivileged_ports,
         unprivileged_icmp: config.runtime.unprivileged_icmp,
+        hang: Hang::default(),
     })
 }
 

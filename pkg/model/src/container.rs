@@ -58,6 +58,24 @@ pub enum MountSource {
     },
 }
 
+impl MountSource {
+    /// Its path, if it is one of the node: only that is made, relabelled and shown to plugins as a path.
+    pub fn host_path(&self) -> Option<&str> {
+        match self {
+            MountSource::HostPath(path) => Some(path),
+            MountSource::Image { .. } => None,
+        }
+    }
+
+    /// Its reference and the path inside, if it is an image, whose layers a container holds on to.
+    pub fn image(&self) -> Option<(&str, &str)> {
+        match self {
+            MountSource::Image { reference, sub_path } => Some((reference, sub_path)),
+            MountSource::HostPath(_) => None,
+        }
+    }
+}
+
 /// One requested mount, echoed in the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {

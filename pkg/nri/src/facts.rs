@@ -235,14 +235,13 @@ fn from_request(status: &ContainerStatus) -> nri::Container {
         mounts: config
             .mounts
             .iter()
-            .filter_map(|mount| match &mount.source {
-                husk_model::MountSource::HostPath(source) => Some(nri::Mount {
+            .filter_map(|mount| {
+                Some(nri::Mount {
                     destination: mount.container_path.clone(),
                     r#type: "bind".to_owned(),
-                    source: source.clone(),
+                    source: mount.source.host_path()?.to_owned(),
                     options: vec!["rbind".to_owned(), if mount.readonly { "ro" } else { "rw" }.to_owned()],
-                }),
-                husk_model::MountSource::Image { .. } => None,
+                })
             })
             .collect(),
         linux: Some(nri::LinuxContainer {

@@ -38,4 +38,4 @@ pub use observing::{
     ContainerMetrics, Follower, Lifecycle, MetricGroups, NodeMetrics, PodEvent, PodMetrics, PodStats,
     Unfollowed,
 };
-pub use verbs::{Decide, Finding, Leak};
+pub use verbs::{Decide, Finding, Hang, Leak};

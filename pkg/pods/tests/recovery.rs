@@ -4,11 +4,13 @@ mod common;
 
 use std::{
     fs,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use common::{Node, eventually, ready, shell};
 use husk_model::{Classify, ContainerState, Kind, PodState};
+use husk_pods::Hang;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SLEEP: &str = "while :; do sleep 0.02; done";
@@ -86,6 +88,36 @@ fn a_stopped_pod_stays_stopped() {
 }
 
 #[test]
+fn a_stop_that_failed_half_way_is_a_state_from_which_a_retry_goes_on() {
+    if !ready() {
+        return;
+    }
+    let mut node = Node::start();
+    let pod = node.pod("half");
+    let id = node.run(&pod, "main", SLEEP);
+    node.network.holds.store(true, Ordering::SeqCst);
+    let stop = |node: &Node| node.wait(node.engine().stop_pod_sandbox(&pod));
+    let error = stop(&node).unwrap_err();
+    assert!(husk_model::chain(&error).contains("tear-down was told to fail"), "{error:?}");
+    let half = |node: &Node| {
+        assert_eq!(node.engine().pod_status(&pod).unwrap().state, PodState::NotReady);
+        assert!(matches!(node.state_of(&id), ContainerState::Exited { .. }), "what was done stays done");
+        let refused = node.wait(node.engine().create_container(&pod, shell("late", SLEEP))).unwrap_err();
+        assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    };
+    half(&node);
+    // It is on record.
+    node.restart();
+    half(&node);
+    stop(&node).unwrap_err();
+    node.network.holds.store(false, Ordering::SeqCst);
+    stop(&node).unwrap();
+    assert!(node.engine().pod_status(&pod).unwrap().ips.is_empty());
+    node.remove_all();
+    node.assert_nothing_left();
+}
+
+#[test]
 fn a_dead_monitor_takes_its_pod_along() {
     if !ready() {
         return;
@@ -139,12 +171,15 @@ fn a_pause_that_dies_makes_the_pod_not_ready() {
 /// Well above the bound of an ending that a monitor hangs in (10 s), and below the deadlines of its calls (30 s and more).
 const HUNG: Duration = Duration::from_secs(25);
 
+/// Long enough for a monitor that lives on a busy node.
+const SOON: Hang = Hang { pause: Duration::from_millis(100), silence: Duration::from_secs(2) };
+
 #[test]
 fn a_pod_whose_monitor_hangs_ends_soon_and_can_be_removed() {
     if !ready() {
         return;
     }
-    let node = Node::start();
+    let node = Node::start_with(SOON);
     let pod = node.pod("hung");
     let id = node.run(&pod, "main", SLEEP);
     kill_process(monitor_pid(&node, &pod), Signal::STOP).unwrap();
@@ -160,7 +195,7 @@ fn a_pod_whose_monitor_hangs_in_a_creation_or_after_the_stop_can_be_removed_soon
     if !ready() {
         return;
     }
-    let node = Node::start();
+    let node = Node::start_with(SOON);
     let (stopped, creating) = (node.pod("stopped"), node.pod("creating"));
     node.run(&stopped, "main", SLEEP);
     node.wait(node.engine().stop_pod_sandbox(&stopped)).unwrap();

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use husk_model::{
-    ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation, Resources,
-};
+use husk_model::{ContainerConfig, ContainerMetadata, Device, EnvVar, Resources};
 use husk_proto::cri::v1;
 
 use super::{
-    check::{Checked, absolute, below, filled, inside, invalid, known, line, present, tags, text},
+    check::{Checked, absolute, below, filled, invalid, known, line, present, tags, text},
+    mount,
     resources::resources,
     security, signal,
 };
@@ -47,7 +46,7 @@ pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
             .mounts
             .into_iter()
             .enumerate()
-            .map(|(index, mount)| self::mount(index, mount))
+            .map(|(index, mount)| mount::from_request(index, mount))
             .collect::<Checked<_>>()?,
         devices: message
             .devices
@@ -92,74 +91,6 @@ fn environment(list: Vec<v1::KeyValue>) -> Checked<Vec<EnvVar>> {
             Ok(EnvVar { key: variable.key, value: variable.value.into() })
         })
         .collect()
-}
-
-fn mount(index: usize, message: v1::Mount) -> Checked<Mount> {
-    let field = |name: &str| format!("config.mounts[{index}].{name}");
-    let propagation = match known::<v1::MountPropagation>(&field("propagation"), message.propagation)? {
-        v1::MountPropagation::PropagationPrivate => Propagation::Private,
-        v1::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
-        v1::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
-    };
-    if message.recursive_read_only && (!message.readonly || propagation != Propagation::Private) {
-        return Err(invalid(field("recursive_read_only"), "needs readonly and PROPAGATION_PRIVATE"));
-    }
-    let id_mapping = match (message.uid_mappings.as_slice(), message.gid_mappings.as_slice()) {
-        ([], []) => None,
-        (uids, gids) => Some(security::id_mapping(&field("uidMappings"), &field("gidMappings"), uids, gids)?),
-    };
-    for (number, option) in message.mount_options.iter().enumerate() {
-        if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
-            return Err(invalid(
-                field(&format!("mount_options[{number}]")),
-                format!("{option:?} is not noexec, nodev or nosuid"),
-            ));
-        }
-    }
-    let container_path = text(&field("container_path"), message.container_path)?;
-    if container_path.is_empty() {
-        return Err(invalid(field("container_path"), "is empty"));
-    }
-    if is_root(&container_path) {
-        return Err(invalid(field("container_path"), "is the root, which comes from the image"));
-    }
-    let image = message.image.map(|image| image.image).filter(|image| !image.is_empty());
-    let source = match image {
-        Some(_) if !message.readonly => {
-            return Err(invalid(field("readonly"), "is false, but an image volume is always read-only"));
-        }
-        Some(_) if !message.host_path.is_empty() => {
-            return Err(invalid(field("host_path"), "is set together with image"));
-        }
-        Some(image) => MountSource::Image {
-            reference: line(&field("image.image"), image)?,
-            sub_path: inside(&field("image_sub_path"), message.image_sub_path)?,
-        },
-        None if !message.image_sub_path.is_empty() => {
-            return Err(invalid(field("image_sub_path"), "is set without image"));
-        }
-        None => MountSource::HostPath(absolute(&field("host_path"), message.host_path)?),
-    };
-    Ok(Mount {
-        container_path,
-        source,
-        readonly: message.readonly,
-        recursive_readonly: message.recursive_read_only,
-        selinux_relabel: message.selinux_relabel,
-        propagation,
-        options: message.mount_options,
-        id_mapping,
-    })
-}
-
-/// Whether a path inside a container, relative to its root with or without a slash, names the root itself.
-fn is_root(path: &str) -> bool {
-    let depth = path.split('/').fold(0usize, |depth, part| match part {
-        "" | "." => depth,
-        ".." => depth.saturating_sub(1),
-        _ => depth + 1,
-    });
-    depth == 0
 }
 
 /// CDI devices are those of the field, then those that annotations name: device plugins of before the field (Kubernetes 1.28)

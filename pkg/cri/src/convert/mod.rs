@@ -3,6 +3,7 @@
 mod check;
 mod container;
 mod measured;
+mod mount;
 mod output;
 mod pod;
 mod resources;

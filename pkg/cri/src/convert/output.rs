@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 
 use husk_images::Image;
-use husk_model::{
-    ContainerState, ContainerStatus, IdMapping, Mount, MountSource, NamespaceMode, Namespaces, PodState,
-    PodStatus, Propagation,
-};
+use husk_model::{ContainerState, ContainerStatus, NamespaceMode, Namespaces, PodState, PodStatus};
 use husk_proto::cri::v1;
 
-use super::{resources, signal};
+use super::{mount, resources, security, signal};
 
 /// An unsigned value that is there.
 pub(crate) fn unsigned(value: u64) -> Option<v1::UInt64Value> {
@@ -60,16 +57,12 @@ fn namespace_mode(mode: NamespaceMode) -> i32 {
     .into()
 }
 
-fn id_mapping(mapping: IdMapping) -> v1::IdMapping {
-    v1::IdMapping { host_id: mapping.host_id, container_id: mapping.container_id, length: mapping.length }
-}
-
 fn user_namespace(namespaces: &Namespaces) -> v1::UserNamespace {
     let mode = if namespaces.user.is_some() { v1::NamespaceMode::Pod } else { v1::NamespaceMode::Node };
     v1::UserNamespace {
         mode: mode.into(),
-        uids: namespaces.user.iter().map(|user| id_mapping(user.uids)).collect(),
-        gids: namespaces.user.iter().map(|user| id_mapping(user.gids)).collect(),
+        uids: namespaces.user.iter().map(|user| security::id_mapping_message(user.uids)).collect(),
+        gids: namespaces.user.iter().map(|user| security::id_mapping_message(user.gids)).collect(),
     }
 }
 
@@ -144,35 +137,6 @@ pub(crate) fn container_item(container: &ContainerStatus) -> v1::Container {
     }
 }
 
-fn mount(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
-    let (host_path, image, image_sub_path) = match &mount.source {
-        MountSource::HostPath(path) => (path.clone(), None, String::new()),
-        MountSource::Image { reference, sub_path } => {
-            let image_ref = container.image_volumes.get(&mount.container_path).cloned().unwrap_or_default();
-            let image = v1::ImageSpec { image: reference.clone(), image_ref, ..Default::default() };
-            (String::new(), Some(image), sub_path.clone())
-        }
-    };
-    v1::Mount {
-        container_path: mount.container_path.clone(),
-        host_path,
-        readonly: mount.readonly,
-        selinux_relabel: mount.selinux_relabel,
-        propagation: match mount.propagation {
-            Propagation::Private => v1::MountPropagation::PropagationPrivate,
-            Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
-            Propagation::Bidirectional => v1::MountPropagation::PropagationBidirectional,
-        }
-        .into(),
-        recursive_read_only: mount.recursive_readonly,
-        image,
-        image_sub_path,
-        mount_options: mount.options.clone(),
-        uid_mappings: mount.id_mapping.iter().map(|mappings| id_mapping(mappings.uids)).collect(),
-        gid_mappings: mount.id_mapping.iter().map(|mappings| id_mapping(mappings.gids)).collect(),
-    }
-}
-
 /// Status of a container.
 pub(crate) fn container_status(container: &ContainerStatus) -> v1::ContainerStatus {
     let mut status = v1::ContainerStatus {
@@ -184,7 +148,7 @@ pub(crate) fn container_status(container: &ContainerStatus) -> v1::ContainerStat
         image_ref: container.image_ref.clone(),
         labels: map(&container.config.labels),
         annotations: map(&container.config.annotations),
-        mounts: container.config.mounts.iter().map(|request| mount(container, request)).collect(),
+        mounts: container.config.mounts.iter().map(|request| mount::shown(container, request)).collect(),
         log_path: container.log_path.clone(),
         resources: Some(v1::ContainerResources {
             linux: Some(resources::to_proto(&container.resources)),

@@ -91,6 +91,11 @@ pub(crate) fn id_mapping(
     Ok(IdMappings { uids: one_mapping(uids_field, uids)?, gids: one_mapping(gids_field, gids)? })
 }
 
+/// A range as an answer has it.
+pub(super) fn id_mapping_message(mapping: IdMapping) -> v1::IdMapping {
+    v1::IdMapping { host_id: mapping.host_id, container_id: mapping.container_id, length: mapping.length }
+}
+
 fn one_mapping(field: &str, mappings: &[v1::IdMapping]) -> Checked<IdMapping> {
     let [map] = mappings else {
         return Err(invalid(field, format!("has {} mappings, not exactly one", mappings.len())));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use husk_monitor::MonitorConfig;
 
-use crate::node::CgroupDriver;
+use crate::{node::CgroupDriver, verbs::Hang};
 
 /// How the engine works on this node.
 #[derive(Debug, Clone)]
@@ -25,4 +25,6 @@ pub struct EngineConfig {
     pub unprivileged_ports: bool,
     /// Let processes without capabilities ping (`net.ipv4.ping_group_range`).
     pub unprivileged_icmp: bool,
+    /// When a monitor whose pod is to end counts as hung.
+    pub hang: Hang,
 }

@@ -16,8 +16,8 @@ use crate::{
     records::Records,
     registry::{Container, Registry},
     verbs::{
-        Adjust, Create, Doctor, Ends, Follow, Hang, Limits, Recover, Remove, Run, Stop, Stream, Undo,
-        Updating, Wishes,
+        Adjust, Create, Doctor, Ends, Follow, Limits, Recover, Remove, Run, Stop, Stream, Undo, Updating,
+        Wishes,
     },
 };
 
@@ -73,7 +73,7 @@ impl Parts {
         let networks = Networks { facility: network, records: Arc::clone(&records) };
         let limits = Limits { registry: Arc::clone(&registry), records: Arc::clone(&records) };
         let ends = Ends { plugins: plugins.clone(), limits: limits.clone() };
-        let stop = Stop { follow: follow.clone(), ends, networks: networks.clone(), hang: Hang::default() };
+        let stop = Stop { follow: follow.clone(), ends, networks: networks.clone(), hang: config.hang };
         let wishes = Wishes { registry: Arc::clone(&registry), limits, stop: stop.clone() };
         let undo = Undo { records: Arc::clone(&records), cgroups: cgroups.clone(), networks };
         let lookups = Lookups {

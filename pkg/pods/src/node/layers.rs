@@ -1,7 +1,7 @@
 //! The layers that a container needs: its image's and, for image volumes (KEP-4639), those of the images that its mounts name,
 //! leased for as long as the container exists.
 
-use husk_model::{ContainerConfig, ImageId, MountSource};
+use husk_model::{ContainerConfig, ImageId};
 
 use crate::{
     error::{PodsError, Result},
@@ -54,14 +54,14 @@ impl Layers {
 fn volumes(images: &dyn Images, config: &ContainerConfig) -> Result<Vec<ImageVolume>> {
     let mut volumes = Vec::new();
     for (index, mount) in config.mounts.iter().enumerate() {
-        let MountSource::Image { reference, sub_path } = &mount.source else { continue };
+        let Some((reference, sub_path)) = mount.source.image() else { continue };
         let missing = || PodsError::NoSuchImage {
             field: format!("config.mounts[{index}].image.image"),
-            reference: reference.clone(),
+            reference: reference.to_owned(),
         };
         let image = images.find(reference).ok_or_else(missing)?.id;
         let lease = images.lease(&image)?;
-        volumes.push(ImageVolume { image, lease, sub_path: sub_path.clone() });
+        volumes.push(ImageVolume { image, lease, sub_path: sub_path.to_owned() });
     }
     Ok(volumes)
 }

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use husk_model::{ContainerConfig, MountSource};
+use husk_model::ContainerConfig;
 
 use crate::error::{PodsError, Result};
 
@@ -71,10 +71,10 @@ impl Sources {
     pub(crate) fn make(self: &Arc<Self>, config: &ContainerConfig) -> Result<Claimed> {
         let claimed = self.claim();
         for (index, mount) in config.mounts.iter().enumerate() {
-            let MountSource::HostPath(path) = &mount.source else { continue };
+            let Some(path) = mount.source.host_path() else { continue };
             claimed.need(Path::new(path)).map_err(|error| PodsError::HostPath {
                 field: format!("config.mounts[{index}].host_path"),
-                path: path.clone(),
+                path: path.to_owned(),
                 reason: error.to_string(),
             })?;
         }

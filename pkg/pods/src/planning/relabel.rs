@@ -2,23 +2,20 @@
 
 use std::path::PathBuf;
 
-use husk_model::{Mount, MountSource};
+use husk_model::Mount;
 use husk_spec::PodFiles;
 
 /// Whose files get the container's context: volumes that are to be relabelled, and the pod's own files. A volume on
 /// `/etc/hosts` and the like is relabelled when its mount says so, not for its place (CVE-2021-43816).
 pub(crate) fn relabelled(mounts: &[Mount], files: PodFiles) -> Vec<PathBuf> {
     let volumes = mounts.iter().filter(|mount| mount.selinux_relabel);
-    let paths = volumes.filter_map(|mount| match &mount.source {
-        MountSource::HostPath(path) => Some(PathBuf::from(path)),
-        MountSource::Image { .. } => None,
-    });
+    let paths = volumes.filter_map(|mount| mount.source.host_path().map(PathBuf::from));
     paths.chain([files.hostname, files.hosts, files.resolv_conf]).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use husk_model::Propagation;
+    use husk_model::{MountSource, Propagation};
 
     use super::*;
 

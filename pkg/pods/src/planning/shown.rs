@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use husk_model::{ContainerConfig, ContainerState, ContainerStatus, ImageId, MountSource, PodSandboxId};
+use husk_model::{ContainerConfig, ContainerState, ContainerStatus, ImageId, PodSandboxId};
 use std::sync::Arc;
 
 use crate::{facilities::ImageFacts, records::ContainerFile};
@@ -36,7 +36,7 @@ fn by_path(config: &ContainerConfig, images: &[ImageId]) -> BTreeMap<String, Str
     config
         .mounts
         .iter()
-        .filter(|mount| matches!(mount.source, MountSource::Image { .. }))
+        .filter(|mount| mount.source.image().is_some())
         .map(|mount| mount.container_path.clone())
         .zip(images.iter().map(ToString::to_string))
         .collect()

@@ -13,13 +13,13 @@ use tracing::warn;
 use super::follow::Follow;
 use crate::{error::Result, registry::Pod};
 
-/// When a monitor counts as hung.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hang {
+/// When a monitor whose pod is to end counts as hung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hang {
     /// How long is waited before the monitor is asked, and between two times. Most pods have ended by then.
-    pub(crate) pause: Duration,
+    pub pause: Duration,
     /// How long it may take to answer.
-    pub(crate) silence: Duration,
+    pub silence: Duration,
 }
 
 impl Default for Hang {

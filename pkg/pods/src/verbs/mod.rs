@@ -37,7 +37,7 @@ pub(crate) use doctor::Doctor;
 pub use doctor::{Decide, Finding, Leak};
 pub(crate) use ends::Ends;
 pub(crate) use follow::Follow;
-pub(crate) use hang::Hang;
+pub use hang::Hang;
 pub(crate) use limits::Limits;
 pub(crate) use recover::Recover;
 pub(crate) use remove::Remove;

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use husk_model::{ContainerConfig, ContainerState, Digest, Exit, ImageId, PodConfig, PodSandboxId};
 use husk_network::{Free, GcReport, NetworkError, Owners};
 use husk_pods::{
-    Engine, EngineConfig, MonitorConfig, PodsError,
+    Engine, EngineConfig, Hang, MonitorConfig, PodsError,
     facilities::{ImageFacts, ImageFault, Images, Lease, PodNetworks},
 };
 use husk_spec::ImageDefaults;
@@ -118,6 +118,8 @@ impl Images for OneImage {
 pub struct Loopback {
     /// The next set-up fails after the namespace was made.
     pub fails: AtomicBool,
+    /// A tear-down fails.
+    pub holds: AtomicBool,
     /// How long a set-up takes.
     pub delay: std::sync::Mutex<Duration>,
     pub set_up: AtomicUsize,
@@ -151,6 +153,9 @@ impl PodNetworks for SharedLoopback {
     }
 
     async fn tear_down(&self, _: &PodSandboxId, netns: &Path) -> Result<(), NetworkError> {
+        if self.0.holds.load(Ordering::SeqCst) {
+            return Err(failed("tear-down was told to fail"));
+        }
         match husk_sys::netns::unpin(netns) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&error.to_string())),
             _ => Ok(()),
@@ -168,12 +173,19 @@ pub struct Node {
     pub images: Arc<OneImage>,
     pub network: Arc<Loopback>,
     pub cgroup_parent: String,
+    /// Of the next engine.
+    pub hang: Hang,
     runtime: Option<Runtime>,
     engine: Option<Arc<Engine>>,
 }
 
 impl Node {
     pub fn start() -> Self {
+        Self::start_with(Hang::default())
+    }
+
+    /// Starts an engine that gives a monitor so long before it counts as hung.
+    pub fn start_with(hang: Hang) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = tempfile::tempdir().unwrap();
@@ -183,6 +195,7 @@ impl Node {
             network: Arc::default(),
             cgroup_parent: format!("/husk-test-{}-{number}", std::process::id()),
             dir,
+            hang,
             runtime: None,
             engine: None,
         };
@@ -211,6 +224,7 @@ impl Node {
             cdi_dirs: Vec::new(),
             unprivileged_ports: false,
             unprivileged_icmp: false,
+            hang: self.hang,
         };
         let network = Arc::new(SharedLoopback(Arc::clone(&self.network)));
         // A new process has no leases.
