@@ -15,8 +15,7 @@ pub fn pod(request: &[u8]) -> Option<PodConfig> {
 /// The container that CreateContainer asks for; `None` when it is refused.
 pub fn container(request: &[u8]) -> Option<ContainerConfig> {
     let request = v1::CreateContainerRequest::decode(request).ok()?;
-    let _namespaces = convert::asked_user_namespace(request.config.as_ref());
-    convert::container_config(request.config).ok()
+    convert::container_request(request.config).ok().map(convert::ContainerRequest::of_no_pod)
 }
 
 /// The limits that UpdateContainerResources asks for; `None` when they are refused.

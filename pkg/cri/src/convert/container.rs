@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use husk_model::{ContainerConfig, ContainerMetadata, Device, EnvVar, Resources};
+use husk_model::{ContainerConfig, ContainerMetadata, Device, EnvVar, Namespaces, Resources, UserNamespace};
 use husk_proto::cri::v1;
 
 use super::{
@@ -16,8 +16,35 @@ use super::{
 /// with commas in between.
 const CDI_ANNOTATION: &str = "cdi.k8s.io/";
 
-/// Checks a container request.
-pub(crate) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<ContainerConfig> {
+/// A container request that is good in itself.
+#[must_use = "whether it fits its pod is not known yet"]
+pub(crate) struct ContainerRequest {
+    config: ContainerConfig,
+    user_namespace: UserNamespace,
+}
+
+impl ContainerRequest {
+    /// For test/fuzz, which has no pod.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_no_pod(self) -> ContainerConfig {
+        self.config
+    }
+
+    /// Checks it against its pod, whose namespaces it shares.
+    pub(crate) fn in_pod(self, pod: &Namespaces) -> Checked<ContainerConfig> {
+        security::check_shared_namespaces(pod, &self.config.security.namespaces)?;
+        security::check_user_namespace(pod, self.user_namespace, &self.config)?;
+        Ok(self.config)
+    }
+}
+
+/// Checks a container request by itself.
+pub(crate) fn container_request(message: Option<v1::ContainerConfig>) -> Checked<ContainerRequest> {
+    let user_namespace = security::asked_user_namespace(message.as_ref())?;
+    Ok(ContainerRequest { config: container_config(message)?, user_namespace })
+}
+
+pub(super) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<ContainerConfig> {
     let message = present("config", message)?;
     let metadata = present("config.metadata", message.metadata)?;
     let image = present("config.image", message.image)?;

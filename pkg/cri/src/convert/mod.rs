@@ -11,14 +11,15 @@ mod security;
 mod signal;
 
 pub(crate) use check::{Invalid, invalid};
-pub(crate) use container::container_config;
+#[cfg(feature = "fuzzing")]
+pub(crate) use container::ContainerRequest;
+pub(crate) use container::container_request;
 pub(crate) use measured::{container_stats, filesystem, pod_stats};
 pub(crate) use output::{
     container_item, container_state, container_status, image, pod_item, pod_status, unsigned,
 };
 pub(crate) use pod::pod_config;
 pub(crate) use resources::resources;
-pub(crate) use security::{asked_user_namespace, check_shared_namespaces, check_user_namespace};
 
 #[cfg(test)]
 mod tests;

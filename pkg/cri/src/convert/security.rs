@@ -116,7 +116,7 @@ fn one_mapping(field: &str, mappings: &[v1::IdMapping]) -> Checked<IdMapping> {
 
 /// Network and IPC are the pod's. Callers that leave a container's to the default get the pod's, whatever it is; one that
 /// asks for the node's in a pod of its own must not be told that it has them.
-pub(crate) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) -> Checked<()> {
+pub(super) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) -> Checked<()> {
     let field = "config.linux.security_context.namespace_options";
     for (name, of_pod, wanted) in
         [("network", pod.network, container.network), ("ipc", pod.ipc, container.ipc)]
@@ -129,7 +129,7 @@ pub(crate) fn check_shared_namespaces(pod: &Namespaces, container: &Namespaces) 
 }
 
 /// What a container says of its user namespace.
-pub(crate) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> Checked<UserNamespace> {
+pub(super) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> Checked<UserNamespace> {
     let field = "config.linux.security_context.namespace_options.userns_options";
     let message = container.and_then(|config| {
         let security = config.linux.as_ref()?.security_context.as_ref()?;
@@ -140,7 +140,7 @@ pub(crate) fn asked_user_namespace(container: Option<&v1::ContainerConfig>) -> C
 
 /// The user namespace is the pod's, for the container and for its volumes. A request that says nothing of it gets it all the
 /// same; one that says something else is told so.
-pub(crate) fn check_user_namespace(
+pub(super) fn check_user_namespace(
     pod: &Namespaces,
     asked: UserNamespace,
     container: &ContainerConfig,

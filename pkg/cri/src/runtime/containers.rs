@@ -26,11 +26,9 @@ pub(super) async fn create_container(
     api: &RuntimeApi,
     request: v1::CreateContainerRequest,
 ) -> Result<v1::CreateContainerResponse, Status> {
-    let user_namespace = convert::asked_user_namespace(request.config.as_ref())?;
-    let config = convert::container_config(request.config)?;
+    let wanted = convert::container_request(request.config)?;
     let pod = api.engine.pod_status(&ids::pod(api, &request.pod_sandbox_id)?).map_err(status)?;
-    convert::check_shared_namespaces(pod.config.namespaces(), &config.security.namespaces)?;
-    convert::check_user_namespace(pod.config.namespaces(), user_namespace, &config)?;
+    let config = wanted.in_pod(pod.config.namespaces())?;
     let id = api.engine.create_container(pod.id.as_str(), config).await.map_err(status)?;
     Ok(v1::CreateContainerResponse { container_id: id.to_string() })
 }

@@ -213,7 +213,7 @@ fn signals_of_the_cri_become_those_of_linux_and_come_back() {
 fn a_container_shares_network_and_ipc_with_its_pod() {
     let with = |network, ipc| husk_model::Namespaces { network, ipc, ..Default::default() };
     let (pod, node) = (NamespaceMode::Pod, NamespaceMode::Node);
-    let check = crate::convert::check_shared_namespaces;
+    let check = crate::convert::security::check_shared_namespaces;
     check(&with(node, node), &with(pod, pod)).unwrap();
     check(&with(node, node), &with(node, node)).unwrap();
     check(&with(pod, pod), &with(pod, pod)).unwrap();

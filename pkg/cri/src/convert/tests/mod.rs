@@ -10,7 +10,7 @@ use husk_model::{
 };
 use husk_proto::cri::v1::{self, security_profile::ProfileType};
 
-use super::{check::Invalid, container_config, pod_config, signal};
+use super::{check::Invalid, container::container_config, pod_config, signal};
 
 fn pod() -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {

@@ -234,9 +234,10 @@ fn a_container_has_the_user_namespace_of_its_pod_or_is_refused() {
             mounts: vec![v1::Mount { container_path: "/data".into(), host_path: "/data".into(), ..mount }],
             ..container()
         };
-        let asked = crate::convert::asked_user_namespace(Some(&message)).unwrap();
+        let asked = crate::convert::security::asked_user_namespace(Some(&message)).unwrap();
         let config = container_config(Some(message)).unwrap();
-        crate::convert::check_user_namespace(&pod(of_pod), asked, &config).map_err(|error| error.field)
+        crate::convert::security::check_user_namespace(&pod(of_pod), asked, &config)
+            .map_err(|error| error.field)
     };
     let plain = v1::Mount::default;
     assert_eq!(check(Some(user(1000)), Some(user(1000)), plain()), Ok(()));
