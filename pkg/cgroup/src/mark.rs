@@ -39,7 +39,7 @@ impl Cgroup {
     /// Writes `mark` on the group, in every hierarchy.
     ///
     /// # Errors
-    /// [`Error::Write`], with the attribute's name for the file's.
+    /// [`crate::Error::Write`], with the attribute's name for the file's.
     pub fn mark(&self, mark: &str) -> Result<()> {
         for place in self.places().filter(|place| place.is_own()) {
             let path = format!("/proc/self/fd/{}", place.dir().as_raw_fd());

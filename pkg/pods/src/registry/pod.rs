@@ -103,20 +103,16 @@ impl Pod {
                 status.ips.clear();
             }
         });
+        record(&mut self.lock_file(), &next);
         *life = next;
         Ok(effects)
     }
 
     /// The record of a state that is about to be seen.
     pub(crate) fn file_as(&self, life: &PodLife) -> PodFile {
-        let mut file = self.lock_file();
-        if let Some(record) = life.record() {
-            file.set_life(record);
-        }
-        if matches!(life, PodLife::Stopped { .. }) {
-            file.ips.clear();
-        }
-        file.clone()
+        let mut file = self.lock_file().clone();
+        record(&mut file, life);
+        file
     }
 
     /// Creating a container holds the gate from its beginning to its end. Nothing is created in a pod that is not ready.
@@ -234,6 +230,15 @@ impl Pod {
 
     fn lock_reach(&self) -> MutexGuard<'_, Reach<Monitor>> {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn record(file: &mut PodFile, life: &PodLife) {
+    if let Some(record) = life.record() {
+        file.set_life(record);
+    }
+    if matches!(life, PodLife::Stopped { .. }) {
+        file.ips.clear();
     }
 }
 
