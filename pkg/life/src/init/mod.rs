@@ -13,7 +13,7 @@
 //!   Gone  ◀── Remove ──┘
 //! ```
 //!
-//! [`state`] has the states and what can be asked of them, [`event`] what can happen and what follows from it, [`apply`]
+//! `state` has the states and what can be asked of them, `event` what can happen and what follows from it, `apply`
 //! the transitions. What calls for an answer of the kernel's (is the log open, is the group empty) is an effect, and the
 //! answer is the next event.
 
