@@ -282,7 +282,7 @@ fn a_late_plugin_learns_of_what_exists_and_of_what_is_created_meanwhile() {
             .map(|name| scope.spawn(move || husk.cri().create(pod_id, config, &container(name)).unwrap()))
             .collect();
         // A creation takes some ten milliseconds; these wait for the plugin.
-        husk.cri().block_on(tokio::time::sleep(Duration::from_millis(500)));
+        husk.cri().block_on(async { tokio::time::sleep(Duration::from_millis(500)).await });
         assert!(creations.iter().all(|creation| !creation.is_finished()), "a creation did not wait");
         assert!(late.all("CreateContainer").is_empty(), "the plugin was asked before it was in");
         late.release("Synchronize");
