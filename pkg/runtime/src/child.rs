@@ -232,6 +232,7 @@ pub(crate) fn launch(
     keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));
     keep.push(child_end.as_raw_fd());
     keep.extend(next.as_ref().map(AsRawFd::as_raw_fd));
+    signal::survey();
     // The closure owns the child's ends: the parent's copies close with it when the clone returns.
     let child = move |alone| -> Infallible {
         let mut link = Link { socket: child_end, next, alone };

@@ -45,8 +45,10 @@ pub struct Cloned {
     pub pidfd: OwnedFd,
 }
 
-/// clone3 only; libc's constant is an `int`, which this value overflows.
+// clone3 only; libc's constants are `int`s, which these values overflow.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The parent's handlers are not the child's: none of its signals runs code of the monitor in it (Linux 5.5).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Exit code of a child whose closure panicked.
 pub const PANICKED: i32 = 101;
@@ -62,7 +64,7 @@ pub fn clone(options: CloneOptions<'_>, child: impl FnOnce(Alone) -> Infallible)
         return Err(crate::Error::new("clone3", "in a process with several threads", Errno::DEADLK));
     }
     let mut pidfd: libc::c_int = -1;
-    let mut flags = u64::from(options.namespaces.bits()) | libc::CLONE_PIDFD as u64;
+    let mut flags = u64::from(options.namespaces.bits()) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     if options.into_cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
