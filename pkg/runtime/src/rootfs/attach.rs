@@ -7,7 +7,7 @@ use std::{
 
 use husk_sys::{
     mount,
-    mount::{Attr, Change, Filesystem, Propagation},
+    mount::{Attr, Change, Filesystem},
     root::{Node, Root},
 };
 use rustix::{
@@ -69,18 +69,19 @@ pub(crate) fn all(
                 attached.note(&filesystem, destination)?;
                 if options.readonly() && kind == "tmpfs" {
                     // The mounts inside need their mount points first.
-                    attached.readonly_later.push(attach_returning(root, destination, filesystem)?);
+                    attach_filesystem(root, destination, &filesystem, &kind)?;
+                    attached.readonly_later.push(filesystem);
                     continue;
                 }
                 if options.readonly() {
                     mount::change(&filesystem, false, Change::set(Attr::MOUNT_ATTR_RDONLY))
                         .at(Step::Mount, destination.display())?;
                 }
-                attach_straight(root, destination, filesystem, &kind)?;
+                attach_filesystem(root, destination, &filesystem, &kind)?;
             }
             Source::Made { tmpfs, readonly } => {
                 attached.note(&tmpfs, destination)?;
-                let tmpfs = attach_returning(root, destination, tmpfs)?;
+                attach_filesystem(root, destination, &tmpfs, "tmpfs")?;
                 if readonly {
                     attached.readonly_later.push(tmpfs);
                 }
@@ -137,8 +138,10 @@ pub(crate) fn make(
         if let Some(label) = late {
             label_root(&mount, label)?;
         }
-        let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
-        mount::change(&mount, all, Change::propagation(propagation))?;
+        // A new mount is private.
+        if let Some((propagation, all)) = options.propagation {
+            mount::change(&mount, all, Change::propagation(propagation))?;
+        }
         Ok(mount)
     };
     make().at(Step::Mount, destination.display())
@@ -157,10 +160,17 @@ fn label_root(mount: &OwnedFd, label: &str) -> husk_sys::Result<()> {
 
 /// Attaches onto `destination`, which is made if it is missing.
 fn attach(root: &Root, destination: &Path, node: Node, tree: OwnedFd) -> Result<(), Failure> {
-    let target =
-        root.ensure(destination, node, Mode::from_raw_mode(0o755)).at(Step::Mount, destination.display())?;
+    attach_onto(&ensure(root, destination, node)?, destination, node, &tree)
+}
+
+fn ensure(root: &Root, destination: &Path, node: Node) -> Result<OwnedFd, Failure> {
+    root.ensure(destination, node, Mode::from_raw_mode(0o755)).at(Step::Mount, destination.display())
+}
+
+/// Attaches onto what is open at `target`, which is what the container sees at `destination`.
+fn attach_onto(target: &OwnedFd, destination: &Path, node: Node, tree: &OwnedFd) -> Result<(), Failure> {
     refuse_inside_proc(target.as_fd(), destination)?;
-    let stat = fs::fstat(&target).at(Step::Mount, destination.display())?;
+    let stat = fs::fstat(target).at(Step::Mount, destination.display())?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if directory != (node == Node::Directory) {
         let detail = if directory {
@@ -170,34 +180,36 @@ fn attach(root: &Root, destination: &Path, node: Node, tree: OwnedFd) -> Result<
         };
         return Err(Failure::because(Step::Mount, destination.display(), detail));
     }
-    mount::attach(&tree, &target).at(Step::Mount, destination.display())
+    mount::attach(tree, target).at(Step::Mount, destination.display())
 }
 
-fn attach_returning(root: &Root, destination: &Path, tree: OwnedFd) -> Result<OwnedFd, Failure> {
-    let keep =
-        tree.try_clone().map_err(|_| Failure::because(Step::Mount, destination.display(), "descriptors"))?;
-    attach_straight(root, destination, tree, "tmpfs")?;
-    Ok(keep)
-}
-
-/// As [`attach`]; for what other steps rely on being where it says, no symlink of the image may be in the way
-/// (CVE-2019-19921 for /proc, CVE-2026-41579 for /dev).
-fn attach_straight(root: &Root, destination: &Path, tree: OwnedFd, kind: &str) -> Result<(), Failure> {
-    let fixed = matches!(kind, "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2")
-        || destination == Path::new("/dev");
-    if fixed {
-        root.ensure(destination, Node::Directory, Mode::from_raw_mode(0o755))
-            .at(Step::Mount, destination.display())?;
-        root.open_straight(destination, OFlags::PATH | OFlags::DIRECTORY)
-            .at(Step::Mount, destination.display())
-            .map_err(|failure| {
-                let detail = format!("a {kind} must be mounted on an ordinary directory, without symlinks");
-                failure.explain(detail)
-            })?;
-    }
+/// As [`attach`], of a filesystem of that kind; for what other steps rely on being where it says, no symlink of the image may
+/// be in the way (CVE-2019-19921 for /proc, CVE-2026-41579 for /dev).
+fn attach_filesystem(root: &Root, destination: &Path, tree: &OwnedFd, kind: &str) -> Result<(), Failure> {
     let own = kind == "proc" && destination == Path::new("/proc");
     refuse_over_proc(destination, own)?;
-    attach(root, destination, Node::Directory, tree)
+    let fixed = matches!(kind, "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2")
+        || destination == Path::new("/dev");
+    let target = match fixed {
+        true => ensure_straight(root, destination, kind)?,
+        false => ensure(root, destination, Node::Directory)?,
+    };
+    attach_onto(&target, destination, Node::Directory, tree)
+}
+
+/// What lies at `destination` itself: what was looked at is what is mounted on.
+fn ensure_straight(root: &Root, destination: &Path, kind: &str) -> Result<OwnedFd, Failure> {
+    let straight = || root.open_straight(destination, OFlags::PATH | OFlags::DIRECTORY);
+    let opened = match straight() {
+        Err(error) if error.errno() == Errno::NOENT => {
+            ensure(root, destination, Node::Directory)?;
+            straight()
+        }
+        opened => opened,
+    };
+    opened.at(Step::Mount, destination.display()).map_err(|failure| {
+        failure.explain(format!("a {kind} must be mounted on an ordinary directory, without symlinks"))
+    })
 }
 
 /// Only a procfs may lie on /proc: the steps after this one trust what they read there.
@@ -233,14 +245,19 @@ fn attach_controllers(
         tmpfs.string("mode", "755")?.string("size", "64k")?.string("nr_inodes", "128")?;
         tmpfs.mount(attributes(options))
     }))?;
-    let keep = attach_returning(root, destination, tmpfs)?;
+    attach_filesystem(root, destination, &tmpfs, "tmpfs")?;
+    // Through the tmpfs itself, which is new and ours: no path of the image leads there.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for (name, tree) in controllers.trees {
-        attach(root, &destination.join(name), Node::Directory, tree)?;
+        let place = fs::mkdirat(&tmpfs, &name, Mode::from_raw_mode(0o755))
+            .and_then(|()| fs::openat(&tmpfs, &name, flags, Mode::empty()))
+            .at(Step::Mount, destination.join(&name).display())?;
+        mount::attach(&tree, &place).at(Step::Mount, destination.join(&name).display())?;
     }
     for (name, target) in controllers.links {
-        fs::symlinkat(target, &keep, &name).at(Step::Mount, destination.join(name).display())?;
+        fs::symlinkat(target, &tmpfs, &name).at(Step::Mount, destination.join(name).display())?;
     }
-    Ok(keep)
+    Ok(tmpfs)
 }
 
 /// Makes the tmpfs mounts read-only that were asked to be.

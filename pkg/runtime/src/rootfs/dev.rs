@@ -1,6 +1,7 @@
 //! Devices, links and the terminal in a container's /dev.
 
 use std::{
+    ffi::OsStr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -32,13 +33,14 @@ const DEFAULTS: &[(&str, u32, u32)] = &[
     ("/dev/tty", 5, 0),
 ];
 
+/// Links in /dev (OCI runtime-spec, runtime-linux: Dev symbolic links), and what they lead to.
 const LINKS: &[(&str, &str)] = &[
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/core", "/proc/kcore"),
-    ("/dev/ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// For a user namespace, in which no device can be made: makes the container's /dev and the devices in it before it is
@@ -92,21 +94,29 @@ pub(crate) fn furnish(root: &Root, dev: &OwnedFd, devices: &[LinuxDevice]) -> Re
     refuse_covered(root, dev)?;
     let filesystem = |fd: BorrowedFd<'_>| fs::fstat(fd).map(|stat| stat.st_dev).at(Step::Device, "/dev");
     let homes = [filesystem(root.as_fd())?, filesystem(dev.as_fd())?];
+    let make = |path: &Path, node: DeviceNode| match in_dev(path) {
+        Some(name) => node.make(dev.as_fd(), name, path),
+        None => create(root, path, node, Some(homes)),
+    };
     for device in devices {
-        create(root, device.path(), DeviceNode::of(device)?, Some(homes))?;
+        make(device.path(), DeviceNode::of(device)?)?;
     }
     for &(path, major, minor) in DEFAULTS {
-        create(root, Path::new(path), DeviceNode::default_device(major, minor), Some(homes))?;
+        make(Path::new(path), DeviceNode::default_device(major, minor))?;
     }
-    for &(path, target) in LINKS {
-        let (parent, name) = root.ensure_parent(Path::new(path)).at(Step::Device, path)?;
-        match fs::symlinkat(target, &parent, name) {
+    for &(name, target) in LINKS {
+        match fs::symlinkat(target, dev, name) {
             // The spec's own mounts and devices come first.
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).at(Step::Device, path),
+            Err(errno) => return Err(errno).at(Step::Device, format_args!("/dev/{name}")),
         }
     }
     Ok(())
+}
+
+/// The name of what lies right in /dev.
+fn in_dev(path: &Path) -> Option<&OsStr> {
+    path.file_name().filter(|_| path.parent() == Some(Path::new("/dev")))
 }
 
 /// A volume whose destination leads to /dev by a link of the image lies on the container's own. What is made in /dev would be made
@@ -154,6 +164,24 @@ impl DeviceNode {
         let number = fs::makedev(major, minor);
         Self { kind: FileType::CharacterDevice, number, mode: 0o666, owner: (0, 0) }
     }
+
+    /// Makes it in a directory, as what the container sees at `path`.
+    fn make(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Failure> {
+        // Exact, because the child's umask is 0 until it is set up.
+        let mode = Mode::from_raw_mode(self.mode & 0o7777);
+        match fs::mknodat(parent, name, self.kind, mode, self.number) {
+            Ok(()) => {}
+            // Listed twice, or a mount of the spec lies there.
+            Err(Errno::EXIST) => return Ok(()),
+            Err(errno) => return Err(errno).at(Step::Device, path.display()),
+        }
+        if self.owner != (0, 0) {
+            let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+            fs::chownat(parent, name, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
+                .at(Step::Device, path.display())?;
+        }
+        Ok(())
+    }
 }
 
 /// Only in the filesystems `homes`, if there are any: no device is made in a volume.
@@ -164,20 +192,7 @@ fn create(root: &Root, path: &Path, device: DeviceNode, homes: Option<[u64; 2]>)
     if homes.is_some_and(|homes| !homes.contains(&home)) {
         return Err(Failure::because(Step::Device, object, "it would be made in a mounted volume"));
     }
-    // Exact, because the child's umask is 0 until it is set up.
-    let mode = Mode::from_raw_mode(device.mode & 0o7777);
-    match fs::mknodat(&parent, name, device.kind, mode, device.number) {
-        Ok(()) => {}
-        // Listed twice, or a mount of the spec lies there.
-        Err(Errno::EXIST) => return Ok(()),
-        Err(errno) => return Err(errno).at(Step::Device, &object),
-    }
-    if device.owner != (0, 0) {
-        let (uid, gid) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
-        fs::chownat(&parent, name, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
-            .at(Step::Device, &object)?;
-    }
-    Ok(())
+    device.make(parent.as_fd(), name, path)
 }
 
 /// Puts the container's terminal at /dev/console. The slave is the descriptor the kernel gave for our own master, not
