@@ -82,7 +82,7 @@ impl<'h> Made<'h> {
             }
         }
         let dir = dir::open_dir(&above, path.name()).map_err(|errno| open_error(tree, path, errno))?;
-        inherit_cpuset(tree, path, &dir)?;
+        inherit_cpuset(tree, path, &dir, &parent, &above)?;
         Ok(dir)
     }
 
@@ -96,28 +96,38 @@ impl<'h> Made<'h> {
     }
 }
 
-/// A new v1 cpuset has no CPUs and no memory nodes, and a process can't enter it. Takes over the parent's, for which the same
-/// was done before.
-fn inherit_cpuset(tree: &Tree, path: &CgroupPath, dir: &OwnedFd) -> Result<()> {
-    if tree.is_v2() || !tree.controllers().contains(&Controller::CpuSet) || path.is_root() {
+/// A new v1 cpuset has no CPUs and no memory nodes, and a process can't enter it. Takes over those of its parent, which takes
+/// them from its own if it has none either (somebody else made it).
+fn inherit_cpuset(
+    tree: &Tree,
+    path: &CgroupPath,
+    dir: &OwnedFd,
+    parent: &CgroupPath,
+    above: &OwnedFd,
+) -> Result<()> {
+    if tree.is_v2() || !tree.controllers().contains(&Controller::CpuSet) {
         return Ok(());
     }
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let read_error = |path: &CgroupPath, errno: Errno| Error::Read {
-            path: tree.name_of(path).join(file),
-            source: errno.into(),
+        let read = |dir: &OwnedFd, path: &CgroupPath| -> Result<String> {
+            let value = dir::read(dir, file)
+                .map_err(|errno| Error::Read { path: tree.name_of(path).join(file), source: errno.into() })?;
+            Ok(value.trim().to_owned())
         };
-        if !dir::read(dir, file).map_err(|errno| read_error(path, errno))?.trim().is_empty() {
+        if !read(dir, path)?.is_empty() {
             continue;
         }
-        let Some(parent) = path.parent() else { continue };
-        let above = tree.open(&parent).map_err(|errno| read_error(&parent, errno))?;
-        inherit_cpuset(tree, &parent, &above)?;
-        let inherited = dir::read(&above, file).map_err(|errno| read_error(&parent, errno))?;
-        let inherited = inherited.trim();
-        dir::write(dir, file, inherited).map_err(|errno| Error::Write {
+        let mut inherited = read(above, parent)?;
+        if inherited.is_empty()
+            && let Some(grandparent) = parent.parent()
+        {
+            let over = tree.open(&grandparent).map_err(|errno| open_error(tree, &grandparent, errno))?;
+            inherit_cpuset(tree, parent, above, &grandparent, &over)?;
+            inherited = read(above, parent)?;
+        }
+        dir::write(dir, file, &inherited).map_err(|errno| Error::Write {
             path: tree.name_of(path).join(file),
-            value: inherited.to_owned(),
+            value: inherited,
             source: errno.into(),
         })?;
     }
