@@ -277,17 +277,28 @@ fn a_late_plugin_learns_of_what_exists_and_of_what_is_created_meanwhile() {
     assert_eq!(sync["containers"][0]["id"], before.as_str());
     let during: Vec<String> = std::thread::scope(|scope| {
         let (husk, pod_id, config) = (&world.husk, &pod_id, &config);
-        let creations: Vec<_> = ["one", "two", "three"]
-            .into_iter()
-            .map(|name| scope.spawn(move || husk.cri().create(pod_id, config, &container(name)).unwrap()))
-            .collect();
-        // A creation takes some ten milliseconds; these wait for the plugin.
-        husk.cri().block_on(async { tokio::time::sleep(Duration::from_millis(500)).await });
+        let names = ["one", "two", "three"];
+        let source = |name: &str| husk.path(&format!("volumes/{name}"));
+        let creations = names.map(|name| {
+            let volume = v1::Mount {
+                container_path: "/data".into(),
+                host_path: source(name).display().to_string(),
+                ..Default::default()
+            };
+            let request = v1::ContainerConfig { mounts: vec![volume], ..container(name) };
+            scope.spawn(move || husk.cri().create(pod_id, config, &request).unwrap())
+        });
+        // huskd makes the sources of volumes just before it asks plugins: from there, a creation can only wait for this one.
+        eventually("the creations are under way", LIMIT, || {
+            names.iter().all(|name| source(name).exists()).then_some(())
+        });
         assert!(creations.iter().all(|creation| !creation.is_finished()), "a creation did not wait");
-        assert!(late.all("CreateContainer").is_empty(), "the plugin was asked before it was in");
         late.release("Synchronize");
-        creations.into_iter().map(|creation| creation.join().unwrap()).collect()
+        creations.map(|creation| creation.join().unwrap()).into()
     });
+    let events = late.names();
+    let first = |name: &str| events.iter().position(|event| event == name).unwrap();
+    assert!(first("Synchronized") < first("CreateContainer"), "the plugin was asked before it was in");
     let told: Vec<Value> = late.all("CreateContainer");
     for id in during {
         assert!(told.iter().any(|event| event["container"]["id"] == id.as_str()), "{id} was lost");
