@@ -61,6 +61,7 @@ impl Containerd {
         let config = format!(
             "version = 4\nroot = '{root}'\nstate = '{state}'\nimports = []\n\
              [plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = '{PAUSE}'\n\
+             [plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '{registries}'\n\
              [plugins.'io.containerd.cri.v1.runtime']\nrestrict_oom_score_adj = true\nnetns_mounts_under_state_dir = true\n\
              [plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = ['{bin}']\nconf_dir = '{cni}'\n\
              [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
@@ -71,6 +72,7 @@ impl Containerd {
              [plugins.'io.containerd.server.v1.ttrpc']\naddress = '{socket}.ttrpc'\n",
             root = path("root"),
             state = path("state"),
+            registries = path("certs.d"),
             bin = tools::tool("cni").display(),
             cni = cni.display(),
             runc = tools::tool("runc").display(),
@@ -119,6 +121,14 @@ impl Containerd {
         tools::run(command.arg(archive)).success();
     }
 
+    /// Lets it pull from a registry that has no TLS.
+    pub fn allow_plain(&self, host: &str) {
+        let folder = self.path("certs.d").join(host);
+        fs::create_dir_all(&folder).expect("create the directory");
+        fs::write(folder.join("hosts.toml"), format!("server = \"http://{host}\"\n"))
+            .expect("write hosts.toml");
+    }
+
     /// What the daemon wrote to its standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
@@ -129,6 +139,19 @@ impl Containerd {
         let mut child = self.child.take().expect("the daemon runs");
         child.kill().expect("kill the daemon");
         child.wait().expect("wait for the daemon");
+        self.cri = None;
+    }
+
+    /// Ends the daemon with SIGTERM and waits until it is gone.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&child),
+            rustix::process::Signal::TERM,
+        )
+        .expect("signal the daemon");
+        let status = child.wait().expect("wait for the daemon");
+        assert!(status.success(), "containerd ended with {status}:\n{}", self.log());
         self.cri = None;
     }
 

@@ -1,8 +1,10 @@
 //! Blocking clients of the CRI services, one method a call.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use hyper_util::rt::TokioIo;
+use rustix::process::Pid;
+use serde_json::Value;
 use tokio::{net::UnixStream, runtime::Runtime};
 use tonic::{
     Status,
@@ -20,6 +22,15 @@ pub struct Cri {
     threads: Runtime,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+}
+
+fn parse(info: &HashMap<String, String>) -> Value {
+    serde_json::from_str(&info["info"]).expect("JSON")
+}
+
+fn pid(facts: &Value) -> Pid {
+    let raw = facts["pid"].as_i64().expect("a pid").try_into().expect("a pid");
+    Pid::from_raw(raw).expect("a process that runs")
 }
 
 /// The kubelet's limit on a message.
@@ -181,6 +192,35 @@ impl Cri {
     pub fn container(&self, container_id: &str) -> Result<v1::ContainerStatus, Status> {
         let request = v1::ContainerStatusRequest { container_id: container_id.to_owned(), verbose: false };
         self.container_status(request).map(|response| response.status.expect("a status"))
+    }
+
+    /// What the runtime says of a container beyond the CRI's fields: the JSON under `info`, where husk and containerd alike
+    /// have `pid`.
+    pub fn facts(&self, container_id: &str) -> Value {
+        let request = v1::ContainerStatusRequest { container_id: container_id.to_owned(), verbose: true };
+        parse(&self.container_status(request).expect("status of the container").info)
+    }
+
+    /// The same of a pod.
+    pub fn pod_facts(&self, pod_id: &str) -> Value {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.to_owned(), verbose: true };
+        parse(&self.pod_sandbox_status(request).expect("status of the pod").info)
+    }
+
+    /// The init of a running container, on the node.
+    pub fn init(&self, container_id: &str) -> Pid {
+        pid(&self.facts(container_id))
+    }
+
+    /// The pause process of a pod, on the node.
+    pub fn pause(&self, pod_id: &str) -> Pid {
+        pid(&self.pod_facts(pod_id))
+    }
+
+    /// A pod's status.
+    pub fn pod(&self, pod_id: &str) -> Result<v1::PodSandboxStatus, Status> {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.to_owned(), verbose: false };
+        self.pod_sandbox_status(request).map(|response| response.status.expect("a status"))
     }
 
     /// Waits until a container has ended and returns its status.

@@ -21,7 +21,7 @@ pub use cri::Cri;
 pub use daemon::{CgroupDriver, Daemon, Options};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use kubelet::{Gates, Kubelet, NODE};
-pub use node::{Node, hierarchies, mounts, processes_of};
+pub use node::{Node, cgroup_of, hierarchies, mounts, processes_of};
 pub use requests::{container, pod, with_command};
 pub use subject::Subject;
 pub use tools::{Output, dist, root, run, tool};

@@ -89,6 +89,16 @@ pub fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
+/// The cgroup of a process in the hierarchy that limits memory, without a leading slash.
+pub fn cgroup_of(process: Pid) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).expect("read its cgroups");
+    let groups: Vec<_> = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+    // v1 has a line for memory; where v2 is alone, there is one line for all.
+    let limiting = groups.iter().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
+    let (_, path) = limiting.or(groups.first()).expect("a cgroup");
+    PathBuf::from(path.trim_start_matches('/'))
+}
+
 fn pod_cgroups(parent: &str) -> Vec<PathBuf> {
     hierarchies()
         .into_iter()

@@ -86,9 +86,21 @@ impl Subject {
         }
     }
 
+    /// Lets it pull from a registry on loopback that has no TLS. husk does so unasked.
+    pub fn allow_plain(&self, host: &str) {
+        if let Self::Containerd(daemon) = self {
+            daemon.allow_plain(host);
+        }
+    }
+
     /// Kills the daemon with SIGKILL and waits until it is gone.
     pub fn kill(&mut self) {
         either!(self, daemon => daemon.kill());
+    }
+
+    /// Ends the daemon with SIGTERM and waits until it is gone.
+    pub fn stop(&mut self) {
+        either!(self, daemon => daemon.stop());
     }
 
     /// Starts the daemon again on the same directories.
