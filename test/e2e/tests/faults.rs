@@ -2,20 +2,16 @@
 
 use std::{fs, time::Duration};
 
-use husk_e2e::{Daemon, container, eventually, pod, v1, with_command};
+use husk_e2e::{Cri, Daemon, Subject, container, eventually, pod, v1, with_command};
 use rustix::process::{Pid, Signal, kill_process};
 
-fn pod_state(husk: &Daemon, id: &str) -> v1::PodSandboxState {
-    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-    husk.cri().pod_sandbox_status(request).expect("status of the pod").status.expect("a status").state()
+fn pod_state(cri: &Cri, id: &str) -> v1::PodSandboxState {
+    cri.pod(id).expect("status of the pod").state()
 }
 
 /// The process of a container: its pid on the node, and when it was started (proc(5), field 22 of stat).
-fn incarnation(husk: &Daemon, id: &str) -> (i64, u64) {
-    let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
-    let info = husk.cri().container_status(request).unwrap().info;
-    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
-    let pid = info["pid"].as_i64().expect("the pid of a running container");
+fn incarnation(cri: &Cri, id: &str) -> (Pid, u64) {
+    let pid = cri.init(id);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
     // What follows the name, which may have spaces and parentheses, begins with field 3.
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
@@ -41,7 +37,7 @@ fn containers_do_not_notice_that_huskd_was_killed() {
         ..Default::default()
     });
     let fading = husk.cri().run(&pod_id, &config, &fading);
-    let running = incarnation(&husk, &ticking);
+    let running = incarnation(husk.cri(), &ticking);
     let log = husk.cri().container(&ticking).unwrap().log_path;
     let started_at = husk.cri().container(&ticking).unwrap().started_at;
     // The other container ends while nobody listens.
@@ -64,8 +60,8 @@ fn containers_do_not_notice_that_huskd_was_killed() {
     let ended = husk.cri().container(&fading).unwrap();
     assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 42));
     assert!(ended.finished_at > ended.started_at);
-    assert_eq!(pod_state(&husk, &pod_id), v1::PodSandboxState::SandboxReady);
-    assert_eq!(incarnation(&husk, &ticking), running, "the same process, not one of its kind");
+    assert_eq!(pod_state(husk.cri(), &pod_id), v1::PodSandboxState::SandboxReady);
+    assert_eq!(incarnation(husk.cri(), &ticking), running, "the same process, not one of its kind");
 
     husk.cri().stop(&ticking, 0).unwrap();
     let text = fs::read_to_string(&log).unwrap();
@@ -75,16 +71,16 @@ fn containers_do_not_notice_that_huskd_was_killed() {
 }
 
 #[test]
-fn a_created_container_can_be_started_by_the_next_huskd() {
-    let mut husk = Daemon::start();
-    let config = pod("created", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let id = husk.cri().create(&pod_id, &config, &with_command("main", "exit 6")).unwrap();
-    husk.kill();
-    husk.spawn();
-    assert_eq!(husk.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerCreated);
-    husk.cri().start(&id).unwrap();
-    assert_eq!(husk.cri().wait_exit(&id).exit_code, 6);
+fn a_created_container_can_be_started_by_the_next_daemon() {
+    let mut runtime = Subject::start();
+    let config = pod("created", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let id = runtime.cri().create(&pod_id, &config, &with_command("main", "exit 6")).unwrap();
+    runtime.kill();
+    runtime.spawn();
+    assert_eq!(runtime.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerCreated);
+    runtime.cri().start(&id).unwrap();
+    assert_eq!(runtime.cri().wait_exit(&id).exit_code, 6);
 }
 
 #[test]
@@ -121,17 +117,13 @@ fn huskd_killed_at_twelve_moments_of_a_pods_start_leaves_pods_that_work_or_none(
 
 #[test]
 fn a_pod_whose_pause_process_dies_is_not_ready_and_can_be_removed() {
-    let husk = Daemon::start();
-    let config = pod("nopause", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    husk.cri().run(&pod_id, &config, &container("main"));
-    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod_id.clone(), verbose: true };
-    let info = husk.cri().pod_sandbox_status(request).unwrap().info;
-    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
-    let pid = info["pid"].as_i64().expect("the pause's pid in the verbose status");
-    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    let runtime = Subject::start();
+    let config = pod("nopause", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    runtime.cri().run(&pod_id, &config, &container("main"));
+    kill_process(runtime.cri().pause(&pod_id), Signal::KILL).unwrap();
     eventually("the pod is not ready", Duration::from_secs(10), || {
-        (pod_state(&husk, &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
+        (pod_state(runtime.cri(), &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
     });
 }
 
@@ -141,7 +133,7 @@ fn a_pod_whose_monitor_dies_says_so_ends_can_be_removed_and_is_told_alike_by_the
     let config = pod("nomonitor", &husk.path("logs"));
     let pod_id = husk.cri().run_pod(&config).unwrap();
     let id = husk.cri().run(&pod_id, &config, &container("main"));
-    let init = inits_of(&husk, &id);
+    let init = husk.cri().init(&id);
     let monitor: serde_json::Value = serde_json::from_str(
         &fs::read_to_string(husk.path(&format!("state/pods/{pod_id}/monitor.json"))).unwrap(),
     )
@@ -149,7 +141,7 @@ fn a_pod_whose_monitor_dies_says_so_ends_can_be_removed_and_is_told_alike_by_the
     let pid = monitor["pid"].as_i64().expect("the monitor's pid");
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
     eventually("the pod is not ready", Duration::from_secs(10), || {
-        (pod_state(&husk, &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
+        (pod_state(husk.cri(), &pod_id) == v1::PodSandboxState::SandboxNotready).then_some(())
     });
     let ended = husk.cri().wait_exit(&id);
     assert_eq!(ended.exit_code, 255, "an exit that nobody saw has no code of its own");
@@ -176,23 +168,15 @@ fn a_pod_whose_monitor_dies_says_so_ends_can_be_removed_and_is_told_alike_by_the
     husk.cri().run(&anew, &config, &container("main"));
 }
 
-/// The pid of a container's init, on the node.
-fn inits_of(husk: &Daemon, id: &str) -> u64 {
-    let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
-    let info = husk.cri().container_status(request).unwrap().info;
-    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
-    info["pid"].as_u64().expect("the init's pid in the verbose status")
-}
-
 #[test]
 fn a_graceful_stop_keeps_pods_running() {
-    let mut husk = Daemon::start();
-    let config = pod("graceful", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
-    let id = husk.cri().run(&pod_id, &config, &container("main"));
-    husk.stop();
-    husk.spawn();
-    assert_eq!(husk.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerRunning);
+    let mut runtime = Subject::start();
+    let config = pod("graceful", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
+    let id = runtime.cri().run(&pod_id, &config, &container("main"));
+    runtime.stop();
+    runtime.spawn();
+    assert_eq!(runtime.cri().container(&id).unwrap().state(), v1::ContainerState::ContainerRunning);
 }
 
 #[test]
