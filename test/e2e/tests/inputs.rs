@@ -63,7 +63,9 @@ fn somebody_elses_line_in_passwd_or_group_fails_nobody() {
     let group = b"\xe9:x:7:app\nroot:x:0:\n:x\nnolist:x:8\nwheel:x:10:other,app\n+:::\n";
     let layer = Layer::new(&[], &[("etc/passwd", 0o644, passwd), ("etc/group", 0o644, group)], &[]);
     let tag = "registry.example/husk/lines:1";
-    let config = json!({ "Env": ["PATH=/bin", "UNSET", "=x"], "User": "app" });
+    // runc starts no container with a variable that has no name.
+    let odd = if subject.is_husk() { "=x" } else { "X=x" };
+    let config = json!({ "Env": ["PATH=/bin", "UNSET", odd], "User": "app" });
     Archive { tags: vec![tag.into()], config, layers: vec![base.layers[0].clone(), layer] }
         .write(&subject.path("lines.tar"));
     subject.import(&subject.path("lines.tar"));
@@ -199,7 +201,11 @@ fn what_people_read_of_an_end_is_what_the_peers_write() {
             (code, reason, ""),
             "{name}"
         );
-        assert!(status.created_at <= status.started_at && status.started_at <= status.finished_at, "{name}");
+        assert!(status.created_at <= status.started_at, "{name}");
+        if subject.is_husk() {
+            // containerd notes the start when its call is over: a quick end may have an earlier time.
+            assert!(status.started_at <= status.finished_at, "{name}");
+        }
         assert_eq!(status.image.unwrap().user_specified_image, "", "what was not said is not answered");
     }
     for (name, command, message) in [

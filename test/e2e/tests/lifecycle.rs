@@ -1,18 +1,18 @@
 //! A pod's life through the CRI: what a kubelet asks for, seen from outside.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use husk_e2e::{Daemon, Subject, container, eventually, pod, v1, with_command};
+use husk_e2e::{Daemon, Subject, cgroup_of, container, eventually, hierarchies, pod, v1, with_command};
 use tonic::Code;
 
-/// Content of a CRI log, tags and time stamps removed.
+/// Content of a CRI log: without streams and time stamps, parts of a line (tag P) joined.
 fn log_text(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.splitn(4, ' ').nth(3))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let said = |line: &str| {
+        let mut fields = line.splitn(4, ' ').skip(2);
+        let (tag, text) = (fields.next()?, fields.next()?);
+        Some(if tag == "P" { text.to_owned() } else { format!("{text}\n") })
+    };
+    fs::read_to_string(path).unwrap_or_default().lines().filter_map(said).collect()
 }
 
 #[test]
@@ -40,8 +40,15 @@ fn a_pod_lives_from_run_to_remove() {
     runtime.cri().start(&id).unwrap();
     let ended = runtime.cri().wait_exit(&id);
     assert_eq!((ended.exit_code, ended.reason.as_str()), (7, "Error"));
-    assert!(ended.created_at <= ended.started_at && ended.started_at <= ended.finished_at);
-    assert_eq!(log_text(&ended.log_path), "out\nerr\n", "the log is complete when EXITED is visible");
+    assert!(ended.created_at <= ended.started_at);
+    let log = log_text(&ended.log_path);
+    if runtime.is_husk() {
+        assert!(ended.started_at <= ended.finished_at);
+        assert_eq!(log, "out\nerr\n", "the log is complete when EXITED is visible");
+    } else {
+        // containerd copies each stream by itself, and notes the start when its call is over.
+        assert_eq!(log.lines().collect::<BTreeSet<_>>(), ["err", "out"].into(), "complete, in either order");
+    }
     assert!(ended.image_ref.contains("sha256:"), "{}", ended.image_ref);
 
     runtime.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
@@ -136,9 +143,9 @@ fn a_retry_of_the_same_request_gets_the_same_object() {
 
 #[test]
 fn limits_are_in_the_cgroup_and_can_be_updated() {
-    let husk = Daemon::start();
-    let config = pod("limits", &husk.path("logs"));
-    let pod_id = husk.cri().run_pod(&config).unwrap();
+    let runtime = Subject::start();
+    let config = pod("limits", &runtime.path("logs"));
+    let pod_id = runtime.cri().run_pod(&config).unwrap();
     let mut limited = container("limited");
     limited.linux.as_mut().unwrap().resources = Some(v1::LinuxContainerResources {
         cpu_period: 100_000,
@@ -147,19 +154,20 @@ fn limits_are_in_the_cgroup_and_can_be_updated() {
         memory_limit_in_bytes: 64 << 20,
         ..Default::default()
     });
-    let id = husk.cri().run(&pod_id, &config, &limited);
+    let id = runtime.cri().run(&pod_id, &config, &limited);
+    let group = cgroup_of(runtime.cri().init(&id));
     let read = |file: &str| {
-        let relative = format!("{}/{id}/{file}", husk.pod_cgroup(&pod_id));
-        ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"]
+        hierarchies()
             .iter()
-            .find_map(|hierarchy| fs::read_to_string(format!("{hierarchy}/{relative}")).ok())
+            .find_map(|hierarchy| fs::read_to_string(hierarchy.join(&group).join(file)).ok())
             .map(|text| text.trim().to_owned())
     };
     let memory = || read("memory.limit_in_bytes").or_else(|| read("memory.max")).expect("a memory limit");
     let cpu = || read("cpu.cfs_quota_us").or_else(|| read("cpu.max")).expect("a cpu limit");
     assert_eq!(memory(), (64u64 << 20).to_string());
     assert!(cpu().starts_with("50000"));
-    husk.cri()
+    runtime
+        .cri()
         .update_container_resources(v1::UpdateContainerResourcesRequest {
             container_id: id.clone(),
             linux: Some(v1::LinuxContainerResources {
@@ -173,7 +181,7 @@ fn limits_are_in_the_cgroup_and_can_be_updated() {
         .unwrap();
     assert_eq!(memory(), (96u64 << 20).to_string());
     assert!(cpu().starts_with("80000"));
-    let reported = husk.cri().container(&id).unwrap().resources.unwrap().linux.unwrap();
+    let reported = runtime.cri().container(&id).unwrap().resources.unwrap().linux.unwrap();
     assert_eq!(
         (reported.memory_limit_in_bytes, reported.cpu_quota, reported.cpu_shares),
         (96 << 20, 80_000, 512)
@@ -190,11 +198,13 @@ fn exec_returns_both_outputs_the_exit_code_and_kills_what_takes_too_long() {
         runtime.cri().exec(&id, &["sh", "-c", "echo -n out; echo -n err >&2; exit 5"]).unwrap(),
         (5, "out".to_owned(), "err".to_owned())
     );
+    // containerd kills the command alone, and then waits for whoever still holds its outputs.
+    let slow = if runtime.is_husk() { "sleep 4321 & sleep 4321" } else { "exec sleep 4321" };
     let status = runtime
         .cri()
         .exec_sync(v1::ExecSyncRequest {
             container_id: id.clone(),
-            cmd: vec!["sh".into(), "-c".into(), "sleep 4321 & sleep 4321".into()],
+            cmd: vec!["sh".into(), "-c".into(), slow.into()],
             timeout: 1,
         })
         .expect_err("the command takes too long");
@@ -258,13 +268,7 @@ fn two_dozen_pods_start_at_once_and_stop_at_once() {
         }
         tasks.join_all().await
     });
-    let mut addresses: Vec<String> = ids
-        .iter()
-        .map(|id| {
-            let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
-            cri.pod_sandbox_status(request).unwrap().status.unwrap().network.unwrap().ip
-        })
-        .collect();
+    let mut addresses: Vec<String> = ids.iter().map(|id| cri.pod(id).unwrap().network.unwrap().ip).collect();
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 24, "every pod has an address of its own");
@@ -380,7 +384,9 @@ fn lead_quick_ends(runtime: &Subject, name: &str) {
         }
         let ended = runtime.cri().wait_exit(&id);
         assert_eq!(ended.exit_code, code, "{name}: {ended:?}");
-        assert!(ended.started_at != 0 && ended.started_at <= ended.finished_at, "{name}: {ended:?}");
+        // containerd's start may be the later one, as above.
+        let is_ordered = ended.started_at <= ended.finished_at || !runtime.is_husk();
+        assert!(ended.started_at != 0 && is_ordered, "{name}: {ended:?}");
     }
     runtime.cri().stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).unwrap();
     runtime.cri().remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod_id }).unwrap();
