@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_test_support::eventually;
 use oci_spec::runtime::LinuxResources;
 
 use crate::{
@@ -98,9 +99,7 @@ fn without_cgroup_kill_a_fork_bomb_is_killed_in_a_few_rounds_and_its_limit_comes
     // A shell that cannot fork ends, so these fork for ever and never come near the limit.
     let forking = "i=0; while [ $i -lt 110 ]; do (while :; do ( : ); done) & i=$((i+1)); done; wait";
     let mut child = run_in(&group, forking);
-    while group.pids().unwrap().len() < 100 {
-        std::thread::yield_now();
-    }
+    eventually("a hundred fork", PATIENCE, || (group.pids().unwrap().len() >= 100).then_some(()));
     let mut killing = Killing::begin(group.clone());
     let mut steps = 0;
     while killing.step().unwrap() == Step::Again {
@@ -179,6 +178,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        // Asserts nothing: this may be the end of a failed test, whose own words count.
         let deadline = Instant::now() + PATIENCE;
         while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
             std::thread::yield_now();
@@ -192,9 +192,7 @@ fn without_cgroup_kill_no_step_of_a_kill_waits_for_a_process_that_cannot_die() {
     let Some((hierarchy, group)) = v1_only("v1stuck") else { return };
     let many = "i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done; wait";
     let mut child = run_in(&group, many);
-    while group.pids().unwrap().len() < 300 {
-        std::thread::yield_now();
-    }
+    eventually("all sleep", PATIENCE, || (group.pids().unwrap().len() >= 300).then_some(()));
     let freezer = hierarchy.home(Controller::Freezer).unwrap().point();
     let frozen = Frozen::new(freezer.join(format!("husk-test-v1stuck-freezer-{}", std::process::id())));
     for pid in group.pids().unwrap() {

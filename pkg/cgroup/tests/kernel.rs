@@ -1,7 +1,6 @@
 //! The crate against the kernel of this node: limits, joining, killing, OOM, removal.
 //!
 //! Needs root and mounted cgroups; skips loudly otherwise.
-#![expect(clippy::disallowed_methods, reason = "a test may let time pass to see that nothing happens")]
 
 use std::{
     io::{Read, Write},
@@ -12,6 +11,7 @@ use std::{
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Controller, Error, Hierarchy, Version};
+use husk_test_support::eventually;
 use oci_spec::runtime::LinuxResources;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -193,13 +193,7 @@ fn memory_in_use_cannot_be_limited_away() {
     // 64 MiB of anonymous memory that can't be reclaimed.
     let mut child = run_in(&group, "head -c 64M /dev/zero | tail -c 64M | (sleep 1000; cat) & sleep 1000");
     let big = || group.stats().unwrap().memory.unwrap().rss > (40 << 20);
-    for _ in 0..2000 {
-        if big() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(big());
+    eventually("the memory is in use", PATIENCE, || big().then_some(()));
     let smaller = r#"{"memory":{"limit":8388608,"swap":8388608,"checkBeforeUpdate":true}}"#;
     assert!(matches!(group.apply(&resources(smaller)), Err(Error::MemoryBelowUsage { .. })));
     assert_eq!(group.stats().unwrap().memory.unwrap().limit, Some(256 << 20));
@@ -268,9 +262,7 @@ fn a_populated_group_is_not_removed() {
     group.kill().unwrap();
     child.wait().unwrap();
     group.wait_empty(PATIENCE).unwrap();
-    while !group.remove_if_empty().unwrap() {
-        std::thread::yield_now();
-    }
+    eventually("the group is removed", PATIENCE, || group.remove_if_empty().unwrap().then_some(()));
     assert!(group.remove_if_empty().unwrap(), "a group that is gone is removed");
 }
 

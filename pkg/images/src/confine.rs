@@ -154,15 +154,11 @@ mod tests {
                 let allowed = capabilities & !CAPABILITIES.bits() == 0;
                 (field("NoNewPrivs:")? == "1" && field("Seccomp:")? == "2" && allowed).then_some(())
             };
-            let begin = std::time::Instant::now();
-            while status_of("husk-unpack").as_deref().and_then(confined).is_none() {
-                assert!(
-                    begin.elapsed().as_secs() < 20,
-                    "the thread is not confined: {:?}",
-                    status_of("husk-unpack")
-                );
-                std::thread::yield_now();
-            }
+            husk_test_support::eventually(
+                "the thread is confined",
+                std::time::Duration::from_secs(20),
+                || status_of("husk-unpack").as_deref().and_then(confined),
+            );
             drop(bytes);
         });
     }

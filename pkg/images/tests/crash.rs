@@ -64,7 +64,7 @@ async fn a_killed_pull_leaves_whole_images_or_nothing() {
         if stage < 6 {
             wait.wait_for(|reached| *reached).await.unwrap();
         } else {
-            // Killed about when the image is recorded.
+            // Killed about when the image is recorded, a moment of the other process that nothing announces.
             while requests.load(Ordering::SeqCst) < 5 {
                 tokio::task::yield_now().await;
             }

@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use common::{Image, Tar, is_root, layer_dirs, nothing_is_left, registry::Registry, stack, store, unpack};
+use common::{
+    Image, PATIENCE, Tar, is_root, layer_dirs, nothing_is_left, registry::Registry, stack, store, unpack,
+};
 use husk_images::PullRequest;
+use husk_test_support::eventually_with;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 /// Links that multiply: `s0 -> a/a/...`, `s1 -> s0/a/a/...`: each lets the next members begin 1000 levels deeper.
@@ -140,17 +143,15 @@ async fn a_pull_that_nobody_waits_for_ends_on_every_thread() {
         let store = std::sync::Arc::clone(&store);
         async move { store.pull(request).await }
     });
-    while unpackers() == 0 {
-        assert!(!pull.is_finished(), "{:?}", pull.await);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually_with(tokio::time::sleep, "a thread unpacks", PATIENCE, || {
+        assert!(!pull.is_finished(), "nothing has to be unpacked");
+        (unpackers() > 0).then_some(())
+    })
+    .await;
     pull.abort();
-    let asked = std::time::Instant::now();
-    while unpackers() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
     // Milliseconds; the whole layer takes minutes.
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    let over = || (unpackers() == 0).then_some(());
+    eventually_with(tokio::time::sleep, "every thread has ended", Duration::from_secs(10), over).await;
     nothing_is_left(&store, root.path(), "cancelled").await;
 }
 

@@ -78,7 +78,7 @@ async fn powered_puller() {
     let store = store(Path::new(&root));
     loop {
         let id = store.pull(PullRequest { reference: reference.clone(), auth: None }).await.unwrap();
-        // A while recorded and not yet on the disk, a while on it.
+        // A while recorded and not yet on the disk, a while on it: what a cut finds is a matter of how long each lasts.
         tokio::time::sleep(Duration::from_millis(100)).await;
         store.idle().await;
         tokio::time::sleep(Duration::from_millis(400)).await;

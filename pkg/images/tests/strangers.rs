@@ -5,12 +5,13 @@ mod common;
 use std::sync::Arc;
 
 use common::{
-    Image, OCI_INDEX, OCI_MANIFEST, Tar, goarch, gzip, is_root,
+    Image, OCI_INDEX, OCI_MANIFEST, PATIENCE, Tar, goarch, gzip, is_root,
     registry::{Answer, Registry},
     sha256, store,
 };
 use husk_images::{Auth, ImageStore, ImagesConfig, PullRequest};
 use husk_model::{Classify, Kind};
+use husk_test_support::eventually_with;
 use serde_json::{Value, json};
 
 fn layers() -> Vec<Vec<u8>> {
@@ -144,18 +145,14 @@ async fn odd_documents_are_images_where_go_reads_them_as_images() {
     // None of it keeps the store from opening again.
     store.idle().await;
     drop(store);
-    let mut reopened = None;
     // Its last work in the background holds the store a moment longer.
-    for _ in 0..200 {
-        reopened = ImageStore::open(root.path(), ImagesConfig::default()).ok();
-        if reopened.is_some() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let reopened = eventually_with(tokio::time::sleep, "the store opens again", PATIENCE, || {
+        ImageStore::open(root.path(), ImagesConfig::default()).ok()
+    })
+    .await;
     // Two of them have one configuration and are one image.
     let ids: std::collections::BTreeSet<_> = images.iter().map(|(_, image)| image.id()).collect();
-    assert_eq!(reopened.expect("the store opens again").list().len(), ids.len());
+    assert_eq!(reopened.list().len(), ids.len());
 }
 
 #[tokio::test]

@@ -13,4 +13,4 @@ mod wait;
 
 pub use ordinary::{container, pod};
 pub use skip::skip;
-pub use wait::{eventually, eventually_every};
+pub use wait::{eventually, eventually_every, eventually_with};

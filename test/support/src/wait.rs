@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// Between two looks at a condition that costs nothing.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Waits until `condition` yields a value, asking again every few milliseconds.
 ///
 /// # Panics
 /// With `what` after `limit`.
 pub fn eventually<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
-    eventually_every(Duration::from_millis(5), what, limit, condition)
+    eventually_every(PAUSE, what, limit, condition)
 }
 
 /// [`eventually`] for conditions that cost the asked one something.
@@ -31,6 +34,26 @@ pub fn eventually_every<T>(
     }
 }
 
+/// [`eventually`] within a task: `pause` is the runtime's sleep, so that other tasks go on meanwhile.
+///
+/// # Panics
+/// As [`eventually`].
+pub async fn eventually_with<T, P: Future<Output = ()>>(
+    pause: impl Fn(Duration) -> P,
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        pause(PAUSE).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +66,18 @@ mod tests {
             (asked == 3).then_some(asked)
         });
         assert_eq!(value, 3);
+    }
+
+    #[test]
+    fn a_task_waits_as_its_runtime_sleeps() {
+        use std::{future, pin::pin, task};
+        let sleeps = std::cell::Cell::new(0);
+        let sleep = |_| future::ready(sleeps.set(sleeps.get() + 1));
+        let wait = eventually_with(sleep, "the third time", Duration::from_secs(10), || {
+            (sleeps.get() == 2).then_some(7)
+        });
+        let mut context = task::Context::from_waker(task::Waker::noop());
+        assert_eq!(pin!(wait).poll(&mut context), task::Poll::Ready(7));
     }
 
     #[test]

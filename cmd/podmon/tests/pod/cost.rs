@@ -94,7 +94,7 @@ async fn stops_on_a_busy_node() {
         let mut wish = pod.wish(&args);
         wish.request.spec_json = world::spec(&args, r#"{"cpu":{"shares":2}}"#).into_bytes();
         let id = pod.start_container(wish).await;
-        world::wait_until(|| !pod.log(&id).is_empty()).await;
+        world::eventually("the container speaks", || !pod.log(&id).is_empty()).await;
         let begin = Instant::now();
         pod.monitor.stop_container(&id, None, Duration::ZERO).await.unwrap();
         stop.push(begin.elapsed());

@@ -9,7 +9,7 @@ use std::{
 use husk_model::{Classify, Kind, Streams, WindowSize};
 use husk_monitor::{ExecOutput, Stdin};
 
-use crate::world::{self, Pod, processes, wait_until};
+use crate::world::{self, Pod, eventually, processes};
 
 fn argv(script: &str) -> Vec<String> {
     ["sh", "-c", script].map(String::from).to_vec()
@@ -91,7 +91,7 @@ async fn a_hundred_commands_at_once_all_answer_and_leave_no_cgroup() {
     let hierarchy = husk_cgroup::Hierarchy::detect().unwrap();
     let container = husk_cgroup::CgroupPath::parse(&format!("{}/{id}", pod.cgroup)).unwrap();
     let exists = |n: u32| hierarchy.open(&container.join(&format!("exec-{n}")).unwrap()).is_ok();
-    wait_until(|| !(0..400).any(exists)).await;
+    eventually("no group of a command is left", || !(0..400).any(exists)).await;
     pod.finish().await;
 }
 
@@ -99,8 +99,11 @@ async fn a_hundred_commands_at_once_all_answer_and_leave_no_cgroup() {
 async fn a_command_whose_caller_goes_away_is_killed() {
     let Some((pod, id)) = sleeper().await else { return };
     let exec = pod.monitor.exec_sync(&id, argv("sleep 432109"), None);
-    assert!(tokio::time::timeout(Duration::from_millis(200), exec).await.is_err());
-    wait_until(|| processes("432109").is_empty()).await;
+    tokio::select! {
+        ended = exec => panic!("{ended:?}"),
+        () = eventually("the command runs", || !processes("432109").is_empty()) => {}
+    }
+    eventually("the command is gone", || processes("432109").is_empty()).await;
     pod.finish().await;
 }
 
@@ -187,7 +190,7 @@ async fn a_terminal_is_logged_as_stdout_and_can_be_resized() {
     let mut wish = pod.wish(&["sh", "-c", "tty; echo err >&2; sleep 100"]);
     wish.request.terminal = true;
     let id = pod.start_container(wish).await;
-    wait_until(|| pod.log(&id).len() == 2).await;
+    eventually("two lines are logged", || pod.log(&id).len() == 2).await;
     let log = pod.log(&id);
     assert!(log[0].1.starts_with("/dev/pts/"), "{log:?}");
     assert!(log.iter().all(|(stream, _)| stream == "stdout"), "{log:?}");

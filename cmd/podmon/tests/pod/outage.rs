@@ -9,7 +9,7 @@ use husk_model::{Classify, Kind};
 use husk_monitor::{Event, Monitor};
 use husk_proto::podmon;
 
-use crate::world::{self, exit_of, wait_until};
+use crate::world::{self, eventually, exit_of};
 
 #[tokio::test]
 async fn an_exit_while_nobody_is_connected_is_known_to_the_next_daemon() {
@@ -22,7 +22,10 @@ async fn an_exit_while_nobody_is_connected_is_known_to_the_next_daemon() {
     let old = monitor.clone();
     let record = dir.join("containers").join(ends.as_str()).join("state.json");
     drop(old);
-    wait_until(|| std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"code\":11"))).await;
+    eventually("the exit is recorded", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"code\":11"))
+    })
+    .await;
     let next = Monitor::connect(dir).await.unwrap();
     assert_eq!(next.process(), monitor.process());
     let mut events = next.events();
@@ -35,7 +38,7 @@ async fn an_exit_while_nobody_is_connected_is_known_to_the_next_daemon() {
     }
     assert!(of(lives.clone()).exit.is_none());
     let seen = pod.log(&lives).len();
-    wait_until(|| pod.log(&lives).len() > seen).await;
+    eventually("the log goes on", || pod.log(&lives).len() > seen).await;
     let output = next.exec_sync(&lives, vec!["echo".into(), "hi".into()], None).await.unwrap();
     assert_eq!(output.stdout, b"hi\n");
     pod.finish().await;
@@ -94,7 +97,7 @@ async fn sigterm_does_not_end_the_monitor_and_its_death_is_noticed_and_proved() 
     }
     assert!(!pod.monitor.is_connected());
     assert_eq!(pod.monitor.state().await.unwrap_err().kind(), Kind::Unavailable);
-    wait_until(|| !husk_node::process::is_alive(process)).await;
+    eventually("the monitor is gone", || !husk_node::process::is_alive(process)).await;
     let error = Monitor::connect(&pod.dir).await.unwrap_err();
     assert!(error.is_gone(), "{error}");
     let records = husk_monitor::read_records(&pod.dir).unwrap();

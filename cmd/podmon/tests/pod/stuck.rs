@@ -39,6 +39,7 @@ impl Freezer {
 impl Drop for Freezer {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        // Asserts nothing: this may be the end of a failed test, whose own words count.
         let deadline = Instant::now() + Duration::from_secs(10);
         while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
             std::thread::yield_now();
@@ -62,7 +63,7 @@ async fn a_container_that_cannot_die_holds_up_nobody_and_goes_when_it_can() {
     let mut wish = pod.wish(&["sh", "-c", "sleep 654321 & echo ready; wait"]);
     wish.request.pid = PidNamespace::Pod;
     let id = pod.start_container(wish).await;
-    world::wait_until(|| !pod.log(&id).is_empty()).await;
+    world::eventually("the container speaks", || !pod.log(&id).is_empty()).await;
     let stuck = world::processes("654321").into_iter().min_by_key(|pid| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).map_or(usize::MAX, |line| line.len())
     });
@@ -81,6 +82,7 @@ async fn a_container_that_cannot_die_holds_up_nobody_and_goes_when_it_can() {
             let asked = Instant::now();
             pod.monitor.state().await.unwrap();
             slowest = slowest.max(asked.elapsed());
+            // The calls are spread over the first seconds of the stop, which is what could hold them up.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         slowest
@@ -96,7 +98,7 @@ async fn a_container_that_cannot_die_holds_up_nobody_and_goes_when_it_can() {
 
     drop(freezer);
     let begin = Instant::now();
-    world::wait_until(|| !pod.has_cgroup(id.as_str())).await;
+    world::eventually("the group is gone", || !pod.has_cgroup(id.as_str())).await;
     let path = CgroupPath::parse(&format!("{}/{id}", pod.cgroup)).unwrap();
     assert!(Hierarchy::detect().unwrap().open(&path).is_err());
     assert!(begin.elapsed() < Duration::from_secs(5), "by the kernel's word, not by a look");

@@ -211,7 +211,7 @@ impl Pod {
         self.monitor.shutdown().await.unwrap();
         while events.next().await.is_some() {}
         // Its socket is closed; it is reaped a moment later.
-        wait_until(|| !husk_node::process::is_alive(process)).await;
+        eventually("the monitor is gone", || !husk_node::process::is_alive(process)).await;
     }
 }
 
@@ -283,14 +283,9 @@ pub async fn exit_of(events: &mut Events, id: &ContainerId) -> husk_model::Exit 
 }
 
 /// Waits for a condition that has no event.
-pub async fn wait_until(mut condition: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not happen within ten seconds");
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let condition = || condition().then_some(());
+    husk_test_support::eventually_with(tokio::time::sleep, what, Duration::from_secs(10), condition).await;
 }
 
 /// Pids, in this namespace, whose command line contains `marker`.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use husk_images::{ImageStore, ImagesConfig};
+use husk_test_support::eventually_with;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -21,6 +22,9 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Patience of a test with what should take milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Skips a test that needs root, loudly.
 pub fn is_root() -> bool {
@@ -294,12 +298,9 @@ pub fn docker_archive(image: &Image, layers: &[Vec<u8>], tags: &[&str]) -> Vec<u
 
 /// Waits until the store shows no image and has no layer on disk: work that was cancelled ends in its own time.
 pub async fn nothing_is_left(store: &ImageStore, root: &Path, name: &str) {
-    for _ in 0..200 {
-        store.idle().await;
-        if store.list().is_empty() && layer_dirs(root) == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{name}: {} images and {} layers are left", store.list().len(), layer_dirs(root));
+    let what = format!("nothing of {name} is left");
+    let nothing = || (store.list().is_empty() && layer_dirs(root) == 0).then_some(());
+    eventually_with(tokio::time::sleep, &what, PATIENCE, nothing).await;
+    store.idle().await;
+    assert_eq!((store.list().len(), layer_dirs(root)), (0, 0), "{name}");
 }

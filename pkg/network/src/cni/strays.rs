@@ -59,7 +59,10 @@ fn stray(pid: Pid, pods: &HashSet<PodSandboxId>) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        process::{Command, Stdio},
+        time::Duration,
+    };
 
     use super::*;
 
@@ -74,9 +77,9 @@ mod tests {
         let (mut stray, mut innocent) = (start(&ours), start(&other));
         // Its environment is that of `sleep` once it has executed.
         let executed = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == "sleep";
-        while !executed(stray.id()) || !executed(innocent.id()) {
-            std::thread::yield_now();
-        }
+        husk_test_support::eventually("both sleep", Duration::from_secs(10), || {
+            (executed(stray.id()) && executed(innocent.id())).then_some(())
+        });
         assert_eq!(kill(&HashSet::from([ours.clone()])), 1);
         assert!(!stray.wait().unwrap().success());
         assert!(innocent.try_wait().unwrap().is_none(), "another pod's plugin runs on");

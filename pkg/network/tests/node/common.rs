@@ -11,7 +11,7 @@ use std::{
     process::Command,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use husk_model::{HostPort, PodSandboxId, Protocol};
@@ -197,15 +197,10 @@ impl Pod {
 /// Listens on `address`. A program that another test starts holds our descriptors between its fork and its exec, so the port
 /// of a listener that was just dropped may be taken for a moment longer.
 fn bind(address: &str) -> TcpListener {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match TcpListener::bind(address) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::yield_now();
-            }
-            result => return result.unwrap(),
-        }
-    }
+    husk_test_support::eventually("the address is free", PATIENCE, || match TcpListener::bind(address) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => None,
+        result => Some(result.unwrap()),
+    })
 }
 
 /// Connects and returns what the server says: the address it sees the caller under.
@@ -232,11 +227,6 @@ pub fn output(program: &str, args: &[&str]) -> String {
 
 /// Waits until `done` holds, which the kernel or a background task brings about in its own time.
 pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let wait = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(10));
-        while !done() {
-            tick.tick().await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "not within {PATIENCE:?}: {what}");
+    let done = || done().then_some(());
+    husk_test_support::eventually_with(tokio::time::sleep, what, PATIENCE, done).await;
 }

@@ -49,6 +49,7 @@ fn whatever_the_moment_of_death_gc_frees_everything() {
         for moment in MOMENTS {
             let mut child = spawn(&node);
             eventually("the child works", || !node.records().is_empty()).await;
+            // The moment of death itself: no event would be as careless of what the child is about to do.
             tokio::time::sleep(Duration::from_millis(moment)).await;
             child.kill().unwrap();
             child.wait().unwrap();

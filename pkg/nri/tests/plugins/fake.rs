@@ -13,15 +13,21 @@ use husk_model::{
 };
 use husk_nri::{ContainerFacts, Everything, Eviction, Nri, NriConfig, PodFacts, Runtime, Update};
 use husk_proto::{nri, ttrpc};
+use husk_test_support::eventually_with;
 use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::watch,
+    task::JoinHandle,
 };
 
 /// The limit of these tests for an answer.
 pub const LIMIT: Duration = Duration::from_millis(300);
+
+/// Patience of these tests with what comes by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the engine is asked for.
 #[derive(Default)]
@@ -82,12 +88,8 @@ impl World {
 
     /// Waits until somebody is there, or nobody.
     pub async fn until(&self, active: bool) {
-        let reached = async {
-            while self.nri.active() != active {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reached).await.expect("plugins come and go");
+        let reached = || (self.nri.active() == active).then_some(());
+        eventually_with(tokio::time::sleep, "plugins come and go", PATIENCE, reached).await;
         // Whoever is getting in has the turn for itself.
         drop(self.nri.enter().await);
     }
@@ -143,13 +145,14 @@ pub fn except(method: &'static str, does: impl Fn(&[u8]) -> Does + Send + Sync +
 }
 
 /// Methods and arguments, in their order.
-pub type Calls = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+type Calls = Vec<(String, Vec<u8>)>;
 
-/// A connected plugin.
+/// A connected plugin. What the channels hold stays when it ends.
 pub struct Plugin {
-    pub heard: Calls,
+    heard: watch::Receiver<Calls>,
     writer: Arc<tokio::sync::Mutex<tokio::net::unix::OwnedWriteHalf>>,
-    answers: Arc<Mutex<Vec<ttrpc::Response>>>,
+    answers: watch::Receiver<Vec<ttrpc::Response>>,
+    reading: JoinHandle<()>,
 }
 
 impl Plugin {
@@ -168,13 +171,11 @@ impl Plugin {
     pub async fn silent(world: &World, answers: Answers) -> Self {
         let socket = UnixStream::connect(&world.socket).await.unwrap();
         let (mut reader, writer) = socket.into_split();
-        let plugin = Self {
-            heard: Arc::default(),
-            writer: Arc::new(tokio::sync::Mutex::new(writer)),
-            answers: Arc::default(),
-        };
-        let (heard, writer, got) = (plugin.heard.clone(), plugin.writer.clone(), plugin.answers.clone());
-        tokio::spawn(async move {
+        let (hears, heard) = watch::channel(Calls::new());
+        let (gets, got) = watch::channel(Vec::new());
+        let ours = Arc::new(tokio::sync::Mutex::new(writer));
+        let writer = Arc::clone(&ours);
+        let reading = tokio::spawn(async move {
             let mut connections = [Vec::new(), Vec::new()];
             loop {
                 let Ok(connection) = reader.read_u32().await else { return };
@@ -191,11 +192,12 @@ impl Plugin {
                 let stream = u32::from_be_bytes(buffer[4..8].try_into().unwrap());
                 let message: Vec<u8> = buffer.drain(..10 + content).skip(10).collect();
                 if connection == 2 {
-                    got.lock().unwrap().push(ttrpc::Response::decode(message.as_slice()).unwrap());
+                    let answer = ttrpc::Response::decode(message.as_slice()).unwrap();
+                    gets.send_modify(|answers| answers.push(answer));
                     continue;
                 }
                 let request = ttrpc::Request::decode(message.as_slice()).unwrap();
-                heard.lock().unwrap().push((request.method.clone(), request.payload.clone()));
+                hears.send_modify(|calls| calls.push((request.method.clone(), request.payload.clone())));
                 let response = match answers(&request.method, &request.payload) {
                     Does::Answers(payload) => ttrpc::Response { status: None, payload },
                     Does::Fails(code, message) => ttrpc::Response {
@@ -219,7 +221,7 @@ impl Plugin {
                 }
             }
         });
-        plugin
+        Self { heard, writer: ours, answers: got, reading }
     }
 
     /// Calls the runtime.
@@ -240,35 +242,35 @@ impl Plugin {
 
     /// Waits for a call; returns its content.
     pub async fn heard(&self, method: &str) -> Vec<u8> {
-        let found = async {
-            loop {
-                let found = self.heard.lock().unwrap().iter().find(|(heard, _)| heard == method).cloned();
-                match found {
-                    Some((_, payload)) => return payload,
-                    None => tokio::time::sleep(Duration::from_millis(1)).await,
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), found).await.expect(method)
+        let find = |calls: &Calls| calls.iter().find(|(heard, _)| heard == method).cloned();
+        let mut heard = self.heard.clone();
+        let found = heard.wait_for(|calls| find(calls).is_some());
+        let calls = tokio::time::timeout(PATIENCE, found).await.expect(method).expect(method);
+        find(&calls).unwrap().1
+    }
+
+    /// All calls so far.
+    pub fn all_heard(&self) -> Calls {
+        self.heard.borrow().clone()
     }
 
     /// How often it was called.
     pub fn calls(&self, method: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|(heard, _)| heard == method).count()
+        self.heard.borrow().iter().filter(|(heard, _)| heard == method).count()
     }
 
     /// Waits for the runtime's answers.
     pub async fn answers(&self, count: usize) -> Vec<ttrpc::Response> {
-        let all = async {
-            loop {
-                let answers = self.answers.lock().unwrap().clone();
-                if answers.len() >= count {
-                    return answers;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), all).await.expect("answers of the runtime")
+        let mut answers = self.answers.clone();
+        let all = answers.wait_for(|answers| answers.len() >= count);
+        let all = tokio::time::timeout(PATIENCE, all).await.expect("answers of the runtime");
+        all.expect("the runtime ended the connection").clone()
+    }
+
+    /// Waits until the runtime has ended the connection.
+    pub async fn is_let_go(&mut self) {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.reading).await;
+        ended.expect("the runtime ends the connection").unwrap();
     }
 }
 
