@@ -80,7 +80,8 @@ fn listener_of(stream: &UnixStream) -> io::Result<i32> {
     Ok(getsockopt(stream, PeerCredentials)?.pid())
 }
 
-/// Whether a process exists. One of another PID namespace has pid 0 here and is taken as running.
+/// Whether a process exists. One of another PID namespace has pid 0 here and is taken as running, as is whoever was given the
+/// number since: nothing is done to it, and the socket is left alone.
 fn runs(pid: i32) -> bool {
     Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }

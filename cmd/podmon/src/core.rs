@@ -90,7 +90,7 @@ impl Core {
         self.hierarchy()?.create(&path).map_err(|error| fault_of(&error))
     }
 
-    /// Enters a fresh child in the table and finds out its identity.
+    /// Enters a fresh child, which nobody has reaped, in the table and finds out its identity.
     pub fn adopt(&mut self, pid: u32, owner: Owner) -> Process {
         self.children.insert(pid, owner);
         // The child is not reaped, so its /proc entry is there; 0 can only mean that procfs is not.

@@ -49,7 +49,7 @@ pub struct Exec {
     failure: Option<Fault>,
     /// Of its process that ended.
     exit_code: Option<i32>,
-    /// Of its process; another one after it has moved.
+    /// Of its process, until that is reaped; another one after it has moved.
     pid: u32,
     /// Its time ran out, or its caller went away: it was killed.
     killed: Option<Killed>,

@@ -2,6 +2,8 @@
 
 use std::{io, os::fd::OwnedFd};
 
+use husk_model::Process;
+use husk_node::process::is_alive;
 use rustix::{
     fs::{self, Mode},
     io::Errno,
@@ -14,20 +16,23 @@ use crate::{
 };
 
 impl Hierarchy {
-    /// Takes over a unit that systemd delegated: makes `group` below `unit` in the v2 tree, moves the process that the unit
-    /// began with into it, and turns the controllers on from the root down to `group`. In this order, because a v2 group with
+    /// Takes over a unit that systemd delegated: makes `group` below `unit` in the v2 tree, moves `first`, the process that
+    /// the unit began with, into it, and turns the controllers on from the root down to `group`. In this order, because a v2 group with
     /// a process of its own can't turn any on.
     ///
     /// Above the unit the controllers are systemd's. Those that it does not know (hugetlb, rdma, misc) it leaves alone, so
     /// they are turned on there too, as far as the kernel lets us.
     ///
+    /// The kernel takes the number of a process alone, so the caller is the parent of `first` and does not reap it meanwhile.
+    ///
     /// # Errors
-    /// The step that failed. The node has no v2 tree: [`Error::NotFound`].
-    pub fn adopt(&self, unit: &CgroupPath, group: &CgroupPath, pid: u32) -> Result<()> {
+    /// The step that failed; `ESRCH` when `first` has ended. The node has no v2 tree: [`Error::NotFound`].
+    pub fn adopt(&self, unit: &CgroupPath, group: &CgroupPath, first: Process) -> Result<()> {
         let tree = self.unified().ok_or_else(|| Error::NotFound { path: unit.to_string() })?;
         let dir = make_dirs(tree, group)?;
-        let value = pid.to_string();
-        dir::write(&dir, "cgroup.procs", &value).map_err(|errno| Error::Write {
+        let value = first.pid.to_string();
+        let moved = if is_alive(first) { dir::write(&dir, "cgroup.procs", &value) } else { Err(Errno::SRCH) };
+        moved.map_err(|errno| Error::Write {
             path: tree.name_of(group).join("cgroup.procs"),
             value,
             source: errno.into(),

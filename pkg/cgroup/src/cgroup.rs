@@ -99,7 +99,8 @@ impl Cgroup {
     }
 
     /// Process ids in the group and below, in the caller's PID namespace. (Those of another namespace read as 0 and
-    /// are left out.)
+    /// are left out.) They are the numbers of this moment: whoever acts on one opens it first and looks here again, as a kill
+    /// does.
     ///
     /// # Errors
     /// A `cgroup.procs` can't be read. A group removed meanwhile has no processes.

@@ -11,6 +11,8 @@ use std::{
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Controller, Error, Hierarchy, Version};
+use husk_model::Process;
+use husk_node::process::identify;
 use husk_test_support::eventually;
 use oci_spec::runtime::LinuxResources;
 
@@ -264,6 +266,25 @@ fn a_populated_group_is_not_removed() {
     group.wait_empty(PATIENCE).unwrap();
     eventually("the group is removed", PATIENCE, || group.remove_if_empty().unwrap().then_some(()));
     assert!(group.remove_if_empty().unwrap(), "a group that is gone is removed");
+}
+
+#[test]
+fn who_has_the_number_of_the_process_of_a_unit_is_not_moved_for_it() {
+    let Some(fixture) = Fixture::new() else { return };
+    if fixture.hierarchy.unified_mount_point().is_none() {
+        husk_test_support::skip("a tree of cgroup v2");
+        return;
+    }
+    let unit = fixture.container("unit");
+    let (other, pause) = (fixture.container("other"), unit.path().join("pause").unwrap());
+    let mut child = run_in(&other, "exec sleep 1000");
+    let now = identify(child.id()).unwrap();
+    let former = Process { start_time: now.start_time - 1, ..now };
+    let error = fixture.hierarchy.adopt(unit.path(), &pause, former).unwrap_err();
+    assert!(matches!(error, Error::Write { .. }), "{error}");
+    assert_eq!(other.pids().unwrap(), [child.id()]);
+    other.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

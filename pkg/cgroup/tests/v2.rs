@@ -11,6 +11,7 @@ use std::{
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy, Version};
+use husk_node::process::identify;
 use oci_spec::runtime::LinuxResources;
 
 const TREE: &str = "/sys/fs/cgroup";
@@ -176,7 +177,7 @@ fn a_delegated_unit_is_taken_over_with_every_controller_on_and_no_process_in_it(
     let mut first = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(dir(&unit).join("cgroup.procs"), first.id().to_string()).unwrap();
     let pod = unit.join("pod").unwrap();
-    fixture.hierarchy.adopt(&unit, &pod.join("pause").unwrap(), first.id()).unwrap();
+    fixture.hierarchy.adopt(&unit, &pod.join("pause").unwrap(), identify(first.id()).unwrap()).unwrap();
     for inner in [&unit, &pod] {
         assert_eq!(fs::read_to_string(dir(inner).join("cgroup.procs")).unwrap(), "", "{inner}");
         let on = fs::read_to_string(dir(inner).join("cgroup.subtree_control")).unwrap();

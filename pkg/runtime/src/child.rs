@@ -27,7 +27,8 @@ use crate::{
 /// A process of ours. Dropping it before the gate was opened makes the child exit; it must be reaped in any case.
 #[derive(Debug)]
 pub struct Child {
-    /// Process id in the caller's PID namespace.
+    /// Process id in the caller's PID namespace. It stays this child's until the caller reaps it; [`Self::pidfd`] is what
+    /// survives that.
     pub pid: u32,
     /// For epoll, signals and `waitid(P_PIDFD)`.
     pub pidfd: OwnedFd,

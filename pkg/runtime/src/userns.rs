@@ -59,7 +59,7 @@ pub(crate) fn check(mappings: &IdMappings) -> Result<()> {
     Ok(())
 }
 
-/// Writes the maps of a child born in a new user namespace, and what only the node's root can set for it.
+/// Writes the maps of a child that was born in a new user namespace and is not reaped, and what only the node's root can set for it.
 pub(crate) fn furnish(pid: u32, mappings: &IdMappings, oom_score_adj: Option<i32>) -> Result<()> {
     let call = |intent| move |source| Error::Call { intent, source };
     let proc = Procfs::host().map_err(call("open /proc"))?;

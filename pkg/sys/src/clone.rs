@@ -39,7 +39,7 @@ pub struct Alone(());
 /// A process just cloned; nobody has waited for it.
 #[derive(Debug)]
 pub struct Cloned {
-    /// In the caller's PID namespace.
+    /// In the caller's PID namespace. It stays this process's until the caller reaps it.
     pub pid: u32,
     /// CLOEXEC.
     pub pidfd: OwnedFd,

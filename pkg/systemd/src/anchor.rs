@@ -10,6 +10,8 @@
 
 use std::{path::Path, process::Stdio};
 
+use husk_model::Process;
+use husk_node::process::identify;
 use tokio::process::{Child, Command};
 use tracing::warn;
 
@@ -19,6 +21,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Anchor {
     child: Child,
+    process: Process,
 }
 
 impl Anchor {
@@ -27,14 +30,17 @@ impl Anchor {
         let mut command = Command::new(program);
         command.arg("--anchor").env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let child =
-            command.spawn().map_err(|source| Error::Anchor { program: program.to_owned(), source })?;
-        Ok(Self { child })
+        let started = command.spawn().and_then(|child| {
+            // Not waited for, so it has its number.
+            let process = identify(child.id().unwrap_or_default())?;
+            Ok(Self { child, process })
+        });
+        started.map_err(|source| Error::Anchor { program: program.to_owned(), source })
     }
 
-    /// Its pid, which stays its own until it is released: nobody but us reaps it.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.id()
+    /// The process. Its pid stays its own for as long as this is there: nobody but us reaps it.
+    pub(crate) fn process(&self) -> Process {
+        self.process
     }
 
     /// Ends it, and returns when it is gone from its cgroup.

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use husk_model::Process;
 use tokio::{sync::Mutex, time::timeout};
 use tracing::debug;
 use zbus::{OwnedObjectPath, Variant};
@@ -56,17 +57,18 @@ impl Systemd {
         self.link().await.map(drop)
     }
 
-    /// Makes a scope with `pid` in it and waits until it runs.
+    /// Makes a scope with the process `first` in it and waits until it runs. systemd is told its number alone, so the caller is
+    /// its parent and does not reap it meanwhile.
     ///
     /// # Errors
     /// The step that failed. The unit may exist all the same: end it with [`Systemd::stop_unit`].
-    pub async fn start_scope(&self, scope: &PodScope, pid: u32) -> Result<()> {
+    pub async fn start_scope(&self, scope: &PodScope, first: Process) -> Result<()> {
         const CALL: &str = "StartTransientUnit";
         let micros = u64::try_from(STOP_PATIENCE.as_micros()).unwrap_or(u64::MAX);
         let properties: Vec<(&str, Variant<'_>)> = vec![
             ("Description", Variant::from("Kubernetes pod of husk")),
             ("Slice", Variant::from(scope.slice().name())),
-            ("PIDs", Variant::from(vec![pid])),
+            ("PIDs", Variant::from(vec![first.pid])),
             ("Delegate", Variant::from(true)),
             // As of every container runtime: a node's shutdown is the kubelet's to order.
             ("DefaultDependencies", Variant::from(false)),

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use husk_cgroup::Hierarchy;
+use husk_model::Process;
 use tracing::warn;
 
 use crate::{Anchor, Error, PodScope, Result, Systemd};
@@ -33,27 +34,31 @@ impl PodUnits {
     /// The step that failed. The unit may exist all the same, or come later: [`PodUnits::end`] it.
     pub async fn start(&self, hierarchy: &Hierarchy, scope: &PodScope) -> Result<Anchor> {
         let anchor = Anchor::start(&self.anchor)?;
-        match self.build(hierarchy, scope, &anchor).await {
+        if let Err(error) = self.begin(scope, anchor.process()).await {
+            anchor.release().await;
+            return Err(error);
+        }
+        let (hierarchy, unit, group) = (hierarchy.clone(), scope.path().clone(), scope.pause().clone());
+        // Moving a process may wait for an RCU grace period. The anchor goes along: if nobody waits for the move any more, the
+        // number that is moved stays the anchor's all the same.
+        let moving = tokio::task::spawn_blocking(move || {
+            let adopted = hierarchy.adopt(&unit, &group, anchor.process());
+            (anchor, adopted)
+        });
+        let (anchor, adopted) = moving.await.map_err(|_| misplaced(scope, String::new()))?;
+        match adopted {
             Ok(()) => Ok(anchor),
             Err(error) => {
                 anchor.release().await;
-                Err(error)
+                Err(error.into())
             }
         }
     }
 
-    async fn build(&self, hierarchy: &Hierarchy, scope: &PodScope, anchor: &Anchor) -> Result<()> {
-        let gone = || misplaced(scope, String::new());
-        let pid = anchor.pid().ok_or_else(gone)?;
-        self.systemd.start_scope(scope, pid).await?;
-        let found = cgroup_of(pid);
-        if found != scope.path().as_str() {
-            return Err(misplaced(scope, found));
-        }
-        let (hierarchy, unit, group) = (hierarchy.clone(), scope.path().clone(), scope.pause().clone());
-        // Moving a process may wait for an RCU grace period.
-        let adopted = tokio::task::spawn_blocking(move || hierarchy.adopt(&unit, &group, pid));
-        Ok(adopted.await.map_err(|_| gone())??)
+    async fn begin(&self, scope: &PodScope, first: Process) -> Result<()> {
+        self.systemd.start_scope(scope, first).await?;
+        let found = cgroup_of(first);
+        if found == scope.path().as_str() { Ok(()) } else { Err(misplaced(scope, found)) }
     }
 
     /// Ends a pod's scope, whose processes are dead. What cannot be done is logged and no more: an empty scope goes by itself.
@@ -72,8 +77,8 @@ fn misplaced(scope: &PodScope, found: String) -> Error {
     Error::Misplaced { unit: scope.unit().to_owned(), expected: scope.path().to_string(), found }
 }
 
-/// The v2 cgroup of a process; empty when it is gone. The line is `0::<path>` (cgroups(7)).
-fn cgroup_of(pid: u32) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+/// The v2 cgroup of an anchor, which is not reaped; empty when it has ended. The line is `0::<path>` (cgroups(7)).
+fn cgroup_of(first: Process) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", first.pid)).unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
 }

@@ -59,6 +59,7 @@ impl StatsReader {
     }
 
     /// Ids of the processes in the group and below, in the caller's PID namespace. Of a group that is gone there are none.
+    /// They are the numbers of this moment, to be counted and not to be acted on.
     ///
     /// # Errors
     /// A `cgroup.procs` can't be read.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use husk_model::PodSandboxId;
+use husk_model::{PodSandboxId, Process};
 use husk_systemd::{Error, PodScope, Route, Slice, Systemd};
 use tokio::sync::mpsc::unbounded_channel;
 use zbus::connection::Builder;
@@ -14,6 +14,9 @@ use crate::{
     bus::Bus,
     manager::{Manager, Start, World, removed},
 };
+
+/// The fake moves nobody.
+const FIRST: Process = Process { pid: 42, start_time: 0 };
 
 fn scope() -> PodScope {
     PodScope::new(Slice::parse("test.slice").unwrap(), &PodSandboxId::generate()).unwrap()
@@ -34,7 +37,7 @@ async fn a_pods_scope_is_delegated_unlimited_and_leaves_no_failed_unit() {
     let Some(bus) = Bus::start() else { return };
     let (systemd, manager) = pair(&bus, Start::Works).await;
     let scope = scope();
-    systemd.start_scope(&scope, 42).await.unwrap();
+    systemd.start_scope(&scope, FIRST).await.unwrap();
     let world = manager.world.lock().unwrap();
     let properties = &world.started[scope.unit()];
     let shown = |name: &str| format!("{:?}", properties[name]);
@@ -49,7 +52,7 @@ async fn a_pods_scope_is_delegated_unlimited_and_leaves_no_failed_unit() {
 async fn a_job_that_ends_before_the_call_is_answered_is_not_missed() {
     let Some(bus) = Bus::start() else { return };
     let (systemd, _manager) = pair(&bus, Start::EndsEarly).await;
-    systemd.start_scope(&scope(), 42).await.unwrap();
+    systemd.start_scope(&scope(), FIRST).await.unwrap();
 }
 
 #[tokio::test]
@@ -61,7 +64,7 @@ async fn many_units_at_once_each_hear_of_their_own_job() {
     // More than the queue of a stream that nobody reads would hold.
     for _ in 0..200 {
         let systemd = Arc::clone(&systemd);
-        starts.spawn(async move { systemd.start_scope(&scope(), 42).await });
+        starts.spawn(async move { systemd.start_scope(&scope(), FIRST).await });
     }
     for outcome in starts.join_all().await {
         outcome.unwrap();
@@ -73,10 +76,10 @@ async fn many_units_at_once_each_hear_of_their_own_job() {
 async fn what_systemd_refuses_or_fails_is_told_with_its_reason() {
     let Some(bus) = Bus::start() else { return };
     let (systemd, manager) = pair(&bus, Start::Fails).await;
-    let failed = systemd.start_scope(&scope(), 42).await.unwrap_err();
+    let failed = systemd.start_scope(&scope(), FIRST).await.unwrap_err();
     assert!(failed.to_string().contains("result \"failed\""), "{failed}");
     manager.world.lock().unwrap().start = Start::Refused;
-    let refused = systemd.start_scope(&scope(), 42).await.unwrap_err();
+    let refused = systemd.start_scope(&scope(), FIRST).await.unwrap_err();
     let Error::Call { source, .. } = &refused else { panic!("{refused}") };
     assert!(source.to_string().contains("it is there already"), "{source}");
 }
@@ -86,12 +89,12 @@ async fn a_systemd_that_does_not_answer_is_given_up_after_the_deadline_with_the_
     let Some(bus) = Bus::start() else { return };
     let (systemd, manager) = pair(&bus, Start::Silent).await;
     let systemd = systemd.with_patience(Duration::from_millis(200));
-    let late = systemd.start_scope(&scope(), 42).await.unwrap_err();
+    let late = systemd.start_scope(&scope(), FIRST).await.unwrap_err();
     assert!(late.to_string().starts_with("StartTransientUnit husk-"), "{late}");
     assert!(matches!(late, Error::Deadline { .. }), "{late:?}");
     // It recovers: the next call is on a new connection.
     manager.world.lock().unwrap().start = Start::Works;
-    systemd.start_scope(&scope(), 42).await.unwrap();
+    systemd.start_scope(&scope(), FIRST).await.unwrap();
 }
 
 #[tokio::test]
@@ -102,7 +105,7 @@ async fn another_client_of_the_bus_cannot_end_a_job() {
     let scope = scope();
     let (heard, mut hears) = unbounded_channel();
     manager.world.lock().unwrap().heard = Some(heard);
-    let start = systemd.start_scope(&scope, 42);
+    let start = systemd.start_scope(&scope, FIRST);
     let meddle = async {
         hears.recv().await.unwrap();
         removed(&stranger, 1, scope.unit(), "failed").await;
@@ -117,11 +120,11 @@ async fn another_client_of_the_bus_cannot_end_a_job() {
 async fn a_restarted_bus_is_connected_to_again() {
     let Some(mut bus) = Bus::start() else { return };
     let (systemd, manager) = pair(&bus, Start::Works).await;
-    systemd.start_scope(&scope(), 42).await.unwrap();
+    systemd.start_scope(&scope(), FIRST).await.unwrap();
     drop(manager);
     bus.restart();
     let manager = Manager::on_bus(&bus.address(), world(Start::Works)).await;
-    systemd.start_scope(&scope(), 42).await.unwrap();
+    systemd.start_scope(&scope(), FIRST).await.unwrap();
     assert_eq!(manager.world.lock().unwrap().started.len(), 1);
 }
 
@@ -132,7 +135,7 @@ async fn a_connection_that_breaks_while_a_job_is_waited_for_ends_the_wait() {
     let (heard, mut hears) = unbounded_channel();
     manager.world.lock().unwrap().heard = Some(heard);
     let pod = scope();
-    let start = systemd.start_scope(&pod, 42);
+    let start = systemd.start_scope(&pod, FIRST);
     let broken = async {
         hears.recv().await.unwrap();
         bus.end();
@@ -140,7 +143,7 @@ async fn a_connection_that_breaks_while_a_job_is_waited_for_ends_the_wait() {
     let (outcome, ()) = tokio::join!(start, broken);
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::Lost { .. } | Error::Call { .. }), "{error:?}");
-    let error = systemd.start_scope(&pod, 42).await.unwrap_err();
+    let error = systemd.start_scope(&pod, FIRST).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.to_string().contains(&bus.address()), "{error}");
 }
