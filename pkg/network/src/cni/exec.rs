@@ -149,9 +149,11 @@ impl Runner {
             }
         };
         let talk = async {
-            let ((), stdout, stderr, status) =
-                tokio::join!(feed, bounded(stdout, MAX_STDOUT), bounded(stderr, MAX_STDERR), child.wait());
-            Ok::<_, io::Error>(Output { status: status?, stdout: stdout?, stderr: stderr?.0 })
+            let ((), stdout, stderr) =
+                tokio::join!(feed, bounded(stdout, MAX_STDOUT), bounded(stderr, MAX_STDERR));
+            // Last of all: once it is waited for, the group's number may be another group's.
+            let status = child.wait().await?;
+            Ok::<_, io::Error>(Output { status, stdout: stdout?, stderr: stderr?.0 })
         };
         let talked = tokio::time::timeout(self.limit, talk).await;
         match talked {
