@@ -151,3 +151,30 @@ pub struct ContainerConfig {
     /// Stop signal of the request, before the image's.
     pub stop_signal: Option<Signal>,
 }
+
+impl ContainerConfig {
+    /// A request that says nothing but a name and an image, which is to run what it says itself.
+    pub fn named(metadata: ContainerMetadata, image: String) -> Self {
+        Self {
+            metadata,
+            image,
+            user_specified_image: String::new(),
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: String::new(),
+            envs: Vec::new(),
+            mounts: Vec::new(),
+            devices: Vec::new(),
+            cdi_devices: Vec::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            log_path: String::new(),
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            resources: Resources::default(),
+            security: SecurityContext::default(),
+            stop_signal: None,
+        }
+    }
+}

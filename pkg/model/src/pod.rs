@@ -51,6 +51,25 @@ pub struct PodConfig {
 }
 
 impl PodConfig {
+    /// A request that says nothing but a name.
+    pub fn named(metadata: PodMetadata) -> Self {
+        Self {
+            metadata,
+            hostname: String::new(),
+            log_directory: String::new(),
+            dns: None,
+            host_ports: Vec::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            cgroup_parent: String::new(),
+            sysctls: BTreeMap::new(),
+            security: SecurityContext::default(),
+            overhead: None,
+            resources: None,
+            runtime_handler: String::new(),
+        }
+    }
+
     /// Namespace modes of the sandbox.
     pub fn namespaces(&self) -> &Namespaces {
         &self.security.namespaces

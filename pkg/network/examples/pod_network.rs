@@ -41,17 +41,8 @@ async fn measure(
     for _ in 0..pods {
         tokio::time::sleep(PACE).await;
         let id = PodSandboxId::generate();
-        let request = PodNetworkRequest {
-            netns: netns_dir.join(id.as_str()),
-            id,
-            name: "pod".into(),
-            namespace: "bench".into(),
-            uid: "uid".into(),
-            host_ports: Vec::new(),
-            annotations: BTreeMap::new(),
-            dns: None,
-            cgroup_parent: String::new(),
-        };
+        let netns = netns_dir.join(id.as_str());
+        let request = PodNetworkRequest::new(id, netns, &husk_test_support::pod("pod"));
         let mut record = |what, since: Instant| figures.entry(what).or_default().push(since.elapsed());
         let begin = Instant::now();
         network.create_netns(&request.netns).await?;

@@ -6,10 +6,11 @@ use std::{fs, sync::atomic::Ordering, time::Duration};
 
 use common::{Node, eventually, ready, shell};
 use husk_model::{
-    Classify, ContainerState, ContainerStatus, Device, EnvVar, ExitReason, Kind, Mount, MountSource,
-    NamespaceMode, PodState, Propagation, Resources,
+    Classify, ContainerState, ContainerStatus, Device, EnvVar, ExitReason, Kind, MountSource, NamespaceMode,
+    PodState, Resources,
 };
 use husk_pods::{Lifecycle, PodsError};
+use husk_test_support::mount;
 
 const SLEEP: &str = "trap 'exit 5' TERM; while :; do sleep 0.02; done";
 
@@ -207,16 +208,7 @@ fn a_failed_create_takes_everything_back_and_names_the_step() {
     }
     let node = Node::start();
     let pod = node.pod("creates");
-    let absent = Mount {
-        container_path: "/data".into(),
-        source: MountSource::HostPath("/no/such/directory".into()),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-        id_mapping: None,
-    };
+    let absent = mount("/no/such/directory", "/data");
     let mut on_a_file = absent.clone();
     on_a_file.source = MountSource::HostPath("/tmp".into());
     on_a_file.container_path = "/etc/passwd".into();
@@ -420,18 +412,8 @@ fn a_mount_source_that_is_not_there_becomes_a_directory_once_all_else_is_right()
     let node = Node::start();
     let pod = node.pod("sources");
     let source = node.dir.path().join("a/b");
-    let mount = Mount {
-        container_path: "/data".to_owned(),
-        source: MountSource::HostPath(source.display().to_string()),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-        id_mapping: None,
-    };
     let mut config = shell("main", "echo x > /data/file");
-    config.mounts = vec![mount];
+    config.mounts = vec![mount(source.to_str().unwrap(), "/data")];
     config.devices = vec![Device {
         container_path: "/dev/nothing".to_owned(),
         host_path: "/dev/no-such-device".to_owned(),

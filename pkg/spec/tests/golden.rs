@@ -7,10 +7,11 @@ use std::{
 };
 
 use husk_model::{
-    Capabilities, ContainerConfig, EnvVar, HugepageLimit, Mount, MountSource, NamespaceMode, Namespaces,
-    PodConfig, Propagation, Resources, SecurityContext,
+    Capabilities, ContainerConfig, EnvVar, HugepageLimit, Mount, NamespaceMode, Namespaces, PodConfig,
+    Propagation, Resources, SecurityContext,
 };
 use husk_spec::{DeviceNode, ImageDefaults, Labels, PodFiles, SpecInput, container_spec};
+use husk_test_support::mount;
 use serde_json::Value;
 
 struct Case {
@@ -33,19 +34,6 @@ fn case() -> Case {
         },
         devices: Vec::new(),
         cgroup_v2: false,
-    }
-}
-
-fn mount(path: &str, source: &str) -> Mount {
-    Mount {
-        container_path: path.into(),
-        source: MountSource::HostPath(source.into()),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-        id_mapping: None,
     }
 }
 
@@ -168,12 +156,12 @@ fn every_limit_and_restriction() {
 fn mounts_replace_ours_and_come_in_order_of_depth() {
     let mut case = case();
     case.container.mounts = vec![
-        Mount { readonly: true, ..mount("/data/deep/er", "/srv/deeper") },
-        Mount { readonly: true, recursive_readonly: true, ..mount("/data/", "/srv/data") },
-        mount("/etc/hosts", "/var/lib/kubelet/pods/1-2-3/etc-hosts"),
+        Mount { readonly: true, ..mount("/srv/deeper", "/data/deep/er") },
+        Mount { readonly: true, recursive_readonly: true, ..mount("/srv/data", "/data/") },
+        mount("/var/lib/kubelet/pods/1-2-3/etc-hosts", "/etc/hosts"),
         Mount { propagation: Propagation::HostToContainer, ..mount("/mnt", "/mnt") },
-        Mount { propagation: Propagation::Bidirectional, ..mount("/csi", "/var/lib/kubelet") },
-        Mount { options: vec!["noexec".into(), "nosuid".into()], ..mount("/dev/shm", "/var/lib/shm") },
+        Mount { propagation: Propagation::Bidirectional, ..mount("/var/lib/kubelet", "/csi") },
+        Mount { options: vec!["noexec".into(), "nosuid".into()], ..mount("/var/lib/shm", "/dev/shm") },
     ];
     check("mounts", &case);
 }

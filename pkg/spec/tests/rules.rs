@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use husk_model::{
-    Capabilities, Classify, ContainerConfig, EnvVar, Kind, Mount, MountSource, Propagation, Resources,
-    SecurityContext,
-};
+use husk_model::{Capabilities, Classify, ContainerConfig, EnvVar, Kind, Resources, SecurityContext};
 use husk_spec::{
     ImageDefaults, Labels, PodFiles, SpecInput, container_spec, effective_capabilities, linux_resources,
 };
+use husk_test_support::mount;
 use oci_spec::runtime::{Process, Spec};
 
 fn strings(words: &[&str]) -> Vec<String> {
@@ -77,16 +75,6 @@ fn an_images_working_directory_starts_at_the_root() {
 
 #[test]
 fn a_mount_goes_where_runc_would_put_it() {
-    let mount = |path: &str| Mount {
-        container_path: path.into(),
-        source: MountSource::HostPath("/volume".into()),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-        id_mapping: None,
-    };
     for (asked, made) in [
         ("data", "/data"),
         ("./data//x/", "/data/x"),
@@ -94,7 +82,8 @@ fn a_mount_goes_where_runc_would_put_it() {
         ("../../data", "/data"),
         ("/dev/../etc/./hosts", "/etc/hosts"),
     ] {
-        let container = ContainerConfig { args: strings(&["x"]), mounts: vec![mount(asked)], ..container() };
+        let container =
+            ContainerConfig { args: strings(&["x"]), mounts: vec![mount("/volume", asked)], ..container() };
         let spec = spec(&container, &ImageDefaults::default()).unwrap();
         let mounts = spec.mounts().as_deref().unwrap();
         let there = mounts.iter().filter(|mount| mount.destination() == Path::new(made));

@@ -137,7 +137,8 @@ fn a_chain_is_added_in_order_and_deleted_in_reverse_each_told_what_the_spec_says
             assert_eq!(call.env["CNI_IFNAME"], "eth0");
             assert_eq!(call.env["CNI_PATH"], plugins.node.dir.join("bin").to_str().unwrap());
             assert!(
-                call.env["CNI_ARGS"].starts_with("IgnoreUnknown=1;K8S_POD_NAMESPACE=tests;K8S_POD_NAME=pod;")
+                call.env["CNI_ARGS"]
+                    .starts_with("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod;")
             );
             assert_eq!((&call.stdin["name"], &call.stdin["cniVersion"]), (&json!("chain"), &json!("1.0.0")));
         }

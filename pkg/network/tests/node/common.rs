@@ -2,7 +2,6 @@
 //! directories that go away with the test.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
@@ -14,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{HostPort, PodSandboxId, Protocol};
+use husk_model::{HostPort, PodConfig, PodSandboxId, Protocol};
 use husk_network::{Network, NetworkConfig, PodNetwork, PodNetworkRequest};
 
 /// Patience of a test with what should take milliseconds.
@@ -94,17 +93,8 @@ impl Node {
 
     pub fn request(&self, ports: &[HostPort]) -> PodNetworkRequest {
         let id = PodSandboxId::generate();
-        PodNetworkRequest {
-            netns: self.netns(&id),
-            id,
-            name: "pod".into(),
-            namespace: "tests".into(),
-            uid: "uid".into(),
-            host_ports: ports.to_vec(),
-            annotations: BTreeMap::new(),
-            dns: None,
-            cgroup_parent: String::new(),
-        }
+        let pod = PodConfig { host_ports: ports.to_vec(), ..husk_test_support::pod("pod") };
+        PodNetworkRequest::new(id.clone(), self.netns(&id), &pod)
     }
 
     pub async fn pod(&self, network: &Arc<Network>, ports: &[HostPort]) -> Pod {

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Digest, ImageId, PodSandboxId, PodState,
-    PodStatus, Resources, Signal,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Digest, ImageId, PodSandboxId, Resources,
+    Signal,
 };
 use husk_nri::{ContainerFacts, Everything, Eviction, Nri, NriConfig, PodFacts, Runtime, Update};
 use husk_proto::{nri, ttrpc};
@@ -289,15 +289,7 @@ pub fn frame(connection: u32, stream: u32, kind: u8, content: &[u8]) -> Vec<u8> 
 
 /// A pod.
 pub fn pod() -> PodFacts {
-    let status = PodStatus {
-        id: PodSandboxId::generate(),
-        config: Arc::new(husk_test_support::pod("web")),
-        state: PodState::Ready,
-        created_at: 1,
-        ips: Vec::new(),
-        process: None,
-        message: String::new(),
-    };
+    let status = husk_test_support::pod_status(PodSandboxId::generate(), "web");
     PodFacts { status: Arc::new(status), cgroup_path: "/kubepods/pod1".to_owned(), netns: None }
 }
 

@@ -171,33 +171,15 @@ fn event(registry: &Registry, pod: &Pod, what: Lifecycle, at: UnixNanos) -> PodE
 
 #[cfg(test)]
 mod tests {
-    use husk_model::PodState;
-
     use super::*;
-
-    fn pod(id: &PodSandboxId) -> Arc<PodStatus> {
-        let config = serde_json::json!({
-            "metadata": { "name": "p", "uid": "u", "namespace": "n", "attempt": 0 },
-            "hostname": "", "log_directory": "", "dns": null, "host_ports": [], "labels": {}, "annotations": {},
-            "cgroup_parent": "", "sysctls": {}, "security": husk_model::SecurityContext::default(), "overhead": null,
-            "resources": null, "runtime_handler": "",
-        });
-        Arc::new(PodStatus {
-            id: id.clone(),
-            config: Arc::new(serde_json::from_value(config).unwrap()),
-            state: PodState::Ready,
-            created_at: 1,
-            ips: Vec::new(),
-            process: None,
-            message: String::new(),
-        })
-    }
 
     /// Announces `count` events, told apart by their times.
     fn announce(events: &Events, count: usize) {
         let id = PodSandboxId::generate();
+        let pod = Arc::new(husk_test_support::pod_status(id.clone(), "p"));
         for at in 0..count {
-            let event = |what| PodEvent { what, at: at as i64, pod: pod(&id), containers: Vec::new() };
+            let event =
+                |what| PodEvent { what, at: at as i64, pod: Arc::clone(&pod), containers: Vec::new() };
             events.step(|| Some(Lifecycle::PodReady(id.clone())), event);
         }
     }

@@ -15,29 +15,20 @@ pub(crate) fn relabelled(mounts: &[Mount], files: PodFiles) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use husk_model::{MountSource, Propagation};
+    use husk_model::MountSource;
+    use husk_test_support::mount;
 
     use super::*;
 
     #[test]
     fn volumes_are_relabelled_because_their_mount_says_so_not_for_their_place() {
-        let mount = |source: MountSource, container_path: &str, selinux_relabel| Mount {
-            source,
-            container_path: container_path.to_owned(),
-            selinux_relabel,
-            readonly: false,
-            recursive_readonly: false,
-            propagation: Propagation::Private,
-            options: Vec::new(),
-            id_mapping: None,
-        };
-        let host = |path: &str| MountSource::HostPath(path.to_owned());
-        let image = MountSource::Image { reference: "x".to_owned(), sub_path: String::new() };
+        let relabel = |mount| Mount { selinux_relabel: true, ..mount };
+        let source = MountSource::Image { reference: "x".to_owned(), sub_path: String::new() };
         let mounts = vec![
-            mount(host("/etc/hosts"), "/etc/hosts", false),
-            mount(host("/data"), "/data", true),
-            mount(host("/other"), "/other", false),
-            mount(image, "/image", true),
+            mount("/etc/hosts", "/etc/hosts"),
+            relabel(mount("/data", "/data")),
+            mount("/other", "/other"),
+            relabel(Mount { source, ..mount("", "/image") }),
         ];
         let files = PodFiles {
             hostname: "/pod/hostname".into(),

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use husk_life::PodRecordLife;
 use husk_model::{
     ContainerConfig, ContainerId, ContainerMetadata, ImageId, PodConfig, PodMetadata, PodSandboxId,
-    Resources, SecurityContext, Signal, UnixNanos,
+    Resources, Signal, UnixNanos,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,26 +62,12 @@ impl PodFile {
 
     /// Stands in for a record that cannot be read: enough to report and remove the pod.
     pub(crate) fn unreadable(boot_id: &str, id: &PodSandboxId) -> Self {
-        let config = PodConfig {
-            metadata: PodMetadata {
-                name: "unreadable".to_owned(),
-                uid: id.to_string(),
-                namespace: "husk-unreadable".to_owned(),
-                attempt: 0,
-            },
-            hostname: String::new(),
-            log_directory: String::new(),
-            dns: None,
-            host_ports: Vec::new(),
-            labels: Default::default(),
-            annotations: Default::default(),
-            cgroup_parent: String::new(),
-            sysctls: Default::default(),
-            security: SecurityContext::default(),
-            overhead: None,
-            resources: None,
-            runtime_handler: String::new(),
-        };
+        let config = PodConfig::named(PodMetadata {
+            name: "unreadable".to_owned(),
+            uid: id.to_string(),
+            namespace: "husk-unreadable".to_owned(),
+            attempt: 0,
+        });
         // Clients refuse a creation time of 0.
         let mut file = Self::new(boot_id, id, &Arc::new(config), 1);
         file.set_life(PodRecordLife::Ready);
@@ -133,27 +119,9 @@ pub(crate) struct ContainerFile {
 
 /// Stands in for the request of a container whose record cannot be read: enough to report and remove it.
 pub(crate) fn unreadable_container(id: &ContainerId) -> ContainerConfig {
-    ContainerConfig {
-        metadata: ContainerMetadata { name: format!("unreadable-{}", &id.as_str()[..12]), attempt: 0 },
-        image: "unknown".to_owned(),
-        user_specified_image: "unknown".to_owned(),
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        envs: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        cdi_devices: Vec::new(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        log_path: String::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        resources: Resources::default(),
-        security: SecurityContext::default(),
-        stop_signal: None,
-    }
+    let metadata = ContainerMetadata { name: format!("unreadable-{}", &id.as_str()[..12]), attempt: 0 };
+    let image = || "unknown".to_owned();
+    ContainerConfig { user_specified_image: image(), ..ContainerConfig::named(metadata, image()) }
 }
 
 #[cfg(test)]
