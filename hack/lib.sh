@@ -166,7 +166,8 @@ write_conflist() {
 EOF
 }
 
-# start_containerd NAME: the peer, in $work/NAME; sets $socket, $nri_socket, $daemon_pid and $daemon_log.
+# start_containerd NAME: the peer, in $work/NAME; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
+# a crun, pods of the handler "crun" have it.
 start_containerd() {
     local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
     bin=$(dirname "$("$hack/tools/path" containerd)")
@@ -202,6 +203,13 @@ path = '$dir/opt'
 socket_path = '$nri_socket'
 [plugins.'io.containerd.server.v1.grpc']
 address = '$socket'
+EOF
+    [ -z "${crun:-}" ] || cat >>"$dir/config.toml" <<EOF
+[$cri.runtime'.containerd.runtimes.crun]
+runtime_type = 'io.containerd.runc.v2'
+[$cri.runtime'.containerd.runtimes.crun.options]
+BinaryName = '$crun'
+Root = '$work/run/$1/crun'
 EOF
     daemon_log=$dir/log
     PATH=$bin:$PATH "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR]
 
---bin holds busybox, server, nnp and pause (static binaries); --bench holds layer-*.tar.gz for the benchmark image.
+--bin holds busybox, server, nnp and pause (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
+write, for the benchmark images.
 The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
 """
 
@@ -66,11 +67,15 @@ class Layer:
             self.blob = tar
 
     @classmethod
-    def from_gzip(cls, path):
+    def from_file(cls, path):
+        """A compressed layer: its name ends with .gz or .zst."""
         layer = cls.__new__(cls)
-        layer.compression = "gzip"
-        layer.blob = Path(path).read_bytes()
-        layer.diff_id = digest(gzip.decompress(layer.blob))
+        layer.compression = {".gz": "gzip", ".zst": "zstd"}[path.suffix]
+        layer.blob = path.read_bytes()
+        tool = subprocess.Popen([layer.compression, "-q", "-d", "-c", path], stdout=subprocess.PIPE)
+        layer.diff_id = "sha256:" + hashlib.file_digest(tool.stdout, "sha256").hexdigest()
+        if tool.wait() != 0:
+            raise OSError(f"{path} cannot be read")
         return layer
 
 
@@ -190,7 +195,17 @@ def busybox_tree(binaries, passwd=PASSWD, group=GROUP):
     return tree.file("etc/passwd", passwd).file("etc/group", group)
 
 
-def write_images(store, binaries, bench):
+def write_bench_images(store, layers, shapes):
+    """What the benchmark pulls: four shapes of an image."""
+    for tag, folder, pattern in (
+        ("8", layers, "layer-*.tar.gz"), ("8-zstd", shapes, "layer-*.tar.zst"), ("1-gib", shapes, "big.tar.gz"),
+        ("60", shapes, "small-*.tar.gz"),
+    ):  # fmt: skip
+        content = [Layer.from_file(path) for path in sorted(folder.glob(pattern))]
+        store.image("husk-bench/layers", [tag], {"Cmd": ["sh"]}, content, OCI)
+
+
+def write_images(store, binaries):
     base = busybox_tree(binaries).layer()
     server = (binaries / "server").read_bytes()
     nginx = Tree().file("usr/sbin/nginx", server, 0o755).layer()
@@ -231,9 +246,6 @@ def write_images(store, binaries, bench):
     for compression in ("gzip", "zstd", "plain"):
         store.image("husk-test/busybox", [compression], shell, [busybox_tree(binaries).layer(compression)], OCI, index=False)
     store.image("husk-test/busybox", ["docker"], shell, [base], DOCKER, index=False)
-    if bench:
-        layers = [Layer.from_gzip(path) for path in sorted(Path(bench).glob("layer-*.tar.gz"))]
-        store.image("husk-bench/layers", ["8"], shell, layers)
 
 
 def main():
@@ -241,9 +253,12 @@ def main():
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--bin", type=Path, required=True)
     parser.add_argument("--bench", type=Path)
+    parser.add_argument("--shapes", type=Path)
     options = parser.parse_args()
     store = Store(options.store)
-    write_images(store, options.bin, options.bench)
+    write_images(store, options.bin)
+    if options.bench:
+        write_bench_images(store, options.bench, options.shapes)
     # Repositories of the three hosts do not collide, so one flat registry serves them all.
     (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
 

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"time"
+
+	"husk.invalid/hack/benchmark/report"
+)
+
+const (
+	warmups     = 3
+	burstPods   = 40
+	burstAtOnce = 8
+	execsAtOnce = 5
+)
+
+// startPart: pods one after the other, with a second container in each, then many at once.
+func (b *bench) startPart() error {
+	say("start: %d pods one after the other", b.rounds)
+	if err := alternate(b.rounds, b.subjects, cycle); err != nil {
+		return err
+	}
+	say("start: %d pods, %d at once, %d times", burstPods, burstAtOnce, b.bursts)
+	return alternate(b.bursts, b.subjects, burst)
+}
+
+// cycle is the life of a pod. An exec and a container more are part of it: they meet a pod that has just started.
+func cycle(s *subject) error {
+	p, err := s.start()
+	if err != nil {
+		return err
+	}
+	if err := s.another(p); err != nil {
+		return err
+	}
+	return s.stop(p)
+}
+
+func burst(s *subject) error {
+	began := time.Now()
+	pods, err := together(s, burstPods, burstAtOnce)
+	if err != nil {
+		return err
+	}
+	s.samples.put(report.PodsPerSecond, burstPods/time.Since(began).Seconds())
+	return stopAll(s, pods, 1)
+}
+
+// execPart: commands in one pod of each runtime, a few of one and then a few of the other.
+func (b *bench) execPart() error {
+	say("exec: %d commands", b.rounds*execsAtOnce)
+	pods := map[*subject]pod{}
+	for _, s := range b.subjects {
+		p, err := s.muted().start()
+		if err != nil {
+			return err
+		}
+		pods[s] = p
+	}
+	err := alternate(b.rounds, b.subjects, func(s *subject) error {
+		for range execsAtOnce {
+			if err := s.exec(pods[s]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return alternate(1, b.subjects, func(s *subject) error { return s.muted().stop(pods[s]) })
+}
