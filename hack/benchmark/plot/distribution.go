@@ -46,13 +46,16 @@ func distributions(d *report.Document, title string, keys []string) (string, boo
 	axis := logScale(max(low, 0.001), high, axisFrom, axisTo)
 	bottom := height - 34
 	for _, tick := range axis.ticks() {
-		p.line(axis.at(tick), 98, axis.at(tick), bottom, rule, 1)
 		p.text(axis.at(tick), bottom+18, "middle", 12, pale, false, milliseconds(tick))
 	}
 	y := 96.0
 	for _, key := range keys {
 		y += titleHeight
 		p.text(24, y-6, "start", 13, ink, true, label(key))
+		// Lines in each group alone: they would go through the titles.
+		for _, tick := range axis.ticks() {
+			p.line(axis.at(tick), y, axis.at(tick), y+float64(len(measured(d, key)))*rowHeight, rule, 1)
+		}
 		for _, r := range measured(d, key) {
 			distribution(p, axis, y, r, r.Results[key])
 			y += rowHeight
@@ -76,11 +79,19 @@ func distribution(p *paper, axis scale, y float64, r report.Runtime, result repo
 	p.circle(axis.at(result.P99), middle, 4, ink, "none")
 	p.text(axisTo+110, middle+4, "end", 12, ink, false, pair(result.P50, result.P99))
 	if result.Ratio > 0 {
-		text := short(result.Ratio)
-		if result.Ratio >= 10 {
-			text = fmt.Sprintf("%.0f", result.Ratio)
-		}
-		p.text(paperWidth-24, middle+4, "end", 12, ink, true, text+" ×")
+		p.text(paperWidth-24, middle+4, "end", 12, ink, true, times(result.Ratio))
+	}
+}
+
+// times says a ratio with two significant digits.
+func times(ratio float64) string {
+	switch {
+	case ratio >= 10:
+		return fmt.Sprintf("%.0f ×", ratio)
+	case ratio >= 2:
+		return fmt.Sprintf("%.1f ×", ratio)
+	default:
+		return fmt.Sprintf("%.2f ×", ratio)
 	}
 }
 

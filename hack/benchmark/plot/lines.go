@@ -16,8 +16,8 @@ type curve struct {
 }
 
 const (
-	chartTop    = 84.0
-	chartBottom = 430.0
+	chartTop    = 100.0
+	chartBottom = 446.0
 	chartLeft   = 90.0
 	chartRight  = 690.0
 	labelGap    = 17.0
@@ -34,7 +34,7 @@ func chart(title, caption, explanation string, curves []curve, format func(float
 			high, pods = max(high, point.Value), max(pods, point.Pods)
 		}
 	}
-	p := newPaper(paperWidth, 490, title, caption)
+	p := newPaper(paperWidth, 506, title, caption)
 	p.text(24, 72, "start", 12, pale, false, explanation)
 	across := linearScale(float64(pods), chartLeft, chartRight)
 	up := logScale(max(low, 0.001), high, chartBottom, chartTop)
@@ -57,7 +57,7 @@ func chart(title, caption, explanation string, curves []curve, format func(float
 	for i, y := range spread(ends, labelGap, chartTop) {
 		c := curves[i]
 		x := across.at(float64(c.points[len(c.points)-1].Pods))
-		p.line(x+6, ends[i], chartRight+14, y, c.colour, 0.8)
+		p.leader(x+7, ends[i], chartRight+14, y)
 		p.text(chartRight+18, y+4, "start", 12, c.colour, true, fmt.Sprintf("%s: %s", c.label, format(c.last())))
 	}
 	return p.svg()

@@ -72,6 +72,7 @@ func TestValuesAreSaidAsAPersonWould(t *testing.T) {
 	for _, c := range [][2]string{
 		{milliseconds(0.5), "0.5 ms"}, {milliseconds(12.34), "12.3 ms"}, {milliseconds(999.7), "1 s"}, {milliseconds(20000), "20 s"},
 		{mebibytes(17.04), "17 MiB"}, {mebibytes(1536), "1.5 GiB"}, {pair(5, 1200), "0.005 / 1.2 s"}, {short(1234), "1230"},
+		{times(22.4), "22 ×"}, {times(7.05), "7.0 ×"}, {times(0.437), "0.44 ×"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%q, not %q", c[0], c[1])

@@ -52,16 +52,19 @@ func (p *paper) line(x1, y1, x2, y2 float64, stroke string, width float64) {
 	fmt.Fprintf(&p.body, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="%g"/>`+"\n", x1, y1, x2, y2, stroke, width)
 }
 
-// strokes are many vertical lines of one height, which grow darker where they lie on each other.
+// strokes are many vertical lines of one height, which grow darker where they lie on each other. Each is a path of its
+// own: within one, what overlaps is not painted twice.
 func (p *paper) strokes(places []float64, top, bottom float64, stroke string) {
-	var path strings.Builder
+	fmt.Fprintf(&p.body, `<g stroke="%s" stroke-width="1.6" stroke-opacity="0.3">`+"\n", stroke)
 	for _, x := range places {
-		fmt.Fprintf(&path, "M%.1f %.1fV%.1f", x, top, bottom)
+		fmt.Fprintf(&p.body, `<path d="M%.1f %.1fV%.1f"/>`, x, top, bottom)
 	}
-	// Each is its own path: within one, what overlaps is not painted twice.
-	for d := range strings.SplitSeq(strings.TrimPrefix(path.String(), "M"), "M") {
-		fmt.Fprintf(&p.body, `<path d="M%s" stroke="%s" stroke-width="1.6" stroke-opacity="0.3"/>`+"\n", d, stroke)
-	}
+	p.body.WriteString("\n</g>\n")
+}
+
+// leader is the thin line from the end of a curve to its label.
+func (p *paper) leader(x1, y1, x2, y2 float64) {
+	fmt.Fprintf(&p.body, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-dasharray="1 4"/>`+"\n", x1, y1, x2, y2, pale)
 }
 
 func (p *paper) polyline(xs, ys []float64, stroke string, dashed bool) {
