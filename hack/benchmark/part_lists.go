@@ -16,6 +16,9 @@ const (
 func (b *bench) listsPart() error {
 	say("lists: %d containers, then %d", standing, b.containers)
 	runtimes, pods := b.runtimes(), map[*subject][]pod{}
+	if b.containers != 1000 {
+		runtimes[0].note("the long list has %d containers, not 1,000", b.containers)
+	}
 	err := alternate(1, runtimes, func(s *subject) error {
 		var err error
 		pods[s], err = together(s, standing, 4)

@@ -23,7 +23,7 @@ func (b *bench) startPart() error {
 	return alternate(b.bursts, b.subjects, burst)
 }
 
-// cycle is the life of a pod. An exec and a container more are part of it: they meet a pod that has just started.
+// cycle is the life of a pod, in which a second container comes and goes.
 func cycle(s *subject) error {
 	p, err := s.start()
 	if err != nil {

@@ -50,10 +50,11 @@ func podOverhead(before map[int]bool) (float64, error) {
 	total := 0.0
 	for _, pid := range pids {
 		size, err := pss(pid)
-		if err != nil {
+		if err == nil {
+			total += size
+		} else if stat, gone := readStat(pid); gone == nil && stat.state != 'Z' {
 			return 0, err
 		}
-		total += size
 	}
 	return total, nil
 }

@@ -33,16 +33,19 @@ type options struct {
 // bench is one run: the runtimes, in the order of the columns, and how much is measured.
 type bench struct {
 	options
-	// pods is how many the scaling part reached, by subject.
+	// reached is how many pods the scaling part could start.
 	reached  map[*subject]int
 	subjects []*subject
 }
 
-// parts in the order in which they run.
-var parts = []struct {
+// part is what --parts can choose.
+type part struct {
 	name string
 	run  func(*bench) error
-}{
+}
+
+// parts in the order in which they run.
+var parts = []part{
 	{"start", (*bench).startPart},
 	{"exec", (*bench).execPart},
 	{"memory", (*bench).memoryPart},
@@ -77,12 +80,7 @@ func parseRun(arguments []string) (*bench, error) {
 		return nil, err
 	}
 	for name := range strings.SplitSeq(b.parts, ",") {
-		if !slices.ContainsFunc(parts, func(p struct {
-			name string
-			run  func(*bench) error
-		}) bool {
-			return p.name == name
-		}) {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			return nil, fmt.Errorf("no part is named %q", name)
 		}
 	}
