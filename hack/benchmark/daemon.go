@@ -64,12 +64,12 @@ func sameCommand(pid int) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return &exec.Cmd{
-		Path: program, Args: strings0(arguments), Env: strings0(environment), Dir: directory, Stdout: log, Stderr: log,
+		Path: program, Args: zeroTerminated(arguments), Env: zeroTerminated(environment), Dir: directory, Stdout: log, Stderr: log,
 	}, nil
 }
 
-// strings0 splits what the kernel terminates with zeros.
-func strings0(data []byte) []string {
+// zeroTerminated splits texts of which each ends with a zero.
+func zeroTerminated(data []byte) []string {
 	var texts []string
 	for text := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte{0}), []byte{0}) {
 		texts = append(texts, string(text))
@@ -83,7 +83,7 @@ func end(pid int) error {
 		return err
 	}
 	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		if stat, err := readStat(pid); err != nil || stat.state == 'Z' {
+		if ended(pid) {
 			return nil
 		}
 	}

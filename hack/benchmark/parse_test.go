@@ -52,7 +52,7 @@ func TestForEachDoesAllAndTellsEveryFailure(t *testing.T) {
 }
 
 func TestZeroTerminatedTextsAreSplit(t *testing.T) {
-	if is := strings0([]byte("huskd\x00--root\x00/a b\x00")); !slices.Equal(is, []string{"huskd", "--root", "/a b"}) {
+	if is := zeroTerminated([]byte("huskd\x00--root\x00/a b\x00")); !slices.Equal(is, []string{"huskd", "--root", "/a b"}) {
 		t.Error(is)
 	}
 }

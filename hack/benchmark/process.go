@@ -50,11 +50,10 @@ func podOverhead(before map[int]bool) (float64, error) {
 	total := 0.0
 	for _, pid := range pids {
 		size, err := pss(pid)
-		if err == nil {
-			total += size
-		} else if stat, gone := readStat(pid); gone == nil && stat.state != 'Z' {
+		if err != nil && !ended(pid) {
 			return 0, err
 		}
+		total += size
 	}
 	return total, nil
 }
@@ -87,6 +86,12 @@ func readStat(pid int) (stat, error) {
 		return stat{}, err
 	}
 	return parseStat(string(text))
+}
+
+// ended: gone, or only waiting for its parent to ask how it ended.
+func ended(pid int) bool {
+	stat, err := readStat(pid)
+	return err != nil || stat.state == 'Z'
 }
 
 // ticksPerSecond of utime and its like; the kernel shows user space 100 on every architecture that husk runs on.
