@@ -56,3 +56,13 @@ func TestZeroTerminatedTextsAreSplit(t *testing.T) {
 		t.Error(is)
 	}
 }
+
+func TestLadderHasRoomForTheTimedPodsAndEndsAtAll(t *testing.T) {
+	for pods, want := range map[int][]int{
+		300: {5, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300}, 40: {5, 10, 15, 20, 25, 30, 35, 40}, 21: {5, 10, 15, 21}, 1: {5, 10},
+	} {
+		if is := ladder(pods); !slices.Equal(is, want) {
+			t.Errorf("%d: %v", pods, is)
+		}
+	}
+}

@@ -1,8 +1,10 @@
 package main
 
 import (
-	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"husk.invalid/hack/benchmark/report"
 )
@@ -13,6 +15,8 @@ const (
 	steps     = 10
 	restarts  = 3
 	scaleAsks = 20
+	// askingAtMost is when no more lists are asked for: a peer takes seconds for one.
+	askingAtMost = 20 * time.Second
 )
 
 // scalePart takes one runtime after the other: hundreds of pods of one would slow the other's.
@@ -44,52 +48,66 @@ func (b *bench) scalePart() error {
 	return nil
 }
 
-// climb starts pods in steps, and at each notes what a start takes and what the runtime has become.
+// ladder is at how many pods something is measured: a handful, then in equal steps up to all; each has room for the pods
+// that are timed.
+func ladder(pods int) []int {
+	pods = max(pods, 2*timedPods)
+	between := min(steps, pods/timedPods-1)
+	rungs := []int{timedPods}
+	for step := 1; step <= between; step++ {
+		rungs = append(rungs, max(pods*step/between, rungs[step-1]+timedPods))
+	}
+	return rungs
+}
+
+// climb starts pods up the ladder, and at each rung notes what a start takes and what the runtime has become.
 func (b *bench) climb(s *subject, before map[int]bool) ([]pod, error) {
 	var pods []pod
-	began, quiet := time.Now(), s.muted()
-	for step := range steps + 1 {
-		target := max(b.pods*step/steps, timedPods)
-		if fill := target - timedPods - len(pods); fill > 0 {
-			more, err := together(s, fill, 4)
-			if err != nil {
-				return nil, err
-			}
-			pods = append(pods, more...)
-		}
-		var took []float64
-		for len(pods) < target {
-			start := time.Now()
-			p, err := quiet.start()
-			if err != nil {
-				return nil, err
-			}
-			took = append(took, float64(time.Since(start).Nanoseconds())/1e6)
-			pods = append(pods, p)
-		}
-		if err := s.noteStep(before, len(pods), took); err != nil {
-			return nil, err
-		}
-		last := step == steps
-		if !last && time.Since(began) > b.budget {
-			s.note("after %s there were %d pods of %d; the rest was left out", time.Since(began).Round(time.Second), len(pods), b.pods)
-			last = true
-		}
-		if step == 0 || last {
-			for _, value := range took {
-				s.samples.put(map[bool]string{true: report.LastPod, false: report.FirstPod}[last], value)
-			}
-		}
-		if last {
+	var first, last []float64
+	began := time.Now()
+	for _, rung := range ladder(b.pods) {
+		if since := time.Since(began); since > b.budget {
+			s.note("after %s there were %d pods of %d; the rest was left out", since.Round(time.Second), len(pods), b.pods)
 			break
 		}
+		more, err := together(s, rung-timedPods-len(pods), 4)
+		if err != nil {
+			return nil, err
+		}
+		pods = append(pods, more...)
+		if more, last, err = timedStarts(s.muted()); err != nil {
+			return nil, err
+		}
+		pods = append(pods, more...)
+		if first == nil {
+			first = last
+		}
+		if err := s.noteRung(before, len(pods), report.Quantile(last, 50)); err != nil {
+			return nil, err
+		}
 	}
-	first, lastStart := s.samples.values[report.FirstPod], s.samples.values[report.LastPod]
-	s.samples.put(report.Growth, report.Quantile(lastStart, 50)/report.Quantile(first, 50))
+	for i := range timedPods {
+		s.samples.put(report.FirstPod, first[i])
+		s.samples.put(report.LastPod, last[i])
+	}
+	s.samples.put(report.Growth, report.Quantile(last, 50)/report.Quantile(first, 50))
 	return pods, nil
 }
 
-func (s *subject) noteStep(before map[int]bool, pods int, took []float64) error {
+// timedStarts starts some pods one after the other and returns what each took, in ms.
+func timedStarts(s *subject) (pods []pod, took []float64, err error) {
+	for range timedPods {
+		began := time.Now()
+		p, err := s.start()
+		if err != nil {
+			return nil, nil, err
+		}
+		pods, took = append(pods, p), append(took, float64(time.Since(began).Nanoseconds())/1e6)
+	}
+	return pods, took, nil
+}
+
+func (s *subject) noteRung(before map[int]bool, pods int, start float64) error {
 	daemon, err := pss(s.daemonPid)
 	if err != nil {
 		return err
@@ -98,7 +116,7 @@ func (s *subject) noteStep(before map[int]bool, pods int, took []float64) error 
 	if err != nil {
 		return err
 	}
-	for name, value := range map[string]float64{report.SeriesStart: report.Quantile(took, 50), report.SeriesDaemon: daemon, report.SeriesPods: overhead} {
+	for name, value := range map[string]float64{report.SeriesStart: start, report.SeriesDaemon: daemon, report.SeriesPods: overhead} {
 		s.series[name] = append(s.series[name], report.Point{Pods: pods, Value: value})
 	}
 	return nil
@@ -110,19 +128,26 @@ func (s *subject) atTheTop(pods int) error {
 	if err := s.putDaemonSize(report.DaemonScaled); err != nil {
 		return err
 	}
-	for range scaleAsks {
-		if err := s.listPodStats(pods); err != nil {
-			return err
-		}
+	if err := untilEnough(func() error { return s.listPodStats(pods) }); err != nil {
+		return err
 	}
+	err := untilEnough(func() error { return s.listPodMetrics(pods) })
+	if status.Code(err) == codes.Unimplemented {
+		s.note("has no ListPodSandboxMetrics")
+		return nil
+	}
+	return err
+}
+
+// untilEnough asks again and again, but not for ever.
+func untilEnough(ask func() error) error {
+	began := time.Now()
 	for range scaleAsks {
-		err := s.listPodMetrics(pods)
-		if err != nil && strings.Contains(err.Error(), "Unimplemented") {
-			s.note("has no ListPodSandboxMetrics")
-			break
-		}
-		if err != nil {
+		if err := ask(); err != nil {
 			return err
+		}
+		if time.Since(began) > askingAtMost {
+			break
 		}
 	}
 	return nil
