@@ -20,6 +20,7 @@ mod fault;
 mod frame;
 mod group;
 mod journal;
+mod life;
 mod log;
 mod plan;
 mod poll;

@@ -22,6 +22,7 @@ use crate::{
     core::{Core, cgroup_target, dup, input_pipe, output_pipe},
     fault::{Fault, Outcome, fault, fault_of},
     group::{self, Group},
+    life::Lives,
     log::{Log, LogPath, Stream},
     plan,
     poll::Source,

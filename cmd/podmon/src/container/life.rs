@@ -22,6 +22,7 @@ use crate::{
     core::Core,
     failure::Failure,
     fault::{Fault, Outcome, fault},
+    life::Lives,
     poll::Source,
 };
 
@@ -30,49 +31,17 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// SIGKILL
 const KILL: u32 = 9;
 
-impl Container {
-    /// Tells the machine of something that it may refuse.
-    pub(super) fn offer(&mut self, core: &mut Core, event: Event<Caller, Failure>) -> Result<(), Refusal> {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            let (life, outcome) = mem::replace(&mut self.life, InitLife::Gone).apply(event);
-            self.life = life;
-            for effect in outcome? {
-                next = self.carry_out(core, effect);
-                if next.is_some() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+impl Lives for Container {
+    type Event = Event<Caller, Failure>;
+    type Effect = Effect<Caller, Failure>;
+
+    fn step(&mut self, event: Self::Event) -> Result<Vec<Self::Effect>, Refusal> {
+        let (life, outcome) = mem::replace(&mut self.life, InitLife::Gone).apply(event);
+        self.life = life;
+        outcome
     }
 
-    /// Tells the machine of something that just happens. Where it is refused, it comes too late, and nothing is to be done.
-    pub(super) fn happen(&mut self, core: &mut Core, event: Event<Caller, Failure>) {
-        let _late = self.offer(core, event);
-    }
-
-    /// Nothing of it is to live any more.
-    pub(super) fn end(&mut self, core: &mut Core, code: i32) {
-        self.init.unlink(core);
-        let (at, oom_killed) = (now(), self.group.was_short_of_memory());
-        self.happen(core, Event::Ended { code, at, oom_killed });
-    }
-
-    /// Its cgroup may be empty now, or has to be killed on.
-    pub fn on_cgroup(&mut self, core: &mut Core) {
-        if !self.group.kill_on(core) && self.life.waits_for_group() {
-            let event = self.remove_group(core);
-            self.happen(core, event);
-        }
-    }
-
-    /// Does what the machine says; what comes of it, where that is the next event.
-    fn carry_out(
-        &mut self,
-        core: &mut Core,
-        effect: Effect<Caller, Failure>,
-    ) -> Option<Event<Caller, Failure>> {
+    fn carry_out(&mut self, core: &mut Core, effect: Self::Effect) -> Option<Self::Event> {
         match effect {
             Effect::WriteRecord => self.write_record(core),
             Effect::Answer(caller, reply) => {
@@ -117,6 +86,23 @@ impl Container {
             }
         }
         None
+    }
+}
+
+impl Container {
+    /// Nothing of it is to live any more.
+    pub(super) fn end(&mut self, core: &mut Core, code: i32) {
+        self.init.unlink(core);
+        let (at, oom_killed) = (now(), self.group.was_short_of_memory());
+        self.happen(core, Event::Ended { code, at, oom_killed });
+    }
+
+    /// Its cgroup may be empty now, or has to be killed on.
+    pub fn on_cgroup(&mut self, core: &mut Core) {
+        if !self.group.kill_on(core) && self.life.waits_for_group() {
+            let event = self.remove_group(core);
+            self.happen(core, event);
+        }
     }
 
     fn kill_now(&mut self, core: &mut Core) {

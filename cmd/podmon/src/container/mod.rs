@@ -30,6 +30,7 @@ use crate::{
     failure::Failure,
     fault::{Fault, Outcome, fault, fault_of, fault_of_failure},
     group::Group,
+    life::Lives,
     log::Stream,
     poll::Key,
     record::exit_code,

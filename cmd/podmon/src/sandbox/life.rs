@@ -16,37 +16,21 @@ use crate::{
     core::Core,
     failure::Failure,
     fault::{Outcome, fault, os_fault},
+    life::Lives,
     record,
 };
 
-impl Sandbox {
-    /// Tells the machine of something that it may refuse.
-    pub(super) fn offer(&mut self, core: &mut Core, event: Event<Caller, Failure>) -> Result<(), Refusal> {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            let (life, outcome) = mem::replace(&mut self.life, PauseLife::Gone).apply(event);
-            self.life = life;
-            for effect in outcome? {
-                next = self.carry_out(core, effect);
-                if next.is_some() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+impl Lives for Sandbox {
+    type Event = Event<Caller, Failure>;
+    type Effect = Effect<Caller, Failure>;
+
+    fn step(&mut self, event: Self::Event) -> Result<Vec<Self::Effect>, Refusal> {
+        let (life, outcome) = mem::replace(&mut self.life, PauseLife::Gone).apply(event);
+        self.life = life;
+        outcome
     }
 
-    /// Tells the machine of something that just happens. Where it is refused, it comes too late, and nothing is to be done.
-    pub(super) fn happen(&mut self, core: &mut Core, event: Event<Caller, Failure>) {
-        let _late = self.offer(core, event);
-    }
-
-    /// Does what the machine says; what comes of it, where that is the next event.
-    fn carry_out(
-        &mut self,
-        core: &mut Core,
-        effect: Effect<Caller, Failure>,
-    ) -> Option<Event<Caller, Failure>> {
+    fn carry_out(&mut self, core: &mut Core, effect: Self::Effect) -> Option<Self::Event> {
         match effect {
             Effect::WriteRecord => self.write_record(core),
             Effect::Answer(caller, reply) => {
@@ -77,7 +61,9 @@ impl Sandbox {
         }
         None
     }
+}
 
+impl Sandbox {
     fn kill(&mut self, core: &mut Core) {
         self.group.kill(core);
         // Where the cgroup could not be killed, at least pause goes.

@@ -28,6 +28,7 @@ use crate::{
     fault::{Outcome, fault, fault_of, fault_of_failure, os_fault},
     group::{self, Group},
     journal::journal,
+    life::Lives,
     poll::{Interest, Source},
     record, setup,
 };
