@@ -21,6 +21,8 @@ mod reach;
 mod refusal;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod walk;
 
 pub use container::{ContainerEffect, ContainerEvent, ContainerLife, ContainerNews};
 pub use pod::{End, PodEffect, PodEvent, PodLife, PodNews, PodRecordLife, Step, Steps};

@@ -1,6 +1,6 @@
 //! Walks through the machine: every sequence of events up to a length, and long random ones.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use husk_model::Exit;
 
@@ -8,6 +8,7 @@ use super::{
     event::{Effect, Event, Reply},
     state::InitLife,
 };
+use crate::walk::{Calls, Story as _, walk};
 
 type Life = InitLife<u32, &'static str>;
 
@@ -20,10 +21,7 @@ const DEPTH: usize = 6;
 #[derive(Clone)]
 struct Story {
     life: Life,
-    next_caller: u32,
-    /// Calls that were taken, by what they are.
-    taken: BTreeMap<u32, &'static str>,
-    answers: BTreeMap<u32, usize>,
+    calls: Calls,
     exit: Option<Exit>,
     log_ended: bool,
     end_recorded: bool,
@@ -32,7 +30,6 @@ struct Story {
     forgotten: usize,
 }
 
-/// One of each event that can happen now, apart from what it brings along.
 fn events(caller: u32) -> Vec<(&'static str, Event<u32, &'static str>)> {
     let end = |code, at, oom_killed| Event::Ended { code, at, oom_killed };
     vec![
@@ -58,34 +55,21 @@ fn events(caller: u32) -> Vec<(&'static str, Event<u32, &'static str>)> {
     ]
 }
 
-impl Story {
-    fn new() -> Self {
-        Self {
-            life: InitLife::new(CREATOR),
-            next_caller: 1,
-            taken: BTreeMap::from([(CREATOR, "creation")]),
-            answers: BTreeMap::new(),
-            exit: None,
-            log_ended: false,
-            end_recorded: false,
-            published: 0,
-            started: 0,
-            forgotten: 0,
-        }
+impl crate::walk::Story for Story {
+    type Event = Event<u32, &'static str>;
+
+    fn events(&self) -> Vec<(&'static str, Self::Event)> {
+        events(self.calls.next_caller())
     }
 
-    /// Lets the event happen and checks what must hold at every step; false when it was refused.
-    fn happen(&mut self, call: &'static str, event: Event<u32, &'static str>) -> bool {
+    fn happen(&mut self, call: &'static str, event: Self::Event) -> bool {
         let before = self.life.clone();
         let (after, outcome) = before.clone().apply(event);
         let Ok(effects) = outcome else {
             assert_eq!(before, after, "a refusal changes nothing");
             return false;
         };
-        if !call.is_empty() {
-            self.taken.insert(self.next_caller, call);
-            self.next_caller += 1;
-        }
+        self.calls.take(call);
         for effect in &effects {
             self.carry_out(&after, effect);
         }
@@ -105,6 +89,23 @@ impl Story {
             self.check_over();
         }
         true
+    }
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut calls = Calls::default();
+        calls.take("creation");
+        Self {
+            life: InitLife::new(CREATOR),
+            calls,
+            exit: None,
+            log_ended: false,
+            end_recorded: false,
+            published: 0,
+            started: 0,
+            forgotten: 0,
+        }
     }
 
     fn carry_out(&mut self, after: &Life, effect: &Effect<u32, &'static str>) {
@@ -127,9 +128,7 @@ impl Story {
     }
 
     fn answer(&mut self, caller: u32, reply: &Reply<&'static str>) {
-        let call = *self.taken.get(&caller).expect("only calls that were taken are answered");
-        *self.answers.entry(caller).or_default() += 1;
-        assert_eq!(self.answers[&caller], 1, "{call} is answered once");
+        let call = self.calls.answer(caller);
         let fits = match reply {
             Reply::Created => call == "creation",
             Reply::Started(_) => call == "start",
@@ -142,25 +141,10 @@ impl Story {
 
     /// What must hold once the end was told.
     fn check_over(&self) {
-        for (caller, call) in &self.taken {
-            assert_eq!(self.answers.get(caller), Some(&1), "{call} is answered by then: {:?}", self.life);
-        }
+        self.calls.assert_answered(&self.life);
         assert!(self.started <= 1);
         let told = usize::from(self.exit.is_some());
         assert_eq!(self.published, told, "the end of what was built is told exactly once");
-    }
-}
-
-fn walk(story: &Story, left: usize, steps: &mut usize) {
-    if left == 0 {
-        return;
-    }
-    for (call, event) in events(story.next_caller) {
-        let mut next = story.clone();
-        if next.happen(call, event) {
-            *steps += 1;
-            walk(&next, left - 1, steps);
-        }
     }
 }
 
@@ -176,8 +160,7 @@ fn no_sequence_of_events_loses_an_exit_an_answer_or_an_event() {
         assert!(running.happen(call, event));
     }
     for story in [Story::new(), running] {
-        let mut steps = 0;
-        walk(&story, DEPTH, &mut steps);
+        let steps = walk(&story, DEPTH);
         assert!(steps > 10_000, "{steps}");
     }
 }
@@ -193,12 +176,12 @@ fn no_long_life_does_either_and_every_life_can_end() {
     for _ in 0..5000 {
         let mut story = Story::new();
         for _ in 0..60 {
-            let mut all = events(story.next_caller);
+            let mut all = story.events();
             let (call, event) = all.swap_remove(random(all.len()));
             story.happen(call, event);
         }
         for end in [12, 14, 16] {
-            let mut all = events(story.next_caller);
+            let mut all = story.events();
             let (call, event) = all.swap_remove(end);
             story.happen(call, event);
         }
