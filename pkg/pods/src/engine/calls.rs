@@ -1,14 +1,13 @@
 //! The calls. Reads take snapshots; writes run to their end even when the caller goes away.
 
-use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use husk_cgroup::Hierarchy;
 use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
     ContainerConfig, ContainerId, ContainerStatus, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
-    ResourceStats, Resources, Streams, WindowSize,
+    ResourceStats, Resources,
 };
-use husk_monitor::ExecOutput;
 
 use super::parts::Parts;
 use crate::{
@@ -200,84 +199,6 @@ impl Engine {
     pub async fn update_resources(&self, id: &str, change: Resources) -> Result<()> {
         let (container, updating) = (self.parts.registry.container(id)?, self.parts.updating.clone());
         detached(async move { updating.container(&container, change).await }).await
-    }
-
-    // === commands and streams ===
-
-    /// Fails unless a container runs.
-    ///
-    /// # Errors
-    /// [`PodsError::NoSuchContainer`], [`PodsError::ContainerState`].
-    pub fn check_running(&self, id: &str, operation: &'static str) -> Result<()> {
-        self.parts.stream.check_running(id, operation)
-    }
-
-    /// Runs a command in a running container; without `timeout` it may take as long as it likes.
-    ///
-    /// # Errors
-    /// [`PodsError::ExecTimeout`] when it was killed; the monitor's error when it cannot be executed.
-    pub async fn exec_sync(
-        &self,
-        id: &str,
-        argv: Vec<String>,
-        timeout: Option<Duration>,
-    ) -> Result<ExecOutput> {
-        self.parts.stream.exec_sync(id, argv, timeout).await
-    }
-
-    /// Runs a command on the given streams until it ends; returns its exit code. Dropping this future kills it.
-    ///
-    /// # Errors
-    /// When the container does not run or the command cannot be executed.
-    pub async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
-        self.parts.stream.exec(id, argv, streams).await
-    }
-
-    /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
-    /// master. Dropping this future kills the command.
-    ///
-    /// # Errors
-    /// As [`Engine::exec`].
-    pub async fn exec_terminal(
-        &self,
-        id: &str,
-        argv: Vec<String>,
-        size: Option<WindowSize>,
-        on_master: impl FnOnce(OwnedFd) + Send,
-    ) -> Result<i32> {
-        self.parts.stream.exec_terminal(id, argv, size, on_master).await
-    }
-
-    /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go.
-    ///
-    /// # Errors
-    /// When the container does not run.
-    pub async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
-        self.parts.stream.attach(id, streams).await
-    }
-
-    /// Sets the window of a container's own terminal.
-    ///
-    /// # Errors
-    /// When the container does not run or has no terminal.
-    pub async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
-        self.parts.stream.resize_terminal(id, size).await
-    }
-
-    /// Opens a running container's log file anew, after somebody renamed it.
-    ///
-    /// # Errors
-    /// When the container does not run or the file cannot be opened.
-    pub async fn reopen_log(&self, id: &str) -> Result<()> {
-        self.parts.stream.reopen_log(id).await
-    }
-
-    /// The network namespace of a ready pod; `None` is the node's.
-    ///
-    /// # Errors
-    /// [`PodsError::PodNotReady`], or when the namespace cannot be opened.
-    pub fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
-        self.parts.stream.open_network(id)
     }
 
     // === what is seen ===

@@ -4,6 +4,7 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `calls` | the calls |
+//! | `streams` | those that the monitor alone answers: commands, attaching |
 //! | `startup` | the order in which an engine comes to be |
 //! | `parts` | which verb gets what |
 //! | `back` | the engine as plugins see it |
@@ -13,6 +14,7 @@ mod calls;
 mod config;
 mod parts;
 mod startup;
+mod streams;
 
 pub use calls::Engine;
 pub use config::EngineConfig;

@@ -16,8 +16,7 @@ use crate::{
     records::Records,
     registry::{Container, Registry},
     verbs::{
-        Adjust, Create, Doctor, Ends, Follow, Limits, Recover, Remove, Run, Stop, Stream, Undo, Updating,
-        Wishes,
+        Adjust, Create, Doctor, Ends, Follow, Limits, Recover, Remove, Run, Stop, Undo, Updating, Wishes,
     },
 };
 
@@ -35,7 +34,6 @@ pub(super) struct Parts {
     pub(super) stop: Stop,
     pub(super) remove: Remove,
     pub(super) updating: Updating,
-    pub(super) stream: Stream,
     pub(super) doctor: Doctor,
     pub(super) recover: Recover,
 }
@@ -102,7 +100,6 @@ impl Parts {
             },
             remove: Remove { stop: stop.clone(), stats },
             updating: Updating { records: Arc::clone(&records), plugins: plugins.clone(), wishes },
-            stream: Stream { registry: Arc::clone(&registry), records: Arc::clone(&records) },
             doctor: Doctor::new(Arc::clone(&registry), undo.clone(), config.monitor.podmon_path.clone()),
             recover: Recover { follow, undo, images, security: security.clone() },
             stop,

@@ -6,7 +6,6 @@
 //! | `create`, `adjust`, `start` | CreateContainer with what plugins change, StartContainer |
 //! | `stop`, `hang`, `remove` | the ends, also of pods whose monitor hangs |
 //! | `update`, `limits`, `wishes` | limits, and what plugins want of containers |
-//! | `stream` | commands in containers, attaching |
 //! | `follow`, `ends` | what monitors tell, and telling plugins of ends |
 //! | `recover` | start-up |
 //! | `doctor` | what belongs to nobody, at start-up and later |
@@ -26,7 +25,6 @@ mod remove;
 mod run;
 mod start;
 mod stop;
-mod stream;
 mod undo;
 mod update;
 mod wishes;
@@ -44,7 +42,6 @@ pub(crate) use remove::Remove;
 pub(crate) use run::Run;
 pub(crate) use start::start;
 pub(crate) use stop::Stop;
-pub(crate) use stream::Stream;
 pub(crate) use undo::Undo;
 pub(crate) use update::Updating;
 pub(crate) use wishes::Wishes;

@@ -1,47 +1,38 @@
-//! Commands in containers, and what streaming sessions need: attaching, window sizes, a pod's network.
+//! Commands in containers, and what streaming sessions need: attaching, window sizes, a pod's network. No verb: the monitor does
+//! the work. A command ends with its caller.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use husk_model::{Streams, WindowSize};
 use husk_monitor::ExecOutput;
 
-use std::{sync::Arc, time::Duration};
-
+use super::Engine;
 use crate::{
     error::{PodsError, Result},
     node::has_own,
-    records::Records,
-    registry::Registry,
+    registry::Container,
 };
 
-/// What streaming needs.
-#[derive(Debug, Clone)]
-pub(crate) struct Stream {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) records: Arc<Records>,
-}
-
-impl Stream {
+impl Engine {
     /// Fails unless a container runs.
     ///
     /// # Errors
     /// [`PodsError::NoSuchContainer`], [`PodsError::ContainerState`].
-    pub(crate) fn check_running(&self, id: &str, operation: &'static str) -> Result<()> {
-        self.registry.container(id)?.check_running(operation)
+    pub fn check_running(&self, id: &str, operation: &'static str) -> Result<()> {
+        self.running(id, operation).map(drop)
     }
 
     /// Runs a command in a running container; without `timeout` it may take as long as it likes.
     ///
     /// # Errors
     /// [`PodsError::ExecTimeout`] when it was killed; the monitor's error when it cannot be executed.
-    pub(crate) async fn exec_sync(
+    pub async fn exec_sync(
         &self,
         id: &str,
         argv: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<ExecOutput> {
-        let container = self.registry.container(id)?;
-        container.check_running("exec")?;
+        let container = self.running(id, "exec")?;
         let output = container.pod().monitor()?.exec_sync(container.id(), argv, timeout).await?;
         match timeout {
             Some(limit) if output.timed_out => {
@@ -55,9 +46,8 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run or the file cannot be opened.
-    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
-        let container = self.registry.container(id)?;
-        container.check_running("reopening its log")?;
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        let container = self.running(id, "reopening its log")?;
         Ok(container.pod().monitor()?.reopen_log(container.id()).await?)
     }
 
@@ -65,9 +55,8 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run or the command cannot be executed.
-    pub(crate) async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
-        let container = self.registry.container(id)?;
-        container.check_running("exec")?;
+    pub async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
+        let container = self.running(id, "exec")?;
         Ok(container.pod().monitor()?.exec(container.id(), argv, streams).await?)
     }
 
@@ -75,16 +64,15 @@ impl Stream {
     /// master. Dropping this future kills the command.
     ///
     /// # Errors
-    /// As [`Stream::exec`].
-    pub(crate) async fn exec_terminal(
+    /// As [`Engine::exec`].
+    pub async fn exec_terminal(
         &self,
         id: &str,
         argv: Vec<String>,
         size: Option<WindowSize>,
         on_master: impl FnOnce(OwnedFd) + Send,
     ) -> Result<i32> {
-        let container = self.registry.container(id)?;
-        container.check_running("exec")?;
+        let container = self.running(id, "exec")?;
         Ok(container.pod().monitor()?.exec_terminal(container.id(), argv, size, on_master).await?)
     }
 
@@ -92,9 +80,8 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run.
-    pub(crate) async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
-        let container = self.registry.container(id)?;
-        container.check_running("attach")?;
+    pub async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
+        let container = self.running(id, "attach")?;
         Ok(container.pod().monitor()?.attach(container.id(), streams).await?)
     }
 
@@ -102,8 +89,8 @@ impl Stream {
     ///
     /// # Errors
     /// When the container does not run or has no terminal.
-    pub(crate) async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
-        let container = self.registry.container(id)?;
+    pub async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
+        let container = self.parts().registry.container(id)?;
         Ok(container.pod().monitor()?.resize_terminal(container.id(), size).await?)
     }
 
@@ -111,17 +98,23 @@ impl Stream {
     ///
     /// # Errors
     /// [`PodsError::PodNotReady`], or when the namespace cannot be opened.
-    pub(crate) fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
-        let pod = self.registry.pod(id)?;
+    pub fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let pod = self.parts().registry.pod(id)?;
         if !pod.is_ready() {
             return Err(PodsError::PodNotReady { id: pod.id().clone() });
         }
         if !has_own(&pod.config()) {
             return Ok(None);
         }
-        let path = self.records.netns(pod.id());
+        let path = self.parts().records.netns(pod.id());
         let netns = husk_sys::netns::open(&path)
             .map_err(PodsError::files("open the pod's network namespace", &path))?;
         Ok(Some(netns))
+    }
+
+    fn running(&self, id: &str, operation: &'static str) -> Result<Arc<Container>> {
+        let container = self.parts().registry.container(id)?;
+        container.check_running(operation)?;
+        Ok(container)
     }
 }
