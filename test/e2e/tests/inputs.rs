@@ -93,7 +93,9 @@ fn somebody_elses_line_in_passwd_or_group_fails_nobody() {
         assert_eq!(user.supplemental_groups, [7, 10, 1000]);
     }
     assert_eq!(run("short", "short").0.rsplit_once(':').unwrap().0, "1001:1002");
-    assert_eq!(run("root", "root").0, "0:0:/root");
+    // On containerd, an exec of this user has no HOME.
+    let root = if subject.is_husk() { "0:0:/root" } else { "0:0:" };
+    assert_eq!(run("root", "root").0, root);
 }
 
 #[test]
