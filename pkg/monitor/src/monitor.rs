@@ -10,7 +10,8 @@ use crate::{
     ContainerRequest, Events, MonitorConfig, MonitorError, Result, SandboxRequest, Snapshot,
     convert::{self, Answer},
     link::Link,
-    spawn, wire,
+    spawn::{self, Dissolving},
+    wire,
 };
 
 /// Calls that only touch the monitor's memory or send a signal.
@@ -27,6 +28,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub struct Monitor {
     link: Arc<Link>,
     process: Process,
+    dissolving: Dissolving,
 }
 
 /// A container whose init waits at the gate.
@@ -60,8 +62,7 @@ impl Monitor {
     pub async fn spawn(config: &MonitorConfig, pod_dir: &Path) -> Result<Self> {
         let (socket, newborn) = spawn::start(config, pod_dir).await?;
         let monitor = Self::greet(Link::new(socket)).await?;
-        newborn.keep();
-        Ok(monitor)
+        Ok(Self { dissolving: newborn.keep(), ..monitor })
     }
 
     /// Connects to the monitor that was started for this pod directory, by whichever daemon. An error for which
@@ -77,7 +78,8 @@ impl Monitor {
             _ => return Err(MonitorError::Protocol { call: "greet" }),
         };
         checked(&link, "subscribe", "", Call::Subscribe(podmon::Subscribe {}), QUICK).await?;
-        Ok(Self { link: Arc::new(link), process: Process { pid: reply.pid, start_time: reply.start_time } })
+        let process = Process { pid: reply.pid, start_time: reply.start_time };
+        Ok(Self { link: Arc::new(link), process, dissolving: Dissolving::default() })
     }
 
     /// The monitor's process.
@@ -108,7 +110,9 @@ impl Monitor {
     /// [`Monitor::release_sandbox`].
     pub async fn run_sandbox(&self, request: SandboxRequest) -> Result<Process> {
         const CALL: &str = "run sandbox";
-        match self.call(CALL, "", Call::RunSandbox(request.into()), BUILD).await? {
+        let run = self.call(CALL, "", Call::RunSandbox(request.into()), BUILD);
+        let (answer, ()) = tokio::join!(run, self.dissolving.done());
+        match answer? {
             Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }

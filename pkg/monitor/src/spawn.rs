@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +17,8 @@ use tokio::{
     net::UnixStream,
     process::{Child, Command},
     runtime::Handle,
+    sync::Mutex,
+    task::JoinHandle,
 };
 use tracing::warn;
 
@@ -82,34 +85,57 @@ pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(Uni
     if let Some(soft) = config.nofile_soft {
         command.arg("--nofile-soft").arg(soft.to_string());
     }
+    let held = lent.try_clone().map_err(at("keep open", &config.podmon_path))?;
     // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory.
     command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(lent).stderr(log);
     let child = command.spawn().map_err(at("start", &config.podmon_path))?;
-    // The program's mount is dissolved when its last descriptor is closed, which is the monitor's.
     drop(command);
-    let newborn = Newborn(Some(child));
+    let newborn = Newborn { child: Some(child), held: Some(held) };
     let socket = UnixStream::connect(&address.path).await.map_err(at("connect to", &path))?;
     Ok((socket, newborn))
 }
 
 /// A monitor that nobody has spoken to yet. Dropped, it is killed: no pod depends on it, and nobody would find it.
-pub(crate) struct Newborn(Option<Child>);
+pub(crate) struct Newborn {
+    child: Option<Child>,
+    /// The mount of its program.
+    held: Option<OwnedFd>,
+}
 
 impl Newborn {
-    /// From here on it lives until it is told to end, whatever becomes of this process.
-    pub(crate) fn keep(mut self) {
-        if let Some(child) = self.0.take() {
+    /// From here on it lives until it is told to end, whatever becomes of this process. It has answered, so it has let go of
+    /// its program's mount.
+    pub(crate) fn keep(mut self) -> Dissolving {
+        if let Some(child) = self.child.take() {
             reap(child);
         }
+        let held = self.held.take();
+        Dissolving(Arc::new(Mutex::new(Some(tokio::task::spawn_blocking(move || drop(held))))))
     }
 }
 
 impl Drop for Newborn {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             // Fails only for one that has ended.
             let _ = child.start_kill();
             reap(child);
+        }
+    }
+}
+
+/// The end of the mount that a monitor was started from ([`husk_sys::program`]). The kernel dissolves it when its last
+/// descriptor is closed, and lets whoever does that wait for an RCU grace period, of milliseconds. So it is neither the
+/// monitor nor the task that starts it, and nobody waits but for what is left of it when the pod's first process runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dissolving(Arc<Mutex<Option<JoinHandle<()>>>>);
+
+impl Dissolving {
+    /// Returns when it is gone: no container may find it.
+    pub(crate) async fn done(&self) {
+        if let Some(task) = self.0.lock().await.take() {
+            // Its only other end is that of this process.
+            let _ = task.await;
         }
     }
 }

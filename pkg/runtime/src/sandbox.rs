@@ -119,8 +119,11 @@ fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     if namespaces.uts && !plan.hostname.is_empty() {
         sethostname(plan.hostname.as_bytes()).at(Step::Hostname, &plan.hostname)?;
     }
-    sysctl::apply(&plan.sysctls)?;
-    enter_own_root(plan, &files)?;
+    // The one that the pod will have is as good: making another, and letting go of it, takes a grace period of RCU.
+    let shown = visible(plan).map(show).collect::<Result<Vec<_>, _>>()?;
+    let procfs = shown.iter().find(|(name, _)| *name == pod::PROC).map(|(_, procfs)| procfs);
+    sysctl::apply(&plan.sysctls, procfs)?;
+    enter_own_root(plan, &files, &shown)?;
     link.ready(&Account::default(), Vec::new(), None)?;
 
     capabilities::limit_bounding(CapabilitySet::empty())?;
@@ -165,7 +168,11 @@ fn label_pause(plan: &SandboxPlan) {
 }
 
 /// Leaves the node's mounts for the pod's own tiny tree.
-fn enter_own_root(plan: &SandboxPlan, files: &[files::Content]) -> Result<(), Failure> {
+fn enter_own_root(
+    plan: &SandboxPlan,
+    files: &[files::Content],
+    shown: &[(&str, OwnedFd)],
+) -> Result<(), Failure> {
     let step = Step::Rootfs;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let node_root = fs::open("/", flags, Mode::empty()).at(step, "/")?;
@@ -177,10 +184,8 @@ fn enter_own_root(plan: &SandboxPlan, files: &[files::Content]) -> Result<(), Fa
     if let Some(null) = nodes {
         lend(&root, pod::NULL, &null.at(step, "/dev/null")?)?;
     }
-    let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-    for (name, kind) in visible(plan) {
-        let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
-        lend(&root, name, &filesystem.at(step, kind)?)?;
+    for (name, filesystem) in shown {
+        lend(&root, name, filesystem)?;
     }
     if plan.namespaces.ipc {
         lend(&root, pod::SHM, &make_shm(plan).at(step, "/dev/shm")?)?;
@@ -203,6 +208,13 @@ fn visible(plan: &SandboxPlan) -> impl Iterator<Item = (&'static str, &'static s
     let procfs = (namespaces.pid || namespaces.user.is_some()).then_some((pod::PROC, "proc"));
     let sysfs = (namespaces.user.is_some() && namespaces.net == NetNs::New).then_some((pod::SYS, "sysfs"));
     procfs.into_iter().chain(sysfs)
+}
+
+/// Makes one of them.
+fn show((name, kind): (&'static str, &'static str)) -> Result<(&'static str, OwnedFd), Failure> {
+    let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+    let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
+    Ok((name, filesystem.at(Step::Rootfs, kind)?))
 }
 
 /// Attaches something at its place in pause's root.

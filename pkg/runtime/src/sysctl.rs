@@ -1,5 +1,7 @@
 //! The pod's sysctls: only those of a namespace that the pod has for itself.
 
+use std::os::fd::OwnedFd;
+
 use husk_model::{Sysctl, SysctlOwner};
 use husk_sys::procfs::Procfs;
 
@@ -22,13 +24,14 @@ pub(crate) fn check(sysctls: &[(Sysctl, String)], namespaces: &SandboxNamespaces
     Ok(())
 }
 
-/// Writes them, in the namespaces of the calling process.
-pub(crate) fn apply(sysctls: &[(Sysctl, String)]) -> Result<(), Failure> {
+/// Writes them, in the namespaces of the calling process: those of whoever opens a file of `procfs`, whichever that is. Without
+/// one, one is made.
+pub(crate) fn apply(sysctls: &[(Sysctl, String)], procfs: Option<&OwnedFd>) -> Result<(), Failure> {
     if sysctls.is_empty() {
         return Ok(());
     }
-    let proc = Procfs::private().at(Step::Sysctl, "procfs")?;
-    sysctls.iter().try_for_each(|(name, value)| proc.set_sysctl(name.path(), value).at(Step::Sysctl, name))
+    let procfs = procfs.map_or_else(Procfs::private, Procfs::at).at(Step::Sysctl, "procfs")?;
+    sysctls.iter().try_for_each(|(name, value)| procfs.set_sysctl(name.path(), value).at(Step::Sysctl, name))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use husk_monitor::PidNamespace;
+use husk_sys::mount;
 
 use crate::world::{self, Pod, Wish};
 
@@ -73,5 +74,18 @@ async fn a_tracer_in_the_pod_changes_nothing_of_the_nodes_program() {
     // Its own, pause's and the waiting one's at least: else the test has shown nothing.
     assert!(String::from_utf8_lossy(&output.stdout).matches("reached").count() >= 3, "{output:?}");
     assert_eq!(identity(&program), before);
+    pod.finish().await;
+}
+
+/// What a privileged tracer could change the flags of is a mount that somebody still holds.
+#[tokio::test]
+async fn the_mount_that_the_monitor_was_started_from_is_gone_when_its_sandbox_runs() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let link = format!("/proc/{}/exe", pod.monitor.process().pid);
+    let program = fs::File::open(link).unwrap();
+    let remount = mount::Change { clear: mount::Attr::MOUNT_ATTR_NOEXEC, ..Default::default() };
+    let error = mount::change(&program, false, remount).unwrap_err();
+    assert_eq!(error.errno(), rustix::io::Errno::INVAL, "{error}");
     pod.finish().await;
 }
