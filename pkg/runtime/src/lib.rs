@@ -51,5 +51,6 @@ pub use self::{
     },
     probe::probe_user_namespaces,
     report::{Account, Failure, Ready, Report, Step},
+    rootfs::cgroupfs::prepare,
     sandbox::spawn_sandbox,
 };

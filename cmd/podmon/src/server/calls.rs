@@ -29,10 +29,15 @@ impl Server {
     /// Serves a request.
     pub(super) fn call(&mut self, incoming: Incoming) {
         let caller = incoming.caller;
+        let has_come = matches!(incoming.call, Some(Call::Subscribe(_)));
         match self.serve_call(incoming) {
             Ok(None) => {}
             Ok(Some(answer)) => self.core.reply(caller, Ok(answer)),
             Err(fault) => self.core.reply(caller, Err(fault)),
+        }
+        if has_come {
+            // While the caller is busy with the pod's network and files. A failure shows again when they are needed.
+            let _ = self.core.hierarchy();
         }
     }
 

@@ -81,7 +81,11 @@ impl Server {
             Source::Listener(_) => self.accept(),
             Source::Signals(_) => self.reap(),
             Source::Connection(key) => self.serve(key),
-            Source::PauseReport(_) => self.with_sandbox(Sandbox::on_report),
+            Source::PauseReport(_) => {
+                self.with_sandbox(Sandbox::on_report);
+                // The pod's caller is answered, and its first container comes in a while.
+                husk_runtime::prepare();
+            }
             Source::PauseCgroup(_) => {
                 let core = &mut self.core;
                 if !self.sandbox.as_mut().is_some_and(|sandbox| sandbox.kill_on(core)) {

@@ -47,8 +47,9 @@ struct Hierarchy {
 
 static LAYOUT: OnceLock<Layout> = OnceLock::new();
 
-/// Reads the layout, so that children find it read. A failure shows again, and is reported, in the child.
-pub(crate) fn prepare() {
+/// Reads how the node mounts its cgroups, so that children find it read; [`crate::spawn_container`] does it if nobody did. A
+/// failure shows again, and is reported, in the child.
+pub fn prepare() {
     let _ = layout();
 }
 
