@@ -72,7 +72,10 @@ mod tests {
     fn a_task_waits_as_its_runtime_sleeps() {
         use std::{future, pin::pin, task};
         let sleeps = std::cell::Cell::new(0);
-        let sleep = |_| future::ready(sleeps.set(sleeps.get() + 1));
+        let sleep = |_| {
+            sleeps.set(sleeps.get() + 1);
+            future::ready(())
+        };
         let wait = eventually_with(sleep, "the third time", Duration::from_secs(10), || {
             (sleeps.get() == 2).then_some(7)
         });
