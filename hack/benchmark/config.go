@@ -7,8 +7,11 @@ import (
 const podImage = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 
 // Handles SIGTERM: as the first process of its pid namespace it would otherwise ignore it, and every stop would last
-// its whole grace period.
-var podCommand = []string{"/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"}
+// its whole grace period. So would one that comes before the shell has got that far: the file says that it has.
+var podCommand = []string{"/bin/sh", "-c", "trap 'exit 0' TERM; : >/tmp/ready; while :; do sleep 3600 & wait; done"}
+
+// awaitReady is run in the container before it is stopped.
+var awaitReady = []string{"/bin/sh", "-c", "until [ -e /tmp/ready ]; do :; done"}
 
 func (s *subject) sandboxConfig(name, logs string) *cri.PodSandboxConfig {
 	return &cri.PodSandboxConfig{

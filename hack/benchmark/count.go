@@ -107,6 +107,13 @@ func (c *counter) life(tool string) (err error) {
 		{report.RemovePodSandbox, func(p *pod) error { return c.removeSandbox(*p) }},
 	}
 	for _, step := range steps {
+		if step.name == report.StopContainer {
+			for _, p := range pods {
+				if err := c.run(p.container, awaitReady); err != nil {
+					return err
+				}
+			}
+		}
 		if err := c.watched(tool, step.name, func(i int) error { return step.call(&pods[i]) }); err != nil {
 			return err
 		}

@@ -91,6 +91,9 @@ func (s *subject) another(p pod) error {
 		return err
 	}
 	s.samples.took(report.ContainerStart, time.Since(began))
+	if err := quiet.run(id, awaitReady); err != nil {
+		return err
+	}
 	began = time.Now()
 	if err := quiet.stopContainer(report.StopContainer, id); err != nil {
 		return err
@@ -103,9 +106,11 @@ func (s *subject) another(p pod) error {
 	return err
 }
 
-func (s *subject) exec(p pod) error {
+func (s *subject) exec(p pod) error { return s.run(p.container, []string{"true"}) }
+
+func (s *subject) run(container string, command []string) error {
 	return s.timed(report.ExecSync, func(ctx context.Context) error {
-		answer, err := s.runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: p.container, Cmd: []string{"true"}, Timeout: 60})
+		answer, err := s.runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: container, Cmd: command, Timeout: 60})
 		if err == nil && answer.ExitCode != 0 {
 			err = fmt.Errorf("exit code %d: %s", answer.ExitCode, answer.Stderr)
 		}
@@ -115,6 +120,9 @@ func (s *subject) exec(p pod) error {
 
 // stop ends a pod in the kubelet's order.
 func (s *subject) stop(p pod) error {
+	if err := s.muted().run(p.container, awaitReady); err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := s.stopContainer(report.StopContainer, p.container); err != nil {
 		return err
