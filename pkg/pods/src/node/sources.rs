@@ -7,7 +7,8 @@
 //!
 //! - one that needs a directory, whoever made it, is in the table before it looks for the last time;
 //! - one that succeeds speaks for its directories: nobody under way takes them back any more;
-//! - one that fails leaves what others need to them, and removes the rest. Who comes while it does that waits and looks again.
+//! - one that fails leaves what others need to them, and removes the rest. Who comes while it does that waits and looks again, and
+//!   after a few times holds the next removal up.
 //!
 //! Directories are known by device and inode, as a path may have several spellings.
 
@@ -24,8 +25,8 @@ use husk_model::ContainerConfig;
 
 use crate::error::{PodsError, Result};
 
-/// How often a directory may vanish under a creation that needs it.
-const TRIES: usize = 100;
+/// How often a directory may vanish under a creation that needs it, before it stops those that take directories back.
+const TRIES: usize = 8;
 
 /// Device and inode.
 type Id = (u64, u64);
@@ -108,7 +109,7 @@ impl Claimed {
     fn need(&self, path: &Path) -> io::Result<()> {
         for _ in 0..TRIES {
             let before = self.sources.table().removals;
-            match self.ensure(path) {
+            match ensure(path, &mut |at, id| self.made(at, id)) {
                 Ok(id) if self.register(id, before) => return Ok(()),
                 Ok(id) if identity(path).is_ok_and(|again| again == id) => return Ok(()),
                 Ok(_) => {}
@@ -117,34 +118,22 @@ impl Claimed {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other("it is made and removed again and again"))
+        self.need_alone(path)
     }
 
-    /// Finds or makes what is at `path`.
-    fn ensure(&self, path: &Path) -> io::Result<Id> {
-        let mut missing = Vec::new();
-        for at in path.ancestors() {
-            match identity(at) {
-                Ok(id) if missing.is_empty() => return Ok(id),
-                Ok(_) => break,
-                Err(error) if error.kind() == ErrorKind::NotFound => missing.push(at),
-                Err(error) => return Err(error),
-            }
+    /// As [`Self::need`], while nobody takes anything back: others that fail, one after the other, could go on for ever. The
+    /// table is held over work on a file system, which has answered often enough by now to be no hung one.
+    fn need_alone(&self, path: &Path) -> io::Result<()> {
+        let table = self.sources.table();
+        let alone = self.sources.removed.wait_while(table, |table| !table.going.is_empty());
+        let mut table = alone.unwrap_or_else(PoisonError::into_inner);
+        let mut made = Vec::new();
+        let needed = ensure(path, &mut |at, id| made.push((at.to_owned(), id)));
+        if let Some(claim) = table.claims.get_mut(&self.number) {
+            claim.made.append(&mut made);
+            claim.needs.extend(needed.as_ref().ok());
         }
-        for at in missing.into_iter().rev() {
-            match fs::DirBuilder::new().mode(0o755).create(at) {
-                Ok(()) => self.made(at, identity(at)?),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    // Somebody was faster, and may have taken it back since. A link may lead nowhere.
-                    let found = fs::symlink_metadata(at)?;
-                    if !(found.is_dir() || found.is_symlink() && at.is_dir()) {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        identity(path)
+        needed.map(drop)
     }
 
     fn made(&self, path: &Path, id: Id) {
@@ -215,6 +204,33 @@ impl Table {
     }
 }
 
+/// Finds or makes what is at `path`, and tells of each directory that it made.
+fn ensure(path: &Path, made: &mut dyn FnMut(&Path, Id)) -> io::Result<Id> {
+    let mut missing = Vec::new();
+    for at in path.ancestors() {
+        match identity(at) {
+            Ok(id) if missing.is_empty() => return Ok(id),
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::NotFound => missing.push(at),
+            Err(error) => return Err(error),
+        }
+    }
+    for at in missing.into_iter().rev() {
+        match fs::DirBuilder::new().mode(0o755).create(at) {
+            Ok(()) => made(at, identity(at)?),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Somebody was faster, and may have taken it back since. A link may lead nowhere.
+                let found = fs::symlink_metadata(at)?;
+                if !(found.is_dir() || found.is_symlink() && at.is_dir()) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    identity(path)
+}
+
 fn identity(path: &Path) -> io::Result<Id> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
@@ -267,6 +283,25 @@ mod tests {
         drop(first);
         second.keep();
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_creation_that_holds_removals_up_is_one_like_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Arc::new(Sources::default());
+        let path = dir.path().join("a/b");
+        let alone = || {
+            let claimed = sources.claim();
+            claimed.need_alone(&path).unwrap();
+            claimed
+        };
+        let (first, second) = (alone(), claimed(&sources, &path));
+        drop(first);
+        let third = alone();
+        drop(second);
+        assert!(path.is_dir(), "the third needs it");
+        drop(third);
+        assert!(!dir.path().join("a").exists(), "the last to fail takes it back");
     }
 
     #[test]
