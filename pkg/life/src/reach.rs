@@ -33,6 +33,11 @@ impl<M> Reach<M> {
     pub fn is_awaited(&self) -> bool {
         matches!(self, Self::Awaited)
     }
+
+    /// Whether it is dead.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use husk_life::PodRecordLife;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerMetadata, ImageId, PodConfig, PodMetadata, PodSandboxId,
+    ContainerConfig, ContainerId, ContainerMetadata, Digest, ImageId, PodConfig, PodMetadata, PodSandboxId,
     Resources, Signal, UnixNanos,
 };
 use serde::{Deserialize, Serialize};
@@ -117,11 +117,32 @@ pub(crate) struct ContainerFile {
     pub(crate) complete: bool,
 }
 
-/// Stands in for the request of a container whose record cannot be read: enough to report and remove it.
-pub(crate) fn unreadable_container(id: &ContainerId) -> ContainerConfig {
-    let metadata = ContainerMetadata { name: format!("unreadable-{}", &id.as_str()[..12]), attempt: 0 };
-    let image = || "unknown".to_owned();
-    ContainerConfig { user_specified_image: image(), ..ContainerConfig::named(metadata, image()) }
+impl ContainerFile {
+    /// Stands in for a record that cannot be read: enough to report and remove the container.
+    pub(crate) fn unreadable(id: &ContainerId) -> Self {
+        let metadata = ContainerMetadata { name: format!("unreadable-{}", &id.as_str()[..12]), attempt: 0 };
+        let unknown = || "unknown".to_owned();
+        let config = ContainerConfig {
+            user_specified_image: unknown(),
+            ..ContainerConfig::named(metadata, unknown())
+        };
+        Self {
+            format: FORMAT,
+            id: id.clone(),
+            config: Arc::new(config),
+            image_id: ImageId::new(Digest::from_sha256(&[0; 32])),
+            image_ref: unknown(),
+            image_name: unknown(),
+            image_volumes: Vec::new(),
+            // Clients refuse a creation time of 0.
+            created_at: 1,
+            log_path: String::new(),
+            resources: Resources::default(),
+            stop_signal: Signal::TERM,
+            cgroup_path: String::new(),
+            complete: true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,5 +10,5 @@ mod files;
 mod store;
 mod trash;
 
-pub(crate) use files::{ContainerFile, FORMAT, PodFile, unreadable_container};
+pub(crate) use files::{ContainerFile, FORMAT, PodFile};
 pub(crate) use store::{Records, ids_in, write_file};

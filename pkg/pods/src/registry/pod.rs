@@ -162,6 +162,11 @@ impl Pod {
         *self.lock_reach() = Reach::Lost;
     }
 
+    /// Whether its monitor is dead.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lock_reach().is_lost()
+    }
+
     /// It should have a monitor that lives, but that has not answered since our start.
     pub(crate) fn is_silent(&self) -> bool {
         self.lock_reach().is_awaited() && self.is_ready()

@@ -205,7 +205,7 @@ impl Create {
             leases,
         }));
         self.follow.changes.container(&container, &ContainerEvent::Made)?;
-        self.follow.take_early_exit(&container);
+        self.follow.appeared(&container);
         Ok(container)
     }
 

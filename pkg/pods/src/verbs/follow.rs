@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use husk_life::{ContainerEvent, End, PodEvent, PodLife};
-use husk_model::{Exit, ExitReason, SandboxRecord, UnixNanos, chain};
+use husk_model::{ContainerId, Exit, ExitReason, SandboxRecord, UnixNanos, chain};
 use husk_monitor::{Event, Events, Monitor, Snapshot};
 use husk_node::now;
 use tracing::{info, warn};
@@ -43,13 +43,7 @@ impl Follow {
                         self.started(&container, at);
                     }
                 }
-                Event::ContainerExited { id, exit } => {
-                    // Kept first and taken by whoever finds the container: its creation may be just ending.
-                    pod.keep_early_exit(id.clone(), exit);
-                    if let Some(container) = self.registry.container_of(pod, &id) {
-                        self.take_early_exit(&container);
-                    }
-                }
+                Event::ContainerExited { id, exit } => self.exited_of(pod, &id, exit),
                 Event::SandboxExited { exit } => {
                     if pod.is_ready() {
                         warn!(pod = %pod.id(), code = exit.code, "the pause process ended; the pod is not ready any more");
@@ -75,13 +69,16 @@ impl Follow {
     /// Takes in a monitor's account, be it from memory or from its files.
     pub(crate) fn learn(&self, pod: &Arc<Pod>, snapshot: Snapshot) {
         for record in snapshot.containers {
-            let Some(container) = self.registry.container_of(pod, &record.id) else { continue };
-            if record.started_at != 0 {
-                self.started(&container, record.started_at);
+            let container = self.registry.container_of(pod, &record.id);
+            if let Some(container) = &container
+                && record.started_at != 0
+            {
+                self.started(container, record.started_at);
             }
-            match record.exit {
-                Some(exit) => self.exited(&container, exit),
-                None => container.note_init(record.process, record.user),
+            match (record.exit, container) {
+                (Some(exit), _) => self.exited_of(pod, &record.id, exit),
+                (None, Some(container)) => container.note_init(record.process, record.user),
+                (None, None) => {}
             }
         }
         match snapshot.sandbox {
@@ -118,10 +115,27 @@ impl Follow {
         }
     }
 
-    /// Takes in the exit of a container that came before the container was known.
-    pub(crate) fn take_early_exit(&self, container: &Arc<Container>) {
+    /// Takes in an exit of which a monitor told. Kept first and taken by whoever finds the container: its creation may be just
+    /// ending.
+    fn exited_of(&self, pod: &Arc<Pod>, id: &ContainerId, exit: Exit) {
+        pod.keep_early_exit(id.clone(), exit);
+        if let Some(container) = self.registry.container_of(pod, id) {
+            self.take_early_exit(&container);
+        }
+    }
+
+    fn take_early_exit(&self, container: &Arc<Container>) {
         if let Some(exit) = container.pod().take_early_exit(container.id()) {
             self.exited(container, exit);
+        }
+    }
+
+    /// A container is known from now on: what became of it while its creation was recorded counts.
+    pub(crate) fn appeared(&self, container: &Arc<Container>) {
+        self.take_early_exit(container);
+        // Whoever saw the monitor's end has perhaps ended the pod's containers already, and did not see this one.
+        if container.pod().is_lost() && container.is_alive() {
+            self.lost_exit(container);
         }
     }
 
@@ -220,5 +234,86 @@ fn unseen(at: UnixNanos) -> Exit {
         finished_at: at,
         reason: ExitReason::Unknown,
         message: "the pod's monitor died, so the exit of the container was not seen".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use husk_life::{ContainerLife, Reach};
+    use husk_model::{ContainerRecord, PodSandboxId, Process, ResolvedUser};
+
+    use super::*;
+    use crate::{
+        node::CgroupDriver,
+        observing::{Events, Plugins},
+        planning,
+        records::{ContainerFile, PodFile},
+        registry::{NewContainer, NewPod},
+    };
+
+    /// A node without anything on it, and a pod that lost its monitor, or waits for it.
+    fn world(dir: &std::path::Path, reach: Reach<Monitor>) -> (Follow, Arc<Pod>) {
+        let records = Arc::new(Records::open(&dir.join("root"), &dir.join("state")).unwrap());
+        let registry = Arc::<Registry>::default();
+        let (plugins, _) = Plugins::new(Arc::clone(&records));
+        let events = Arc::new(Events::new());
+        let changes = Changes::new(Arc::clone(&registry), Arc::clone(&records), events, plugins);
+        let cgroups = Cgroups::find(CgroupDriver::Cgroupfs, "/husk").unwrap();
+        let file = PodFile::unreadable("boot", &PodSandboxId::generate());
+        let pod = NewPod { file, life: PodLife::Ready, process: None, reach, selinux_level: None };
+        (Follow { registry, records, changes, cgroups }, Arc::new(Pod::new(pod)))
+    }
+
+    fn container(pod: &Arc<Pod>) -> Arc<Container> {
+        let file = ContainerFile::unreadable(&ContainerId::generate());
+        Arc::new(Container::new(NewContainer {
+            pod: Arc::clone(pod),
+            life: ContainerLife::Making,
+            status: planning::shown(pod.id(), &file),
+            file: None,
+            leases: Vec::new(),
+            upper: "/nonexistent".into(),
+        }))
+    }
+
+    fn exit_of(container: &Container) -> Option<Exit> {
+        match container.life() {
+            ContainerLife::Exited { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_that_appears_after_its_monitor_died_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (follow, pod) = world(dir.path(), Reach::Lost);
+        // The pod's containers were ended, when this one was not known yet.
+        follow.abandon(&pod, "its monitor died").await;
+        let container = container(&pod);
+        follow.changes.container(&container, &ContainerEvent::Made).unwrap();
+        follow.appeared(&container);
+        assert_eq!(exit_of(&container).map(|exit| exit.code), Some(255));
+    }
+
+    #[tokio::test]
+    async fn an_exit_that_is_learned_before_its_container_appears_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (follow, pod) = world(dir.path(), Reach::Awaited);
+        let container = container(&pod);
+        let exit = Exit { code: 7, finished_at: 9, reason: ExitReason::Error, message: String::new() };
+        let record = ContainerRecord {
+            id: container.id().clone(),
+            process: Process { pid: 2, start_time: 3 },
+            created_at: 4,
+            started_at: 0,
+            exit: Some(exit.clone()),
+            user: ResolvedUser::default(),
+            cgroup_path: String::new(),
+            log_dropped_bytes: 0,
+        };
+        follow.learn(&pod, Snapshot { sandbox: None, containers: vec![record] });
+        follow.changes.container(&container, &ContainerEvent::Made).unwrap();
+        follow.appeared(&container);
+        assert_eq!(exit_of(&container), Some(exit));
     }
 }

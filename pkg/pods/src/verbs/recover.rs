@@ -19,7 +19,7 @@
 use std::{sync::Arc, time::Duration};
 
 use husk_life::{ContainerLife, PodLife, PodRecordLife, Reach};
-use husk_model::{ContainerId, ContainerStatus, Digest, ImageId, PodSandboxId, Resources, Signal, chain};
+use husk_model::{ContainerId, ContainerStatus, PodSandboxId, chain};
 use husk_monitor::{Monitor, Snapshot};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use crate::{
     facilities::{Images, Lease},
     node::Security,
     planning,
-    records::{ContainerFile, PodFile, ids_in, unreadable_container},
+    records::{ContainerFile, PodFile, ids_in},
     registry::{Container, NewContainer, NewPod, Pod},
 };
 
@@ -281,21 +281,8 @@ fn is_missing(error: &PodsError) -> bool {
 }
 
 fn unknown(pod: &Pod, id: &ContainerId, life: &ContainerLife) -> ContainerStatus {
-    let file = ContainerFile {
-        format: crate::records::FORMAT,
-        id: id.clone(),
-        config: Arc::new(unreadable_container(id)),
-        image_id: ImageId::new(Digest::from_sha256(&[0; 32])),
-        image_ref: "unknown".to_owned(),
-        image_name: "unknown".to_owned(),
-        image_volumes: Vec::new(),
-        created_at: 1,
-        log_path: String::new(),
-        resources: Resources::default(),
-        stop_signal: Signal::TERM,
-        cgroup_path: format!("{}/{id}", pod.cgroup_path()),
-        complete: true,
-    };
+    let cgroup_path = format!("{}/{id}", pod.cgroup_path());
+    let file = ContainerFile { cgroup_path, ..ContainerFile::unreadable(id) };
     let mut status = planning::shown(pod.id(), &file);
     if let Some(state) = life.shown() {
         status.state = state;
