@@ -47,7 +47,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(pod_dir: PathBuf) -> io::Result<Self> {
+    pub fn new(pod_dir: PathBuf, hierarchy: Option<Hierarchy>) -> io::Result<Self> {
         Ok(Self {
             poller: Poller::new()?,
             clients: Clients::default(),
@@ -55,7 +55,7 @@ impl Core {
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             batch: Vec::new(),
             pod_dir,
-            hierarchy: None,
+            hierarchy,
             next_key: 1,
         })
     }

@@ -1,8 +1,8 @@
 //! The pod monitor: one per pod, runs containers, writes logs, keeps exits.
 //!
-//! One thread, one epoll loop, no async runtime. It is started by the daemon with a listening socket as descriptor 0,
-//! outlives it, and ends by the Shutdown call only. It never waits for what it supervises: children report over
-//! nonblocking descriptors, and whatever may not come has a deadline.
+//! One thread, one epoll loop, no async runtime. It is started by the daemon, ahead of its pod if there is time
+//! ([`standby`]); from when it has one it outlives the daemon and ends by the Shutdown call only. It never waits for what it
+//! supervises: children report over nonblocking descriptors, and whatever may not come has a deadline.
 //!
 //! With `--anchor` alone it is no monitor but the process that a systemd scope begins with: it waits for the end of its
 //! standard input.
@@ -28,6 +28,7 @@ mod record;
 mod sandbox;
 mod server;
 mod setup;
+mod standby;
 mod stdio;
 
 use std::{
@@ -38,6 +39,7 @@ use std::{
 };
 
 use journal::journal;
+use standby::Pod;
 
 /// What the daemon started us with.
 struct Arguments {
@@ -46,6 +48,9 @@ struct Arguments {
     nofile_soft: Option<u64>,
     /// Standard output is the mount that we were started from.
     lent: bool,
+    /// Standard input is where the pod will come from, and `pod_dir` keeps a place for it; otherwise that is the pod's, and
+    /// standard input its listening socket, as husk 0.1 started monitors.
+    standby: bool,
 }
 
 /// Tells the daemon whether pods can have user namespaces: it has too many threads to try itself.
@@ -63,7 +68,7 @@ fn main() -> ExitCode {
     }
     let Some(arguments) = parse(env::args().skip(1)) else {
         eprintln!(
-            "usage: husk-podmon [--lent] --state-dir DIR --pause FILE [--nofile-soft N] <listening-socket"
+            "usage: husk-podmon [--lent] [--standby] --state-dir DIR --pause FILE [--nofile-soft N] <socket"
         );
         eprintln!("       husk-podmon --anchor <pipe");
         eprintln!("       husk-podmon {PROBE} DIR");
@@ -106,26 +111,33 @@ fn run(arguments: Arguments) -> io::Result<()> {
     }
     let signals = setup::signals()?;
     setup::detach(arguments.nofile_soft)?;
-    let listener = setup::take_listener()?;
-    setup::announce(&arguments.pod_dir)?;
-    server::Server::new(arguments.pod_dir, arguments.pause, listener, signals)?.run()
+    let (hierarchy, pod) = if arguments.standby {
+        let hierarchy = standby::prepare()?;
+        (hierarchy, standby::await_pod(&setup::take_stdin()?, &arguments.pod_dir)?)
+    } else {
+        (None, Some(Pod { dir: arguments.pod_dir, listener: setup::take_stdin()? }))
+    };
+    // Nobody needs a monitor any more.
+    let Some(Pod { dir, listener }) = pod else { return Ok(()) };
+    setup::check_listener(&listener)?;
+    setup::announce(&dir)?;
+    server::Server::new(dir, arguments.pause, listener, signals, hierarchy)?.run()
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
-    let (mut pod_dir, mut pause, mut nofile_soft, mut lent) = (None, None, None, false);
+    let (mut pod_dir, mut pause, mut nofile_soft) = (None, None, None);
+    let (mut lent, mut standby) = (false, false);
     while let Some(name) = arguments.next() {
-        if name == "--lent" {
-            lent = true;
-            continue;
-        }
-        let value = arguments.next()?;
         match name.as_str() {
-            "--state-dir" => pod_dir = Some(PathBuf::from(value)),
-            "--pause" => pause = Some(PathBuf::from(value)),
-            "--nofile-soft" => nofile_soft = Some(value.parse().ok()?),
+            "--lent" => lent = true,
+            "--standby" => standby = true,
+            "--state-dir" => pod_dir = Some(PathBuf::from(arguments.next()?)),
+            "--pause" => pause = Some(PathBuf::from(arguments.next()?)),
+            "--nofile-soft" => nofile_soft = Some(arguments.next()?.parse().ok()?),
             _ => return None,
         }
     }
     let absolute = |path: &PathBuf| path.is_absolute();
-    Some(Arguments { pod_dir: pod_dir.filter(absolute)?, pause: pause.filter(absolute)?, nofile_soft, lent })
+    let (pod_dir, pause) = (pod_dir.filter(absolute)?, pause.filter(absolute)?);
+    Some(Arguments { pod_dir, pause, nofile_soft, lent, standby })
 }

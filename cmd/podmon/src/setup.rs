@@ -56,14 +56,18 @@ pub fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// Takes the listening socket from descriptor 0 and puts /dev/null there, so that nothing inherits it.
-pub fn take_listener() -> io::Result<OwnedFd> {
-    let listener = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    rustix::net::sockopt::socket_type(&listener)?;
-    rustix::io::ioctl_fionbio(&listener, true)?;
+/// Takes the socket from descriptor 0 and puts /dev/null there, so that nothing inherits it.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
-    Ok(listener)
+    Ok(socket)
+}
+
+/// Makes sure that the pod's listening socket is a socket and never holds the loop up.
+pub fn check_listener(listener: &OwnedFd) -> io::Result<()> {
+    rustix::net::sockopt::socket_type(listener)?;
+    Ok(rustix::io::ioctl_fionbio(listener, true)?)
 }
 
 /// Writes monitor.json, by which a later daemon knows us.

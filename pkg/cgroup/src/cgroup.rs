@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::{
     CgroupPath, Controller, Error, Hierarchy, Result, dir,
+    enable::{self, Below},
     place::{Place, field},
     tree::Tree,
 };
@@ -45,6 +46,19 @@ impl Cgroup {
     /// The hierarchies it lives in.
     pub fn hierarchy(&self) -> &Hierarchy {
         &self.hierarchy
+    }
+
+    /// Turns the v2 controllers on for the groups below. Making one does it too; done while nothing runs below, it is quick: to
+    /// move processes under new controllers the kernel takes `cgroup_threadgroup_rwsem`, whose first writer waits for an RCU
+    /// grace period of ten milliseconds.
+    ///
+    /// # Errors
+    /// The kernel refuses a controller that is delegated.
+    pub fn delegate(&self) -> Result<()> {
+        let Some((tree, place)) = self.hierarchy.unified().zip(self.unified()) else { return Ok(()) };
+        enable::below(tree, &self.path, place.dir(), Below::of(&self.hierarchy)).map_err(|source| {
+            Error::Write { path: place.file("cgroup.subtree_control"), value: "+controllers".into(), source }
+        })
     }
 
     /// Makes a group `name` below this one for tracking and killing a few of its processes (an exec). It exists in the

@@ -10,7 +10,7 @@ use crate::{
     ContainerRequest, Events, MonitorConfig, MonitorError, Result, SandboxRequest, Snapshot,
     convert::{self, Answer},
     link::Link,
-    spawn::{self, Dissolving},
+    spawn::{self, Dissolving, Newborn, Seat},
     wire,
 };
 
@@ -60,7 +60,14 @@ pub struct ExecOutput {
 impl Monitor {
     /// Starts a monitor for an existing, empty pod directory and connects to it.
     pub async fn spawn(config: &MonitorConfig, pod_dir: &Path) -> Result<Self> {
-        let (socket, newborn) = spawn::start(config, pod_dir).await?;
+        let seat = Seat::prepare(pod_dir)?;
+        Self::begin(Newborn::start_for(config, &seat).await?, seat).await
+    }
+
+    /// Speaks to a monitor that was given its pod a moment ago.
+    pub(crate) async fn begin(newborn: Newborn, seat: Seat<'_>) -> Result<Self> {
+        // The socket is its own from here on: it ends when the monitor does.
+        let socket = seat.leave().await?;
         let monitor = Self::greet(Link::new(socket)).await?;
         Ok(Self { dissolving: newborn.keep(), ..monitor })
     }
@@ -106,8 +113,7 @@ impl Monitor {
         }
     }
 
-    /// Makes the pod's cgroup and runs its pause process, once per monitor. With a user namespace the process then waits for
-    /// [`Monitor::release_sandbox`].
+    /// Makes the pod's cgroup and its pause process, once per monitor. The process waits for [`Monitor::release_sandbox`].
     pub async fn run_sandbox(&self, request: SandboxRequest) -> Result<Process> {
         const CALL: &str = "run sandbox";
         let run = self.call(CALL, "", Call::RunSandbox(request.into()), BUILD);
@@ -118,7 +124,7 @@ impl Monitor {
         }
     }
 
-    /// Lets the pause process of a pod with a user namespace go on, whose network has been set up.
+    /// Lets the pause process go on: the pod's network and its files are there.
     pub async fn release_sandbox(&self) -> Result<Process> {
         const CALL: &str = "release sandbox";
         match self.call(CALL, "", Call::ReleaseSandbox(podmon::ReleaseSandbox {}), BUILD).await? {

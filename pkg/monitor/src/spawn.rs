@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
+use husk_proto::podmon::{self, request::Call};
 use tokio::{
+    io::AsyncReadExt as _,
     net::UnixStream,
     process::{Child, Command},
     runtime::Handle,
@@ -22,7 +24,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{MonitorError, record};
+use crate::{MonitorError, record, wire};
 
 type Result<T, E = MonitorError> = std::result::Result<T, E>;
 
@@ -60,56 +62,106 @@ impl MonitorConfig {
     }
 }
 
-/// Starts a monitor on a socket that is bound here, so that it can be connected to at once.
-pub(crate) async fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<(UnixStream, Newborn)> {
-    let path = socket_path(pod_dir);
-    let at = |step, path: &Path| {
-        let path = path.to_owned();
-        move |source| MonitorError::Local { step, path, source }
-    };
-    let address = Address::of(pod_dir).map_err(at("open", pod_dir))?;
-    let listener = net::UnixListener::bind(&address.path).map_err(at("bind", &path))?;
-    let log_path = pod_dir.join("monitor.log");
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&log_path)
-        .map_err(at("open", &log_path))?;
-    let lent = husk_sys::program::lend(&config.podmon_path);
-    let lent = lent.map_err(|error| at("open", &config.podmon_path)(io::Error::other(error)))?;
-    // From its standard output's place, which no other descriptor of ours can have taken when the child executes it.
-    let mut command = Command::new("/proc/self/fd/1");
-    command.arg0(&config.podmon_path);
-    command.arg("--lent").arg("--state-dir").arg(pod_dir).arg("--pause").arg(&config.pause_path);
-    if let Some(soft) = config.nofile_soft {
-        command.arg("--nofile-soft").arg(soft.to_string());
+/// What a monitor needs of its pod: the socket is bound here, so that it can be connected to at once.
+pub(crate) struct Seat<'pod> {
+    pod_dir: &'pod Path,
+    address: Address,
+    /// The listening socket, and the file of the monitor's own complaints.
+    ends: [OwnedFd; 2],
+}
+
+impl<'pod> Seat<'pod> {
+    /// Prepares it in an existing, empty pod directory.
+    pub(crate) fn prepare(pod_dir: &'pod Path) -> Result<Self> {
+        let address = Address::of(pod_dir).map_err(at("open", pod_dir))?;
+        let listener = net::UnixListener::bind(&address.path).map_err(at("bind", &socket_path(pod_dir)))?;
+        let log = pod_dir.join("monitor.log");
+        let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
+        Ok(Self { pod_dir, address, ends: [listener.into(), open.map_err(at("open", &log))?.into()] })
     }
-    let held = lent.try_clone().map_err(at("keep open", &config.podmon_path))?;
-    // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory.
-    command.env_clear().stdin(Stdio::from(OwnedFd::from(listener))).stdout(lent).stderr(log);
-    let child = command.spawn().map_err(at("start", &config.podmon_path))?;
-    drop(command);
-    let newborn = Newborn { child: Some(child), held: Some(held) };
-    let socket = UnixStream::connect(&address.path).await.map_err(at("connect to", &path))?;
-    Ok((socket, newborn))
+
+    /// Leaves it to the monitor that it was given to. Returns a connection to that.
+    pub(crate) async fn leave(self) -> Result<UnixStream> {
+        let connected = UnixStream::connect(&self.address.path).await;
+        connected.map_err(at("connect to", &socket_path(self.pod_dir)))
+    }
+}
+
+fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MonitorError {
+    let path = path.to_owned();
+    move |source| MonitorError::Local { step, path, source }
 }
 
 /// A monitor that nobody has spoken to yet. Dropped, it is killed: no pod depends on it, and nobody would find it.
+#[derive(Debug)]
 pub(crate) struct Newborn {
     child: Option<Child>,
     /// The mount of its program.
     held: Option<OwnedFd>,
+    /// Where its pod goes.
+    handover: UnixStream,
 }
 
 impl Newborn {
+    /// Starts one. Its command line shows `pod_dir`, or what keeps the place of a pod directory.
+    pub(crate) fn start(config: &MonitorConfig, pod_dir: &Path) -> Result<Self> {
+        let program = config.podmon_path.as_path();
+        let (handover, theirs) = net::UnixStream::pair().map_err(at("make a socket for", program))?;
+        let lent = husk_sys::program::lend(program);
+        let lent = lent.map_err(|error| at("open", program)(io::Error::other(error)))?;
+        // From its standard output's place, which no other descriptor of ours can have taken when the child executes it.
+        let mut command = Command::new("/proc/self/fd/1");
+        command.arg0(program).args(["--lent", "--standby", "--state-dir"]).arg(pod_dir);
+        command.arg("--pause").arg(&config.pause_path);
+        if let Some(soft) = config.nofile_soft {
+            command.arg("--nofile-soft").arg(soft.to_string());
+        }
+        let held = lent.try_clone().map_err(at("keep open", program))?;
+        // Nothing runs between fork and exec here, so std takes posix_spawn, whose cost does not grow with our memory. Until it
+        // has a pod its complaints are ours.
+        command.env_clear().stdin(OwnedFd::from(theirs)).stdout(lent);
+        let child = command.spawn().map_err(at("start", program))?;
+        drop(command);
+        let handover = handover.set_nonblocking(true).and_then(|()| UnixStream::from_std(handover));
+        Ok(Self { child: Some(child), held: Some(held), handover: handover.map_err(at("watch", program))? })
+    }
+
+    /// Starts one, and gives it its pod.
+    pub(crate) async fn start_for(config: &MonitorConfig, seat: &Seat<'_>) -> Result<Self> {
+        let newborn = Self::start(config, seat.pod_dir)?;
+        newborn.adopt(seat).await.map_err(at("give a pod to", &config.podmon_path))?;
+        Ok(newborn)
+    }
+
+    /// Waits until it has done what can be done without a pod, and until the mount of its program is gone.
+    ///
+    /// # Errors
+    /// When it ends first.
+    pub(crate) async fn ready(&mut self) -> io::Result<()> {
+        self.handover.read_u8().await?;
+        let held = self.held.take();
+        let _ = tokio::task::spawn_blocking(move || drop(held)).await;
+        Ok(())
+    }
+
+    /// Gives it its pod.
+    ///
+    /// # Errors
+    /// `EPIPE` when it has ended.
+    pub(crate) async fn adopt(&self, seat: &Seat<'_>) -> io::Result<()> {
+        let pod_dir = seat.pod_dir.to_str().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        let call = Some(Call::AdoptPod(podmon::AdoptPod { pod_dir }));
+        let ends = seat.ends.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        wire::write(&self.handover, &wire::encode(&podmon::Request { id: 0, call }, ends)).await
+    }
+
     /// From here on it lives until it is told to end, whatever becomes of this process. It has answered, so it has let go of
     /// its program's mount.
     pub(crate) fn keep(mut self) -> Dissolving {
         if let Some(child) = self.child.take() {
             reap(child);
         }
-        let held = self.held.take();
+        let Some(held) = self.held.take() else { return Dissolving::default() };
         Dissolving(Arc::new(Mutex::new(Some(tokio::task::spawn_blocking(move || drop(held))))))
     }
 }

@@ -13,7 +13,6 @@ use std::{
 
 use async_trait::async_trait;
 use husk_model::{Classify, ImageId, Kind, PodConfig, PodSandboxId};
-use husk_monitor::{Monitor, MonitorConfig, MonitorError};
 use husk_network::{Free, GcReport, Network, NetworkError, Owners, PodNetworkRequest};
 
 /// The images of this node.
@@ -99,14 +98,19 @@ impl Classify for ImageFault {
 /// The pod network.
 #[async_trait]
 pub trait PodNetworks: Send + Sync + 'static {
-    /// Makes a network namespace (or takes `made`), pins it at `netns` and gives the pod its network. Returns its addresses.
-    /// What a failure leaves is taken back by [`PodNetworks::tear_down`].
+    /// Makes a network namespace and pins it at `netns`. What a failure of this or of the next two leaves is taken back by
+    /// [`PodNetworks::tear_down`].
+    async fn make(&self, netns: &Path) -> Result<(), NetworkError>;
+
+    /// Pins one that was made elsewhere at `netns`.
+    async fn adopt(&self, netns: &Path, made: OwnedFd) -> Result<(), NetworkError>;
+
+    /// Gives the pod its network in the namespace that is pinned at `netns`. Returns its addresses.
     async fn set_up(
         &self,
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
-        made: Option<OwnedFd>,
     ) -> Result<Vec<IpAddr>, NetworkError>;
 
     /// Takes the network and the namespace back. Idempotent; nothing to do is fine.
@@ -118,17 +122,20 @@ pub trait PodNetworks: Send + Sync + 'static {
 
 #[async_trait]
 impl PodNetworks for Arc<Network> {
+    async fn make(&self, netns: &Path) -> Result<(), NetworkError> {
+        self.create_netns(netns).await
+    }
+
+    async fn adopt(&self, netns: &Path, made: OwnedFd) -> Result<(), NetworkError> {
+        self.adopt_netns(made, netns).await
+    }
+
     async fn set_up(
         &self,
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
-        made: Option<OwnedFd>,
     ) -> Result<Vec<IpAddr>, NetworkError> {
-        match made {
-            Some(ns) => self.adopt_netns(ns, netns).await?,
-            None => self.create_netns(netns).await?,
-        }
         let request = PodNetworkRequest::new(id.clone(), netns.to_owned(), config);
         Ok(self.setup(&request).await?.ips)
     }
@@ -140,26 +147,5 @@ impl PodNetworks for Arc<Network> {
 
     async fn examine(&self, owners: Owners, free: Free) -> GcReport {
         Network::examine(self, owners, free).await
-    }
-}
-
-/// Where monitors come from.
-#[async_trait]
-pub trait Monitors: Send + Sync + 'static {
-    /// Starts one for an existing pod directory.
-    async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError>;
-
-    /// Whether pods can have user namespaces, with images in `dir`; if not, why.
-    async fn user_namespaces(&self, dir: &Path) -> Result<(), String>;
-}
-
-#[async_trait]
-impl Monitors for MonitorConfig {
-    async fn spawn(&self, pod_dir: &Path) -> Result<Monitor, MonitorError> {
-        Monitor::spawn(self, pod_dir).await
-    }
-
-    async fn user_namespaces(&self, dir: &Path) -> Result<(), String> {
-        self.probe_user_namespaces(dir).await
     }
 }

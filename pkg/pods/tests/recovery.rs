@@ -22,6 +22,34 @@ fn monitor_pid(node: &Node, pod: &str) -> Pid {
 }
 
 #[test]
+fn a_monitor_stands_by_for_the_next_pod_and_ends_with_its_daemon() {
+    if !ready() {
+        return;
+    }
+    let mut node = Node::start();
+    let mut number = 0;
+    // That it is there is seen a moment before it is ready.
+    let pod = eventually("a pod takes the monitor that stood by", || {
+        let standbys =
+            eventually("a monitor stands by", || Some(node.standbys()).filter(|all| !all.is_empty()));
+        number += 1;
+        let pod = node.pod(&format!("next-{number}"));
+        standbys.contains(&monitor_pid(&node, &pod).as_raw_nonzero().get().cast_unsigned()).then_some(pod)
+    });
+    assert!(node.processes().iter().any(|line| line.contains(&pod)), "its command line says whose it is");
+
+    let standby = eventually("another one stands by", || node.standbys().first().copied());
+    kill_process(Pid::from_raw(standby.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    node.pod("unaided");
+    eventually("a third one stands by", || node.standbys().first().copied());
+    node.kill_engine();
+    eventually("it has ended with its daemon", || node.standbys().is_empty().then_some(()));
+    node.start_engine();
+    assert_eq!(node.engine().pod_status(&pod).unwrap().state, PodState::Ready);
+    node.remove_all();
+}
+
+#[test]
 fn everything_is_found_again_with_exits_that_happened_meanwhile() {
     if !ready() {
         return;

@@ -61,8 +61,11 @@ pub struct SandboxPlan {
     pub pause: OwnedFd,
     /// Bytes of the pod's /dev/shm; 0 is 64 MiB.
     pub shm_size: u64,
+    /// Pause prepares what it can and waits for [`crate::Child::open_gate`]: what it needs of the node's network and files is
+    /// being made meanwhile. In a user namespace it waits in any case, before it does anything.
+    pub held: bool,
     /// Files of the node of which the pod gets copies of its own, on a tmpfs of bounded size. One that is not there when
-    /// pause starts is left out. See [`ContainerPlan::pod_files`].
+    /// pause goes on is left out. See [`ContainerPlan::pod_files`].
     pub files: Vec<PathBuf>,
     /// `oom_score_adj` of pause, -1000 to 1000.
     pub oom_score_adj: Option<i32>,

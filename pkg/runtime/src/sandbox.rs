@@ -45,8 +45,8 @@ const SHM_SIZE: u64 = 64 << 20;
 /// Who pause runs as: nobody that a container is likely to be, as in upstream's pause image.
 const USER: u32 = 65535;
 
-/// Clones a pod's pause process. The first report is [`crate::Report::Executed`] or [`crate::Report::Failed`]. It has no
-/// gate, except in a user namespace, where it waits for [`Child::open_gate`].
+/// Clones a pod's pause process. The first report is [`crate::Report::Executed`] or [`crate::Report::Failed`]. One that is
+/// held, or in a user namespace, waits for [`Child::open_gate`].
 ///
 /// # Errors
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
@@ -100,16 +100,15 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
 fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     let namespaces = &plan.namespaces;
     Labels::context(plan.selinux.as_ref().map(|contexts| contexts.process.as_str())).claim()?;
-    let in_user_namespace = namespaces.user.is_some();
-    if in_user_namespace {
+    let sources = files::find(&plan.files)?;
+    let mut contents = None;
+    if namespaces.user.is_some() {
+        // For the mappings, without which nothing can be done here. Root of the user namespace could not read the files.
         link.wait_gate()?;
+        contents = Some(files::read(&sources)?);
+        userns::become_root()?;
     } else {
         set_oom_score(plan)?;
-    }
-    // Written before the gate opens. The root of a user namespace could not read them.
-    let files = files::read(&plan.files)?;
-    if in_user_namespace {
-        userns::become_root()?;
     }
     if let NetNs::Path(path) = &namespaces.net {
         let net = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -121,9 +120,20 @@ fn run(plan: &SandboxPlan, link: &Link) -> Result<Infallible, Failure> {
     }
     // The one that the pod will have is as good: making another, and letting go of it, takes a grace period of RCU.
     let shown = visible(plan).map(show).collect::<Result<Vec<_>, _>>()?;
+    let root = enter_own_root(plan, &shown)?;
+    let contents = match contents {
+        Some(contents) => contents,
+        None => {
+            if plan.held {
+                link.wait_gate()?;
+            }
+            files::read(&sources)?
+        }
+    };
+    drop(sources);
     let procfs = shown.iter().find(|(name, _)| *name == pod::PROC).map(|(_, procfs)| procfs);
     sysctl::apply(&plan.sysctls, procfs)?;
-    enter_own_root(plan, &files, &shown)?;
+    furnish(plan, &root, &contents)?;
     link.ready(&Account::default(), Vec::new(), None)?;
 
     capabilities::limit_bounding(CapabilitySet::empty())?;
@@ -167,12 +177,8 @@ fn label_pause(plan: &SandboxPlan) {
     }
 }
 
-/// Leaves the node's mounts for the pod's own tiny tree.
-fn enter_own_root(
-    plan: &SandboxPlan,
-    files: &[files::Content],
-    shown: &[(&str, OwnedFd)],
-) -> Result<(), Failure> {
+/// Leaves the node's mounts for the pod's own tiny tree, and returns its root.
+fn enter_own_root(plan: &SandboxPlan, shown: &[(&str, OwnedFd)]) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let node_root = fs::open("/", flags, Mode::empty()).at(step, "/")?;
@@ -190,15 +196,21 @@ fn enter_own_root(
     if plan.namespaces.ipc {
         lend(&root, pod::SHM, &make_shm(plan).at(step, "/dev/shm")?)?;
     }
-    if !files.is_empty() {
-        lend(&root, pod::FILES, &files::make(&tmpfs(plan).at(step, "pod files")?, files)?)?;
-    }
-    // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
-    mount::seal(&root).at(step, "pod root")?;
     fchdir(&root).at(Step::Pivot, "pod root")?;
     pivot_root(".", ".").at(Step::Pivot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(Step::Pivot, "umount of the node's root")?;
-    chdir("/").at(Step::Pivot, "/")
+    chdir("/").at(Step::Pivot, "/")?;
+    Ok(root)
+}
+
+/// Puts the pod's files where its containers find them, and closes its root for good.
+fn furnish(plan: &SandboxPlan, root: &OwnedFd, contents: &[files::Content]) -> Result<(), Failure> {
+    let step = Step::Rootfs;
+    if !contents.is_empty() {
+        lend(root, pod::FILES, &files::make(&tmpfs(plan).at(step, "pod files")?, contents)?)?;
+    }
+    // Read-only as a filesystem, not just as this mount: no copy of it in any container can be written to.
+    mount::seal(root).at(step, "pod root")
 }
 
 /// What is mounted in pause's root besides: names and kinds. The procfs of a PID namespace of the pod's, which its containers

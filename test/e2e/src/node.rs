@@ -51,7 +51,9 @@ impl Node {
                 .then_some(())
         });
         eventually("no pod's process is left", limit, || {
-            processes_of(dir).iter().all(|(_, name)| name == "huskd").then_some(())
+            // The daemon, and the monitor that waits for its next pod.
+            let known = |name: &str| matches!(name, "huskd" | "husk-standby");
+            processes_of(dir).iter().all(|(_, name)| known(name)).then_some(())
         });
         eventually("no cgroup of a pod is left", limit, || pod_cgroups(cgroup).is_empty().then_some(()));
         for folder in ["state/pods", "state/netns", "root/containers"] {

@@ -49,8 +49,8 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes the pod's cgroup and clones pause; the caller is answered when it runs, or at once where its network is still
-    /// to be set up.
+    /// Makes the pod's cgroup and clones pause; the caller is answered when it runs, or at once where it is to wait for its
+    /// release.
     pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
         let mappings = plan::mappings(&request)?;
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
@@ -60,9 +60,12 @@ impl Sandbox {
         }
         let log_directory = request.log_directory.clone();
         let owns_network = request.new_netns;
+        let held = request.held || mappings.is_some();
         let cloned = apply_json(&cgroup, &request.resources_json)
-            .and_then(|_| cgroup.path().join("pause").map_err(|error| fault_of(&error)))
-            .and_then(|path| core.create_cgroup(path.as_str()))
+            // Pause has no limits of its own, so no group in each hierarchy.
+            .and_then(|_| {
+                cgroup.delegate().and_then(|()| cgroup.sub("pause")).map_err(|error| fault_of(&error))
+            })
             .and_then(|pause_cgroup| plan::plan(&pause_cgroup, pause, &core.pod_dir, mappings, request))
             .and_then(|plan| spawn_sandbox(plan).map_err(|error| fault_of(&error)))
             .and_then(|child| watch(core, &child).map(|()| child))
@@ -84,7 +87,7 @@ impl Sandbox {
         };
         let process = core.adopt(child.pid, Owner::Sandbox);
         let sandbox = Self {
-            life: PauseLife::new(Some(caller).filter(|_| user.is_none())),
+            life: PauseLife::new(Some(caller).filter(|_| !held)),
             process,
             pidfd,
             link: Some(child),
@@ -92,7 +95,7 @@ impl Sandbox {
             log_directory,
             user,
         };
-        if sandbox.user.is_some() {
+        if held {
             core.reply(caller, Ok(Answer::SandboxStarted(sandbox.started())));
         }
         Ok(sandbox)

@@ -84,6 +84,7 @@ pub(super) fn plan(
         // Containers that share the pod's PID namespace see /proc/1/exe: not the node's file (CVE-2019-5736).
         pause: husk_sys::program::sealed_copy(pause).map_err(|error| fault_of(&error))?,
         shm_size: request.shm_size,
+        held: request.held,
         files: pod_files(pod_dir),
         oom_score_adj: request.oom_score_adj,
         seccomp: (!request.seccomp.is_empty())

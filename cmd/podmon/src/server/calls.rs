@@ -51,6 +51,7 @@ impl Server {
                 self.core.clients.subscribe(caller.client);
                 Ok(Some(Answer::State(self.state())))
             }
+            Call::AdoptPod(_) => Err(fault(Code::FailedPrecondition, "this monitor has its pod")),
             Call::RunSandbox(request) => self.run_sandbox(caller, request),
             Call::ReleaseSandbox(_) => {
                 let none = || fault(Code::FailedPrecondition, "there is no sandbox");

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_cgroup::Hierarchy;
 use nix::sys::signalfd::SignalFd;
 use rustix::{
     io::Errno,
@@ -44,8 +45,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(pod_dir: PathBuf, pause: PathBuf, listener: OwnedFd, signals: SignalFd) -> io::Result<Self> {
-        let core = Core::new(pod_dir)?;
+    pub fn new(
+        pod_dir: PathBuf,
+        pause: PathBuf,
+        listener: OwnedFd,
+        signals: SignalFd,
+        hierarchy: Option<Hierarchy>,
+    ) -> io::Result<Self> {
+        let core = Core::new(pod_dir, hierarchy)?;
         core.poller.add(&listener, Source::Listener(0), Interest::Read)?;
         core.poller.add(&signals, Source::Signals(0), Interest::Read)?;
         let (containers, execs) = (BTreeMap::new(), BTreeMap::new());

@@ -94,6 +94,8 @@ async fn a_sandbox_is_made_once_and_a_dead_pause_is_told() {
     let pause = pod.monitor.run_sandbox(pod.sandbox()).await.unwrap();
     let error = pod.monitor.run_sandbox(pod.sandbox()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::AlreadyExists);
+    assert_eq!(pod.monitor.release_sandbox().await.unwrap(), pause);
+    assert_eq!(pod.monitor.release_sandbox().await.unwrap_err().kind(), Kind::FailedPrecondition);
     assert_eq!(pod.monitor.shutdown().await.unwrap_err().kind(), Kind::FailedPrecondition);
     let mut events = pod.monitor.events();
     let pid = rustix::process::Pid::from_raw(pause.pid as i32).unwrap();
@@ -109,10 +111,25 @@ async fn a_failed_sandbox_leaves_no_cgroup_and_can_be_tried_again() {
     let Some(pod) = world::pod().await else { return };
     let request =
         SandboxRequest { network: PodNetwork::Pinned("/nonexistent/netns".into()), ..pod.sandbox() };
-    let error = pod.monitor.run_sandbox(request).await.unwrap_err();
+    pod.monitor.run_sandbox(request).await.unwrap();
+    let error = pod.monitor.release_sandbox().await.unwrap_err();
     assert!(error.to_string().contains("/nonexistent/netns"), "{error}");
     assert!(!pod.has_cgroup(""));
     pod.run().await;
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_held_pause_runs_nothing_and_takes_the_files_that_are_there_when_it_is_released() {
+    let Some(pod) = world::pod().await else { return };
+    let pause = pod.monitor.run_sandbox(pod.sandbox()).await.unwrap();
+    let error = pod.monitor.create_container(pod.wish(&["true"]).request).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
+    std::fs::write(pod.dir.join("hosts"), "192.0.2.7 test-pod\n").unwrap();
+    assert_eq!(pod.monitor.release_sandbox().await.unwrap(), pause);
+    let files = std::path::PathBuf::from(format!("/proc/{}/root/files", pause.pid));
+    assert_eq!(std::fs::read_to_string(files.join("hosts")).unwrap(), "192.0.2.7 test-pod\n");
+    assert!(!files.join("resolv.conf").exists(), "nobody wrote it");
     pod.finish().await;
 }
 

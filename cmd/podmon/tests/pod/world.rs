@@ -127,6 +127,7 @@ impl Pod {
     /// A pod whose pause runs.
     pub async fn run(&self) {
         self.monitor.run_sandbox(self.sandbox()).await.unwrap();
+        self.monitor.release_sandbox().await.unwrap();
     }
 
     pub fn sandbox(&self) -> SandboxRequest {

@@ -20,8 +20,7 @@ pub struct SandboxRequest {
     pub pid: Scope,
     /// System V IPC, POSIX queues and /dev/shm.
     pub ipc: Scope,
-    /// The pod's user namespace; `None` is the node's. With one, `pid` and `ipc` are the pod's, and pause waits for
-    /// [`crate::Monitor::release_sandbox`].
+    /// The pod's user namespace; `None` is the node's. With one, `pid` and `ipc` are the pod's.
     pub user: Option<IdMappings>,
     /// Kernel parameters, set in the pod's namespaces.
     pub sysctls: BTreeMap<Sysctl, String>,
@@ -89,6 +88,8 @@ impl From<SandboxRequest> for podmon::RunSandbox {
             resources_json: Vec::new(),
             seccomp: Vec::new(),
             shm_size: 0,
+            // The pod's network and files are made at the same time.
+            held: true,
         }
     }
 }
@@ -128,6 +129,7 @@ mod tests {
             cgroup_path: "/kubepods/pod1/husk-1".to_owned(),
             oom_score_adj: Some(-998),
             log_directory: "/var/log/pods/1".to_owned(),
+            held: true,
             ..Default::default()
         };
         assert_eq!(podmon::RunSandbox::from(request()), expected);

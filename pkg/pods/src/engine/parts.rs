@@ -3,13 +3,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use husk_cgroup::Version;
+use husk_monitor::Nursery;
 use husk_stats::Stats;
 use tokio::sync::mpsc;
 
 use super::config::EngineConfig;
 use crate::{
     error::{PodsError, Result},
-    facilities::{Images, Monitors, PodNetworks},
+    facilities::{Images, PodNetworks},
     node::{Cgroups, Lookups, Networks, Security, Sources},
     observing::{Changes, Events, Measuring, Plugins},
     planning::Settings,
@@ -47,11 +48,11 @@ impl Parts {
         config: &EngineConfig,
         images: Arc<dyn Images>,
         network: Arc<dyn PodNetworks>,
-        monitors: Arc<dyn Monitors>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Arc<Container>>)> {
         let records = Arc::new(Records::open(&config.root, &config.state)?);
         let cgroups = Cgroups::find(config.cgroup_driver.clone(), &config.cgroup_parent)?;
-        let user_namespaces = monitors.user_namespaces(&config.root).await.map_err(Arc::<str>::from);
+        let user_namespaces =
+            config.monitor.probe_user_namespaces(&config.root).await.map_err(Arc::<str>::from);
         if let Err(reason) = &user_namespaces {
             tracing::info!(reason = &**reason, "pods cannot have user namespaces on this node");
         }
@@ -84,7 +85,7 @@ impl Parts {
             run: Run {
                 follow: follow.clone(),
                 undo: undo.clone(),
-                monitors,
+                monitors: Nursery::new(config.monitor.clone(), &records.pods()),
                 security: security.clone(),
                 settings: Settings {
                     unprivileged_ports: config.unprivileged_ports,

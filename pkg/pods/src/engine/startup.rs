@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{back::Back, calls::Engine, config::EngineConfig, parts::Parts};
 use crate::{
     error::Result,
-    facilities::{Images, Monitors, PodNetworks},
+    facilities::{Images, PodNetworks},
     registry::Container,
 };
 
@@ -36,11 +36,10 @@ impl Engine {
         images: Arc<dyn Images>,
         network: Arc<Network>,
     ) -> Result<Recovered> {
-        let monitors = Arc::new(config.monitor.clone());
-        Self::recover_with(config, images, Arc::new(network), monitors).await
+        Self::recover_with(config, images, Arc::new(network)).await
     }
 
-    /// As [`Engine::recover`], on facilities of the caller's.
+    /// As [`Engine::recover`], on a network of the caller's.
     ///
     /// # Errors
     /// As [`Engine::recover`].
@@ -48,13 +47,13 @@ impl Engine {
         config: EngineConfig,
         images: Arc<dyn Images>,
         network: Arc<dyn PodNetworks>,
-        monitors: Arc<dyn Monitors>,
     ) -> Result<Recovered> {
-        let (parts, ends) = Parts::new(&config, images, network, monitors).await?;
+        let (parts, ends) = Parts::new(&config, images, network).await?;
         let engine = Arc::new(Self::new(parts));
         tell_ends(&engine, ends);
         engine.parts().recover.run().await?;
         engine.parts().doctor.examine_at_start().await;
+        engine.parts().run.monitors.stand_by();
         Ok(Recovered(engine))
     }
 }

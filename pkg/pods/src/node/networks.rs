@@ -24,16 +24,35 @@ impl std::fmt::Debug for Networks {
 }
 
 impl Networks {
-    /// Gives a pod its network, in a namespace that is made here or that pause was born in. Returns its addresses.
+    /// Makes the pod's network namespace.
     ///
     /// # Errors
     /// Of the step that failed; [`Networks::tear_down`] takes back what it left.
-    pub(crate) async fn set_up(&self, file: &PodFile, made: Option<OwnedFd>) -> Result<Vec<IpAddr>> {
+    pub(crate) async fn make(&self, file: &PodFile) -> Result<()> {
+        if !has_own(&file.config) {
+            return Ok(());
+        }
+        self.facility.make(&self.records.netns(&file.id)).await.map_err(PodsError::Network)
+    }
+
+    /// Takes the namespace that pause was born in for the pod's.
+    ///
+    /// # Errors
+    /// As [`Networks::make`].
+    pub(crate) async fn adopt(&self, file: &PodFile, made: OwnedFd) -> Result<()> {
+        self.facility.adopt(&self.records.netns(&file.id), made).await.map_err(PodsError::Network)
+    }
+
+    /// Gives a pod its network, in its namespace. Returns its addresses.
+    ///
+    /// # Errors
+    /// As [`Networks::make`].
+    pub(crate) async fn set_up(&self, file: &PodFile) -> Result<Vec<IpAddr>> {
         if !has_own(&file.config) {
             return Ok(Vec::new());
         }
         let netns = self.records.netns(&file.id);
-        self.facility.set_up(&file.id, &netns, &file.config, made).await.map_err(PodsError::Network)
+        self.facility.set_up(&file.id, &netns, &file.config).await.map_err(PodsError::Network)
     }
 
     /// Undoes the network; nothing to do is fine.

@@ -1,12 +1,13 @@
 //! RunPodSandbox: the steps that make a sandbox, and their undoing.
 //!
 //! ```text
-//! claim the name → pod.json (being made) → network ∥ monitor ∥ unit → files → pause → plugins → pod.json (ready) → READY
-//! with a user namespace:  monitor ∥ unit → pause, waiting → network in its namespace → files → pause goes on → ...
+//! claim the name → pod.json (being made) → network namespace ─┬─ network ──────────────────────┬─ files → pause goes on → ...
+//!                                                             └─ monitor ∥ unit → pause, held ─┘
+//! with a user namespace:  monitor ∥ unit → pause, held → network in its namespace ──────────────── files → pause goes on → ...
+//! then:  plugins → pod.json (ready) → READY
 //! ```
-//! The network, the monitor and the unit (with the systemd cgroup driver) do not need each other, so they are made at the
-//! same time. A failure undoes what was made,
-//! in reverse; a kill in between leaves a pod.json of a pod that is being made, for which start-up does the same.
+//! The unit is that of the systemd cgroup driver. A failure undoes what was made, in reverse; a kill in between leaves a
+//! pod.json of a pod that is being made, for which start-up does the same.
 
 use std::{
     net::IpAddr,
@@ -16,7 +17,7 @@ use std::{
 
 use husk_life::{PodEvent, PodLife, Reach};
 use husk_model::{PodConfig, PodSandboxId, Process};
-use husk_monitor::{Monitor, PodNetwork, SandboxRequest};
+use husk_monitor::{Monitor, Nursery, PodNetwork, SandboxRequest};
 use husk_node::now;
 use husk_systemd::Anchor;
 use tracing::debug;
@@ -24,7 +25,6 @@ use tracing::debug;
 use super::{follow::Follow, undo::Undo};
 use crate::{
     error::{PodsError, Result},
-    facilities::Monitors,
     node::{OfPod, Place, Security, files, make_log_directory},
     planning::{Settings, sandbox_request},
     records::PodFile,
@@ -36,14 +36,14 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) follow: Follow,
     pub(crate) undo: Undo,
-    pub(crate) monitors: Arc<dyn Monitors>,
+    pub(crate) monitors: Arc<Nursery>,
     pub(crate) security: Security,
     pub(crate) settings: Settings,
     /// Whether pods can have user namespaces; if not, why.
     pub(crate) user_namespaces: std::result::Result<(), Arc<str>>,
 }
 
-/// A sandbox that runs.
+/// A sandbox that runs, or is about to.
 struct Made {
     monitor: Monitor,
     process: Process,
@@ -102,6 +102,7 @@ impl Run {
         match self.build_recorded(file.clone(), place, selinux).await {
             Ok(pod) => {
                 self.follow.begin(&pod);
+                self.monitors.stand_by();
                 Ok(())
             }
             Err(error) => {
@@ -117,17 +118,12 @@ impl Run {
         if !config.log_directory.is_empty() {
             make_log_directory(config.log_directory.clone().into()).await?;
         }
-        let began = Instant::now();
         let netns = records.netns(&file.id);
         let request = sandbox_request(&config, self.settings, &place.cgroup, netns, selinux.labels);
-        let Made { monitor, process, anchor, ips } = match config.namespaces().user {
-            None => self.make(&file, place, request).await?,
-            Some(_) => self.make_in_user_namespace(&file, place, request).await?,
-        };
+        let Made { monitor, process, anchor, ips } = self.make(&file, place, request).await?;
         if let Some(anchor) = anchor {
             anchor.release().await;
         }
-        debug!(pod = %file.id, whole = ?began.elapsed(), "made a sandbox");
         file.ips = ips;
         let pod = Pod::new(NewPod {
             file,
@@ -155,39 +151,39 @@ impl Run {
         }
     }
 
+    /// The network and what runs in it do not need each other but for the namespace: that is made first, unless pause brings
+    /// it.
     async fn make(&self, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
-        let dir = self.follow.records.pod(&file.id);
-        let ((network, network_took), (monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
-            timed(self.undo.networks.set_up(file, None)),
-            timed(self.monitors.spawn(&dir)),
-            timed(self.follow.cgroups.start_unit(place))
-        );
-        // All have run to their end, so that the undoing finds all there is.
-        let (ips, monitor, anchor) = (network?, monitor?, anchor?);
-        files::write(&dir, &file.config, &ips)?;
-        let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
-        debug!(pod = %file.id, ?network_took, ?monitor_took, ?unit_took, ?pause_took, "steps of a sandbox");
-        Ok(Made { process: process?, monitor, anchor, ips })
+        let (networks, began) = (&self.undo.networks, Instant::now());
+        let brings_network = request.network == PodNetwork::OwnedByUserNamespace;
+        let (ips, held) = if brings_network {
+            let held = self.hold(file, place, request).await?;
+            networks.adopt(file, husk_monitor::network_namespace(held.process)?).await?;
+            (networks.set_up(file).await?, held)
+        } else {
+            networks.make(file).await?;
+            let network = timed(networks.set_up(file));
+            let ((network, took), held) = tokio::join!(network, self.hold(file, place, request));
+            debug!(pod = %file.id, ?took, "set up its network");
+            // Both have run to their end, so that the undoing finds all there is.
+            (network?, held?)
+        };
+        files::write(&self.follow.records.pod(&file.id), &file.config, &ips)?;
+        let held_after = began.elapsed();
+        let process = held.monitor.release_sandbox().await?;
+        debug!(pod = %file.id, ?held_after, whole = ?began.elapsed(), "made a sandbox");
+        Ok(Made { process, ips, ..held })
     }
 
-    /// The network namespace belongs to the user namespace, so it is there only once pause is.
-    async fn make_in_user_namespace(
-        &self,
-        file: &PodFile,
-        place: &Place,
-        request: SandboxRequest,
-    ) -> Result<Made> {
+    /// Makes pause, which waits until it is released. Its addresses are not known yet.
+    async fn hold(&self, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
         let dir = self.follow.records.pod(&file.id);
-        let (monitor, anchor) =
-            tokio::join!(self.monitors.spawn(&dir), self.follow.cgroups.start_unit(place));
+        let ((monitor, monitor_took), (anchor, unit_took)) =
+            tokio::join!(timed(self.monitors.spawn(&dir)), timed(self.follow.cgroups.start_unit(place)));
         let (monitor, anchor) = (monitor?, anchor?);
-        let own_network = request.network == PodNetwork::OwnedByUserNamespace;
-        let process = monitor.run_sandbox(request).await?;
-        let made = own_network.then(|| husk_monitor::network_namespace(process)).transpose()?;
-        let ips = self.undo.networks.set_up(file, made).await?;
-        files::write(&dir, &file.config, &ips)?;
-        let process = monitor.release_sandbox().await?;
-        Ok(Made { monitor, process, anchor, ips })
+        let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
+        debug!(pod = %file.id, ?monitor_took, ?unit_took, ?pause_took, "made pause");
+        Ok(Made { process: process?, monitor, anchor, ips: Vec::new() })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     net::IpAddr,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -133,16 +133,17 @@ fn failed(what: &str) -> NetworkError {
 
 #[async_trait]
 impl PodNetworks for SharedLoopback {
-    async fn set_up(
-        &self,
-        _: &PodSandboxId,
-        netns: &Path,
-        _: &PodConfig,
-        made: Option<std::os::fd::OwnedFd>,
-    ) -> Result<Vec<IpAddr>, NetworkError> {
+    async fn make(&self, netns: &Path) -> Result<(), NetworkError> {
+        self.adopt(netns, husk_sys::netns::create(|| ()).unwrap().0).await
+    }
+
+    async fn adopt(&self, netns: &Path, made: OwnedFd) -> Result<(), NetworkError> {
         fs::create_dir_all(netns.parent().unwrap()).unwrap();
-        let ns = made.unwrap_or_else(|| husk_sys::netns::create(|| ()).unwrap().0);
-        husk_sys::netns::pin(ns.as_fd(), netns).unwrap();
+        husk_sys::netns::pin(made.as_fd(), netns).unwrap();
+        Ok(())
+    }
+
+    async fn set_up(&self, _: &PodSandboxId, _: &Path, _: &PodConfig) -> Result<Vec<IpAddr>, NetworkError> {
         self.0.set_up.fetch_add(1, Ordering::SeqCst);
         let delay = *self.0.delay.lock().unwrap();
         tokio::time::sleep(delay).await;
@@ -218,7 +219,7 @@ impl Node {
         let config = EngineConfig {
             root: self.root(),
             state: self.state(),
-            monitor: monitor.clone(),
+            monitor,
             cgroup_parent: self.cgroup_parent.clone(),
             cgroup_driver: husk_pods::CgroupDriver::Cgroupfs,
             cdi_dirs: Vec::new(),
@@ -231,8 +232,7 @@ impl Node {
         self.images = Arc::new(OneImage { base: self.images.base.clone(), leases: Arc::default() });
         let engine = runtime
             .block_on(async {
-                let recovered =
-                    Engine::recover_with(config, self.images.clone(), network, Arc::new(monitor)).await?;
+                let recovered = Engine::recover_with(config, self.images.clone(), network).await?;
                 recovered.collect(async { Ok::<_, PodsError>(()) }).await
             })
             .expect("the engine starts")
@@ -335,15 +335,32 @@ impl Node {
     }
 
     /// Monitors of this node.
+    /// Command lines of monitors that have a pod.
     pub fn processes(&self) -> Vec<String> {
+        self.monitors().into_iter().map(|(_, line)| line).filter(|line| !line.contains(STANDBY)).collect()
+    }
+
+    /// Pids of monitors that wait for one.
+    pub fn standbys(&self) -> Vec<u32> {
+        let waiting = self.monitors().into_iter().filter(|(_, line)| line.contains(STANDBY));
+        waiting.map(|(pid, _)| pid).collect()
+    }
+
+    fn monitors(&self) -> Vec<(u32, String)> {
         let ours = self.dir.path().to_str().unwrap();
         let all = fs::read_dir("/proc").unwrap().flatten();
-        all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-            .filter(|line| line.contains(ours) && line.contains("podmon"))
-            .collect()
+        all.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            (line.contains(ours) && line.contains("podmon")).then_some((pid, line))
+        })
+        .collect()
     }
 }
+
+/// What the command line of a monitor without a pod has in its place.
+const STANDBY: &str = "/pods/----";
 
 impl Drop for Node {
     fn drop(&mut self) {

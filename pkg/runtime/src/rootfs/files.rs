@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -34,18 +34,40 @@ const PAGE: u64 = 4 << 10;
 /// A file's name and content.
 pub(crate) type Content = (OsString, Vec<u8>);
 
-/// Reads the node's files, in the mount namespace and with the credentials of the monitor.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Content>, Failure> {
-    let mut contents = Vec::with_capacity(paths.len());
-    for path in paths {
-        let Some(name) = path.file_name() else { continue };
-        match std::fs::read(path) {
-            Ok(content) => contents.push((name.to_owned(), content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(errno(&error)).at(Step::Source, path.display()),
+/// A file of the node, by its directory: found before it is there, and when the node's root is out of reach.
+#[derive(Debug)]
+pub(crate) struct NodeFile {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// Finds the node's files, in the mount namespace and with the credentials of the monitor.
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let found = paths.iter().filter_map(|path| {
+        let dir = fs::open(path.parent()?, flags, Mode::empty()).at(Step::Source, path.display());
+        Some(dir.map(|dir| NodeFile { dir, path: path.clone() }))
+    });
+    found.collect()
+}
+
+/// Reads them. One that is not there is left out.
+pub(crate) fn read(files: &[NodeFile]) -> Result<Vec<Content>, Failure> {
+    let read = |file: &NodeFile| -> Option<Result<Content, Failure>> {
+        let name = file.path.file_name()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = fs::openat(&file.dir, name, flags, Mode::empty());
+        let content = opened.map(File::from).and_then(|mut file| {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map_err(|error| errno(&error))?;
+            Ok(content)
+        });
+        match content {
+            Err(Errno::NOENT) => None,
+            content => Some(content.at(Step::Source, file.path.display()).map(|c| (name.to_owned(), c))),
         }
-    }
-    Ok(contents)
+    };
+    files.iter().filter_map(read).collect()
 }
 
 /// Puts the files on `tmpfs`, a new one, which gets its limits here. They belong to whoever calls: the root of the pod's user

@@ -93,6 +93,7 @@ impl World {
             cgroup: CgroupTarget::default(),
             pause: File::open(&self.pause).unwrap().into(),
             shm_size: 0,
+            held: false,
             files: Vec::new(),
             oom_score_adj: None,
             seccomp: None,

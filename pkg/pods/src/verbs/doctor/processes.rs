@@ -56,14 +56,11 @@ fn monitors(pods: &Path, podmon: &Path) -> Vec<Found> {
     .collect()
 }
 
-/// `husk-podmon [--lent] --state-dir <pods>/<id> --pause …`
+/// `husk-podmon [--lent] [--standby] --state-dir <pods>/<id> --pause …`. One that stands by for a pod has no id there.
 fn pod_of(cmdline: &[u8], pods: &Path) -> Option<PodSandboxId> {
-    let mut words = cmdline.split(|byte| *byte == 0).skip(1);
-    let mut first = words.next()?;
-    if first == b"--lent" {
-        first = words.next()?;
-    }
-    if first != b"--state-dir" {
+    let words = cmdline.split(|byte| *byte == 0).skip(1);
+    let mut words = words.skip_while(|word| matches!(*word, b"--lent" | b"--standby"));
+    if words.next()? != b"--state-dir" {
         return None;
     }
     let dir = Path::new(std::ffi::OsStr::from_bytes(words.next()?));
@@ -105,6 +102,12 @@ mod tests {
         let found = |words: &[&str]| pod_of(&line(words), pods).map(|pod| pod.to_string());
         assert_eq!(found(&["podmon", "--state-dir", &dir, "--pause", "/p", ""]), Some(id.clone()));
         assert_eq!(found(&["1", "--lent", "--state-dir", &dir, "--pause", "/p"]), Some(id.clone()));
+        assert_eq!(
+            found(&["1", "--lent", "--standby", "--state-dir", &dir, "--pause", "/p"]),
+            Some(id.clone())
+        );
+        let nobodys = format!("/run/husk/pods/{}", "-".repeat(64));
+        assert_eq!(found(&["1", "--lent", "--standby", "--state-dir", &nobodys, "--pause", "/p"]), None);
         for other in
             [format!("/run/other/pods/{id}"), format!("/run/husk/pods/{id}/x"), "/run/husk/pods/x".into()]
         {
