@@ -45,7 +45,7 @@ enum Standby {
     Wanted,
     /// It is being started.
     Coming,
-    Here(Newborn),
+    Here(Box<Newborn>),
 }
 
 impl Nursery {
@@ -95,7 +95,7 @@ impl Nursery {
         tokio::spawn(async move {
             this.quiet().await;
             let came = this.start().await;
-            *this.standby() = came.map_or(Standby::Wanted, Standby::Here);
+            *this.standby() = came.map_or(Standby::Wanted, |newborn| Standby::Here(Box::new(newborn)));
         });
     }
 
@@ -124,7 +124,7 @@ impl Nursery {
     fn take(&self) -> Option<Newborn> {
         let mut standby = self.standby();
         match std::mem::take(&mut *standby) {
-            Standby::Here(newborn) => Some(newborn),
+            Standby::Here(newborn) => Some(*newborn),
             other => {
                 *standby = other;
                 None
