@@ -47,18 +47,24 @@ func burst(s *subject) error {
 		began := time.Now()
 		pods, err := together(s, burstPods, burstAtOnce)
 		took := time.Since(began)
-		started := slices.DeleteFunc(pods, func(p pod) bool { return p.sandbox == "" })
-		if err := stopAll(s, started, 1); err != nil {
-			return err
-		}
 		if err == nil {
 			s.samples.put(report.PodsPerSecond, burstPods/took.Seconds())
-			return nil
+			return stopAll(s, pods, 1)
 		}
-		failures = append(failures, err)
 		s.note("%d pods at once failed and were repeated: %v", burstPods, err)
+		if failures = append(failures, err); discard(s.muted(), pods) != nil {
+			break
+		}
 	}
 	return errors.Join(failures...)
+}
+
+// discard removes what there is of pods that were perhaps not started.
+func discard(s *subject, pods []pod) error {
+	made := slices.DeleteFunc(pods, func(p pod) bool { return p.sandbox == "" })
+	return forEach(len(made), 1, func(i int) error {
+		return errors.Join(s.stopSandbox(made[i]), s.removeSandbox(made[i]))
+	})
 }
 
 // execPart: commands in one pod of each runtime, a few of one and then a few of the other.

@@ -77,6 +77,7 @@ impl Run {
         tokio::spawn(async move {
             let outcome = this.build(&id, &config, &place).await;
             attempt.settle(outcome.map(|()| id));
+            this.monitors.stand_by();
         });
         wait.outcome().await
     }
@@ -102,7 +103,6 @@ impl Run {
         match self.build_recorded(file.clone(), place, selinux).await {
             Ok(pod) => {
                 self.follow.begin(&pod);
-                self.monitors.stand_by();
                 Ok(())
             }
             Err(error) => {
