@@ -26,6 +26,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command, ConfigCommand};
 
 fn main() -> ExitCode {
+    husk_sys::memory::use_one_arena();
     let cli = Cli::parse();
     let result = match &cli.command {
         Some(Command::Config { command: ConfigCommand::Default }) => {
