@@ -32,7 +32,7 @@ pub struct Pod {
 
 /// Size of a read: no longer than an `AdoptPod` is.
 const SCRATCH: usize = 8 << 10;
-/// Field 48 of /proc/<pid>/stat: where in our memory the command line begins (proc_pid_stat(5)). Counted from the third one.
+/// Field 48 of `/proc/<pid>/stat`: where in our memory the command line begins (proc_pid_stat(5)). Counted from the third one.
 const ARG_START: usize = 48 - 3;
 
 /// Does what can be done without a pod. Returns the node's cgroups; that they cannot be found shows again, and is reported,

@@ -9,7 +9,7 @@ use super::event::Cause;
 pub enum PauseLife<C, F> {
     /// It was cloned and does not run yet.
     Starting {
-        /// RunSandbox or ReleaseSandbox. With a user namespace there is nobody to answer between the two.
+        /// RunSandbox or ReleaseSandbox. Of one that is held there is nobody to answer between the two.
         caller: Option<C>,
         /// Why it gives up; answered when it is reaped.
         failure: Option<F>,
