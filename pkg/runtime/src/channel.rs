@@ -34,6 +34,9 @@ const FAILED: u8 = 2;
 const GO: u8 = 3;
 const SUCCESSOR: u8 = 4;
 
+/// The child's end was closed with a message of ours unread. The kernel tells it once, ahead of what the child had said.
+const UNREAD: Errno = Errno::CONNRESET;
+
 /// Longest message. Senders cut their texts to fit.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Longest text in a message, bytes.
@@ -76,7 +79,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Mess
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let length = loop {
         match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR | UNREAD) => {}
             other => break other?.bytes,
         }
     };
@@ -94,9 +97,7 @@ fn next_length(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<usize>> {
     loop {
         // With MSG_TRUNC the second number is the real length of the message.
         match rustix::net::recv(socket, &mut [0; 1], flags) {
-            Err(Errno::INTR) => {}
-            // The child's end was closed with our own message unread: it is gone all the same.
-            Err(Errno::CONNRESET) => return Ok(None),
+            Err(Errno::INTR | UNREAD) => {}
             Err(errno) => return Err(errno),
             Ok((_, 0)) => return Ok(None),
             Ok((_, length)) if length <= MAX_MESSAGE => return Ok(Some(length)),

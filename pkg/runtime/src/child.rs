@@ -288,6 +288,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_child_said_is_heard_though_it_ended_before_its_gate() {
+        let (socket, child_end) = channel::pair().unwrap();
+        let pidfd = child_end.try_clone().unwrap();
+        let mut child =
+            Child { pid: 1, pidfd, socket, state: State::Working, tells_ready: false, successor: None };
+        let said = Failure::because(Step::Namespaces, "/nonexistent/netns", "not there");
+        channel::send(child_end.as_fd(), &Message::Failed(said.clone()), None).unwrap();
+        child.open_gate().unwrap();
+        child.pidfd = std::fs::File::open("/dev/null").unwrap().into();
+        drop(child_end);
+        assert!(
+            matches!(child.read_report(), Ok(Some(Report::Failed(heard))) if heard.object == said.object)
+        );
+        assert!(child.open_gate().is_err(), "it is gone");
+    }
+
+    #[test]
     fn a_child_has_one_successor_which_has_none() {
         let ((socket, first), (successor, second)) = (channel::pair().unwrap(), channel::pair().unwrap());
         let pidfd = first.try_clone().unwrap();

@@ -1,6 +1,6 @@
 //! What happens to pause goes to the machine of its life, and what that says is carried out here.
 
-use std::mem;
+use std::{io, mem};
 
 use husk_life::{
     Refusal,
@@ -41,10 +41,12 @@ impl Lives for Sandbox {
                 core.publish(event::Event::SandboxExited(record::to_proto(&exit)));
             }
             Effect::OpenGate => {
-                let opened = self.link.as_mut().map_or(Ok(()), Child::open_gate);
-                // It died at the gate; what it said, or its end, is the story.
-                let failed = |error| Event::Failed(Failure(os_fault("open gate", "", &error)));
-                return opened.err().map(failed);
+                return match self.link.as_mut().map_or(Ok(()), Child::open_gate) {
+                    Ok(()) => None,
+                    // It ended before; what it said, or its end, is the story, and comes.
+                    Err(error) if is_gone(&error) => None,
+                    Err(error) => Some(Event::Failed(Failure(os_fault("open gate", "", &error)))),
+                };
             }
             Effect::Kill => self.kill(core),
             Effect::DropGroup => {
@@ -61,6 +63,11 @@ impl Lives for Sandbox {
         }
         None
     }
+}
+
+/// Whether the other end of a socket is closed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl Sandbox {
