@@ -46,8 +46,9 @@ fn a_monitor_can_be_killed_at_every_step() {
     let Some(strace) = strace() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (wrapper, point) = (dir.path().join("podmon"), dir.path().join("point"));
+    // None stands by for a pod: it would have been started with the point of the pod before.
     let script = format!(
-        "#!/bin/sh\n[ -e {point} ] || exec {podmon} \"$@\"\nread n calls < {point}\n\
+        "#!/bin/sh\ncase \"$*\" in */pods/----*) exit 1 ;; esac\n[ -e {point} ] || exec {podmon} \"$@\"\nread n calls < {point}\n\
          exec {strace} -D -qq -o /dev/null -e trace=$calls -e inject=$calls:signal=KILL:when=$n {podmon} \"$@\"\n",
         point = point.display(),
         podmon = dist("husk-podmon").display(),
