@@ -54,20 +54,23 @@ fn turns(pid: u32) -> u64 {
     line.and_then(|line| line.split_ascii_whitespace().last()?.parse().ok()).unwrap()
 }
 
+fn is_command(pid: u32, line: &[u8]) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == line)
+}
+
 #[tokio::test]
 async fn a_container_that_cannot_die_holds_up_nobody_and_goes_when_it_can() {
     let Some(pod) = world::pod().await else { return };
     let Some(freezer) = Freezer::new() else { return };
     pod.run().await;
     // In the pod's PID namespace: with one of its own the init would wait for the rest.
-    let mut wish = pod.wish(&["sh", "-c", "sleep 654321 & echo ready; wait"]);
+    let mut wish = pod.wish(&["sh", "-c", "sleep 345678 & wait"]);
     wish.request.pid = PidNamespace::Pod;
     let id = pod.start_container(wish).await;
-    world::eventually("the container speaks", || !pod.log(&id).is_empty()).await;
-    let stuck = world::processes("654321").into_iter().min_by_key(|pid| {
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).map_or(usize::MAX, |line| line.len())
-    });
-    freezer.hold(stuck.unwrap());
+    // Not the container's init, and not its child before that has executed: either has the script in its command line.
+    let stuck = || world::processes("345678").into_iter().find(|pid| is_command(*pid, b"sleep\0345678\0"));
+    world::eventually("the container's child runs", || stuck().is_some()).await;
+    freezer.hold(stuck().unwrap());
 
     let monitor = pod.monitor.process().pid;
     let before = turns(monitor);
