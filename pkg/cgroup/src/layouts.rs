@@ -8,13 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use husk_node::cgroups::{CgroupMount, CgroupMountKind, cgroup_mounts};
 use husk_test_support::eventually;
 use oci_spec::runtime::LinuxResources;
 
-use crate::{
-    Cgroup, CgroupPath, Controller, Hierarchy, Killing, Step, Version,
-    mountinfo::{self, CgroupMount, MountKind},
-};
+use crate::{Cgroup, CgroupPath, Controller, Hierarchy, Killing, Step, Version};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,8 +42,8 @@ impl std::ops::Deref for Guard {
 
 /// The node's v1 hierarchies alone, and a group in them.
 fn v1_only(name: &str) -> Option<(Hierarchy, Guard)> {
-    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
-    let v1: Vec<_> = mounts.into_iter().filter(|mount| mount.kind != MountKind::V2).collect();
+    let mounts = cgroup_mounts().unwrap();
+    let v1: Vec<_> = mounts.into_iter().filter(|mount| mount.kind != CgroupMountKind::V2).collect();
     if v1.is_empty() || !rustix::process::geteuid().is_root() {
         husk_test_support::skip("cgroup v1");
         return None;
@@ -201,9 +199,10 @@ fn without_cgroup_kill_no_step_of_a_kill_waits_for_a_process_that_cannot_die() {
     }
     fs::write(frozen.0.join("freezer.state"), "FROZEN").unwrap();
     // The group as a node without the freezer has it.
-    let others: Vec<_> = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap())
+    let others: Vec<_> = cgroup_mounts()
+        .unwrap()
         .into_iter()
-        .filter(|mount| mount.kind != MountKind::V2 && mount.point != freezer)
+        .filter(|mount| mount.kind != CgroupMountKind::V2 && mount.point != freezer)
         .collect();
     let stuck = Hierarchy::from_mounts(others).unwrap().open(group.path()).unwrap();
     let mut killing = stuck.begin_kill().unwrap().unwrap();
@@ -296,7 +295,7 @@ fn v2_files(controllers: &str) -> (tempfile::TempDir, Cgroup) {
     ] {
         fs::write(root.join("pod/c1").join(file), "").unwrap();
     }
-    let mount = CgroupMount { point: root.to_owned(), kind: MountKind::V2 };
+    let mount = CgroupMount { point: root.to_owned(), kind: CgroupMountKind::V2 };
     let hierarchy = Hierarchy::from_mounts(vec![mount]).unwrap();
     assert_eq!(hierarchy.version(), Version::V2);
     let group = hierarchy.create(&CgroupPath::parse("/pod/c1").unwrap()).unwrap();

@@ -36,7 +36,6 @@ mod layouts;
 mod limits;
 mod make;
 mod mark;
-mod mountinfo;
 mod path;
 mod place;
 mod remove;

@@ -21,7 +21,7 @@ mod wire;
 
 pub use error::{MonitorError, RemoteError};
 pub use events::{Event, Events};
-pub use monitor::{Created, ExecOutput, Monitor};
+pub use monitor::{Created, ExecOutput, Monitor, Rejoined};
 pub use nursery::Nursery;
 pub use process::{kill_recorded, network_namespace};
 pub use record::{Snapshot, read_records, record_exit, record_sandbox_exit};

@@ -31,6 +31,17 @@ pub struct Monitor {
     dissolving: Dissolving,
 }
 
+/// A monitor of a former daemon, and what it has to tell.
+#[derive(Debug)]
+pub struct Rejoined {
+    /// The handle.
+    pub monitor: Monitor,
+    /// What happened after `state` was told.
+    pub events: Events,
+    /// Everything the monitor knew then.
+    pub state: Result<Snapshot>,
+}
+
 /// A container whose init waits at the gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
@@ -67,26 +78,31 @@ impl Monitor {
     /// Speaks to a monitor that was given its pod a moment ago.
     pub(crate) async fn begin(newborn: Newborn, seat: Seat<'_>) -> Result<Self> {
         // The socket is its own from here on: it ends when the monitor does.
-        let socket = seat.leave().await?;
-        let monitor = Self::greet(Link::new(socket)).await?;
-        Ok(Self { dissolving: newborn.keep(), ..monitor })
+        let link = Link::new(seat.leave().await?);
+        let process = greet(&link).await?;
+        Ok(Self { link: Arc::new(link), process, dissolving: newborn.keep() })
     }
 
     /// Connects to the monitor that was started for this pod directory, by whichever daemon. An error for which
     /// [`MonitorError::is_gone`] means that there is none any more; [`crate::read_records`] tells what it left.
     pub async fn connect(pod_dir: &Path) -> Result<Self> {
-        Self::greet(Link::new(spawn::find(pod_dir).await?)).await
+        let link = Link::new(spawn::find(pod_dir).await?);
+        let process = greet(&link).await?;
+        Ok(Self::over(link, process))
     }
 
-    async fn greet(link: Link) -> Result<Self> {
-        let hello = podmon::Hello { protocol: podmon::PROTOCOL, version: env!("CARGO_PKG_VERSION").into() };
-        let reply = match checked(&link, "greet", "", Call::Hello(hello), QUICK).await? {
-            Answer::Hello(reply) => reply,
-            _ => return Err(MonitorError::Protocol { call: "greet" }),
-        };
-        checked(&link, "subscribe", "", Call::Subscribe(podmon::Subscribe {}), QUICK).await?;
-        let process = Process { pid: reply.pid, start_time: reply.start_time };
-        Ok(Self { link: Arc::new(link), process, dissolving: Dissolving::default() })
+    /// As [`Self::connect`], and takes the monitor's account at once: a daemon that starts has hundreds to ask, and each answer
+    /// that is waited for before the next question wakes two processes.
+    pub async fn rejoin(pod_dir: &Path) -> Result<Rejoined> {
+        let link = Link::new(spawn::find(pod_dir).await?);
+        let events = link.events();
+        // In this order on the wire: what happens after the account was given is an event.
+        let (process, state) = tokio::join!(biased; greet(&link), state(&link));
+        Ok(Rejoined { monitor: Self::over(link, process?), events, state })
+    }
+
+    fn over(link: Link, process: Process) -> Self {
+        Self { link: Arc::new(link), process, dissolving: Dissolving::default() }
     }
 
     /// The monitor's process.
@@ -106,11 +122,14 @@ impl Monitor {
 
     /// Everything the monitor knows.
     pub async fn state(&self) -> Result<Snapshot> {
-        const CALL: &str = "read the state of the pod";
-        match self.call(CALL, "", Call::GetState(podmon::GetState {}), QUICK).await? {
-            Answer::State(state) => convert::snapshot(CALL, state),
-            _ => Err(MonitorError::Protocol { call: CALL }),
-        }
+        state(&self.link).await
+    }
+
+    /// The monitor's account as of now, and the events after it.
+    pub async fn account(self) -> Rejoined {
+        let events = self.events();
+        let state = self.state().await;
+        Rejoined { monitor: self, events, state }
     }
 
     /// Makes the pod's cgroup and its pause process, once per monitor. The process waits for [`Monitor::release_sandbox`].
@@ -358,6 +377,26 @@ impl Monitor {
 
     async fn call(&self, name: &'static str, object: &str, call: Call, deadline: Duration) -> Result<Answer> {
         checked(&self.link, name, object, call, deadline).await
+    }
+}
+
+/// Says who asks, and asks for events; returns the monitor's process.
+async fn greet(link: &Link) -> Result<Process> {
+    const CALL: &str = "greet";
+    let hello = podmon::Hello { protocol: podmon::PROTOCOL, version: env!("CARGO_PKG_VERSION").into() };
+    let hello = checked(link, CALL, "", Call::Hello(hello), QUICK);
+    let subscribe = checked(link, "subscribe", "", Call::Subscribe(podmon::Subscribe {}), QUICK);
+    let (reply, subscribed) = tokio::join!(biased; hello, subscribe);
+    let Answer::Hello(reply) = reply? else { return Err(MonitorError::Protocol { call: CALL }) };
+    subscribed?;
+    Ok(Process { pid: reply.pid, start_time: reply.start_time })
+}
+
+async fn state(link: &Link) -> Result<Snapshot> {
+    const CALL: &str = "read the state of the pod";
+    match checked(link, CALL, "", Call::GetState(podmon::GetState {}), QUICK).await? {
+        Answer::State(state) => convert::snapshot(CALL, state),
+        _ => Err(MonitorError::Protocol { call: CALL }),
     }
 }
 

@@ -80,16 +80,11 @@ impl Measuring {
         let chosen: Vec<Chosen> = ready.filter_map(|pod| choose(&self.registry, &pod).ok()).collect();
         let caller = Arc::new(());
         let waits = Arc::downgrade(&caller);
-        let counted = self
-            .measure(move |stats| {
-                let volume = stats.volume().map_err(PodsError::Stats)?;
-                let share = share(chosen.iter().map(|chosen| chosen.containers.len()).sum());
-                let counted = chosen.into_iter().map(|chosen| count(stats, chosen, share, &waits));
-                Ok(NodeMetrics { volume, pods: counted.collect() })
-            })
-            .await?;
+        let volume = self.measure(|stats| stats.volume().map_err(PodsError::Stats)).await??;
+        let share = share(chosen.iter().map(|chosen| chosen.containers.len()).sum());
+        let pods = self.each(chosen, move |stats, chosen| Some(count(stats, chosen, share, &waits))).await;
         drop(caller);
-        counted
+        Ok(NodeMetrics { volume, pods: pods? })
     }
 }
 

@@ -12,6 +12,9 @@ use crate::{
     registry::{Container, Pod, Registry},
 };
 
+/// Fewer are not worth another thread: they are measured in the time that it takes to wake one.
+const LEAST_SHARE: usize = 8;
+
 /// What was measured of a sandbox.
 #[derive(Debug, Clone)]
 pub struct PodStats {
@@ -58,7 +61,7 @@ impl Measuring {
         wanted: impl Fn(&ContainerStatus) -> bool,
     ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
         let chosen = live(&self.registry.containers(), wanted);
-        self.measure(move |stats| sample(stats, chosen)).await.unwrap_or_default()
+        self.each(chosen, sample).await.unwrap_or_default()
     }
 
     /// Measures a sandbox that is ready, and its live containers.
@@ -78,10 +81,7 @@ impl Measuring {
     pub(crate) async fn list_pod_stats(&self, wanted: impl Fn(&PodStatus) -> bool) -> Vec<PodStats> {
         let pods = self.registry.pods().into_iter().filter(|pod| pod.is_ready() && wanted(&pod.status()));
         let chosen: Vec<Chosen> = pods.filter_map(|pod| choose(&self.registry, &pod).ok()).collect();
-        let measured = self.measure(move |stats| {
-            chosen.into_iter().filter_map(|chosen| measure_pod(stats, chosen).ok()).collect()
-        });
-        measured.await.unwrap_or_default()
+        self.each(chosen, |stats, chosen| measure_pod(stats, chosen).ok()).await.unwrap_or_default()
     }
 
     /// What the writable layers of all containers take together; the first answers may be short of those that were not
@@ -89,6 +89,35 @@ impl Measuring {
     pub(crate) fn writable_layers(&self) -> FilesystemStats {
         let containers = self.registry.containers();
         self.stats.layers(containers.iter().map(|container| (container.id(), container.upper())))
+    }
+
+    /// Measures many on as many threads as there are CPUs: the kernel's files do not wait for each other. What `measure` makes
+    /// nothing of is left out, the rest stays in order.
+    pub(crate) async fn each<I: Send + 'static, T: Send + 'static>(
+        &self,
+        items: Vec<I>,
+        measure: impl Fn(&Stats, I) -> Option<T> + Clone + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = items.len().div_ceil(threads).max(LEAST_SHARE);
+        let mut items = items.into_iter();
+        // All begin here; below they are only waited for.
+        let shares = std::iter::from_fn(|| {
+            let share: Vec<I> = items.by_ref().take(most).collect();
+            (!share.is_empty()).then_some(share)
+        });
+        let shares: Vec<_> = shares
+            .map(|share| {
+                let (stats, measure) = (self.stats.clone(), measure.clone());
+                let work = move || share.into_iter().filter_map(|item| measure(&stats, item)).collect();
+                tokio::task::spawn_blocking::<_, Vec<T>>(work)
+            })
+            .collect();
+        let mut measured = Vec::new();
+        for share in shares {
+            measured.append(&mut share.await.map_err(|_| PodsError::Lost)?);
+        }
+        Ok(measured)
     }
 
     pub(crate) async fn measure<T: Send + 'static>(
@@ -132,7 +161,7 @@ fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, h
     Ok(PodStats {
         network: interfaces(&chosen.pod),
         resources,
-        containers: sample(stats, chosen.containers),
+        containers: chosen.containers.into_iter().filter_map(|chosen| sample(stats, chosen)).collect(),
         status: chosen.pod.status(),
     })
 }
@@ -148,12 +177,9 @@ pub(crate) fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
 
 fn sample(
     stats: &Stats,
-    chosen: Vec<(Arc<ContainerStatus>, Target)>,
-) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
-    chosen
-        .into_iter()
-        .filter_map(|(status, target)| Some((status, stats.sample_all([&target]).pop()?.1)))
-        .collect()
+    (status, target): (Arc<ContainerStatus>, Target),
+) -> Option<(Arc<ContainerStatus>, ResourceStats)> {
+    Some((status, stats.sample_all([&target]).pop()?.1))
 }
 
 fn target(container: &Container) -> Result<Target> {

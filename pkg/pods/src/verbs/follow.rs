@@ -31,11 +31,20 @@ impl Follow {
         // Taken before the state is asked for, so that nothing falls between the two.
         let events = monitor.events();
         let (this, pod) = (self.clone(), Arc::clone(pod));
+        tokio::spawn(async move {
+            this.catch_up(&pod, &monitor).await;
+            this.watch(&pod, &monitor, events).await;
+        });
+    }
+
+    /// As [`Self::begin`], where the monitor's account was taken in already; `events` are those after it.
+    pub(crate) fn go_on(&self, pod: &Arc<Pod>, events: Events) {
+        let Ok(monitor) = pod.monitor() else { return };
+        let (this, pod) = (self.clone(), Arc::clone(pod));
         tokio::spawn(async move { this.watch(&pod, &monitor, events).await });
     }
 
     async fn watch(&self, pod: &Arc<Pod>, monitor: &Monitor, mut events: Events) {
-        self.catch_up(pod, monitor).await;
         while let Some(event) = events.next().await {
             match event {
                 Event::ContainerStarted { id, at } => {

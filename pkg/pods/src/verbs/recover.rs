@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use husk_life::{ContainerLife, PodLife, PodRecordLife, Reach};
 use husk_model::{ContainerId, ContainerStatus, PodSandboxId, chain};
-use husk_monitor::{Monitor, Snapshot};
+use husk_monitor::{Monitor, Rejoined, Snapshot};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -130,9 +130,9 @@ impl Recover {
     /// for whoever stops the pod.
     async fn reconnect(&self, pod: &Arc<Pod>, half_made: Vec<ContainerId>) {
         let mut silent = false;
-        let monitor = loop {
-            match Monitor::connect(&self.follow.records.pod(pod.id())).await {
-                Ok(monitor) => break Some(monitor),
+        let rejoined = loop {
+            match Monitor::rejoin(&self.follow.records.pod(pod.id())).await {
+                Ok(rejoined) => break Some(rejoined),
                 Err(error) if error.is_gone() => {
                     self.follow.found_without_monitor(pod, &error.to_string()).await;
                     break None;
@@ -149,23 +149,29 @@ impl Recover {
                 return;
             }
         };
-        for id in half_made {
-            self.undo_container(pod, monitor.as_ref(), &id).await;
+        for id in &half_made {
+            self.undo_container(pod, rejoined.as_ref().map(|rejoined| &rejoined.monitor), id).await;
         }
-        if let Some(monitor) = monitor {
-            self.take_over(pod, monitor).await;
+        let Some(mut rejoined) = rejoined else { return };
+        if !half_made.is_empty() {
+            // What was undone just now is not to be learnt of.
+            rejoined = rejoined.monitor.account().await;
         }
+        self.take_over(pod, rejoined);
     }
 
-    async fn take_over(&self, pod: &Arc<Pod>, monitor: Monitor) {
+    fn take_over(&self, pod: &Arc<Pod>, Rejoined { monitor, events, state }: Rejoined) {
         // The account of the monitor is taken in before anybody can ask.
-        if let Ok(snapshot) = monitor.state().await {
+        if let Ok(snapshot) = state {
             self.complete_removals(pod, &snapshot);
             pod.note_pause(snapshot.sandbox.as_ref().map(|sandbox| sandbox.process));
             self.follow.learn(pod, snapshot);
+            pod.answered(monitor);
+            self.follow.go_on(pod, events);
+        } else {
+            pod.answered(monitor);
+            self.follow.begin(pod);
         }
-        pod.answered(monitor);
-        self.follow.begin(pod);
     }
 
     /// A container with a complete record that its monitor does not know was being removed when the daemon was killed.

@@ -9,12 +9,12 @@
 
 use std::{path::Path, sync::OnceLock};
 
+use husk_node::cgroups::{CGROUP_ROOT as ROOT, CgroupMount, CgroupMountKind, cgroup_mounts};
 use husk_sys::{
     mount,
     mount::{Attr, Change, Propagation},
     procfs::Procfs,
 };
-use rustix::fs;
 
 use super::{
     options::Options,
@@ -22,13 +22,7 @@ use super::{
 };
 use crate::{Failure, Step, failure::At};
 
-/// Where the node mounts its hierarchies.
-const ROOT: &str = "/sys/fs/cgroup";
-/// `f_type` of cgroup2 (CGROUP2_SUPER_MAGIC).
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
-
-/// How the node mounts its hierarchies. Read once per monitor, because reading the mount table of a node with thousands
-/// of mounts takes milliseconds.
+/// How the node mounts its hierarchies. Read once per monitor.
 #[derive(Debug, PartialEq, Eq)]
 enum Layout {
     /// cgroup2 alone.
@@ -41,8 +35,7 @@ enum Layout {
 struct Hierarchy {
     /// Name of its directory in [`ROOT`].
     directory: String,
-    /// Super options of its mount, its controllers among them; none for v2.
-    options: Option<Vec<String>>,
+    kind: CgroupMountKind,
 }
 
 static LAYOUT: OnceLock<Layout> = OnceLock::new();
@@ -57,14 +50,9 @@ fn layout() -> Result<&'static Layout, Failure> {
     if let Some(layout) = LAYOUT.get() {
         return Ok(layout);
     }
-    let statfs = fs::statfs(ROOT).at(Step::Source, ROOT)?;
-    let layout = if statfs.f_type as u64 == CGROUP2_MAGIC {
-        Layout::V2
-    } else {
-        let table =
-            Procfs::host().and_then(|proc| proc.read_self("mountinfo")).at(Step::Source, "mountinfo")?;
-        Layout::V1(hierarchies(&table))
-    };
+    let mounts = cgroup_mounts().at(Step::Source, "the node's cgroups")?;
+    let v2 = matches!(mounts.as_slice(), [only] if only.point == Path::new(ROOT) && only.kind == CgroupMountKind::V2);
+    let layout = if v2 { Layout::V2 } else { Layout::V1(hierarchies(mounts)) };
     Ok(LAYOUT.get_or_init(|| layout))
 }
 
@@ -98,20 +86,14 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
     Ok(Source::Controllers { controllers, options })
 }
 
-/// The hierarchies mounted right below [`ROOT`], from the text of /proc/self/mountinfo.
-fn hierarchies(table: &str) -> Vec<Hierarchy> {
-    let hierarchy = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let directory = left.split(' ').nth(4)?.strip_prefix(ROOT)?.strip_prefix('/')?;
-        let mut right = right.split(' ');
-        let options = match right.next()? {
-            "cgroup2" => None,
-            "cgroup" => Some(right.nth(1)?.split(',').map(str::to_owned).collect()),
-            _ => return None,
-        };
-        (!directory.contains('/')).then(|| Hierarchy { directory: directory.to_owned(), options })
+/// The hierarchies mounted right below [`ROOT`].
+fn hierarchies(mounts: Vec<CgroupMount>) -> Vec<Hierarchy> {
+    let hierarchy = |mount: CgroupMount| {
+        let directory = mount.point.strip_prefix(ROOT).ok()?.to_str()?.to_owned();
+        (!directory.is_empty() && !directory.contains('/'))
+            .then_some(Hierarchy { directory, kind: mount.kind })
     };
-    table.lines().filter_map(hierarchy).collect()
+    mounts.into_iter().filter_map(hierarchy).collect()
 }
 
 impl Hierarchy {
@@ -120,11 +102,14 @@ impl Hierarchy {
         memberships.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
-            let ours = match &self.options {
-                None => controllers.is_empty(),
-                Some(options) => {
+            let ours = match &self.kind {
+                CgroupMountKind::V2 => controllers.is_empty(),
+                CgroupMountKind::V1 { name: Some(name), .. } => {
+                    controllers.strip_prefix("name=") == Some(name)
+                }
+                CgroupMountKind::V1 { controllers: carried, name: None } => {
                     !controllers.is_empty()
-                        && controllers.split(',').all(|name| options.iter().any(|option| option == name))
+                        && controllers.split(',').all(|one| carried.iter().any(|c| c == one))
                 }
             };
             ours.then_some(path)
@@ -134,6 +119,8 @@ impl Hierarchy {
 
 #[cfg(test)]
 mod tests {
+    use husk_node::cgroups::from_mount_table;
+
     use super::*;
 
     #[test]
@@ -143,7 +130,7 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let memberships = "3:cpu,cpuacct:/pod/a\n2:name=systemd:/b\n0::/pod/c\n";
-        let found: Vec<_> = hierarchies(table)
+        let found: Vec<_> = hierarchies(from_mount_table(table))
             .iter()
             .map(|hierarchy| format!("{} {:?}", hierarchy.directory, hierarchy.path(memberships)))
             .collect();
