@@ -1,0 +1,92 @@
+//! Credentials of registries: they become a file for the kubelet, since husk itself has none.
+//!
+//! The kubelet reads `/var/lib/kubelet/config.json` in Docker's format and sends with every pull what fits the image's name
+//! (kubernetes.io, "Pull an Image from a Private Registry" and "Configuring nodes to authenticate to a private registry").
+
+use std::{collections::BTreeMap, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+use toml::Value;
+
+use crate::{error::Result, finding::Kind, job::Job, leaf, plan::PlannedFile, source::Node};
+
+/// Where they are written.
+pub(crate) const FILE: &str = "/etc/husk/kubelet-config.json";
+
+/// The kubelet's own, which needs no translation.
+pub(crate) const KUBELET_FILE: &str = "/var/lib/kubelet/config.json";
+
+/// What is said of a credential that was taken.
+pub(crate) const MEANS: &str = "husk holds no credentials: merge the file into /var/lib/kubelet/config.json, from \
+                                which the kubelet sends them with pulls";
+
+/// Credentials by registry, as Docker's files have them: base64 of `user:password`.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials(BTreeMap<String, String>);
+
+impl Credentials {
+    pub(crate) fn add(&mut self, registry: &str, auth: String) {
+        let registry = match host(registry) {
+            // What the kubelet looks Docker Hub up by (pkg/credentialprovider/keyring.go).
+            "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
+            _ => registry.trim_end_matches('/'),
+        };
+        self.0.insert(registry.to_owned(), auth);
+    }
+
+    /// The file for the kubelet, if there is anything in it.
+    pub(crate) fn file(&self) -> Option<PlannedFile> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let auths: serde_json::Map<_, _> =
+            self.0.iter().map(|(host, auth)| (host.clone(), json!({ "auth": auth }))).collect();
+        let text = format!("{:#}\n", json!({ "auths": auths }));
+        Some(PlannedFile { path: FILE.into(), contents: text.into_bytes(), secret: true })
+    }
+}
+
+/// The host of a registry's name, which may be a URL.
+pub(crate) fn host(registry: &str) -> &str {
+    let rest = registry.split_once("://").map_or(registry, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// `user:password` as one text.
+pub(crate) fn encode(user: &str, password: &str) -> String {
+    STANDARD.encode(format!("{user}:{password}"))
+}
+
+/// Reads a file in Docker's format (containers-auth.json(5)); what is in it is for the kubelet.
+pub(crate) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result<()> {
+    let Some(text) = node.text(path)? else { return Ok(()) };
+    let top = ["auth", &path.display().to_string()].map(str::to_owned);
+    let top: Vec<&str> = top.iter().map(String::as_str).collect();
+    for leaf in leaf::json(path, &top, &text)? {
+        job.put(leaf);
+    }
+    for at in job.below(&top) {
+        let leaf = job.leaf(at);
+        let parts: Vec<&str> = leaf.path[2..].iter().map(String::as_str).collect();
+        match (parts.as_slice(), &leaf.value) {
+            (["auths", registry, "auth"], Value::String(auth)) => {
+                let (registry, auth) = ((*registry).to_owned(), auth.clone());
+                job.credentials.add(&registry, auth);
+                job.settle(at, Kind::Taken, FILE, MEANS);
+            }
+            (["auths", _], _) => {
+                let means =
+                    "a login without a secret: the credential helper has it, and the kubelet asks none";
+                job.settle(at, Kind::NoCounterpart, "", means);
+            }
+            (["credHelpers" | "credsStore", ..], _) => {
+                let means = "the kubelet runs no Docker credential helpers: give it a credential provider \
+                             (--image-credential-provider-config) or pull secrets";
+                job.settle(at, Kind::NoCounterpart, "", means);
+            }
+            _ => job.settle(at, Kind::NoCounterpart, "", "the kubelet reads names and passwords alone"),
+        }
+    }
+    Ok(())
+}
