@@ -3,13 +3,12 @@
 //! The kubelet reads `/var/lib/kubelet/config.json` in Docker's format and sends with every pull what fits the image's name
 //! (kubernetes.io, "Pull an Image from a Private Registry" and "Configuring nodes to authenticate to a private registry").
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use toml::Value;
 
-use crate::{error::Result, finding::Kind, job::Job, leaf, plan::PlannedFile, source::Node};
+use crate::plan::PlannedFile;
 
 /// Where they are written.
 pub(crate) const FILE: &str = "/etc/husk/kubelet-config.json";
@@ -56,37 +55,4 @@ pub(crate) fn host(registry: &str) -> &str {
 /// `user:password` as one text.
 pub(crate) fn encode(user: &str, password: &str) -> String {
     STANDARD.encode(format!("{user}:{password}"))
-}
-
-/// Reads a file in Docker's format (containers-auth.json(5)); what is in it is for the kubelet.
-pub(crate) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result<()> {
-    let Some(text) = node.text(path)? else { return Ok(()) };
-    let top = ["auth", &path.display().to_string()].map(str::to_owned);
-    let top: Vec<&str> = top.iter().map(String::as_str).collect();
-    for leaf in leaf::json(path, &top, &text)? {
-        job.put(leaf);
-    }
-    for at in job.below(&top) {
-        let leaf = job.leaf(at);
-        let parts: Vec<&str> = leaf.path[2..].iter().map(String::as_str).collect();
-        match (parts.as_slice(), &leaf.value) {
-            (["auths", registry, "auth"], Value::String(auth)) => {
-                let (registry, auth) = ((*registry).to_owned(), auth.clone());
-                job.credentials.add(&registry, auth);
-                job.settle(at, Kind::Taken, FILE, MEANS);
-            }
-            (["auths", _], _) => {
-                let means =
-                    "a login without a secret: the credential helper has it, and the kubelet asks none";
-                job.settle(at, Kind::NoCounterpart, "", means);
-            }
-            (["credHelpers" | "credsStore", ..], _) => {
-                let means = "the kubelet runs no Docker credential helpers: give it a credential provider \
-                             (--image-credential-provider-config) or pull secrets";
-                job.settle(at, Kind::NoCounterpart, "", means);
-            }
-            _ => job.settle(at, Kind::NoCounterpart, "", "the kubelet reads names and passwords alone"),
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
-use crate::{job::Job, plan::PlannedFile};
+use crate::plan::PlannedFile;
 
 /// Where husk looks for them, unless it is told otherwise.
 pub(crate) const DIR: &str = "/etc/husk/certs.d";
@@ -82,6 +82,13 @@ impl Registries {
         self.allowed = Some(hosts);
     }
 
+    /// The files of all that was collected.
+    pub(crate) fn files(mut self) -> Vec<PlannedFile> {
+        self.refuse_the_others();
+        let certificates = &self.certificates;
+        self.hosts.into_iter().map(|(name, host)| file(&name, host, certificates)).collect()
+    }
+
     fn refuse_the_others(&mut self) {
         let Some(allowed) = self.allowed.take() else { return };
         let others: Vec<String> = self
@@ -102,24 +109,19 @@ impl Registries {
     }
 }
 
-/// Makes the files of all that was collected.
-pub(crate) fn write(job: &mut Job) {
-    job.registries.refuse_the_others();
-    for (name, host) in &job.registries.hosts {
-        let mut host = host.clone();
-        let own =
-            host.server.get_or_insert_with(|| Endpoint { url: default_server(name), ..Endpoint::default() });
-        for endpoint in host.mirrors.iter_mut().chain([own]) {
-            if let Some(found) = job.registries.certificates.get(authority(&endpoint.url)) {
-                endpoint.tls.ca.extend(found.ca.iter().cloned());
-                endpoint.tls.client.extend(found.client.iter().cloned());
-            }
+/// The file of one host. What there is of certificates for whoever is asked comes with it.
+fn file(name: &str, mut host: Host, certificates: &BTreeMap<String, Certificates>) -> PlannedFile {
+    let own =
+        host.server.get_or_insert_with(|| Endpoint { url: default_server(name), ..Endpoint::default() });
+    for endpoint in host.mirrors.iter_mut().chain([own]) {
+        if let Some(found) = certificates.get(authority(&endpoint.url)) {
+            endpoint.tls.ca.extend(found.ca.iter().cloned());
+            endpoint.tls.client.extend(found.client.iter().cloned());
         }
-        let secret = host.mirrors.iter().chain(&host.server).any(|endpoint| !endpoint.headers.is_empty());
-        let contents = format!("# Written by `husk migrate`.\n{}", host.toml(name));
-        let path = format!("{DIR}/{name}/hosts.toml").into();
-        job.files.push(PlannedFile { path, contents: contents.into_bytes(), secret });
     }
+    let secret = host.mirrors.iter().chain(&host.server).any(|endpoint| !endpoint.headers.is_empty());
+    let contents = format!("# Written by `husk migrate`.\n{}", host.toml(name)).into_bytes();
+    PlannedFile { path: format!("{DIR}/{name}/hosts.toml").into(), contents, secret }
 }
 
 impl Host {
@@ -289,15 +291,14 @@ mod tests {
 
     #[test]
     fn with_a_list_of_allowed_hosts_all_others_are_blocked() {
-        let mut job = Job::default();
-        job.registries.host("other.example").mirrors.push(Endpoint::new("m.example"));
-        job.registries.certificates("certs.example").ca.push("/x.crt".into());
-        job.registries.allow_only(BTreeSet::from(["good.example".to_owned()]));
-        write(&mut job);
-        let files: BTreeMap<_, _> = job
-            .files
-            .iter()
-            .map(|file| (file.path.display().to_string(), String::from_utf8(file.contents.clone()).unwrap()))
+        let mut registries = Registries::default();
+        registries.host("other.example").mirrors.push(Endpoint::new("m.example"));
+        registries.certificates("certs.example").ca.push("/x.crt".into());
+        registries.allow_only(BTreeSet::from(["good.example".to_owned()]));
+        let files: BTreeMap<_, _> = registries
+            .files()
+            .into_iter()
+            .map(|file| (file.path.display().to_string(), String::from_utf8(file.contents).unwrap()))
             .collect();
         let is_blocked = |host: &str| files[&format!("{DIR}/{host}/hosts.toml")].contains("\"push\"");
         assert!(is_blocked("_default") && is_blocked("other.example") && is_blocked("certs.example"));

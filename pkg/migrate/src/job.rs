@@ -1,6 +1,6 @@
 //! Keys that wait for what becomes of them, and what has become of the others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
@@ -19,7 +19,9 @@ use crate::{
 pub(crate) struct Job {
     leaves: Vec<Leaf>,
     settled: Vec<bool>,
-    index: HashMap<Vec<String>, usize>,
+    /// By path, without those of `beside`.
+    index: BTreeMap<Vec<String>, usize>,
+    beside: Vec<usize>,
     pub(crate) findings: Vec<Finding>,
     /// What becomes husk.toml.
     pub(crate) draft: Draft,
@@ -44,11 +46,18 @@ impl Job {
             self.override_by(At(earlier), &leaf.file);
         }
         self.index.insert(leaf.path.clone(), self.leaves.len());
-        self.put_beside(leaf);
+        self.push(leaf);
     }
 
     /// Takes a key in beside another of the same name: lists that add up.
-    pub(crate) fn put_beside(&mut self, leaf: Leaf) {
+    pub(crate) fn put_beside(&mut self, leaf: Leaf) -> At {
+        let at = self.leaves.len();
+        self.beside.push(at);
+        self.push(leaf);
+        At(at)
+    }
+
+    fn push(&mut self, leaf: Leaf) {
         self.leaves.push(leaf);
         self.settled.push(false);
     }
@@ -83,15 +92,19 @@ impl Job {
 
     /// The unsettled key with exactly this path.
     pub(crate) fn get(&self, path: &[&str]) -> Option<At> {
-        (0..self.leaves.len()).find(|&at| !self.settled[at] && self.leaves[at].path == path).map(At)
+        self.below(path).into_iter().find(|at| self.leaf(*at).path.len() == path.len())
     }
 
-    /// The unsettled keys below this path.
+    /// The unsettled keys below this path, in the order of the files.
     pub(crate) fn below(&self, path: &[&str]) -> Vec<At> {
-        let is_below = |leaf: &Leaf| {
-            leaf.path.len() >= path.len() && leaf.path.iter().zip(path).all(|(part, wanted)| part == wanted)
-        };
-        (0..self.leaves.len()).filter(|&at| !self.settled[at] && is_below(&self.leaves[at])).map(At).collect()
+        let first: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        let is_below = |found: &[String]| found.starts_with(&first);
+        let indexed = self.index.range(first.clone()..).take_while(|(found, _)| is_below(found));
+        let beside = self.beside.iter().filter(|at| is_below(&self.leaves[**at].path));
+        let all = indexed.map(|(_, at)| at).chain(beside);
+        let mut all: Vec<At> = all.filter(|at| !self.settled[**at]).map(|at| At(*at)).collect();
+        all.sort_unstable();
+        all
     }
 
     /// The names of tables right below this path, in the order of the files.

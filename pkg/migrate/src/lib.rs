@@ -1,7 +1,7 @@
 //! The configuration of containerd or CRI-O as husk's, and by name what has no counterpart.
 //!
 //! [`plan`] reads a node's files, or a copy of them, and writes nothing. What it answers is complete: every key that a file
-//! sets is in exactly one [`Finding`]. Inside, files become [`leaf::Leaf`]s with one value each, in layers that follow the
+//! sets is in exactly one [`Finding`]. Inside, files become keys with one value each, in layers that follow the
 //! peer's precedence; rules settle them one by one into a draft of husk.toml and files beside it; what no rule knows is
 //! named as unknown.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod draft;
 mod duration;
 mod error;
 mod finding;
+mod finish;
 mod glob;
 mod hosts;
 mod job;
@@ -23,6 +24,7 @@ mod shown;
 mod source;
 mod streaming;
 mod unit;
+mod words;
 
 pub use error::MigrateError;
 pub use finding::{Finding, Kind};
@@ -51,5 +53,5 @@ pub fn plan(peer: Peer, root: &Path, config: Option<&Path>) -> Result<Plan, Migr
         Peer::Containerd => containerd::translate(&mut node, main)?,
         Peer::Crio => crio::translate(&mut node, main)?,
     };
-    plan::finish(job)
+    finish::finish(job)
 }

@@ -173,7 +173,7 @@ pub(crate) fn cdi_dirs(job: &mut Job, at: At) {
 pub(crate) fn beside(job: &mut Job, at: At, husk: &'static str, usual: &[&str], name: &str) {
     let Some(text) = job.text(at).map(dir) else { return wrong(job, at, "a path") };
     if text.is_empty() || usual.contains(&text.as_str()) {
-        return job.settle(at, Kind::Default, husk, "husk has its own, on the same kind of filesystem");
+        return job.settle(at, Kind::Default, husk, "husk has its own");
     }
     let parent = text.rsplit_once('/').map_or("", |(parent, _)| parent);
     let path = format!("{parent}/{name}");

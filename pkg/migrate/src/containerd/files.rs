@@ -134,18 +134,17 @@ fn merge(job: &mut Job, leaves: Vec<Leaf>, version: i64) {
     for mut leaf in leaves {
         leaf.path = canonical(&leaf.raw);
         let is_plugin = leaf.raw.first().is_some_and(|top| top == "plugins");
-        if is_plugin || (!is_empty(&leaf.value) && !leaf.value.is_array()) {
-            job.put(leaf);
-        } else if leaf.value.is_array()
-            || job.get(&leaf.path.iter().map(String::as_str).collect::<Vec<_>>()).is_none()
-        {
+        let adds_up = leaf.value.is_array() || leaf.raw == ["version"];
+        let path: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
+        let changes_nothing = !is_plugin && is_empty(&leaf.value) && job.get(&path).is_some();
+        if changes_nothing {
+            let means = "what is empty here changes nothing that an earlier file says";
+            let at = job.put_beside(leaf);
+            job.settle(at, Kind::NotNeeded, "", means);
+        } else if adds_up && !is_plugin {
             job.put_beside(leaf);
         } else {
-            let (file, key) = (leaf.file.clone(), leaf.key.clone());
-            job.put_beside(leaf);
-            if let Some(at) = job.unsettled().pop() {
-                job.settle(at, Kind::NotNeeded, "", format!("an empty {key} in {file} changes nothing"));
-            }
+            job.put(leaf);
         }
     }
 }

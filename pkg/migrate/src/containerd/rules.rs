@@ -12,12 +12,10 @@ use crate::{
         Does::{By, Dir, Flag, Lost, NotNeeded, Same, Text, Time, Weaker},
         Is, Rule, beside, cdi_dirs, first_dir, log_level, wrong,
     },
+    words::{CHECKPOINT, NVIDIA, OVERLAY},
 };
 
-pub(super) const OVERLAY: &str =
-    "husk has overlay alone: images are pulled anew and kept as unpacked layers; lazy pulling is not there";
 const UNIT: &str = "of the daemon's process: the unit's business (systemctl edit husk)";
-const CHECKPOINT: &str = "husk makes no checkpoints: CheckpointContainer is refused";
 const NODE_DECIDES: &str = "the node decides";
 
 const fn rule(at: &'static str, does: crate::rules::Does) -> Rule {
@@ -46,6 +44,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("debug/level", By(log_level)),
     rule("debug/format", By(log_format)),
     rule("debug/address", Lost(&[Is::Empty], "husk has no debug socket")),
+    rule("debug/log_trace_id", NotNeeded("husk exports no traces")),
     rule("debug/**", NotNeeded("husk has no debug socket")),
     rule("metrics/address", By(metrics_address)),
     rule("metrics/grpc_histogram", NotNeeded("latencies of calls are always histograms")),
@@ -57,16 +56,18 @@ pub(super) const RULES: &[Rule] = &[
     rule("required_plugins", NotNeeded("husk has no plugins to require")),
     rule("timeouts/**", NotNeeded("of shims and the metadata store; husk's deadlines are fixed")),
     rule(
-        "proxy_plugins/**",
+        "proxy_plugins/*/type",
         Lost(
             &[],
             "a snapshotter, differ or content store of somebody else: husk has its own alone, so lazy pulling is not there",
         ),
     ),
+    rule("proxy_plugins/**", NotNeeded("of a plugin that husk cannot use")),
     rule(
-        "stream_processors/**",
+        "stream_processors/*/accepts",
         Lost(&[], "husk reads gzip, zstd and plain layers; encrypted ones are refused"),
     ),
+    rule("stream_processors/**", NotNeeded("of a processor that husk cannot use")),
     // The CRI: images.
     rule("cri/sandbox_image", NotNeeded("husk has no pause image: nothing to pull, to pin or to mirror")),
     rule(
@@ -91,7 +92,10 @@ pub(super) const RULES: &[Rule] = &[
         "cri/image_pull_progress_timeout",
         Time("images.pull_progress_timeout", "husk always has a limit: 5m without a byte"),
     ),
-    rule("cri/image_pull_with_sync_fs", Same("an image is on the disk before it is announced")),
+    rule(
+        "cri/image_pull_with_sync_fs",
+        Same("an image that a power failure left half on the disk is dropped and pulled again"),
+    ),
     rule("cri/use_local_image_pull", NotNeeded("there is one way to pull")),
     rule("cri/image_decryption/**", Lost(&[Is::Empty], "encrypted images are refused")),
     rule(
@@ -216,15 +220,9 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule("nri/default_validator/**", NotNeeded("of the validator that husk does not have")),
     rule("transfer/max_concurrent_downloads", By(downloads)),
-    rule("transfer/unpack_config/**", Lost(&[Is::Empty], OVERLAY)),
+    rule("transfer/unpack_config/*/snapshotter", Lost(&[Is::Empty, Is::Text("overlayfs")], OVERLAY)),
     rule("transfer/**", NotNeeded("there is one way to pull")),
-    rule(
-        "plugins/io.containerd.image-verifier.v1.bindir/**",
-        Weaker(
-            &[Is::Empty],
-            "images are not verified: what a verifier would refuse is pulled. Let an admission webhook refuse it",
-        ),
-    ),
+    rule("plugins/io.containerd.image-verifier.v1.bindir/*", NotNeeded("husk runs no image verifiers")),
     rule(
         "plugins/io.containerd.service.v1.tasks-service/blockio_config_file",
         Lost(&[Is::Empty], "husk has no block I/O classes"),
@@ -243,9 +241,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "plugins/io.containerd.runtime.v1.linux/runtime",
         By(|job, at| match job.text(at) {
-            Some(text) if text.contains("nvidia") => {
-                job.settle(at, Kind::NoCounterpart, "", super::runtimes::NVIDIA)
-            }
+            Some(text) if text.contains("nvidia") => job.settle(at, Kind::NoCounterpart, "", NVIDIA),
             _ => job.settle(at, Kind::NotNeeded, "", "husk runs containers itself"),
         }),
     ),

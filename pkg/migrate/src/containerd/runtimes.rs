@@ -4,6 +4,7 @@ use crate::{
     finding::Kind,
     job::{At, Job},
     rules::{Is, unless},
+    words::{NVIDIA, OVERLAY},
 };
 
 const TOP: [&str; 3] = ["cri", "containerd", "runtimes"];
@@ -77,9 +78,7 @@ fn default_handler(job: &mut Job, at: At, own: &[String]) {
             let means = "husk has no base spec: what it adds (limits, mounts, capabilities) is missing. An NRI plugin can add it";
             unless(job, at, &[Is::Empty], Kind::NoCounterpart, means);
         }
-        ["snapshotter"] => {
-            unless(job, at, &[Is::Empty, Is::Text("overlayfs")], Kind::NoCounterpart, super::rules::OVERLAY)
-        }
+        ["snapshotter"] => unless(job, at, &[Is::Empty, Is::Text("overlayfs")], Kind::NoCounterpart, OVERLAY),
         ["sandboxer"] => {
             let means = "husk has one kind of sandbox: namespaces";
             unless(job, at, &[Is::Empty, Is::Text("podsandbox")], Kind::NoCounterpart, means);
@@ -113,7 +112,8 @@ fn default_handler(job: &mut Job, at: At, own: &[String]) {
             | "io_type"
             | "cni_max_conf_num"
             | "disable_pause_image_pull"
-            | "runtime_root",
+            | "runtime_root"
+            | "sandbox_mode",
         ] => {
             job.settle(at, Kind::NotNeeded, "", "of containerd's shims, which husk does without");
         }
@@ -148,9 +148,6 @@ fn program(job: &mut Job, at: At, text: &str) {
         }
     }
 }
-
-pub(super) const NVIDIA: &str = "GPUs come through CDI: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, and the device plugin \
-                      with DEVICE_LIST_STRATEGY=cdi-cri";
 
 /// A key of a handler that pods ask for by its name.
 fn other_handler(job: &mut Job, at: At, own: &[String], name: &str) {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::DROP_INS;
 use crate::{
     error::Result,
     job::Job,
@@ -10,6 +9,8 @@ use crate::{
     source::Node,
 };
 
+/// CRI-O's drop-ins (crio.conf.d(5)).
+const DROP_INS: &str = "/etc/crio/crio.conf.d";
 /// containers-registries.conf(5) and containers-registries.conf.d(5).
 const REGISTRIES: &str = "/etc/containers/registries.conf";
 const REGISTRIES_DROP_INS: &str = "/etc/containers/registries.conf.d";
@@ -48,7 +49,11 @@ fn merge(job: &mut Job, leaves: Vec<Leaf>) {
         }
     }
     for leaf in leaves {
-        if leaf.raw == ["crio", "storage_option"] { job.put_beside(leaf) } else { job.put(leaf) }
+        if leaf.raw == ["crio", "storage_option"] {
+            job.put_beside(leaf);
+        } else {
+            job.put(leaf);
+        }
     }
 }
 

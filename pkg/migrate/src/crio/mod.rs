@@ -1,6 +1,7 @@
 //! CRI-O's crio.conf with its drop-ins, and what containers' libraries read beside it.
 
 mod certs;
+mod docker;
 mod files;
 mod mounts;
 mod policy;
@@ -23,8 +24,6 @@ use crate::{
 
 /// Where CRI-O looks (crio.conf(5)).
 const CONFIG: &str = "/etc/crio/crio.conf";
-/// Its drop-ins (crio.conf.d(5)).
-const DROP_INS: &str = "/etc/crio/crio.conf.d";
 /// Where `podman login` of root leaves credentials (containers-auth.json(5)); gone with a reboot.
 const AUTH: &str = "/run/containers/0/auth.json";
 
@@ -44,6 +43,11 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job>
     runtimes::settle(&mut job);
     streaming::settle(&mut job);
     metrics(&mut job);
+    if job.get(&["crio", "nri", "enable_nri"]).is_none() {
+        job.notes.push(
+            "CRI-O has NRI on where nothing is said; husk has it off until [nri] enabled = true".into(),
+        );
+    }
     apply(&mut job, rules::RULES);
     unit::proxies(node, &mut job, "crio")?;
     settle_rest(&mut job, "CRI-O");
@@ -59,14 +63,14 @@ fn credentials(node: &mut Node, job: &mut Job) -> Result<()> {
             job.settle(at, Kind::Default, "", "the kubelet reads this file itself and sends what is in it");
         }
         (Some(at), Some(file)) => {
-            auth::docker_file(node, job, Path::new(&file))?;
+            docker::docker_file(node, job, Path::new(&file))?;
             job.settle(at, Kind::Taken, auth::FILE, auth::MEANS);
         }
         (at, _) => {
             if let Some(at) = at {
                 job.settle(at, Kind::Default, "", "");
             }
-            auth::docker_file(node, job, Path::new(AUTH))?;
+            docker::docker_file(node, job, Path::new(AUTH))?;
         }
     }
     Ok(())

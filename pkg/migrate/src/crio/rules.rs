@@ -12,10 +12,9 @@ use crate::{
         Does::{By, Dir, Flag, Lost, NotNeeded, Same, Text, Time, Weaker},
         Is, Rule, beside, cdi_dirs, first_dir, log_level, wrong,
     },
+    words::{CHECKPOINT, SECCOMP},
 };
 
-pub(super) const SECCOMP: &str =
-    "RuntimeDefault is husk's own profile: give pods a Localhost profile where this one is needed";
 const MONITOR: &str = "of conmon and the OCI runtime, which husk does without";
 const UNTIMED: &str = "husk's directories of state are checked at every start";
 const PERFORMANCE: &str = "husk leaves CPUs to the kubelet's managers: there are no sets or hooks of its own";
@@ -249,6 +248,7 @@ pub(super) const RULES: &[Rule] = &[
         Lost(&[Is::Empty], "containers have their image's time zone: set TZ in pods"),
     ),
     rule("crio/runtime/separate_pull_cgroup", Lost(&[Is::Empty], "pulls run in huskd's own cgroup")),
+    rule("crio/image/separate_pull_cgroup", Lost(&[Is::Empty], "pulls run in huskd's own cgroup")),
     rule("crio/runtime/container_min_memory", NotNeeded(MONITOR)),
     rule(
         "crio/runtime/workloads/**",
@@ -352,8 +352,6 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule("crio/nri/default_validator/**", NotNeeded("of the validator that husk does not have")),
 ];
-
-const CHECKPOINT: &str = "husk makes no checkpoints: CheckpointContainer is refused";
 
 /// Options of storage drivers. Those that only say what overlay does anyway are nothing.
 fn storage_option(job: &mut Job, at: At) {

@@ -4,6 +4,7 @@ use crate::{
     finding::Kind,
     job::{At, Job},
     rules::{Is, unless},
+    words::{NVIDIA, SECCOMP},
 };
 
 const TOP: [&str; 3] = ["crio", "runtime", "runtimes"];
@@ -60,7 +61,7 @@ fn default_handler(job: &mut Job, at: At, own: &[&str]) {
                 "husk honours none of CRI-O's annotations (*.crio.io); pods that set them run without";
             unless(job, at, &[Is::Empty], Kind::NoCounterpart, means);
         }
-        ["seccomp_profile"] => unless(job, at, &[Is::Empty], Kind::NoCounterpart, super::rules::SECCOMP),
+        ["seccomp_profile"] => unless(job, at, &[Is::Empty], Kind::NoCounterpart, SECCOMP),
         ["default_annotations", ..] => {
             unless(job, at, &[Is::Empty], Kind::NoCounterpart, "husk adds no annotations")
         }
@@ -106,9 +107,6 @@ fn program(job: &mut Job, at: At, text: &str) {
         }
     }
 }
-
-const NVIDIA: &str = "GPUs come through CDI: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, and the device plugin \
-                      with DEVICE_LIST_STRATEGY=cdi-cri";
 
 fn other_handler(job: &mut Job, at: At, own: &[&str], name: &str) {
     let means = match own {
