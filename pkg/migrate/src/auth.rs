@@ -21,7 +21,7 @@ pub(crate) const MEANS: &str = "husk holds no credentials: merge the file into /
                                 which the kubelet sends them with pulls";
 
 /// Credentials by registry, as Docker's files have them: base64 of `user:password`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Credentials(BTreeMap<String, String>);
 
 impl Credentials {

@@ -90,7 +90,8 @@ mod tests {
         let text = draft.text("Made by a test.");
         assert_eq!(
             text,
-            "# Made by a test.\n\n# root of /f\nroot = \"/data/husk\"\n\n[log]\n# x of /f\nlevel = \"debug\"\n"
+            "# Made by a test.\n\n# root of /f\nroot = \"/data/husk\"\n\n[log]\n# x of /f\nlevel = \
+             \"debug\"\n"
         );
         assert_eq!(draft.check(Path::new("x")).unwrap().log.level, "debug");
     }

@@ -35,11 +35,6 @@ impl Kind {
             Self::Unknown => "unknown",
         }
     }
-
-    /// Whether somebody has to read it: not for what is as before.
-    pub fn needs_reading(self) -> bool {
-        matches!(self, Self::NoCounterpart | Self::Insecure | Self::Unknown)
-    }
 }
 
 /// One key that a file sets.

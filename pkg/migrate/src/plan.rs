@@ -40,9 +40,4 @@ impl Plan {
         files.extend(self.files.iter().cloned());
         files
     }
-
-    /// The findings that somebody has to read.
-    pub fn to_read(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.kind.needs_reading())
-    }
 }

@@ -108,7 +108,8 @@ fn address(job: &mut Job, found: &Found, has_tls: bool) {
     let kind = if job.draft.set(HUSK, value.into(), origin) { Kind::Taken } else { Kind::Default };
     if let Some(at) = found.address {
         if ip.is_none() || (exposed && !has_tls) {
-            let means = "husk serves beyond the loopback over TLS alone; the loopback is enough for the kubelet on this node";
+            let means = "husk serves beyond the loopback over TLS alone; the loopback is enough for the \
+                         kubelet on this node";
             job.settle(at, Kind::NoCounterpart, HUSK, means);
         } else {
             job.settle(at, kind, HUSK, "");

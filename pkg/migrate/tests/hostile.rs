@@ -154,7 +154,8 @@ fn a_registry_cannot_name_a_file_elsewhere() {
     write(
         root.path(),
         "etc/containers/registries.conf",
-        "[[registry]]\nlocation = '../../../etc'\nblocked = true\n[[registry]]\nlocation = '..'\nblocked = true\n",
+        "[[registry]]\nlocation = '../../../etc'\nblocked = true\n[[registry]]\nlocation = '..'\nblocked = \
+         true\n",
     );
     let plan = plan(Peer::Crio, root.path(), None).unwrap();
     assert_eq!(plan.files, []);

@@ -42,7 +42,8 @@ fn imports_of_containerd_2_are_merged_key_by_key_and_the_last_wins() {
             (
                 MAIN,
                 &format!(
-                    "version = 3\nimports = ['conf.d/*.toml']\nroot = '/a/c'\n{section}conf_dir = '/a'\nbin_dir = '/a'\n"
+                    "version = 3\nimports = ['conf.d/*.toml']\nroot = '/a/c'\n{section}conf_dir = \
+                     '/a'\nbin_dir = '/a'\n"
                 ),
             ),
             (TWO, &format!("version = 3\nroot = ''\n{section}conf_dir = '/c'\n")),
@@ -67,7 +68,8 @@ fn an_import_of_containerd_1_replaces_the_section_of_a_plugin() {
             (
                 MAIN,
                 &format!(
-                    "version = 2\nimports = [\"{ONE}\"]\n{section}.cni]\nbin_dir = \"/a\"\n[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = false\n"
+                    "version = 2\nimports = [\"{ONE}\"]\n{section}.cni]\nbin_dir = \
+                     \"/a\"\n[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = false\n"
                 ),
             ),
             (
@@ -88,7 +90,8 @@ fn files_that_import_each_other_are_read_once() {
         &[
             (
                 MAIN,
-                "version = 3\nimports = ['conf.d/10.toml', '/etc/containerd/../containerd/config.toml']\n[debug]\nlevel = 'warn'\n",
+                "version = 3\nimports = ['conf.d/10.toml', \
+                 '/etc/containerd/../containerd/config.toml']\n[debug]\nlevel = 'warn'\n",
             ),
             (ONE, "version = 3\nimports = ['../config.toml', '10.toml', './20.toml']\n"),
             (TWO, "version = 3\n[debug]\nlevel = 'error'\n"),
@@ -105,7 +108,8 @@ fn drop_ins_of_crio_win_by_name_with_empty_values_too_and_replace_a_handler_as_a
         &[
             (
                 "/etc/crio/crio.conf",
-                "[crio.runtime]\nlog_level = 'debug'\nhooks_dir = ['/x']\n[crio.runtime.runtimes.crun]\nallowed_annotations = ['a']\n",
+                "[crio.runtime]\nlog_level = 'debug'\nhooks_dir = \
+                 ['/x']\n[crio.runtime.runtimes.crun]\nallowed_annotations = ['a']\n",
             ),
             ("/etc/crio/crio.conf.d/99", "[crio.runtime]\nlog_level = 'warn'\nhooks_dir = []\n"),
             (
@@ -129,7 +133,8 @@ fn a_registry_of_a_later_file_replaces_that_of_the_same_prefix_as_a_whole() {
         &[
             (
                 "/etc/containers/registries.conf",
-                "[[registry]]\nlocation = 'quay.io'\ninsecure = true\n[[registry]]\nlocation = 'a.example'\nblocked = true\n",
+                "[[registry]]\nlocation = 'quay.io'\ninsecure = true\n[[registry]]\nlocation = \
+                 'a.example'\nblocked = true\n",
             ),
             (later, "[[registry]]\nprefix = 'quay.io'\nlocation = 'm.example/quay'\n"),
             ("/etc/containers/registries.conf.d/8.txt", "[[registry]]\nlocation = 'not.read'\n"),
@@ -158,7 +163,8 @@ fn what_husk_would_not_start_with_is_left_out_and_named() {
         &[(
             MAIN,
             &format!(
-                "version = 3\n[grpc]\naddress = '{long}'\n[metrics]\naddress = 'metrics.example:1'\n[debug]\nlevel = 'loud'\n"
+                "version = 3\n[grpc]\naddress = '{long}'\n[metrics]\naddress = \
+                 'metrics.example:1'\n[debug]\nlevel = 'loud'\n"
             ),
         )],
     );
@@ -176,4 +182,36 @@ fn without_a_file_it_is_the_peers_default() {
     let root = node(&[]);
     let error = husk_migrate::plan(Peer::Crio, root.path(), Some(Path::new("/etc/x.conf"))).unwrap_err();
     assert_eq!(error.to_string(), "/etc/x.conf: there is no such file, and --config wants it");
+}
+
+#[test]
+fn of_two_directories_of_registries_the_first_has_the_last_word_and_a_default_ends_the_search() {
+    let hosts = |server: &str| format!("server = \"https://{server}\"\n");
+    let (a, b) = (hosts("a.example"), hosts("b.example"));
+    let main = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = '/one:/two'\n";
+    let read = |first: &str| {
+        let first = format!("/one/{first}/hosts.toml");
+        let files = [
+            (MAIN, main),
+            (&first, a.as_str()),
+            ("/two/x.example/hosts.toml", &b),
+            ("/two/y.example/hosts.toml", &b),
+        ];
+        let (plan, _) = made(Peer::Containerd, &files);
+        let mut names: Vec<_> = plan
+            .files
+            .iter()
+            .map(|file| {
+                (
+                    file.path.display().to_string(),
+                    String::from_utf8_lossy(&file.contents).contains("a.example"),
+                )
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let in_husk = |host: &str, is_first: bool| (format!("/etc/husk/certs.d/{host}/hosts.toml"), is_first);
+    assert_eq!(read("x.example"), [in_husk("x.example", true), in_husk("y.example", false)]);
+    assert_eq!(read("_default"), [in_husk("_default", true)]);
 }

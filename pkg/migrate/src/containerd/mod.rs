@@ -60,7 +60,8 @@ fn verifiers(node: &mut Node, job: &mut Job) -> Result<()> {
     if dir.is_empty() || node.list(Path::new(&dir))?.is_empty() {
         job.settle(at, Kind::NotNeeded, "", "no verifier is there");
     } else {
-        let means = "images are not verified: what a verifier would refuse is pulled. Let an admission webhook refuse it";
+        let means = "images are not verified: what a verifier would refuse is pulled. Let an admission \
+                     webhook refuse it";
         job.settle(at, Kind::Insecure, "", means);
     }
     Ok(())

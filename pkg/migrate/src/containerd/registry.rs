@@ -54,7 +54,8 @@ fn roots(job: &mut Job) -> Vec<PathBuf> {
             (true, _) => job.settle(at, Kind::Default, "", ""),
             (false, true) => {
                 let means = format!(
-                    "its files are copied; what writes to {text} (a mirror's installer) has to write there now"
+                    "its files are copied; what writes to {text} (a mirror's installer) has to write there \
+                     now"
                 );
                 job.settle(at, Kind::Taken, hosts::DIR, means);
                 roots = own;

@@ -59,7 +59,8 @@ pub(super) const RULES: &[Rule] = &[
         "proxy_plugins/*/type",
         Lost(
             &[],
-            "a snapshotter, differ or content store of somebody else: husk has its own alone, so lazy pulling is not there",
+            "a snapshotter, differ or content store of somebody else: husk has its own alone, so lazy \
+             pulling is not there",
         ),
     ),
     rule("proxy_plugins/**", NotNeeded("of a plugin that husk cannot use")),
@@ -114,7 +115,8 @@ pub(super) const RULES: &[Rule] = &[
         "cri/cni/max_conf_num",
         Lost(
             &[Is::Number(1)],
-            "husk uses the first valid configuration by name alone: for more networks a meta plugin such as Multus",
+            "husk uses the first valid configuration by name alone: for more networks a meta plugin such as \
+             Multus",
         ),
     ),
     rule("cri/cni/setup_serially", NotNeeded("there is one network a pod")),
@@ -122,7 +124,8 @@ pub(super) const RULES: &[Rule] = &[
         "cri/cni/conf_template",
         Lost(
             &[Is::Empty],
-            "husk writes no CNI configuration. Without one, its embedded network takes the pod CIDR that the kubelet tells",
+            "husk writes no CNI configuration. Without one, its embedded network takes the pod CIDR that \
+             the kubelet tells",
         ),
     ),
     rule(
@@ -136,7 +139,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "cri/enable_selinux",
         NotNeeded(
-            "the node decides: where SELinux is on, containers are confined, and /var/lib/husk must be labelled once",
+            "the node decides: where SELinux is on, containers are confined, and /var/lib/husk must be \
+             labelled once",
         ),
     ),
     rule(
@@ -167,14 +171,16 @@ pub(super) const RULES: &[Rule] = &[
         "cri/device_ownership_from_security_context",
         Lost(
             &[Is::False],
-            "devices keep the owner that they have on the node: a container that is not root may be unable to open them",
+            "devices keep the owner that they have on the node: a container that is not root may be unable \
+             to open them",
         ),
     ),
     rule(
         "cri/ignore_image_defined_volumes",
         Lost(
             &[Is::True],
-            "VOLUME of an image makes no volume: its directory is in the container's writable layer. Declare an emptyDir",
+            "VOLUME of an image makes no volume: its directory is in the container's writable layer. \
+             Declare an emptyDir",
         ),
     ),
     rule(
@@ -293,7 +299,8 @@ fn metrics_address(job: &mut Job, at: At) {
 fn disabled_plugins(job: &mut Job, at: At) {
     let is_cri = |name: &String| matches!(name.as_str(), "cri" | "io.containerd.grpc.v1.cri");
     if crate::job::texts(&job.leaf(at).value).iter().any(is_cri) {
-        let means = "the CRI plugin was off, so this containerd served no kubelet: is this the configuration that you mean?";
+        let means = "the CRI plugin was off, so this containerd served no kubelet: is this the \
+                     configuration that you mean?";
         return job.settle(at, Kind::NoCounterpart, "", means);
     }
     job.settle(at, Kind::NotNeeded, "", "husk has none of containerd's plugins");

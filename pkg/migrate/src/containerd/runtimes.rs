@@ -75,7 +75,8 @@ fn default_handler(job: &mut Job, at: At, own: &[String]) {
             unless(job, at, &[Is::False], Kind::Insecure, means);
         }
         ["base_runtime_spec"] => {
-            let means = "husk has no base spec: what it adds (limits, mounts, capabilities) is missing. An NRI plugin can add it";
+            let means = "husk has no base spec: what it adds (limits, mounts, capabilities) is missing. An \
+                         NRI plugin can add it";
             unless(job, at, &[Is::Empty], Kind::NoCounterpart, means);
         }
         ["snapshotter"] => unless(job, at, &[Is::Empty, Is::Text("overlayfs")], Kind::NoCounterpart, OVERLAY),
@@ -129,7 +130,8 @@ fn runtime_type(job: &mut Job, at: At, text: &str) {
         }
         other => {
             let means = format!(
-                "pods without a runtime class ran in {other}; with husk they are ordinary containers on the node's kernel"
+                "pods without a runtime class ran in {other}; with husk they are ordinary containers on the \
+                 node's kernel"
             );
             job.settle(at, Kind::Insecure, "", means);
         }
@@ -151,7 +153,7 @@ fn program(job: &mut Job, at: At, text: &str) {
 
 /// A key of a handler that pods ask for by its name.
 fn other_handler(job: &mut Job, at: At, own: &[String], name: &str) {
-    if job.leaf(at).value.as_str() == Some("") {
+    if [Is::Empty, Is::False, Is::Number(0)].iter().any(|is| is.is(&job.leaf(at).value)) && !own.is_empty() {
         return job.settle(at, Kind::Default, "", "");
     }
     let named = match own.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {

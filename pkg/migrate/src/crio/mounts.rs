@@ -37,7 +37,8 @@ fn lines(job: &mut Job, file: &Path, text: &str) {
         job.put(leaf::plain(file, key, path, Value::String(line.to_owned())));
     }
     for at in job.find("mounts/**") {
-        let means = "containers get the mounts that their pods ask for: add a volume, or an NRI plugin that mounts it";
+        let means = "containers get the mounts that their pods ask for: add a volume, or an NRI plugin that \
+                     mounts it";
         job.settle(at, Kind::NoCounterpart, "", means);
     }
 }

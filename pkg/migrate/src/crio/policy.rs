@@ -19,6 +19,8 @@ const DIR: &str = "/etc/crio/policies";
 const UNSIGNED: &str = "husk checks no signatures: an image without a valid one is pulled and run. Let an admission webhook \
                         refuse it, or keep CRI-O on this node";
 
+const PART: &str = "of a check that husk does not make";
+
 /// What a scope wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
@@ -44,6 +46,10 @@ pub(super) fn settle(node: &mut Node, job: &mut Job) -> Result<()> {
         }
     }
     for at in job.find("policies/**") {
+        if !is_type(job, at) {
+            job.settle(at, Kind::NotNeeded, "", PART);
+            continue;
+        }
         let means = format!("of one namespace's pods: husk has one policy for the node. {UNSIGNED}");
         job.settle(at, Kind::Insecure, "", means);
     }
@@ -87,13 +93,17 @@ fn whole(job: &mut Job) {
     }
 }
 
+/// Whether a key says what kind of requirement it is; the others say more about it.
+fn is_type(job: &Job, at: At) -> bool {
+    let parts: Vec<&str> = job.leaf(at).path.iter().rev().take(2).map(String::as_str).collect();
+    matches!(parts.as_slice(), ["type", number] if number.parse::<usize>().is_ok())
+}
+
 /// All requirements of a scope have to be met.
 fn wants(job: &Job, scope: &[&str]) -> Option<Wants> {
     let mut found = None;
     for at in job.below(scope) {
-        if job.leaf(at).path.last().is_some_and(|name| name == "type")
-            && job.leaf(at).path.len() == scope.len() + 2
-        {
+        if is_type(job, at) {
             let one = match job.text(at) {
                 Some("insecureAcceptAnything") => Wants::Anything,
                 Some("reject") => Wants::Nothing,
@@ -112,6 +122,7 @@ fn wants(job: &Job, scope: &[&str]) -> Option<Wants> {
 fn default_scope(job: &mut Job, at: At, global: Wants, default: Wants) {
     let husk = format!("{}/_default/hosts.toml", hosts::DIR);
     match global {
+        _ if !is_type(job, at) => job.settle(at, Kind::NotNeeded, "", PART),
         Wants::Anything => job.settle(at, Kind::Default, "", "husk checks no signatures"),
         Wants::Nothing if default == Wants::Nothing => {
             job.settle(at, Kind::Taken, &husk, "registries that the policy does not name are blocked");
@@ -125,6 +136,7 @@ fn docker_scope(job: &mut Job, at: At, scope: &str, wants: Wants, default: Wants
     let host = scope.split('/').next().unwrap_or_default();
     let husk = format!("{}/{host}/hosts.toml", hosts::DIR);
     match wants {
+        _ if !is_type(job, at) => job.settle(at, Kind::NotNeeded, "", PART),
         Wants::Signatures => job.settle(at, Kind::Insecure, "", UNSIGNED),
         Wants::Nothing if is_host(scope) => {
             let file = job.registries.host(scope);

@@ -34,7 +34,8 @@ pub(super) fn settle(job: &mut Job) {
         match is_default {
             true => job.settle(at, Kind::Default, "", ""),
             false => {
-                let means = "the kubelet runs credential providers, not these helpers (--image-credential-provider-config)";
+                let means = "the kubelet runs credential providers, not these helpers \
+                             (--image-credential-provider-config)";
                 job.settle(at, Kind::NoCounterpart, "", means);
             }
         }
@@ -126,7 +127,8 @@ fn settle_keys(job: &mut Job, prefix: &str, table: &str) {
         let (is_true, value) = (job.is_true(at), job.text(at).unwrap_or_default().to_owned());
         match parts.as_slice() {
             ["insecure"] | ["mirror", _, "insecure"] if is_true => {
-                let means = "taken over: any certificate is accepted, and plain HTTP where there is no HTTPS, as before";
+                let means = "taken over: any certificate is accepted, and plain HTTP where there is no \
+                             HTTPS, as before";
                 job.settle(at, Kind::Insecure, &husk, means);
             }
             ["blocked"] if is_true => {
@@ -154,7 +156,8 @@ fn settle_keys(job: &mut Job, prefix: &str, table: &str) {
 }
 
 fn digests(job: &mut Job, at: At, husk: &str) {
-    let means = "the registry alone says what a tag means; content by digest comes from the mirror, of images by tag too";
+    let means = "the registry alone says what a tag means; content by digest comes from the mirror, of \
+                 images by tag too";
     job.settle(at, Kind::Taken, husk, means);
 }
 
@@ -170,14 +173,16 @@ fn lost(job: &mut Job, prefix: &str, table: &str) {
         }
         if blocked && last == "blocked" {
             let means = format!(
-                "{prefix} is not a whole registry, and husk cannot block a part of one: images of it are pulled"
+                "{prefix} is not a whole registry, and husk cannot block a part of one: images of it are \
+                 pulled"
             );
             job.settle(at, Kind::Insecure, "", means);
         } else if matches!(job.leaf(at).value, Value::Boolean(false)) {
             job.settle(at, Kind::Default, "", "");
         } else {
             let means = format!(
-                "{prefix} is not a whole registry, and a hosts.toml holds for one: its images are pulled from where their names say"
+                "{prefix} is not a whole registry, and a hosts.toml holds for one: its images are pulled \
+                 from where their names say"
             );
             job.settle(at, Kind::NoCounterpart, "", means);
         }
@@ -207,7 +212,8 @@ fn former(job: &mut Job) {
                     job.settle(at, Kind::Insecure, hosts::DIR, means);
                 }
                 (true, "insecure") if !hosts.is_empty() => {
-                    let means = "taken over: any certificate is accepted, and plain HTTP where there is no HTTPS, as before";
+                    let means = "taken over: any certificate is accepted, and plain HTTP where there is no \
+                                 HTTPS, as before";
                     job.settle(at, Kind::Insecure, hosts::DIR, means);
                 }
                 _ => job.settle(at, Kind::Taken, hosts::DIR, ""),
@@ -228,7 +234,8 @@ fn short_names(job: &mut Job) {
                 }
                 [one] if one == "docker.io" => job.settle(at, Kind::Default, "", ""),
                 _ => {
-                    let means = "a name without a host, such as busybox, is docker.io/library/busybox: name images in full";
+                    let means = "a name without a host, such as busybox, is docker.io/library/busybox: name \
+                                 images in full";
                     job.settle(at, Kind::NoCounterpart, "", means);
                 }
             }

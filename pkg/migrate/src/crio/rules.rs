@@ -75,7 +75,8 @@ pub(super) const RULES: &[Rule] = &[
         "crio/runtime/default_ulimits",
         Lost(
             &[Is::Empty],
-            "containers have the limits of huskd's unit (LimitNOFILE= of husk.service), or what an NRI plugin sets",
+            "containers have the limits of huskd's unit (LimitNOFILE= of husk.service), or what an NRI \
+             plugin sets",
         ),
     ),
     rule(
@@ -98,7 +99,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "crio/runtime/selinux",
         NotNeeded(
-            "the node decides: where SELinux is on, containers are confined, and /var/lib/husk must be labelled once",
+            "the node decides: where SELinux is on, containers are confined, and /var/lib/husk must be \
+             labelled once",
         ),
     ),
     rule("crio/runtime/seccomp_profile", Lost(&[Is::Empty], SECCOMP)),
@@ -153,7 +155,8 @@ pub(super) const RULES: &[Rule] = &[
         "crio/runtime/device_ownership_from_security_context",
         Lost(
             &[Is::False],
-            "devices keep the owner that they have on the node: a container that is not root may be unable to open them",
+            "devices keep the owner that they have on the node: a container that is not root may be unable \
+             to open them",
         ),
     ),
     rule("crio/runtime/hooks_dir", By(hooks)),
@@ -161,7 +164,8 @@ pub(super) const RULES: &[Rule] = &[
         "crio/runtime/default_mounts",
         Lost(
             &[Is::Empty],
-            "containers get the mounts that their pods ask for: add a volume, or an NRI plugin that mounts it",
+            "containers get the mounts that their pods ask for: add a volume, or an NRI plugin that mounts \
+             it",
         ),
     ),
     rule("crio/runtime/pids_limit", By(pids_limit)),
@@ -362,7 +366,8 @@ fn storage_option(job: &mut Job, at: At) {
     match texts(&job.leaf(at).value).iter().all(plain) {
         true => job.settle(at, Kind::NotNeeded, "", "husk chooses the options of its overlay mounts"),
         false => {
-            let means = "husk chooses the options of its overlay mounts; quotas and other stores of layers are not there";
+            let means = "husk chooses the options of its overlay mounts; quotas and other stores of layers \
+                         are not there";
             job.settle(at, Kind::NoCounterpart, "", means);
         }
     }
@@ -448,7 +453,8 @@ fn pids_limit(job: &mut Job, at: At) {
     match job.leaf(at).value.as_integer() {
         Some(number) if number <= 0 => job.settle(at, Kind::Default, "", ""),
         Some(_) => {
-            let means = "a container may have as many processes as its pod: podPidsLimit in the kubelet's configuration";
+            let means = "a container may have as many processes as its pod: podPidsLimit in the kubelet's \
+                         configuration";
             job.settle(at, Kind::NoCounterpart, "", means);
         }
         None => wrong(job, at, "a number"),
@@ -472,7 +478,8 @@ fn image_volumes(job: &mut Job, at: At) {
         // The directory is made in the writable layer (mkdir), or is what the image has (ignore).
         Some("" | "mkdir" | "ignore") => job.settle(at, Kind::Default, "", ""),
         _ => {
-            let means = "VOLUME of an image makes no volume: its directory is in the container's writable layer. Declare an emptyDir";
+            let means = "VOLUME of an image makes no volume: its directory is in the container's writable \
+                         layer. Declare an emptyDir";
             job.settle(at, Kind::NoCounterpart, "", means);
         }
     }
