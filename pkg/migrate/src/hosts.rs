@@ -159,7 +159,7 @@ impl Endpoint {
 
     /// Whether bytes go unencrypted, or to whoever has any certificate.
     pub(crate) fn is_insecure(&self) -> bool {
-        self.skip_verify || self.url.starts_with("http://")
+        self.skip_verify || is_exposed(&self.url)
     }
 
     fn settings(&self) -> Table {
@@ -210,6 +210,11 @@ fn is_loopback(host: &str) -> bool {
         _ => host,
     };
     name == "localhost" || name == "[::1]" || name.starts_with("127.")
+}
+
+/// Whether what is sent to this URL leaves the node unencrypted.
+pub(crate) fn is_exposed(url: &str) -> bool {
+    url.starts_with("http://") && !is_loopback(authority(url))
 }
 
 /// `host:port` of a URL.

@@ -84,14 +84,16 @@ fn settle(job: &mut Job) {
             matches!(name.to_ascii_uppercase().as_str(), "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY");
         if is_proxy {
             secret |= value.contains('@');
-            // Quotes that systemd understands; what it would expand (`%h`) was expanded for the old unit too.
-            lines.push_str(&format!(
-                "Environment=\"{name}={}\"\n",
-                value.replace('\\', "\\\\").replace('"', "\\\"")
-            ));
+            // What systemd would expand (`%h`, `\x20`) is as it was, and expanded again.
+            lines.push_str(&format!("Environment=\"{name}={}\"\n", value.replace('"', "\\\"")));
             job.settle(at, Kind::Taken, FILE, "");
         } else {
-            let means = "of the old runtime's unit alone: `systemctl edit husk` where huskd is to have it";
+            let means = match leaf.path.get(2).map(String::as_str) {
+                Some("EnvironmentFile") => {
+                    "is not read: proxies in it are to be in a drop-in of husk.service"
+                }
+                _ => "of the old runtime's unit alone: `systemctl edit husk` where huskd is to have it",
+            };
             job.settle(at, Kind::NoCounterpart, "", means);
         }
     }

@@ -215,3 +215,22 @@ fn of_two_directories_of_registries_the_first_has_the_last_word_and_a_default_en
     assert_eq!(read("x.example"), [in_husk("x.example", true), in_husk("y.example", false)]);
     assert_eq!(read("_default"), [in_husk("_default", true)]);
 }
+
+#[test]
+fn what_stays_on_the_node_is_not_insecure_and_credentials_leave_it_encrypted_alone() {
+    let (plan, _) = made(
+        Peer::Containerd,
+        &[(
+            MAIN,
+            "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\n\
+             mirrors.'a.example'.endpoint = ['http://127.0.0.1:30020']\n\
+             mirrors.'b.example'.endpoint = ['http://m.example']\n\
+             configs.'m.example'.auth.auth = 'eDp5'\n",
+        )],
+    );
+    let registry = "plugins.\"io.containerd.grpc.v1.cri\".registry";
+    assert_eq!(kind(&plan, MAIN, &format!("{registry}.mirrors.\"a.example\".endpoint")), Kind::Taken);
+    assert_eq!(kind(&plan, MAIN, &format!("{registry}.mirrors.\"b.example\".endpoint")), Kind::Insecure);
+    let hosts = plan.files.iter().filter(|file| file.path.ends_with("hosts.toml"));
+    assert!(hosts.clone().count() == 2 && hosts.into_iter().all(|file| !file.secret), "{:?}", plan.files);
+}

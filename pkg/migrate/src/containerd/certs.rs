@@ -14,7 +14,7 @@ use crate::{
     duration,
     error::{MigrateError, Result},
     finding::Kind,
-    hosts::{self, is_host, is_url},
+    hosts::{self, is_exposed, is_host, is_url},
     job::{At, Job},
     leaf,
     plan::PlannedFile,
@@ -82,7 +82,7 @@ fn directory(node: &mut Node, job: &mut Job, root: &Path, name: &str) -> Result<
 }
 
 /// Whether a file is, or has, a private key.
-pub(crate) fn is_secret(path: &Path, contents: &[u8]) -> bool {
+fn is_secret(path: &Path, contents: &[u8]) -> bool {
     const MARK: &[u8] = b"PRIVATE KEY";
     let is_key = path.extension().is_some_and(|extension| extension == "key");
     is_key || contents.windows(MARK.len()).any(|window| window == MARK)
@@ -167,7 +167,7 @@ impl Edit<'_> {
     }
 
     fn plain_http(&mut self, job: &mut Job, at: At, url: &str) {
-        if url.starts_with("http://") && self.told.insert(url.to_owned()) {
+        if is_exposed(url) && self.told.insert(url.to_owned()) {
             job.settle(
                 at,
                 Kind::Insecure,
@@ -206,24 +206,18 @@ impl Edit<'_> {
         }
     }
 
+    /// husk knows one number with one of `ms`, `s` and `m` here.
     fn dial_timeout(&mut self, job: &mut Job, at: At, place: &[&str]) {
         let text = job.text(at).unwrap_or_default().to_owned();
-        match duration::parse(&text).and_then(duration::husk) {
-            Some(ours) => {
-                let is_same =
-                    ours == text || text.strip_suffix("ms").is_some_and(|n| n.parse::<u64>().is_ok());
-                // husk knows ms, s and m here, and one of them at a time.
-                let seconds = duration::parse(&text).map_or(0, |time| time.as_secs().max(1));
-                if !is_same || ours.ends_with('h') {
-                    self.replace(place, format!("{seconds}s").into());
-                }
-                job.settle(at, Kind::Taken, &self.husk, "");
-            }
-            None => {
-                self.remove(place);
-                job.settle(at, Kind::NoCounterpart, "", "is no duration; husk's 10s hold");
-            }
+        let Some(time) = duration::parse(&text).filter(|time| !time.is_zero()) else {
+            self.remove(place);
+            return job.settle(at, Kind::NoCounterpart, "", "husk cannot wait for so long; its 10s hold");
+        };
+        let is_number = |text: &str| text.parse::<u64>().is_ok();
+        if !["ms", "s", "m"].iter().any(|unit| text.strip_suffix(unit).is_some_and(is_number)) {
+            self.replace(place, format!("{}ms", time.as_millis().max(1)).into());
         }
+        job.settle(at, Kind::Taken, &self.husk, "");
     }
 
     /// Paths inside the old directory are inside the new one now.

@@ -7,13 +7,18 @@ use crate::{
     auth::{self, encode},
     error::Result,
     finding::Kind,
-    hosts::{self, Endpoint, authority, default_server, is_host, is_url},
+    hosts::{self, Endpoint, authority, default_server, is_exposed, is_host, is_url},
     job::{At, Job, texts},
     source::Node,
 };
 
 /// Where containerd 2 looks when nothing is said (plugins/cri/images/plugin.go).
 const ROOTS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+const MIRROR: &str = "it is a mirror's: husk sends it as a header of hosts.toml. For images that are named after this \
+                      host, merge the file into /var/lib/kubelet/config.json";
+const EXPOSED: &str = "it is a mirror's that is asked unencrypted, so husk does not send it there. For images that are \
+                       named after this host, merge the file into /var/lib/kubelet/config.json";
 
 pub(super) fn settle(node: &mut Node, job: &mut Job, version: i64) -> Result<()> {
     let mirrors = job.names(&["cri", "registry", "mirrors"]);
@@ -182,9 +187,12 @@ fn credentials(job: &mut Job, top: &[&str], registry: &str) {
     if !auth.is_empty() {
         let basic = format!("Basic {auth}");
         for mirror in job.registries.mirrors_at(auth::host(registry)) {
-            mirror.headers.insert("authorization".into(), basic.clone());
-            means = "it is a mirror's: husk sends it as a header of hosts.toml. For images that are named after this host, \
-                     merge the file into /var/lib/kubelet/config.json";
+            means = MIRROR;
+            if is_exposed(&mirror.url) {
+                means = EXPOSED;
+            } else {
+                mirror.headers.insert("authorization".into(), basic.clone());
+            }
         }
         job.credentials.add(registry, auth);
     }
