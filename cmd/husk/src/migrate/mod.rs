@@ -36,7 +36,7 @@ Exit codes:
 pub(crate) struct Options {
     /// Whose configuration it is
     #[arg(value_enum)]
-    peer: From,
+    peer: Whose,
     /// The root of the node, or of a copy of its files
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -61,7 +61,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum From {
+enum Whose {
     /// containerd 1.x and 2.x
     Containerd,
     /// CRI-O
@@ -71,8 +71,8 @@ enum From {
 /// Makes the plan, prints it, and writes it if it is wanted.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let peer = match options.peer {
-        From::Containerd => Peer::Containerd,
-        From::Crio => Peer::Crio,
+        Whose::Containerd => Peer::Containerd,
+        Whose::Crio => Peer::Crio,
     };
     let plan = plan(peer, &options.root, options.config.as_deref())?;
     let shown = match options.json {
