@@ -1,11 +1,12 @@
-//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check` works
-//! without one.
+//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check` and
+//! `husk migrate` work without one.
 #![forbid(unsafe_code)]
 
 mod check;
 mod client;
 mod doctor;
 mod image;
+mod migrate;
 mod table;
 
 use std::{error::Error, process::ExitCode};
@@ -41,6 +42,8 @@ enum Command {
     Check(check::Options),
     /// Find what belongs to nobody (processes, cgroups, links, layers...) and remove it; exits with 1 when something is left
     Doctor(doctor::Doctor),
+    /// Translate the configuration of containerd or CRI-O; without --write nothing is changed
+    Migrate(migrate::Options),
 }
 
 /// What a person should read of an error: of a status its message, not its wire form.
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Image { command } => image::run(&cli.address, command).await.map(|()| true),
         Command::Check(options) => check::run(options).await,
+        Command::Migrate(options) => migrate::run(&options).map(|()| true),
         Command::Doctor(doctor) => doctor::run(&cli.address, doctor).await,
     };
     match result {

@@ -17,7 +17,7 @@ pub use changes::{Change, changes};
 pub use defaults::DEFAULT_TOML;
 pub use error::{ConfigError, Problem};
 pub use ipnet;
-pub use load::load;
+pub use load::{load, parse};
 pub use raw::{
     Raw, RawCgroup, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming,
 };

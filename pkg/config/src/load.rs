@@ -31,6 +31,17 @@ pub fn load(path: Option<&Path>, flags: Raw) -> Result<Config, ConfigError> {
     if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
 }
 
+/// What holds if `text` is the whole configuration, which `place` names in what is wrong with it.
+///
+/// # Errors
+/// All mistakes at once.
+pub fn parse(place: &Path, text: &str) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let raw = read_text(place, text, &mut problems).unwrap_or_default();
+    let config = resolve::resolve(raw, &mut problems);
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+}
+
 /// `<file>.d/*.toml`, sorted by name.
 fn drop_ins(file: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut directory = file.as_os_str().to_owned();
@@ -69,8 +80,12 @@ fn read(path: &Path, required: bool, problems: &mut Vec<Problem>) -> Option<Raw>
             return None;
         }
     };
+    read_text(path, &text, problems)
+}
+
+fn read_text(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Option<Raw> {
     match text.parse::<Table>() {
-        Ok(table) => Some(parse(path, table, problems)),
+        Ok(table) => Some(take_apart(path, table, problems)),
         Err(error) => {
             problems.push(problem(path, "", error));
             None
@@ -79,7 +94,7 @@ fn read(path: &Path, required: bool, problems: &mut Vec<Problem>) -> Option<Raw>
 }
 
 /// Takes a table apart key by key, so that one wrong value does not hide the next.
-fn parse(path: &Path, table: Table, problems: &mut Vec<Problem>) -> Raw {
+fn take_apart(path: &Path, table: Table, problems: &mut Vec<Problem>) -> Raw {
     let mut raw = Raw::default();
     for (name, value) in table {
         match value {
@@ -245,6 +260,14 @@ mod tests {
             let loaded = load(Some(&dir.path().join("husk.toml")), Raw::default());
             assert_eq!(loaded.is_ok(), fits, "{driver} {parent}");
         }
+    }
+
+    #[test]
+    fn a_text_is_checked_as_a_file_is() {
+        let place = Path::new("/planned/husk.toml");
+        assert_eq!(parse(place, "root = \"/a\"").unwrap().root, Path::new("/a"));
+        let shown = parse(place, "rot = 1").unwrap_err().to_string();
+        assert!(shown.contains("/planned/husk.toml: rot: unknown key; did you mean root?"), "{shown}");
     }
 
     #[test]

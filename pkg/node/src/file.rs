@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +32,29 @@ pub fn replace(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Result<()> 
         Outlives::Process => fs::rename(&new, path),
         Outlives::PowerCut => place(&file, &new, path),
     });
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// [`replace`] for a secret: nobody but the owner can read it at any moment. The disk has it at the end.
+///
+/// # Errors
+/// Those of writing and renaming.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = unfinished(path);
+    // One that is left over may be open to all.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        place(&file, &new, path)
+    };
+    let written = write();
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
@@ -79,6 +103,19 @@ mod tests {
                 replace(&path, text.as_bytes(), outlives).unwrap();
                 assert_eq!(fs::read_to_string(&path).unwrap(), text);
             }
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_also_where_a_file_for_all_was_left() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        for old in [unfinished(&path), path.clone()] {
+            fs::write(&old, "for all").unwrap();
+            replace_private(&path, b"secret").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
