@@ -25,7 +25,7 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    /// Follows the monitor of a pod until it or the pod ends.
+    /// Follows the monitor of a pod, of which nothing is known yet, until it or the pod ends.
     pub(crate) fn begin(&self, pod: &Arc<Pod>) {
         let Ok(monitor) = pod.monitor() else { return };
         // Taken before the state is asked for, so that nothing falls between the two.
@@ -37,7 +37,7 @@ impl Follow {
         });
     }
 
-    /// As [`Self::begin`], where the monitor's account was taken in already; `events` are those after it.
+    /// As [`Self::begin`], where the monitor's account was taken in already, or there is none yet; `events` are those after it.
     pub(crate) fn go_on(&self, pod: &Arc<Pod>, events: Events) {
         let Ok(monitor) = pod.monitor() else { return };
         let (this, pod) = (self.clone(), Arc::clone(pod));

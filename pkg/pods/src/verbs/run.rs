@@ -17,7 +17,7 @@ use std::{
 
 use husk_life::{PodEvent, PodLife, Reach};
 use husk_model::{PodConfig, PodSandboxId, Process};
-use husk_monitor::{Monitor, Nursery, PodNetwork, SandboxRequest};
+use husk_monitor::{Events, Monitor, Nursery, PodNetwork, SandboxRequest};
 use husk_node::now;
 use husk_systemd::Anchor;
 use tracing::debug;
@@ -50,6 +50,8 @@ struct Made {
     /// Holds the pod's unit until a process of the pod does.
     anchor: Option<Anchor>,
     ips: Vec<IpAddr>,
+    /// From before there was anything that could end.
+    events: Events,
 }
 
 impl Run {
@@ -101,8 +103,8 @@ impl Run {
         file.selinux_level = selinux.level.as_ref().map(|level| level.level().to_owned());
         records.create_pod(id)?;
         match self.build_recorded(file.clone(), place, selinux).await {
-            Ok(pod) => {
-                self.follow.begin(&pod);
+            Ok((pod, events)) => {
+                self.follow.go_on(&pod, events);
                 Ok(())
             }
             Err(error) => {
@@ -112,7 +114,12 @@ impl Run {
         }
     }
 
-    async fn build_recorded(&self, mut file: PodFile, place: &Place, selinux: OfPod) -> Result<Arc<Pod>> {
+    async fn build_recorded(
+        &self,
+        mut file: PodFile,
+        place: &Place,
+        selinux: OfPod,
+    ) -> Result<(Arc<Pod>, Events)> {
         let (records, config) = (&self.follow.records, Arc::clone(&file.config));
         records.write_pod(&file)?;
         if !config.log_directory.is_empty() {
@@ -120,7 +127,7 @@ impl Run {
         }
         let netns = records.netns(&file.id);
         let request = sandbox_request(&config, self.settings, &place.cgroup, netns, selinux.labels);
-        let Made { monitor, process, anchor, ips } = self.make(&file, place, request).await?;
+        let Made { monitor, process, anchor, ips, events } = self.make(&file, place, request).await?;
         if let Some(anchor) = anchor {
             anchor.release().await;
         }
@@ -132,7 +139,7 @@ impl Run {
             reach: Reach::Attended(monitor),
             selinux_level: selinux.level,
         });
-        self.publish(Arc::new(pod), process).await
+        Ok((self.publish(Arc::new(pod), process).await?, events))
     }
 
     /// Asks plugins before the pod counts as made: one that is killed over a hook is undone at the next start.
@@ -181,9 +188,10 @@ impl Run {
         let ((monitor, monitor_took), (anchor, unit_took)) =
             tokio::join!(timed(self.monitors.spawn(&dir)), timed(self.follow.cgroups.start_unit(place)));
         let (monitor, anchor) = (monitor?, anchor?);
+        let events = monitor.events();
         let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
         debug!(pod = %file.id, ?monitor_took, ?unit_took, ?pause_took, "made pause");
-        Ok(Made { process: process?, monitor, anchor, ips: Vec::new() })
+        Ok(Made { process: process?, monitor, anchor, ips: Vec::new(), events })
     }
 }
 
