@@ -4,9 +4,10 @@
 //! So a group that lost its owner is recognized beyond doubt, and one that merely has such a name is not.
 
 use std::{
-    ffi::OsString,
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -54,36 +55,84 @@ impl Hierarchy {
     /// Every marked group of the node, in whichever hierarchy: one that was half removed is left in some of them. Does not
     /// look below a marked group, where names are a container's. Reads a directory per group: not for a thread that others
     /// wait for.
-    pub fn marked(&self) -> Vec<Marked> {
-        let mut found = Vec::new();
-        for tree in self.trees() {
-            marked_in(tree, &mut found);
+    ///
+    /// `owner` is whom a group's name names. Groups of owners that are `known` are passed over, which on a full node are nearly
+    /// all; `known` is asked once, when all names were seen, so that nobody is taken for gone who came meanwhile.
+    pub fn marked<O: Ord>(
+        &self,
+        owner: impl Fn(&str) -> Option<O>,
+        known: impl FnOnce() -> BTreeSet<O>,
+    ) -> Vec<Marked> {
+        let (mut found, mut named) = (Vec::new(), Vec::new());
+        let mut walks: Vec<Walk<'_>> = self.trees().iter().map(|tree| Walk { tree, seen: 0 }).collect();
+        for (slot, walk) in walks.iter_mut().enumerate() {
+            let mut is_nobodys = |group: &Group| match group.name().and_then(&owner) {
+                Some(owner) => {
+                    named.push((slot, owner, group.clone()));
+                    false
+                }
+                None => true,
+            };
+            walk.look(Group::root(), &mut is_nobodys, &mut found);
+        }
+        let known = known();
+        for (slot, _, group) in named.into_iter().filter(|(_, owner, _)| !known.contains(owner)) {
+            walks[slot].look(group, &mut |_| true, &mut found);
         }
         found
     }
 }
 
-fn marked_in(tree: &Tree, found: &mut Vec<Marked>) {
-    let mut left: Vec<(OsString, usize)> = vec![(OsString::from("."), 0)];
-    let mut seen = 0;
-    while let Some((path, depth)) = left.pop() {
-        seen += 1;
-        // What vanishes meanwhile, or can't be read, is nothing of ours to find.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let Ok(group) = rustix::fs::openat(tree, &path, flags, Mode::empty()) else { continue };
-        if let Ok(Some(mark)) = read(group.as_fd()) {
-            let relative = path.to_string_lossy();
-            let group = format!("/{}", relative.trim_start_matches("./"));
-            found.push(Marked { path: tree.point().join(relative.trim_start_matches("./")), group, mark });
-            continue;
-        }
-        if depth < MAX_DEPTH && seen < MAX_GROUPS {
-            left.extend(dir::subdirs(&group).unwrap_or_default().into_iter().map(|name| {
-                let mut below = path.clone();
-                below.push("/");
-                below.push(name);
-                (below, depth + 1)
-            }));
+/// A group of one hierarchy.
+#[derive(Clone)]
+struct Group {
+    /// From the root, which is `.`.
+    path: OsString,
+    depth: usize,
+}
+
+impl Group {
+    fn root() -> Self {
+        Self { path: OsString::from("."), depth: 0 }
+    }
+
+    fn below(&self, name: &OsStr) -> Self {
+        let mut path = self.path.clone();
+        path.push("/");
+        path.push(name);
+        Self { path, depth: self.depth + 1 }
+    }
+
+    fn name(&self) -> Option<&str> {
+        Path::new(&self.path).file_name()?.to_str()
+    }
+}
+
+/// A walk through one hierarchy.
+struct Walk<'tree> {
+    tree: &'tree Tree,
+    seen: usize,
+}
+
+impl Walk<'_> {
+    /// Looks at `group` and at those below it that `goes_there`.
+    fn look(&mut self, group: Group, goes_there: &mut dyn FnMut(&Group) -> bool, found: &mut Vec<Marked>) {
+        let mut left = vec![group];
+        while let Some(group) = left.pop() {
+            self.seen += 1;
+            // What vanishes meanwhile, or can't be read, is nothing of ours to find.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let Ok(dir) = rustix::fs::openat(self.tree, &group.path, flags, Mode::empty()) else { continue };
+            if let Ok(Some(mark)) = read(dir.as_fd()) {
+                let path = group.path.to_string_lossy();
+                let path = path.trim_start_matches("./");
+                found.push(Marked { path: self.tree.point().join(path), group: format!("/{path}"), mark });
+                continue;
+            }
+            if group.depth < MAX_DEPTH && self.seen < MAX_GROUPS {
+                let below = dir::subdirs(&dir).unwrap_or_default();
+                left.extend(below.iter().map(|name| group.below(name)).filter(&mut *goes_there));
+            }
         }
     }
 }

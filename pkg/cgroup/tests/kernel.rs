@@ -344,12 +344,15 @@ fn a_mark_is_found_in_every_hierarchy_and_nothing_below_it_is() {
         .unwrap()
         .mark("a container's lie")
         .unwrap();
-    let found: Vec<_> = fixture
-        .hierarchy
-        .marked()
-        .into_iter()
-        .filter(|found| found.group.starts_with(fixture.pod.path().as_str()))
-        .collect();
+    // `marked` is named for somebody, the rest for nobody.
+    let look = |known: &[&str]| -> Vec<_> {
+        let known = || known.iter().map(|name| (*name).to_owned()).collect();
+        let all = fixture.hierarchy.marked(|name| (name == "marked").then(|| name.to_owned()), known);
+        all.into_iter().filter(|found| found.group.starts_with(fixture.pod.path().as_str())).collect()
+    };
+    // A group whose owner is known is passed over, with all below it.
+    assert_eq!(look(&["marked"]), []);
+    let found = look(&["somebody else"]);
     assert_eq!(found.len(), marked.join_fds().unwrap().len(), "{found:?}");
     for group in found {
         assert_eq!((group.group.as_str(), group.mark.as_str()), (marked.path().as_str(), "whose it is"));

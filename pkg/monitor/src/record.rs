@@ -1,6 +1,6 @@
 //! The records a monitor leaves on disk, for when it cannot be asked.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::OnceLock};
 
 use husk_model::{ContainerId, ContainerRecord, Exit, MonitorRecord, Process, SandboxRecord};
 use husk_node::file::{self, Outlives};
@@ -74,10 +74,19 @@ fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     file::replace(path, &bytes, Outlives::Process).map_err(local)
 }
 
-/// Which boot this is.
-pub(crate) fn boot_id() -> Result<String> {
+/// Which boot this is. Kept: a daemon that starts asks once for each pod.
+pub(crate) fn boot_id() -> Result<&'static str> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(known) = BOOT.get() {
+        return Ok(known);
+    }
     let path = husk_node::BOOT_ID;
-    husk_node::boot_id().map_err(|source| MonitorError::Local { step: "read", path: path.into(), source })
+    let read = husk_node::boot_id().map_err(|source| MonitorError::Local {
+        step: "read",
+        path: path.into(),
+        source,
+    })?;
+    Ok(BOOT.get_or_init(|| read))
 }
 
 pub(crate) fn read_monitor(pod_dir: &Path) -> Result<Option<MonitorRecord>> {

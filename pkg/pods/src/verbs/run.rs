@@ -77,7 +77,7 @@ impl Run {
         let wait = attempt.wait();
         let this = self.clone();
         tokio::spawn(async move {
-            let outcome = this.build(&id, &config, &place).await;
+            let outcome = Box::pin(this.build(&id, &config, &place)).await;
             attempt.settle(outcome.map(|()| id));
             this.monitors.stand_by();
         });

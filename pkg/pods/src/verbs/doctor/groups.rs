@@ -1,7 +1,7 @@
 //! Cgroups of pods that are gone, with whatever still runs in them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     time::{Duration, SystemTime},
@@ -26,9 +26,10 @@ pub(super) async fn search(cgroups: &Cgroups, known: &Known, search: &mut Search
     let (hierarchy, pods) = (cgroups.hierarchy().clone(), known.records.pods());
     // With the systemd driver an empty scope goes by itself.
     let parent = (!cgroups.has_systemd_driver()).then(|| cgroups.parent().to_owned());
+    let who = known.clone();
     let looked = tokio::task::spawn_blocking(move || {
         let mut groups = parent.map(|parent| abandoned(&hierarchy, &parent)).unwrap_or_default();
-        groups.extend(marked(&hierarchy, &pods));
+        groups.extend(marked(&hierarchy, &pods, || who.pods()));
         groups
     });
     let looked = looked.await.unwrap_or_default();
@@ -63,11 +64,11 @@ async fn take_away(cgroups: &Cgroups, group: &str, kill: bool) -> Result<(), Str
     }
 }
 
-/// Groups that monitors of ours made.
-fn marked(hierarchy: &Hierarchy, pods: &Path) -> Groups {
+/// Groups that monitors of ours made, but for those that are named for pods that are `known`.
+fn marked(hierarchy: &Hierarchy, pods: &Path, known: impl FnOnce() -> BTreeSet<PodSandboxId>) -> Groups {
     let Ok(namespace) = fs::read_link("/proc/self/ns/mnt") else { return Groups::new() };
     let namespace = namespace.to_string_lossy();
-    let found = hierarchy.marked().into_iter().filter_map(|group| {
+    let found = hierarchy.marked(named, known).into_iter().filter_map(|group| {
         let id: PodSandboxId = group.mark.rsplit('/').next()?.parse().ok()?;
         let ours = group.mark == group_mark(&namespace, &pods.join(id.as_str()));
         ours.then_some((group.group, (id, true)))
@@ -84,7 +85,7 @@ fn abandoned(hierarchy: &Hierarchy, parent: &str) -> Groups {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let Some(id) = name.strip_prefix("husk-").and_then(|id| id.parse().ok()) else { continue };
+            let Some(id) = named(name) else { continue };
             if is_old(&entry.path()) {
                 groups.insert(format!("{}/{name}", parent.trim_end_matches('/')), (id, false));
             }
@@ -95,6 +96,12 @@ fn abandoned(hierarchy: &Hierarchy, parent: &str) -> Groups {
         opened.is_some_and(|group| group.is_populated().is_ok_and(|populated| !populated))
     });
     groups
+}
+
+/// The pod that a group is named for: `husk-<id>`, with systemd `husk-<id>.scope`.
+fn named(group: &str) -> Option<PodSandboxId> {
+    let id = group.strip_prefix("husk-")?;
+    id.strip_suffix(".scope").unwrap_or(id).parse().ok()
 }
 
 fn is_old(dir: &Path) -> bool {

@@ -25,6 +25,12 @@ impl Known {
         pods
     }
 
+    /// Process ids of the monitors that the daemon speaks to.
+    pub(super) fn monitors(&self) -> BTreeSet<u32> {
+        let pods = self.registry.pods();
+        pods.iter().filter_map(|pod| Some(pod.monitor().ok()?.process().pid)).collect()
+    }
+
     /// Containers that are known: those that the daemon has in hand, and all that have a directory.
     pub(super) fn containers(&self) -> BTreeSet<ContainerId> {
         let mut containers: BTreeSet<ContainerId> = self

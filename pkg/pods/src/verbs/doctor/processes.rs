@@ -1,6 +1,7 @@
 //! Monitors whose pod is gone.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
@@ -25,8 +26,9 @@ struct Found {
 }
 
 pub(super) async fn search(podmon: &Path, known: &Known, search: &mut Search) {
-    let (pods, podmon) = (known.records.pods(), podmon.to_owned());
-    let looked = tokio::task::spawn_blocking(move || monitors(&pods, &podmon)).await.unwrap_or_default();
+    let (pods, podmon, attended) = (known.records.pods(), podmon.to_owned(), known.monitors());
+    let looked = tokio::task::spawn_blocking(move || monitors(&pods, &podmon, &attended));
+    let looked = looked.await.unwrap_or_default();
     let known = known.pods();
     for Found { pid, pod, pidfd } in looked.into_iter().filter(|found| !known.contains(&found.pod)) {
         let object = format!("husk-podmon {pid} of pod {pod}");
@@ -37,23 +39,26 @@ pub(super) async fn search(podmon: &Path, known: &Known, search: &mut Search) {
     }
 }
 
-fn monitors(pods: &Path, podmon: &Path) -> Vec<Found> {
+/// All of them but those that the daemon has: on a full node there are hundreds, and each takes a tenth of a millisecond. A number
+/// that changed hands a moment ago is looked at the next time.
+fn monitors(pods: &Path, podmon: &Path, attended: &BTreeSet<u32>) -> Vec<Found> {
     let Ok(namespace) = fs::read_link("/proc/self/ns/mnt") else { return Vec::new() };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
-        let dir = PathBuf::from(format!("/proc/{pid}"));
-        // Most processes are none: this is the cheapest look that says so.
-        pod_of(&fs::read(dir.join("cmdline")).ok()?, pods)?;
-        // From here on it is this very process that is looked at, or none.
-        let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        let pod = pod_of(&fs::read(dir.join("cmdline")).ok()?, pods)?;
-        let ours = fs::metadata(&dir).ok()?.uid() == rustix::process::geteuid().as_raw()
-            && fs::read_link(dir.join("ns/mnt")).ok()? == namespace
-            && is_program(&dir, podmon);
-        ours.then_some(Found { pid, pod, pidfd })
-    })
-    .collect()
+    pids.filter(|pid| !attended.contains(&pid.unsigned_abs()))
+        .filter_map(|pid| {
+            let dir = PathBuf::from(format!("/proc/{pid}"));
+            // Most processes are none: this is the cheapest look that says so.
+            pod_of(&fs::read(dir.join("cmdline")).ok()?, pods)?;
+            // From here on it is this very process that is looked at, or none.
+            let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+            let pod = pod_of(&fs::read(dir.join("cmdline")).ok()?, pods)?;
+            let ours = fs::metadata(&dir).ok()?.uid() == rustix::process::geteuid().as_raw()
+                && fs::read_link(dir.join("ns/mnt")).ok()? == namespace
+                && is_program(&dir, podmon);
+            ours.then_some(Found { pid, pod, pidfd })
+        })
+        .collect()
 }
 
 /// `husk-podmon [--lent] [--standby] --state-dir <pods>/<id> --pause …`. One that stands by for a pod has no id there.
