@@ -50,6 +50,22 @@ make_work_dir() {
     trap 'exit 130' INT TERM
 }
 
+# make_cgroup_root NAME: a parent for a kubelet's pods in every hierarchy, so that two kubelets do not share /kubepods.
+make_cgroup_root() {
+    local controller file
+    if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+        mkdir -p "/sys/fs/cgroup/$1"
+        sed 's/[a-z]\+/+&/g' /sys/fs/cgroup/cgroup.controllers >"/sys/fs/cgroup/cgroup.subtree_control"
+        return
+    fi
+    for controller in /sys/fs/cgroup/*/; do
+        mkdir -p "$controller$1"
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -e "$controller$file" ] || cat "$controller$file" >"$controller$1/$file"
+        done
+    done
+}
+
 # remove_cgroup NAME: what is empty of /NAME, in every hierarchy.
 remove_cgroup() {
     local group
