@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by hack/registry, critest, kubelet and bench: daemons of one's own in a directory of their own. Source it.
+# Shared by hack/registry, critest, kubelet, cluster and bench: daemons of one's own in a directory of their own. Source it.
 #
 # Callers that start daemons first call `in_private_namespaces "$@"`: everything then runs under new mount, network and
 # pid namespaces, so that two runs do not meet at a port, a bridge or a firewall table, and nothing outlives the run.
