@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build run test test-vm check unit e2e critest bench deny features fuzz kill-test load test-cluster install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -54,6 +54,9 @@ kill-test: build ## kill huskd, monitors and plugins 1000 times and look for wha
 
 load: build ## 300 pods with 600 containers while huskd is killed: times, failures, memory (root; minutes)
 	hack/load
+
+test-cluster: build ## a cluster of three nodes by kubeadm, and what its users see of husk (root; minutes; CHECKS="job drain")
+	hack/cluster test $(CHECKS)
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

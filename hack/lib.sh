@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by hack/registry, critest, kubelet and bench: daemons of one's own in a directory of their own. Source it.
+# Shared by hack/registry, critest, kubelet, cluster and bench: daemons of one's own in a directory of their own. Source it.
 #
 # Callers that start daemons first call `in_private_namespaces "$@"`: everything then runs under new mount, network and
 # pid namespaces, so that two runs do not meet at a port, a bridge or a firewall table, and nothing outlives the run.
@@ -48,6 +48,22 @@ make_work_dir() {
     sockets=() daemons=() finishing=''
     trap finish EXIT
     trap 'exit 130' INT TERM
+}
+
+# make_cgroup_root NAME: a parent for a kubelet's pods in every hierarchy, so that two kubelets do not share /kubepods.
+make_cgroup_root() {
+    local controller file
+    if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+        mkdir -p "/sys/fs/cgroup/$1"
+        sed 's/[a-z]\+/+&/g' /sys/fs/cgroup/cgroup.controllers >"/sys/fs/cgroup/cgroup.subtree_control"
+        return
+    fi
+    for controller in /sys/fs/cgroup/*/; do
+        mkdir -p "$controller$1"
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -e "$controller$file" ] || cat "$controller$file" >"$controller$1/$file"
+        done
+    done
 }
 
 # remove_cgroup NAME: what is empty of /NAME, in every hierarchy.

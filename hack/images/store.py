@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR]
 
 --bin holds busybox, server, nnp and pause (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
-write, for the benchmark images.
+write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster.
 The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
 """
 
@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -40,6 +41,7 @@ bin:x:2:2:bin:/bin:/bin/false
 www-data:x:33:33:www-data:/var/www:/bin/false
 nobody:x:65534:65534:nobody:/home:/bin/false
 """
+NONROOT = "nonroot:x:65532:65532:nonroot:/home:/bin/false\n"
 GROUP = """root:x:0:
 daemon:x:1:
 bin:x:2:
@@ -86,8 +88,9 @@ class Tree:
         self.buffer = io.BytesIO()
         self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
 
-    def _entry(self, name, mode, kind, data=b"", target=""):
+    def _entry(self, name, mode, kind, data=b"", target="", headers=None):
         info = tarfile.TarInfo(name)
+        info.pax_headers = headers or {}
         info.mode, info.type, info.size, info.linkname = mode, kind, len(data), target
         info.mtime = 1704067200
         self.tar.addfile(info, io.BytesIO(data))
@@ -98,6 +101,15 @@ class Tree:
 
     def file(self, name, data, mode=0o644):
         return self._entry(name, mode, tarfile.REGTYPE, data if isinstance(data, bytes) else data.encode())
+
+    def program(self, path, name, capabilities=0):
+        """A file of the node as an executable, with these file capabilities (permitted and effective, bits below 32)."""
+        headers = {}
+        if capabilities:
+            # struct vfs_cap_data of revision 2; every byte is ASCII, as pax wants text.
+            value = struct.pack("<5I", 0x02000001, capabilities, 0, 0, 0)
+            headers["SCHILY.xattr.security.capability"] = value.decode("ascii")
+        return self._entry(name, 0o755, tarfile.REGTYPE, path.read_bytes(), headers=headers)
 
     def hard_link(self, name, target):
         return self._entry(name, 0o755, tarfile.LNKTYPE, target=target)
@@ -205,6 +217,29 @@ def write_bench_images(store, layers, shapes):
         store.image("husk-bench/layers", [tag], {"Cmd": ["sh"]}, content, OCI)
 
 
+CAP_NET_BIND_SERVICE = 1 << 10
+
+
+def write_cluster_images(store, root):
+    """What kubeadm names, as published: no shell, programs in PATH; nft beside kube-proxy; CoreDNS without root."""
+    versions = json.loads((root / "versions.json").read_text())
+    base = Tree().directory("etc").directory("tmp", 0o1777)
+    base = base.file("etc/passwd", PASSWD + NONROOT).file("etc/group", GROUP + "nonroot:x:65532:\n").layer()
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "etcd"):
+        layers = [base, Tree().program(root / name, f"usr/local/bin/{name}").layer()]
+        if name == "kube-proxy":
+            nft = Tree()
+            for path in sorted((root / "nft").rglob("*")):
+                if path.is_file():
+                    nft.program(path, str(path.relative_to(root / "nft")))
+            layers.insert(1, nft.layer())
+        store.image(name, [versions[name]], {"Entrypoint": [f"/usr/local/bin/{name}"]}, layers, OCI)
+    # It may bind port 53 by the file's capability: its pod drops all others and allows no more privileges.
+    program = Tree().program(root / "coredns", "coredns", CAP_NET_BIND_SERVICE).layer()
+    config = {"Entrypoint": ["/coredns"], "User": "nonroot:nonroot", "WorkingDir": "/"}
+    store.image("coredns/coredns", [versions["coredns"]], config, [base, program], OCI)
+
+
 def write_images(store, binaries):
     base = busybox_tree(binaries).layer()
     server = (binaries / "server").read_bytes()
@@ -254,11 +289,14 @@ def main():
     parser.add_argument("--bin", type=Path, required=True)
     parser.add_argument("--bench", type=Path)
     parser.add_argument("--shapes", type=Path)
+    parser.add_argument("--cluster", type=Path)
     options = parser.parse_args()
     store = Store(options.store)
     write_images(store, options.bin)
     if options.bench:
         write_bench_images(store, options.bench, options.shapes)
+    if options.cluster:
+        write_cluster_images(store, options.cluster)
     # Repositories of the three hosts do not collide, so one flat registry serves them all.
     (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
 

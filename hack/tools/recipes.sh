@@ -35,12 +35,19 @@ build_containerd() {
     GOBIN=$1 go_env install -tags 'urfave_cli_no_docs osusergo netgo static_build no_grpc' -ldflags "$flags" "$p/cmd/containerd-shim-runc-v2@$2"
 }
 
-build_kubelet() {
-    local v=k8s.io/component-base/version minor
+# kubernetes_build DIRECTORY VERSION PROGRAM...: all in one call, which compiles what they share once.
+kubernetes_build() {
+    local v=k8s.io/component-base/version dir=$1 version=$2 minor
     minor=${2#v*.} minor=${minor%%.*}
-    go_env build -C "$tools_dir/kubelet" -ldflags "-s -w -X $v.gitVersion=$2 -X $v.gitMajor=1 -X $v.gitMinor=$minor" \
-        -o "$1/kubelet" k8s.io/kubernetes/cmd/kubelet
+    shift 2
+    go_env build -C "$tools_dir/kubelet" -ldflags "-s -w -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=$minor" \
+        -o "$dir/" "${@/#/k8s.io/kubernetes/cmd/}"
 }
+build_kubelet() { kubernetes_build "$1" "$2" kubelet; }
+build_kubernetes() { kubernetes_build "$1" "$2" kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; }
+
+build_etcd() { go_env build -C "$tools_dir/etcd" -ldflags '-s -w' -o "$1/etcd" go.etcd.io/etcd/server/v3; }
+build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/coredns@$2"; }
 
 # A gRPC client that is not Go's, from PyPI: a directory for PYTHONPATH. The venv is only there for its pip.
 build_grpcio() {
@@ -63,7 +70,8 @@ tools_home() {
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
-    kubelet | nri-plugin) module=$name ;;
+    kubelet | kubernetes) module=kubelet ;;
+    etcd | nri-plugin) module=$name ;;
     esac
     hash=$({
         echo "$name $version"
@@ -95,12 +103,12 @@ tools_build() {
     ) 9>"$tools_cache/.$name.lock"
 }
 
-# tools_path NAME: what callers use: the binary, or for cni (and containerd's companions) the directory of them.
+# tools_path NAME: what callers use: the binary, or for cni and kubernetes (and containerd's companions) the directory of them.
 tools_path() {
     local home
     home=$(tools_home "$1")
     case $1 in
-    cni) echo "$home" ;;
+    cni | kubernetes) echo "$home" ;;
     *) echo "$home/$1" ;;
     esac
 }
