@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-vm check unit e2e critest bench deny features fuzz kill-test load test-cluster install uninstall clean
+.PHONY: help deps build deb dist run test test-vm test-cluster test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -16,6 +16,12 @@ deps: ## install what building and testing need (Debian packages; checks Rust an
 build: ## build huskd, husk, husk-podmon and husk-pause into target/dist
 	hack/build
 
+deb: build ## a Debian package of them in target/package (VERSION=x.y.z)
+	hack/package deb $(if $(VERSION),--version $(VERSION))
+
+dist: build ## a tarball for other distributions in target/package, with SHA256SUMS (VERSION=x.y.z)
+	hack/package dist $(if $(VERSION),--version $(VERSION))
+
 run: deps build ## start husk on its embedded network, run a real pod, show its logs, clean up
 	hack/run
 
@@ -24,6 +30,9 @@ test: ## everything: deps, formatting, lints, unit and kernel tests, end-to-end 
 
 test-vm: build ## critest and the end-to-end suite on cgroup v2 with AppArmor, in a virtual machine (root)
 	hack/test-vm
+
+test-package: build ## install, upgrade and purge the package in a throw-away root (root)
+	hack/test-package
 
 check: ## formatting, lints and the repository's own rules (no root needed)
 	hack/test check

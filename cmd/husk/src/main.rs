@@ -1,17 +1,22 @@
-//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check` and
-//! `husk migrate` work without one.
+//! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check`,
+//! `husk migrate`, `husk completion` and `husk manual` work without one.
 #![forbid(unsafe_code)]
 
 mod check;
 mod client;
 mod doctor;
+/// huskd's command line, whose definition alone is used here.
+#[path = "../../huskd/src/cli.rs"]
+#[expect(dead_code, reason = "huskd uses the rest")]
+mod huskd;
 mod image;
+mod manual;
 mod migrate;
 mod table;
 
 use std::{error::Error, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use husk_model::chain;
 
 /// Work with a running husk.
@@ -44,6 +49,11 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Translate the configuration of containerd or CRI-O; without --write nothing is changed
     Migrate(migrate::Options),
+    /// Print the completion for a shell
+    Completion(manual::Completion),
+    /// Write the pages of man(1), huskd's too
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 /// What a person should read of an error: of a status its message, not its wire form.
@@ -61,6 +71,8 @@ async fn main() -> ExitCode {
         Command::Image { command } => image::run(&cli.address, command).await.map(|()| true),
         Command::Check(options) => check::run(options).await,
         Command::Migrate(options) => migrate::run(&options).map(|()| true),
+        Command::Completion(options) => manual::complete(Cli::command(), &options).map(|()| true),
+        Command::Manual(options) => manual::write(Cli::command(), &options).map(|()| true),
         Command::Doctor(doctor) => doctor::run(&cli.address, doctor).await,
     };
     match result {

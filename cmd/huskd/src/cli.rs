@@ -7,7 +7,7 @@ use husk_config::{Config, Raw};
 
 /// A Kubernetes container runtime: serves CRI v1 on a unix socket.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "huskd", version, about, args_conflicts_with_subcommands = false)]
+#[command(name = "huskd", version, args_conflicts_with_subcommands = false)]
 pub(crate) struct Cli {
     /// Configuration file; drop-ins in FILE.d/*.toml are read after it [default: /etc/husk/husk.toml, if it exists]
     #[arg(long, value_name = "FILE", global = true)]
