@@ -65,9 +65,8 @@ fn source(field: &impl Fn(&str) -> String, message: &v1::Mount) -> Checked<Mount
             reference: line(&field("image.image"), image.clone())?,
             sub_path: inside(&field("image_sub_path"), message.image_sub_path.clone())?,
         }),
-        None if !message.image_sub_path.is_empty() => {
-            Err(invalid(field("image_sub_path"), "is set without image"))
-        }
+        // `image_sub_path` means nothing here, and the kubelet (1.37) sets it: once one volume of a pod is an image, it copies the
+        // `subPath` of every mount.
         None => Ok(MountSource::HostPath(absolute(&field("host_path"), message.host_path.clone())?)),
     }
 }

@@ -137,6 +137,20 @@ fn image_volumes_are_read_only_and_their_sub_path_stays_below_the_image() {
 }
 
 #[test]
+fn a_sub_path_of_no_image_means_nothing() {
+    let source = with(|message| {
+        message.mounts.push(v1::Mount {
+            container_path: "/mnt".into(),
+            host_path: "/data/part".into(),
+            image_sub_path: "part".into(),
+            ..Default::default()
+        });
+    })
+    .map(|mut config| config.mounts.remove(0).source);
+    assert_eq!(source.unwrap(), MountSource::HostPath("/data/part".into()));
+}
+
+#[test]
 fn devices_have_paths_and_permissions() {
     let device = |container_path: &str, host_path: &str, permissions: &str| {
         with(|message| {
