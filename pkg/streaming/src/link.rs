@@ -63,20 +63,27 @@ impl Link {
 
     /// Leaves the connection after its last frame was queued.
     pub(crate) async fn finish(mut self) {
-        let mut said = false;
-        if self.farewell == Farewell::Servers {
-            said = self.say_goodbye().await;
+        match self.farewell {
+            Farewell::Clients => {
+                self.client_closes().await;
+                // Also when it has closed: by this the writer ends.
+                self.say_goodbye().await;
+            }
+            Farewell::Servers => {
+                self.say_goodbye().await;
+                self.client_closes().await;
+            }
         }
-        let _ = tokio::time::timeout(LINGER, self.closed()).await;
-        if !said && !*self.closed.borrow() {
-            self.say_goodbye().await;
-        }
-        // The writer ends after its goodbye.
         let _ = tokio::time::timeout(LINGER, &mut self.writer).await;
     }
 
-    async fn say_goodbye(&self) -> bool {
-        matches!(tokio::time::timeout(LAST_WORDS, self.frames.send(Frame::Goodbye)).await, Ok(Ok(())))
+    async fn client_closes(&self) {
+        let _ = tokio::time::timeout(LINGER, self.closed()).await;
+    }
+
+    /// Waits until it is queued, behind all else.
+    async fn say_goodbye(&self) {
+        let _ = tokio::time::timeout(LAST_WORDS, self.frames.send(Frame::Goodbye)).await;
     }
 }
 

@@ -352,4 +352,19 @@ mod tests {
         assert_eq!(stream.input.next().await, Said::Lost);
         client.link.closed().await;
     }
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_closed_is_not_waited_for() {
+        let mut client = client();
+        client.open(1, false).await;
+        let stream = client.accepted.recv().await.unwrap();
+        stream.output.end().await;
+        // It has got all that there is.
+        assert_eq!(client.frame().await[..4], [0x80, 3, 0, 2], "SYN_REPLY");
+        assert_eq!(client.frame().await, [0, 0, 0, 1, 1, 0, 0, 0]);
+        drop(client.io);
+        // The clock stands still but for those who wait for it.
+        let began = tokio::time::Instant::now();
+        client.link.finish().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }
