@@ -68,7 +68,8 @@ async fn a_container_that_cannot_die_holds_up_nobody_and_goes_when_it_can() {
     wish.request.pid = PidNamespace::Pod;
     let id = pod.start_container(wish).await;
     // Not the container's init, and not its child before that has executed: either has the script in its command line.
-    let stuck = || world::processes("345678").into_iter().find(|pid| is_command(*pid, b"sleep\0345678\0"));
+    let stuck =
+        || world::processes("345678").into_iter().find(|pid| is_command(*pid, b"sleep\x00345678\x00"));
     world::eventually("the container's child runs", || stuck().is_some()).await;
     freezer.hold(stuck().unwrap());
 
