@@ -8,7 +8,7 @@ use std::{
 use clap::Subcommand;
 use futures_util::stream;
 use husk_proto::{
-    admin::{ExportRequest, ImportRequest, images_client::ImagesClient},
+    admin::{ExportRequest, ImportRequest, PullRequest, PullResponse, images_client::ImagesClient},
     cri::v1::{ImageSpec, ListImagesRequest, RemoveImageRequest, image_service_client::ImageServiceClient},
 };
 use tokio::{
@@ -24,6 +24,17 @@ use crate::{
 /// What can be done with images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Pull an image as the kubelet would, and show how far it is
+    Pull {
+        /// The image, in any spelling
+        image: String,
+        /// A user of the registry
+        #[arg(long, requires = "password_stdin")]
+        username: Option<String>,
+        /// Read the user's password from standard input
+        #[arg(long, requires = "username")]
+        password_stdin: bool,
+    },
     /// Take an archive as `docker save` or an OCI layout (tar) makes it
     Import {
         /// The archive; - reads standard input
@@ -52,11 +63,14 @@ pub(crate) enum Command {
 
 /// Bytes sent at once.
 const CHUNK: usize = 256 << 10;
+/// Bytes of a password that are read.
+const MAX_PASSWORD: u64 = 64 << 10;
 /// Largest message either way.
 const MAX_MESSAGE: usize = 16 << 20;
 
 pub(crate) async fn run(address: &str, command: Command) -> Result<()> {
     match command {
+        Command::Pull { image, username, .. } => pull(address, image, username).await,
         Command::Import { archive } => import(address, &archive).await,
         Command::Export { images, output } => export(address, images, &output).await,
         Command::Ls => list(address).await,
@@ -83,6 +97,38 @@ impl Progress {
     fn end(&self) {
         self.show("");
     }
+}
+
+async fn pull(address: &str, image: String, username: Option<String>) -> Result<()> {
+    let mut password = String::new();
+    if username.is_some() {
+        let read = tokio::io::stdin().take(MAX_PASSWORD).read_to_string(&mut password).await;
+        read.map_err(|error| format!("standard input: {error}"))?;
+        password.truncate(password.trim_end_matches(['\r', '\n']).len());
+    }
+    let request = PullRequest { image, username: username.unwrap_or_default(), password };
+    let mut client = ImagesClient::new(connect(address).await?).max_decoding_message_size(MAX_MESSAGE);
+    let mut answers = client.pull(request).await?.into_inner();
+    let progress = Progress::new();
+    let outcome: Result<String> = loop {
+        match answers.message().await {
+            Ok(Some(answer)) if answer.id.is_empty() => progress.show(&how_far(&answer)),
+            Ok(Some(answer)) => break Ok(answer.id),
+            Ok(None) => break Err("huskd ended before the pull did".into()),
+            Err(status) => break Err(status.into()),
+        }
+    };
+    progress.end();
+    println!("{}", outcome?);
+    Ok(())
+}
+
+fn how_far(at: &PullResponse) -> String {
+    if at.layers == 0 {
+        return "asking the registry".to_owned();
+    }
+    let (done, all) = (table::size(at.bytes_done), table::size(at.bytes));
+    format!("{} of {} layers, {done} of {all}", at.layers_done, at.layers)
 }
 
 async fn open(archive: &Path) -> Result<Box<dyn AsyncRead + Send + Unpin>> {

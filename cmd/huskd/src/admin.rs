@@ -1,4 +1,4 @@
-//! husk's own image service: archives in and out.
+//! husk's own image service: archives in and out, pulls with their progress.
 //!
 //! Archives need random access (the manifest may come last), so an upload is spooled into an unnamed file first, and an
 //! export is written to one before it is sent. The kernel frees them however the call ends.
@@ -14,10 +14,11 @@ use std::{
 
 use futures_util::Stream;
 use husk_cri::status;
-use husk_images::{ImageStore, Progress};
+use husk_images::{Auth, ImageStore, Progress, PullProgress};
 use husk_model::{Classify, Kind};
 use husk_proto::admin::{
-    ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, images_server::Images,
+    ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, PullRequest, PullResponse,
+    images_server::Images,
 };
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
@@ -127,6 +128,33 @@ impl Images for ImageArchives {
         tokio::task::spawn_blocking(move || send(file, &sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    type PullStream = Answers<PullResponse>;
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<Self::PullStream>, Status> {
+        let PullRequest { image, username, password } = request.into_inner();
+        let auth = (!username.is_empty()).then(|| Auth { username, password, ..Auth::default() });
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            // What a slow client misses is told again by the next one.
+            let report = |at| drop(sender.try_send(Ok(shown(at))));
+            let request = husk_images::PullRequest { reference: image, auth };
+            let answer = tokio::select! {
+                pulled = store.pull_reporting(request, report) => pulled,
+                () = sender.closed() => return,
+            };
+            let answer = answer.map(|id| PullResponse { id: id.to_string(), ..PullResponse::default() });
+            let _ = sender.send(answer.map_err(status)).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// How far a pull is, as the protocol has it.
+fn shown(at: PullProgress) -> PullResponse {
+    let PullProgress { layers, layers_done, bytes, bytes_done } = at;
+    PullResponse { layers, layers_done, bytes, bytes_done, id: String::new() }
 }
 
 /// Sends a file in chunks until its end, or until the client goes away.

@@ -146,7 +146,15 @@ mod tests {
         let (bytes, nothing) = tokio::sync::mpsc::channel(1);
         let meter = || Meter::new(&Budget::default());
         std::thread::scope(|scope| {
-            scope.spawn(|| run(Source::Channel(nothing), &expected, &destination, meter(), &Stop::default()));
+            scope.spawn(|| {
+                run(
+                    Source::Channel(nothing, Box::new(|_| ())),
+                    &expected,
+                    &destination,
+                    meter(),
+                    &Stop::default(),
+                )
+            });
             let confined = |status: &str| {
                 let field =
                     |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);

@@ -29,6 +29,7 @@ mod resolve;
 mod slots;
 mod stop;
 mod store;
+mod tally;
 mod tar;
 mod unpack;
 
@@ -41,5 +42,6 @@ pub use pull::PullRequest;
 pub use reference::{Reference, Selector};
 pub use registry::{Attempts, Auth, RegistryError};
 pub use store::{ImageLease, ImageStore, ImagesConfig};
+pub use tally::PullProgress;
 pub use tar::TarError;
 pub use unpack::UnpackError;

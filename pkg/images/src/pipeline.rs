@@ -34,8 +34,8 @@ const REST_MAX: u64 = 16 << 20;
 
 /// Where the bytes of a layer come from.
 pub(crate) enum Source {
-    /// A download. The channel ends early when the download fails.
-    Channel(mpsc::Receiver<Bytes>),
+    /// A download, and who counts what has come. The channel ends early when the download fails.
+    Channel(mpsc::Receiver<Bytes>, Box<dyn FnMut(u64) + Send>),
     /// A file of an archive, and who wants to know how far it is.
     File(io::Take<File>, Box<dyn FnMut(u64) + Send>),
 }
@@ -43,7 +43,9 @@ pub(crate) enum Source {
 impl Source {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         match self {
-            Self::Channel(chunks) => Ok(chunks.blocking_recv()),
+            Self::Channel(chunks, count) => {
+                Ok(chunks.blocking_recv().inspect(|chunk| count(chunk.len() as u64)))
+            }
             Self::File(file, progress) => {
                 let mut chunk = Vec::with_capacity(BLOCK);
                 file.by_ref().take(BLOCK as u64).read_to_end(&mut chunk)?;

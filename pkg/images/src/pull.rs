@@ -1,6 +1,6 @@
 //! Pulling: resolve the name, choose the platform, fetch the configuration, then all missing layers at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use husk_model::{Digest, ImageId};
@@ -21,11 +21,14 @@ use crate::{
     slots::Turns,
     stop::Stop,
     store::{NewImage, Pin, blocking},
+    tally::{Attempt, PullProgress, Tally},
     unpack::limits::Budget,
 };
 
 /// Chunks of a download that may wait for the unpacker.
 const CHUNKS: usize = 8;
+/// How often whoever watches a pull is told how far it is: as often as people can read.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What to pull.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +39,14 @@ pub struct PullRequest {
     pub auth: Option<Auth>,
 }
 
+/// One pull: whom it asks, what of the disk it may take, how far it is.
+#[derive(Clone)]
+struct Pulling {
+    session: Arc<Session>,
+    image: Budget,
+    tally: Arc<Tally>,
+}
+
 impl ImageStore {
     /// Pulls an image and returns its id. The registry is always asked what a tag means; layers that are here are not
     /// fetched again. Calls for the same image and credentials are one pull, which ends when its last caller leaves.
@@ -43,25 +54,68 @@ impl ImageStore {
     /// # Errors
     /// Everything that can be wrong with a reference, a registry or an image; see [`ImageError`]. Nothing is left behind.
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<ImageId> {
+        self.begin(request)?.1.await
+    }
+
+    /// As [`Self::pull`]; `report` is told how far it is, several times a second and at its end.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub async fn pull_reporting(
+        self: &Arc<Self>,
+        request: PullRequest,
+        report: impl Fn(PullProgress),
+    ) -> Result<ImageId> {
+        let (tally, pull) = self.begin(request)?;
+        let mut pull = Box::pin(pull);
+        let mut looks = tokio::time::interval(LOOK);
+        let pulled = loop {
+            tokio::select! {
+                biased;
+                pulled = &mut pull => break pulled,
+                _ = looks.tick() => report(tally.now()),
+            }
+        };
+        report(tally.now());
+        pulled
+    }
+
+    /// A pull that goes on when it is waited for, and its figures.
+    fn begin(
+        self: &Arc<Self>,
+        request: PullRequest,
+    ) -> Result<(Arc<Tally>, impl Future<Output = Result<ImageId>> + use<>)> {
         let reference = Reference::parse(&request.reference)?;
         let auth = request.auth.unwrap_or_default();
         let key = flight_key(&reference, &auth);
-        let store = Arc::clone(self);
-        let work = || async move {
-            let image = reference.to_string();
-            store.pull_now(reference, auth).await.map_err(|error| error.of_pull(&image))
+        let tally = self.tallies.of(&key);
+        let (store, own) = (Arc::clone(self), Arc::clone(&tally));
+        let pull = async move {
+            let this = Arc::clone(&store);
+            let work = || async move {
+                let image = reference.to_string();
+                this.pull_now(reference, auth, own).await.map_err(|error| error.of_pull(&image))
+            };
+            store.pulls.join(&key, work).await.0
         };
-        self.pulls.join(&key, work).await.0
+        Ok((tally, pull))
     }
 
-    async fn pull_now(self: Arc<Self>, reference: Reference, auth: Auth) -> Result<ImageId> {
+    async fn pull_now(
+        self: Arc<Self>,
+        reference: Reference,
+        auth: Auth,
+        tally: Arc<Tally>,
+    ) -> Result<ImageId> {
         let config = RegistryConfig {
             config_dir: self.config().registry_config_dir,
             progress_timeout: self.config().pull_progress_timeout,
         };
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
         let resolved = session.resolve(&Platform::host()).await?;
-        let pins = self.fetch_layers(&session, &resolved).await?;
+        tally.begin(resolved.manifest.layers.iter().map(|layer| layer.size));
+        let pulling = Pulling { session: Arc::clone(&session), image: Budget::default(), tally };
+        let pins = self.fetch_layers(&pulling, &resolved).await?;
         let id = ImageId::new(resolved.manifest.config.digest.clone());
         let reference = &session.reference;
         let tags = match reference.selector() {
@@ -78,17 +132,12 @@ impl ImageStore {
         Ok(id)
     }
 
-    async fn fetch_layers(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        resolved: &Resolved,
-    ) -> Result<Vec<Arc<Pin>>> {
-        let (mut chain, image, turns): (Option<ChainId>, _, _) =
-            (None, Budget::default(), self.slots.turns());
+    async fn fetch_layers(self: &Arc<Self>, pulling: &Pulling, resolved: &Resolved) -> Result<Vec<Arc<Pin>>> {
+        let (mut chain, turns): (Option<ChainId>, _) = (None, self.slots.turns());
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
             let next = ChainId::above(chain.as_ref(), diff_id);
-            layers.push(self.layer(session, descriptor, diff_id, next.clone(), &image, &turns));
+            layers.push(self.layer(pulling, descriptor, diff_id, next.clone(), &turns));
             chain = Some(next);
         }
         try_join_all(layers).await
@@ -97,53 +146,58 @@ impl ImageStore {
     /// One layer: here already, being fetched by another pull, or fetched now.
     async fn layer(
         self: &Arc<Self>,
-        session: &Arc<Session>,
+        pulling: &Pulling,
         descriptor: &Descriptor,
         diff_id: &DiffId,
         chain: ChainId,
-        image: &Budget,
         turns: &Turns<'_>,
     ) -> Result<Arc<Pin>> {
         // Only who would get the same bytes from the same place waits for another pull: it may be slow, or lie.
         let Descriptor { digest, urls, .. } = descriptor;
-        let key = format!("{chain} as {digest} of {} {}", session.reference.host(), urls.join(" "));
+        let key = format!("{chain} as {digest} of {} {}", pulling.session.reference.host(), urls.join(" "));
         loop {
             if let Some(pin) = self.shared.pin(diff_id, &chain) {
+                pulling.tally.layer(descriptor.size);
                 return Ok(pin);
             }
             // Taken before the layer is: whoever joins it must not wait for the slot of another pull.
             let _slot = turns.slot().await;
             let start = || {
-                let (store, session) = (Arc::clone(self), Arc::clone(session));
-                let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
-                let (chain, image) = (chain.clone(), image.clone());
-                async move { store.fetch_layer(&session, &descriptor, &diff_id, &chain, &image).await }
+                let (store, pulling) = (Arc::clone(self), pulling.clone());
+                let (descriptor, diff_id, chain) = (descriptor.clone(), diff_id.clone(), chain.clone());
+                async move { store.fetch_layer(&pulling, &descriptor, &diff_id, &chain).await }
             };
             match self.layers.join(&key, start).await {
                 // The other pull may have had other credentials or another registry.
                 (Err(_), false) => continue,
-                (result, _) => return result,
+                (Err(error), true) => return Err(error),
+                (Ok(pin), mine) => {
+                    // Another pull's bytes were counted there.
+                    pulling.tally.layer(if mine { 0 } else { descriptor.size });
+                    return Ok(pin);
+                }
             }
         }
     }
 
     async fn fetch_layer(
         self: Arc<Self>,
-        session: &Session,
+        pulling: &Pulling,
         descriptor: &Descriptor,
         diff_id: &DiffId,
         chain: &ChainId,
-        image: &Budget,
     ) -> Result<Arc<Pin>> {
+        let session = &pulling.session;
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         // The image may list it twice, or another have brought it meanwhile.
         if let Some(pin) = self.shared.pin(diff_id, chain) {
+            pulling.tally.came(descriptor.size);
             return Ok(pin);
         }
         let mut attempts = Attempts::default();
         let mut refused = None;
         for (endpoint, foreign) in session.places(descriptor) {
-            match self.unpack_from(session, endpoint, foreign.as_ref(), &blob, diff_id, image).await {
+            match self.unpack_from(pulling, endpoint, foreign.as_ref(), &blob, diff_id).await {
                 Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
                 Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
                 // Another host may serve the same layer undamaged.
@@ -159,12 +213,28 @@ impl ImageStore {
 
     async fn unpack_from(
         &self,
-        session: &Session,
+        pulling: &Pulling,
         endpoint: &Endpoint,
         foreign: Option<&Url>,
         blob: &Blob,
         diff_id: &DiffId,
-        image: &Budget,
+    ) -> Result<Unclaimed> {
+        let attempt = Attempt::of(&pulling.tally);
+        let fetched = self.unpack_counted(pulling, &attempt, endpoint, foreign, blob, diff_id).await;
+        if fetched.is_err() {
+            attempt.failed();
+        }
+        fetched
+    }
+
+    async fn unpack_counted(
+        &self,
+        pulling: &Pulling,
+        attempt: &Attempt,
+        endpoint: &Endpoint,
+        foreign: Option<&Url>,
+        blob: &Blob,
+        diff_id: &DiffId,
     ) -> Result<Unclaimed> {
         let (sink, chunks) = mpsc::channel(CHUNKS);
         let stop = Stop::default();
@@ -172,12 +242,14 @@ impl ImageStore {
         let _with_this_task = stop.on_drop();
         let expected =
             Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
-        let (shared, digest, image) = (Arc::clone(&self.shared), blob.digest.clone(), image.clone());
+        let (shared, digest, image) = (Arc::clone(&self.shared), blob.digest.clone(), pulling.image.clone());
+        let source = Source::Channel(chunks, attempt.counter());
         let unpacking = blocking("unpacking a layer", move || {
-            layer::unpack(&shared, Source::Channel(chunks), &expected, &digest, &image, &stop)
+            layer::unpack(&shared, source, &expected, &digest, &image, &stop)
         });
         // Both always run to their end: a failed download ends the unpacker's input, and the unpacker reads all of it.
-        let (streamed, unpacked) = tokio::join!(session.stream(endpoint, foreign, blob, sink), unpacking);
+        let (streamed, unpacked) =
+            tokio::join!(pulling.session.stream(endpoint, foreign, blob, sink), unpacking);
         if let Err(error) = streamed {
             let mut attempts = Attempts::default();
             attempts.add(foreign.and_then(Url::host_str).unwrap_or(endpoint.name()), error);

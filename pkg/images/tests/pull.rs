@@ -17,7 +17,7 @@ use common::{
     registry::{Answer, Registry},
     sha256, store, store_with, zstd,
 };
-use husk_images::{Auth, ImageStore, ImagesConfig, PullRequest};
+use husk_images::{Auth, ImageStore, ImagesConfig, PullProgress, PullRequest};
 use husk_model::{Classify, Kind};
 use serde_json::json;
 
@@ -372,7 +372,12 @@ async fn busy_and_interrupted_registries_are_asked_again_where_they_stopped() {
     .await;
     registry.push("r", "1", &image);
     let root = tempfile::tempdir().unwrap();
-    store(root.path()).pull(request(format!("{}/r:1", registry.host()))).await.unwrap();
+    let last = std::sync::Mutex::default();
+    let report = |at| *last.lock().unwrap() = at;
+    let store = store(root.path());
+    store.pull_reporting(request(format!("{}/r:1", registry.host())), report).await.unwrap();
+    let PullProgress { bytes, bytes_done, .. } = *last.lock().unwrap();
+    assert_eq!(bytes, bytes_done, "what came before the interruption counts once");
     let ranges: Vec<_> =
         registry.seen().iter().filter_map(|seen| seen.headers.get("range").cloned()).collect();
     assert_eq!(ranges.len(), 1);
@@ -423,6 +428,54 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
         assert_eq!(registry.count(digest), 1, "{digest} is fetched once for both");
     }
     assert_eq!(layer_dirs(root.path()), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn whoever_watches_a_pull_sees_how_far_it_is_also_one_that_joins_it() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new(&layers(), gzip);
+    let (id, open) = (image.id(), Arc::new(AtomicBool::new(false)));
+    let registry = Registry::with({
+        let (id, open) = (id.clone(), Arc::clone(&open));
+        move |seen| {
+            // The configuration comes; the layers wait.
+            while seen.path.contains("/blobs/") && !seen.path.ends_with(&id) && !open.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            None
+        }
+    })
+    .await;
+    registry.push("watched", "1", &image);
+    let sizes = image.blobs.iter().filter(|(digest, _)| **digest != id).map(|(_, blob)| blob.len() as u64);
+    let all = PullProgress { layers: 2, layers_done: 2, bytes: sizes.clone().sum(), bytes_done: sizes.sum() };
+    let begun = PullProgress { layers_done: 0, bytes_done: 0, ..all };
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let watch = || {
+        let (store, reference) = (Arc::clone(&store), format!("{}/watched:1", registry.host()));
+        let (tell, told) = std::sync::mpsc::channel();
+        let report = move |at| {
+            let _ = tell.send(at);
+        };
+        (tokio::spawn(async move { store.pull_reporting(request(reference), report).await }), told)
+    };
+    let watchers = [watch(), watch()];
+    // Each look comes a moment after the one before; the pull has not gone on meanwhile.
+    let watchers = watchers.map(|(pull, told)| {
+        assert!(told.iter().any(|at| at == begun));
+        (pull, told)
+    });
+    open.store(true, Ordering::SeqCst);
+    for (pull, told) in watchers {
+        pull.await.unwrap().unwrap();
+        assert_eq!(told.iter().last(), Some(all));
+    }
+    let (again, told) = watch();
+    again.await.unwrap().unwrap();
+    assert_eq!(told.iter().last(), Some(all), "what is here already need not come");
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use husk_e2e::{Daemon, FakeRegistry, Layer, Odd, Options, eventually, eventually_every, v1};
+use husk_e2e::{
+    Daemon, FakeRegistry, Layer, Odd, Options, busybox_archive, eventually, eventually_every, v1,
+};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -67,6 +69,23 @@ fn a_download_ends_with_the_client_that_waits_for_it() {
     // The registry's own clock is the limit that husk would otherwise wait for: five minutes.
     eventually("the registry is left, too", Duration::from_secs(20), || (registry.left() == 1).then_some(()));
     nothing_is_left(&husk);
+}
+
+#[test]
+fn husk_image_pull_says_what_it_brought_and_why_it_did_not() {
+    let husk = without_image();
+    let registry = FakeRegistry::serve("some/image", "1", &busybox_archive(), |_| {});
+    let image = format!("{}/some/image:1", registry.host());
+    let id = husk.husk(&["image", "pull", &image]).success();
+    let image = Some(v1::ImageSpec { image, ..Default::default() });
+    let request = v1::ImageStatusRequest { image, ..Default::default() };
+    assert_eq!(husk.cri().image_status(request).unwrap().image.unwrap().id, id.trim());
+    let absent = husk.husk(&["image", "pull", &format!("{}/some/image:2", registry.host())]);
+    assert!(!absent.is_success() && absent.stderr.contains("/some/image:2"), "{absent:?}");
+    let bad = husk.husk(&["image", "pull", "No Image"]);
+    assert!(!bad.is_success() && bad.stderr.contains("No Image"), "{bad:?}");
+    let alone = husk.husk(&["image", "pull", "--username", "me", "x"]);
+    assert!(!alone.is_success() && alone.stderr.contains("--password-stdin"), "{alone:?}");
 }
 
 /// The blob's name: it is not compressed, so that is its diff id.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{ImageLease, Pin, Shared, blocking, job::Job, lease, name_of};
 use crate::{
     FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, slots::Slots,
+    tally::Tallies,
 };
 
 /// How the store and its pulls behave.
@@ -42,6 +43,8 @@ pub struct ImageStore {
     pub(super) config: RwLock<ImagesConfig>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) pulls: Flights<ImageId>,
+    /// How far each of them is.
+    pub(crate) tallies: Tallies,
     pub(crate) layers: Flights<Arc<Pin>>,
     pub(crate) slots: Slots,
 }

@@ -80,6 +80,7 @@ impl ImageStore {
             slots: crate::slots::Slots::new(config.max_parallel_layers),
             clients: Default::default(),
             pulls: Default::default(),
+            tallies: Default::default(),
             layers: Default::default(),
             shared,
             config: RwLock::new(config),
