@@ -210,9 +210,21 @@ impl Kubelet {
         self.curl(&format!("/run/default/{pod}-{NODE}/{container}?cmd={command}"), &["-X", "POST"])
     }
 
+    /// A client that follows a container's log, whose standard output has each line as it comes.
+    pub fn follow(&self, pod: &str, container: &str) -> Child {
+        let mut command =
+            self.curl_command(&format!("/containerLogs/default/{pod}-{NODE}/{container}?follow=true"));
+        command.arg("--no-buffer").stdout(Stdio::piped()).spawn().expect("start curl")
+    }
+
     fn curl(&self, path: &str, arguments: &[&str]) -> String {
-        let url = format!("https://127.0.0.1:{}{path}", self.port);
-        run(Command::new("curl").args(["-sfk", "--max-time", "60"]).args(arguments).arg(&url)).success()
+        run(self.curl_command(path).args(arguments)).success()
+    }
+
+    fn curl_command(&self, path: &str) -> Command {
+        let mut command = Command::new("curl");
+        command.args(["-sfk", "--max-time", "60"]).arg(format!("https://127.0.0.1:{}{path}", self.port));
+        command
     }
 
     /// The kubelet's view of a pod.
