@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use husk_e2e::{
-    Daemon, FakeRegistry, Layer, Odd, Options, busybox_archive, eventually, eventually_every, v1,
+    Daemon, FakeRegistry, Layer, Odd, Options, busybox_archive, dist, eventually, eventually_every, v1,
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -67,6 +68,34 @@ fn a_download_ends_with_the_client_that_waits_for_it() {
     let registry = FakeRegistry::serve_blobs("some/image", "1", &config, vec![blob], |_| {}, odd);
     pull_and_leave(&husk, &registry, Duration::from_secs(1));
     // The registry's own clock is the limit that husk would otherwise wait for: five minutes.
+    eventually("the registry is left, too", Duration::from_secs(20), || (registry.left() == 1).then_some(()));
+    nothing_is_left(&husk);
+}
+
+#[test]
+fn a_download_ends_with_the_husk_image_pull_that_waits_for_it() {
+    let husk = without_image();
+    let blob = layer().0;
+    let half = [
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", blob.len()).as_bytes(),
+        &blob[..blob.len() / 2],
+    ]
+    .concat();
+    let begun = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&begun);
+    let odd = move |path: &str| {
+        let is_blob = path.ends_with(&blob_path());
+        asked.fetch_or(is_blob, Ordering::Relaxed);
+        is_blob.then(|| Odd::Silence(half.clone()))
+    };
+    let config = configuration(&[layer().diff_id()]);
+    let registry = FakeRegistry::serve_blobs("some/image", "1", &config, vec![blob], |_| {}, odd);
+    let mut command = Command::new(dist("husk"));
+    command.arg("--address").arg(husk.address()).args(["image", "pull"]);
+    let mut client = command.arg(format!("{}/some/image:1", registry.host())).spawn().unwrap();
+    eventually("the layer comes", Duration::from_secs(10), || begun.load(Ordering::Relaxed).then_some(()));
+    client.kill().unwrap();
+    client.wait().unwrap();
     eventually("the registry is left, too", Duration::from_secs(20), || (registry.left() == 1).then_some(()));
     nothing_is_left(&husk);
 }
