@@ -235,6 +235,65 @@ EOF
     sockets+=("$socket")
 }
 
+# start_crio NAME: the other peer, with runc and Debian's conmon, in $work/NAME; sets $socket, $daemon_pid and $daemon_log. It writes
+# nothing outside: each of these paths has a default on the node.
+start_crio() {
+    local dir=$work/$1 run=$work/run/$1 bin host
+    bin=$(dirname "$("$hack/tools/path" crio)")
+    command -v conmon >/dev/null || die "CRI-O needs conmon (hack/install-deps)"
+    mkdir -p "$dir/drop-ins" "$dir/hooks" "$run"
+    write_conflist "$dir/cni" "$1" 10.85.0.0/16 "$dir/ipam"
+    socket=$run/c.sock
+    echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$dir/policy.json"
+    for host in registry.k8s.io gcr.io k8s.gcr.io; do
+        printf '[[registry]]\nlocation = "%s"\n[[registry.mirror]]\nlocation = "127.0.0.1:%s"\ninsecure = true\n' "$host" "$registry_port"
+    done >"$dir/registries.conf"
+    cat >"$dir/crio.conf" <<EOF
+[crio]
+root = '$dir/storage'
+runroot = '$run/storage'
+storage_driver = 'overlay'
+log_dir = '$dir/pods'
+version_file = '$run/version'
+clean_shutdown_file = '$dir/clean.shutdown'
+
+[crio.api]
+listen = '$socket'
+
+[crio.runtime]
+default_runtime = 'runc'
+cgroup_manager = 'cgroupfs'
+namespaces_dir = '$run/ns'
+pinns_path = '$bin/pinns'
+container_exits_dir = '$run/exits'
+container_attach_socket_dir = '$run'
+hooks_dir = ['$dir/hooks']
+log_level = 'warn'
+[crio.runtime.runtimes.runc]
+runtime_path = '$("$hack/tools/path" runc)'
+runtime_root = '$run/runc'
+monitor_path = '$(command -v conmon)'
+monitor_cgroup = 'pod'
+
+[crio.image]
+signature_policy = '$dir/policy.json'
+signature_policy_dir = '$dir/policies'
+
+[crio.network]
+network_dir = '$dir/cni'
+plugin_dirs = ['$("$hack/tools/path" cni)']
+
+[crio.nri]
+enable_nri = false
+EOF
+    daemon_log=$dir/log
+    CONTAINERS_REGISTRIES_CONF=$dir/registries.conf "$bin/crio" --config "$dir/crio.conf" --config-dir "$dir/drop-ins" >"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    daemons+=("$daemon_pid")
+    wait_for CRI-O 30 crictl_at "$socket" version
+    sockets+=("$socket")
+}
+
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
 # With $nri it serves NRI; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
 start_husk() {

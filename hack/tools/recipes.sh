@@ -35,6 +35,16 @@ build_containerd() {
     GOBIN=$1 go_env install -tags 'urfave_cli_no_docs osusergo netgo static_build no_grpc' -ldflags "$flags" "$p/cmd/containerd-shim-runc-v2@$2"
 }
 
+# CRI-O, with pinns, which it pins namespaces with and which is C in the same module. GPG by Go's own code, no btrfs and no
+# ostree: what they need is not among the packages of hack/install-deps. conmon, its monitor, is a Debian package.
+build_crio() {
+    local module=github.com/cri-o/cri-o source
+    CGO_ENABLED=1 go_env build -C "$tools_dir/crio" -ldflags '-s -w' -o "$1/crio" \
+        -tags 'containers_image_ostree_stub containers_image_openpgp exclude_graphdriver_btrfs seccomp netgo osusergo' "$module/cmd/crio"
+    source=$(go_env list -C "$tools_dir/crio" -m -f '{{.Dir}}' "$module")
+    gcc -O2 -static -std=c99 -DVERSION="\"${2#v}\"" -o "$1/pinns" "$source"/pinns/src/*.c
+}
+
 # kubernetes_build DIRECTORY VERSION PROGRAM...: all in one call, which compiles what they share once.
 kubernetes_build() {
     local v=k8s.io/component-base/version dir=$1 version=$2 minor
@@ -71,7 +81,7 @@ tools_home() {
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
     kubelet | kubernetes) module=kubelet ;;
-    etcd | nri-plugin) module=$name ;;
+    etcd | nri-plugin | crio) module=$name ;;
     esac
     hash=$({
         echo "$name $version"

@@ -16,7 +16,7 @@ use std::{
 use tracing::debug;
 
 use crate::{
-    Monitor, MonitorConfig, Result,
+    Monitor, MonitorConfig, MonitorError, Result,
     spawn::{Newborn, Seat},
 };
 
@@ -64,18 +64,25 @@ impl Nursery {
         &self.config
     }
 
-    /// Gives an existing, empty pod directory its monitor: the one that stands by, or a new one.
+    /// Gives an existing, empty pod directory its monitor: the one that stands by, or a new one. One that ends before it has
+    /// answered had done nothing for the pod yet.
     ///
     /// # Errors
     /// As [`Monitor::spawn`].
     pub async fn spawn(&self, pod_dir: &Path) -> Result<Monitor> {
         self.wanted.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat::prepare(pod_dir)?;
+        let mut seat = Seat::prepare(pod_dir)?;
         // Its command line has place for a path of this length.
         let fits = pod_dir.as_os_str().len() == self.placeholder.as_os_str().len();
         if let Some(newborn) = fits.then(|| self.take()).flatten() {
             match newborn.adopt(&seat).await {
-                Ok(()) => return Monitor::begin(newborn, seat).await,
+                Ok(()) => match Monitor::begin(newborn, seat).await {
+                    Err(error @ MonitorError::Disconnected { .. }) => {
+                        debug!(%error, "the monitor that stood by ended when it got a pod");
+                        seat = Seat::prepare_again(pod_dir)?;
+                    }
+                    begun => return begun,
+                },
                 Err(error) => debug!(%error, "the monitor that stood by takes no pod"),
             }
         }

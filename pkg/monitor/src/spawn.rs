@@ -80,6 +80,13 @@ impl<'pod> Seat<'pod> {
         Ok(Self { pod_dir, address, ends: [listener.into(), open.map_err(at("open", &log))?.into()] })
     }
 
+    /// Prepares it where a monitor had it that has ended: a socket outlives whoever listened.
+    pub(crate) fn prepare_again(pod_dir: &'pod Path) -> Result<Self> {
+        let left = socket_path(pod_dir);
+        std::fs::remove_file(&left).map_err(at("remove", &left))?;
+        Self::prepare(pod_dir)
+    }
+
     /// Leaves it to the monitor that it was given to. Returns a connection to that.
     pub(crate) async fn leave(self) -> Result<UnixStream> {
         let connected = UnixStream::connect(&self.address.path).await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     fs,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,30 @@ fn a_monitor_stands_by_for_the_next_pod_and_ends_with_its_daemon() {
     eventually("it has ended with its daemon", || node.standbys().is_empty().then_some(()));
     node.start_engine();
     assert_eq!(node.engine().pod_status(&pod).unwrap().state, PodState::Ready);
+    node.remove_all();
+}
+
+#[test]
+fn a_monitor_that_ends_when_it_gets_its_pod_is_replaced() {
+    if !ready() {
+        return;
+    }
+    let node = Node::start();
+    let standby = eventually("a monitor stands by", || node.standbys().first().copied());
+    let standby = Pid::from_raw(standby.cast_signed()).unwrap();
+    // It has its pod, and cannot answer.
+    kill_process(standby, Signal::STOP).unwrap();
+    let engine = Arc::clone(node.engine());
+    let config = node.pod_config("inherited");
+    let pod = node.spawn(async move { engine.run_pod_sandbox(config).await });
+    let pods = node.state().join("pods");
+    eventually("the pod has a socket for its monitor", || {
+        let mut dirs = fs::read_dir(&pods).ok()?.flatten();
+        dirs.find(|dir| dir.path().join("monitor.sock").exists()).map(drop)
+    });
+    kill_process(standby, Signal::KILL).unwrap();
+    let pod = node.wait(pod).unwrap().expect("the pod has another monitor");
+    assert_eq!(node.engine().pod_status(pod.as_str()).unwrap().state, PodState::Ready);
     node.remove_all();
 }
 

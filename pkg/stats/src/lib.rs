@@ -31,7 +31,7 @@ use husk_node::now;
 
 pub use error::{Error, Result};
 pub use filesystem::filesystem;
-pub use network::network;
+pub use network::Interfaces;
 pub use processes::Processes;
 pub use target::{Target, TargetId};
 pub use usage::{Usage, disk_usage};

@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
-    path::PathBuf,
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use husk_model::{NetworkStats, Process};
@@ -14,25 +15,59 @@ use crate::{Error, Result};
 /// Bytes that are read, some thousand interfaces: a pod with NET_ADMIN may have any number of them.
 const MAX_TEXT: u64 = 512 << 10;
 
-/// The interfaces that a process sees, from `/proc/<pid>/net/dev`, without the loopback; of very many the first.
-///
-/// # Errors
-/// The process is gone.
-pub fn network(process: Process) -> Result<Vec<NetworkStats>> {
-    let path = PathBuf::from(format!("/proc/{}/net/dev", process.pid));
-    let mut text = Vec::new();
-    let open = || {
-        let file = File::open(&path)?;
-        if is_alive(process) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
-    };
-    open().and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text)).map_err(|source| Error::File {
-        operation: "read",
-        path,
-        source,
-    })?;
-    // A line that is cut off has other numbers; names may have any bytes.
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    Ok(parse(&String::from_utf8_lossy(&text[..whole])))
+/// The interfaces of one network namespace, without the loopback. Its file is opened once and read again and again: finding it by
+/// a process and making sure of that process takes longer than reading it. An open file holds the namespace, so it has an end.
+#[derive(Debug, Default)]
+pub struct Interfaces(Mutex<Place>);
+
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Unknown,
+    Known(File),
+    Closed,
+}
+
+impl Interfaces {
+    /// What the interfaces have counted; of very many the first. `process` is one in the namespace, which is asked for the file
+    /// the first time (`/proc/<pid>/net/dev`).
+    ///
+    /// # Errors
+    /// The process is gone, or this was closed.
+    pub fn read(&self, process: Process) -> Result<Vec<NetworkStats>> {
+        let path = PathBuf::from(format!("/proc/{}/net/dev", process.pid));
+        let text = self.text(&path, process);
+        let text = text.map_err(|source| Error::File { operation: "read", path, source })?;
+        // A line that is cut off has other numbers; names may have any bytes.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        Ok(parse(&String::from_utf8_lossy(&text[..whole])))
+    }
+
+    /// Lets go of the namespace, for ever.
+    pub fn close(&self) {
+        *self.place() = Place::Closed;
+    }
+
+    fn text(&self, path: &Path, process: Process) -> io::Result<Vec<u8>> {
+        let mut place = self.place();
+        if matches!(*place, Place::Unknown) {
+            let file = File::open(path)?;
+            // Another one may have got the number of a process that ended.
+            if !is_alive(process) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            *place = Place::Known(file);
+        }
+        let Place::Known(file) = &mut *place else { return Err(io::ErrorKind::NotFound.into()) };
+        file.rewind()?;
+        let mut text = Vec::new();
+        file.take(MAX_TEXT).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Two heading lines, then `name: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes packets errs …`.
@@ -90,7 +125,19 @@ Inter-|   Receive                                                |  Transmit
     #[test]
     fn a_process_that_is_gone_is_an_error() {
         let own = husk_node::process::identify(std::process::id()).unwrap();
-        assert!(network(Process { start_time: own.start_time + 1, ..own }).is_err());
-        network(own).unwrap();
+        Interfaces::default().read(Process { start_time: own.start_time + 1, ..own }).unwrap_err();
+        Interfaces::default().read(own).unwrap();
+    }
+
+    #[test]
+    fn what_was_found_once_is_read_again_without_its_process_until_it_is_closed() {
+        let own = husk_node::process::identify(std::process::id()).unwrap();
+        let names = |stats: Vec<NetworkStats>| stats.into_iter().map(|stats| stats.name).collect::<Vec<_>>();
+        let interfaces = Interfaces::default();
+        let first = names(interfaces.read(own).unwrap());
+        let gone = Process { start_time: own.start_time + 1, ..own };
+        assert_eq!(names(interfaces.read(gone).unwrap()), first);
+        interfaces.close();
+        interfaces.read(own).unwrap_err();
     }
 }

@@ -10,7 +10,7 @@ use husk_cgroup::{Controller, Hierarchy};
 use husk_model::{ContainerStatus, NetworkStats, PodStatus};
 use husk_stats::{Detail, Stats, Volume};
 
-use super::stats::{Chosen, Measuring, choose, interfaces};
+use super::stats::{Chosen, Measuring, choose};
 use crate::error::{PodsError, Result};
 
 /// What looking at processes may take in one call, and the bounds of each container's share of it.
@@ -105,7 +105,7 @@ fn count(stats: &Stats, chosen: Chosen, share: Duration, caller: &Weak<()>) -> P
     });
     PodMetrics {
         containers: containers.collect(),
-        network: interfaces(&chosen.pod),
+        network: chosen.pod.interfaces(),
         cgroup_path: chosen.pod.cgroup_path(),
         status: chosen.pod.status(),
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use husk_model::{ContainerStatus, FilesystemStats, NamespaceMode, NetworkStats, PodStatus, ResourceStats};
+use husk_model::{ContainerStatus, FilesystemStats, NetworkStats, PodStatus, ResourceStats};
 use husk_stats::{Stats, Target, TargetId};
 
 use crate::{
@@ -159,20 +159,11 @@ pub(crate) fn choose(registry: &Registry, pod: &Arc<Pod>) -> Result<Chosen> {
 fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, husk_stats::Error> {
     let resources = stats.sample(&chosen.target)?;
     Ok(PodStats {
-        network: interfaces(&chosen.pod),
+        network: chosen.pod.interfaces(),
         resources,
         containers: chosen.containers.into_iter().filter_map(|chosen| sample(stats, chosen)).collect(),
         status: chosen.pod.status(),
     })
-}
-
-/// The counters of the pod's own interfaces, as its pause process sees them.
-pub(crate) fn interfaces(pod: &Pod) -> Vec<NetworkStats> {
-    let status = pod.status();
-    if status.config.namespaces().network == NamespaceMode::Node {
-        return Vec::new();
-    }
-    status.process.and_then(|process| husk_stats::network(process).ok()).unwrap_or_default()
 }
 
 fn sample(

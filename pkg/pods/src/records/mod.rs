@@ -11,4 +11,4 @@ mod store;
 mod trash;
 
 pub(crate) use files::{ContainerFile, FORMAT, PodFile};
-pub(crate) use store::{Records, ids_in, write_file};
+pub(crate) use store::{OnRecord, Records, ids_in, write_file};

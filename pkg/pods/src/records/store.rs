@@ -16,7 +16,7 @@
 
 use std::{
     fs::{self, DirBuilder, Permissions},
-    io::{self, Read as _},
+    io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
@@ -107,25 +107,23 @@ impl Records {
     }
 
     pub(crate) fn read_pod(&self, id: &PodSandboxId) -> Result<PodFile> {
-        let pod: PodFile = read(&self.pod(id).join("pod.json"))?;
-        check_format(pod.format, &self.pod(id))?;
-        Ok(pod)
+        read_record(self.pod(id).join("pod.json"))
     }
 
-    /// Refuses a pod with a record of a newer huskd, by its name: what this one does not understand it would lose or undo. A
-    /// record that is damaged is no newer one.
-    pub(crate) fn refuse_newer(&self, id: &PodSandboxId) -> Result<()> {
-        let containers = fs::read_dir(self.pod(id).join("containers")).into_iter().flatten().flatten();
-        let records = containers.map(|entry| entry.path().join("container.json"));
-        for path in std::iter::once(self.pod(id).join("pod.json")).chain(records) {
-            match format_of(&path) {
-                Some(format) if format > FORMAT => {
-                    return Err(PodsError::NewerRecord { path, format, known: FORMAT });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// Reads all that is on record of a pod, each file once. What cannot be read is an error in its place.
+    ///
+    /// # Errors
+    /// One of the records is a newer huskd's, which is refused by its name: what this one does not understand it would lose or
+    /// undo. A record that is damaged is no newer one.
+    pub(crate) fn load(&self, id: PodSandboxId) -> Result<OnRecord> {
+        let pod = known(self.read_pod(&id))?;
+        let containers = ids_in::<ContainerId>(&self.pod(&id).join("containers")).unwrap_or_default();
+        let read = |container: ContainerId| {
+            let file = known(self.read_container(&id, &container))?;
+            Ok((container, file))
+        };
+        let containers = containers.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(OnRecord { id, pod, containers })
     }
 
     pub(crate) fn write_container(&self, pod: &PodSandboxId, container: &ContainerFile) -> Result<()> {
@@ -133,9 +131,7 @@ impl Records {
     }
 
     pub(crate) fn read_container(&self, pod: &PodSandboxId, id: &ContainerId) -> Result<ContainerFile> {
-        let container: ContainerFile = read(&self.container(pod, id).join("container.json"))?;
-        check_format(container.format, &self.container(pod, id))?;
-        Ok(container)
+        read_record(self.container(pod, id).join("container.json"))
     }
 
     /// Keeps the spec of a container.
@@ -144,7 +140,8 @@ impl Records {
     }
 
     pub(crate) fn read_spec(&self, pod: &PodSandboxId, id: &ContainerId) -> Result<oci_spec::runtime::Spec> {
-        read(&self.container(pod, id).join("spec.json"))
+        let path = self.container(pod, id).join("spec.json");
+        parse(&fs::read(&path).map_err(PodsError::files("read", &path))?, &path)
     }
 
     /// Makes the directory of a new pod.
@@ -212,29 +209,44 @@ fn private_dir(dir: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(PodsError::files("create", dir))
 }
 
+/// What is on record of a pod.
+#[derive(Debug)]
+pub(crate) struct OnRecord {
+    pub(crate) id: PodSandboxId,
+    pub(crate) pod: Result<PodFile>,
+    /// Of each directory of a container.
+    pub(crate) containers: Vec<(ContainerId, Result<ContainerFile>)>,
+}
+
+/// Takes a record of a newer huskd out of what is only a record that cannot be read.
+fn known<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(error @ PodsError::NewerRecord { .. }) => Err(error),
+        read => Ok(read),
+    }
+}
+
 /// The format of a record, which is its first field whatever the rest has become; `None` for what is no record.
-fn format_of(path: &Path) -> Option<u32> {
-    const KEY: &[u8] = b"{\"format\":";
-    let mut head = Vec::new();
-    // Longer than the key with the largest number.
-    fs::File::open(path).ok()?.take(64).read_to_end(&mut head).ok()?;
-    let rest = head.strip_prefix(KEY)?;
+fn format_of(record: &[u8]) -> Option<u32> {
+    let rest = record.strip_prefix(b"{\"format\":")?;
     let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
     std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
-fn check_format(format: u32, path: &Path) -> Result<()> {
-    if format == FORMAT {
-        return Ok(());
+fn read_record<T: DeserializeOwned>(path: PathBuf) -> Result<T> {
+    let bytes = fs::read(&path).map_err(PodsError::files("read", &path))?;
+    match format_of(&bytes) {
+        Some(format) if format > FORMAT => Err(PodsError::NewerRecord { path, format, known: FORMAT }),
+        Some(format) if format < FORMAT => {
+            let reason = format!("format {format}; this huskd reads {FORMAT}");
+            Err(PodsError::files("read", path)(io::Error::new(io::ErrorKind::InvalidData, reason)))
+        }
+        _ => parse(&bytes, &path),
     }
-    let error =
-        io::Error::new(io::ErrorKind::InvalidData, format!("format {format}; this huskd reads {FORMAT}"));
-    Err(PodsError::files("read", path)(error))
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(PodsError::files("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| PodsError::files("parse", path)(error.into()))
+fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| PodsError::files("parse", path)(error.into()))
 }
 
 fn write_whole<T: Serialize>(path: &Path, value: &T) -> Result<()> {

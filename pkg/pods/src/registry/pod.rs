@@ -8,9 +8,11 @@ use std::{
 use husk_life::{PodEffect, PodEvent, PodLife, Reach, Refusal};
 use husk_lsm::selinux::Hold;
 use husk_model::{
-    ContainerId, Exit, PodConfig, PodMetadata, PodSandboxId, PodState, PodStatus, Process, Resources,
+    ContainerId, Exit, NamespaceMode, NetworkStats, PodConfig, PodMetadata, PodSandboxId, PodState,
+    PodStatus, Process, Resources,
 };
 use husk_monitor::Monitor;
+use husk_stats::Interfaces;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::snapshot::Snapshot;
@@ -37,6 +39,8 @@ pub(crate) struct Pod {
     early_exits: Mutex<BTreeMap<ContainerId, Exit>>,
     /// Its SELinux level, until the last of it is forgotten.
     selinux_level: Option<Hold>,
+    /// Counters of its own network; closed when it is not ready any more.
+    interfaces: Interfaces,
 }
 
 /// What a pod is made of.
@@ -61,6 +65,7 @@ impl Pod {
             gate: tokio::sync::RwLock::new(()),
             early_exits: Mutex::default(),
             selinux_level,
+            interfaces: Interfaces::default(),
         }
     }
 
@@ -103,6 +108,9 @@ impl Pod {
                 status.ips.clear();
             }
         });
+        if !next.is_ready() {
+            self.interfaces.close();
+        }
         record(&mut self.lock_file(), &next);
         *life = next;
         Ok(effects)
@@ -176,6 +184,15 @@ impl Pod {
 
     pub(crate) fn status(&self) -> Arc<PodStatus> {
         self.status.get()
+    }
+
+    /// The interfaces of its own network, as its pause process sees them; none with the node's network.
+    pub(crate) fn interfaces(&self) -> Vec<NetworkStats> {
+        let status = self.status();
+        if status.config.namespaces().network == NamespaceMode::Node {
+            return Vec::new();
+        }
+        status.process.and_then(|process| self.interfaces.read(process).ok()).unwrap_or_default()
     }
 
     pub(crate) fn config(&self) -> Arc<PodConfig> {

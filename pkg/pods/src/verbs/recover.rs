@@ -30,7 +30,7 @@ use crate::{
     facilities::{Images, Lease},
     node::Security,
     planning,
-    records::{ContainerFile, PodFile, ids_in},
+    records::{ContainerFile, OnRecord, PodFile, ids_in},
     registry::{Container, NewContainer, NewPod, Pod},
 };
 
@@ -63,19 +63,19 @@ impl Recover {
     /// The directory of pods cannot be read, or has records of a newer huskd.
     pub(crate) async fn run(&self) -> Result<()> {
         let ids = ids_in::<PodSandboxId>(&self.follow.records.pods())?;
-        for id in &ids {
-            self.follow.records.refuse_newer(id)?;
-        }
+        let records = |id| self.follow.records.load(id);
+        // All before the first is acted upon: one may be a newer huskd's.
+        let recorded = ids.into_iter().map(records).collect::<Result<Vec<_>>>()?;
         let mut tasks = JoinSet::new();
-        for id in ids {
+        for pod in recorded {
             let this = self.clone();
-            match self.find(&id) {
+            match self.find(pod) {
                 Found::Garbage(file) => {
                     // Until then it is not for the doctor to judge.
-                    self.follow.registry.undoing().insert(id.clone());
+                    self.follow.registry.undoing().insert(file.id.clone());
                     tasks.spawn(async move {
                         this.undo.pod(&file).await;
-                        this.follow.registry.undoing().remove(&id);
+                        this.follow.registry.undoing().remove(&file.id);
                     });
                 }
                 Found::Pod(pod, half_made) => {
@@ -97,26 +97,23 @@ impl Recover {
         Ok(())
     }
 
-    fn find(&self, id: &PodSandboxId) -> Found {
-        let records = &self.follow.records;
-        let file = match records.read_pod(id) {
+    fn find(&self, OnRecord { id, pod, containers }: OnRecord) -> Found {
+        let file = match pod {
             Ok(file) => file,
             // Killed between making the directory and writing the record: nothing else was made.
-            Err(error) if is_missing(&error) => return Found::Garbage(Box::new(self.unreadable(id))),
+            Err(error) if is_missing(&error) => return Found::Garbage(Box::new(self.unreadable(&id))),
             Err(error) => {
                 warn!(pod = %id, error = &error as &dyn std::error::Error, "cannot load a pod; it is reported as not ready and can be removed");
                 let reason = format!("its record cannot be read: {}", chain(&error));
-                let (pod, half_made) = self.add(self.unreadable(id), PodLife::Unreadable { reason });
-                return Found::Pod(pod, half_made);
+                return self.add(self.unreadable(&id), PodLife::Unreadable { reason }, containers);
             }
         };
         let life = file.life();
-        if file.boot_id != records.boot_id() || life == PodRecordLife::Making {
+        if file.boot_id != self.follow.records.boot_id() || life == PodRecordLife::Making {
             info!(pod = %id, ?life, "removing what a former boot or an interrupted start left");
             return Found::Garbage(Box::new(file));
         }
-        let (pod, half_made) = self.add(file, PodLife::recovered(life));
-        Found::Pod(pod, half_made)
+        self.add(file, PodLife::recovered(life), containers)
     }
 
     /// Stands in for a record that cannot be read.
@@ -206,10 +203,14 @@ impl Recover {
 
     // === into the registry ===
 
-    /// Puts a pod and its containers into the registry. Returns also the containers whose creation was interrupted.
-    fn add(&self, mut file: PodFile, life: PodLife) -> (Arc<Pod>, Vec<ContainerId>) {
-        file.cgroup_path =
-            self.recorded_cgroup(&file.id).unwrap_or_else(|| self.follow.cgroups.recorded_place(&file));
+    /// Puts a pod and its containers into the registry.
+    fn add(
+        &self,
+        mut file: PodFile,
+        life: PodLife,
+        containers: Vec<(ContainerId, Result<ContainerFile>)>,
+    ) -> Found {
+        file.cgroup_path = self.cgroup(&file, &life);
         let pod = Arc::new(Pod::new(NewPod {
             selinux_level: self.security.recovered_level(&file),
             file,
@@ -218,25 +219,34 @@ impl Recover {
             reach: Reach::Awaited,
         }));
         self.follow.registry.restore_pod(&pod);
-        let containers = self.follow.records.pod(pod.id()).join("containers");
-        let ids = ids_in::<ContainerId>(&containers).unwrap_or_default();
-        let half_made = ids.into_iter().filter(|id| !self.add_container(&pod, id)).collect();
-        (pod, half_made)
+        let half_made = containers.into_iter().filter_map(|(id, file)| self.add_container(&pod, id, file));
+        let half_made = half_made.collect();
+        Found::Pod(pod, half_made)
     }
 
-    /// The pod's cgroup as its containers' records have it: the pod's own record may be one that cannot be read.
-    fn recorded_cgroup(&self, id: &PodSandboxId) -> Option<String> {
-        let records = husk_monitor::read_records(&self.follow.records.pod(id)).ok()?;
-        let (pod, _) = records.containers.first()?.cgroup_path.rsplit_once('/')?;
-        Some(pod.to_owned())
+    /// The pod's cgroup. A record that does not have it is an older version's, or stands in for one that cannot be read: then
+    /// the monitor's records of containers know it.
+    fn cgroup(&self, file: &PodFile, life: &PodLife) -> String {
+        let stands_in = matches!(life, PodLife::Unreadable { .. });
+        if !stands_in && !file.cgroup_path.is_empty() {
+            return file.cgroup_path.clone();
+        }
+        let records = husk_monitor::read_records(&self.follow.records.pod(&file.id)).ok();
+        let container = records.as_ref().and_then(|records| records.containers.first());
+        let pod = container.and_then(|container| container.cgroup_path.rsplit_once('/'));
+        pod.map_or_else(|| self.follow.cgroups.recorded_place(file), |(pod, _)| pod.to_owned())
     }
 
-    /// False when its creation was interrupted.
-    fn add_container(&self, pod: &Arc<Pod>, id: &ContainerId) -> bool {
-        let records = &self.follow.records;
-        let (file, life, status) = match records.read_container(pod.id(), id) {
-            Ok(file) if !file.complete => return false,
-            Err(error) if is_missing(&error) => return false,
+    /// Gives back the id of one whose creation was interrupted.
+    fn add_container(
+        &self,
+        pod: &Arc<Pod>,
+        id: ContainerId,
+        file: Result<ContainerFile>,
+    ) -> Option<ContainerId> {
+        let (file, life, status) = match file {
+            Ok(file) if !file.complete => return Some(id),
+            Err(error) if is_missing(&error) => return Some(id),
             Ok(file) => {
                 let status = planning::shown(pod.id(), &file);
                 (Some(file), ContainerLife::Created, status)
@@ -244,20 +254,20 @@ impl Recover {
             Err(error) => {
                 warn!(container = %id, %error, "cannot load a container; it is reported as UNKNOWN and can be removed");
                 let life = ContainerLife::Unreadable { reason: chain(&error) };
-                let status = unknown(pod, id, &life);
+                let status = unknown(pod, &id, &life);
                 (None, life, status)
             }
         };
         let container = Arc::new(Container::new(NewContainer {
-            upper: records.layer(id).join("upper"),
+            upper: self.follow.records.layer(&id).join("upper"),
             pod: Arc::clone(pod),
             life,
             status,
-            leases: self.leases(id, file.as_ref()),
+            leases: self.leases(&id, file.as_ref()),
             file,
         }));
         self.follow.registry.restore_container(container);
-        true
+        None
     }
 
     fn leases(&self, id: &ContainerId, file: Option<&ContainerFile>) -> Vec<Lease> {

@@ -29,12 +29,21 @@ impl Doctor {
         Self { undo, known, podmon, turn: Arc::default() }
     }
 
-    /// Takes away what belongs to nobody, at once: nobody asks for anything yet. Directories of pods and containers are
-    /// start-up's own, and some are still being undone.
+    /// Takes away what belongs to nobody. Before anybody asks for anything: what a new pod could meet, which is of the network
+    /// (addresses, host ports, links). The rest is in nobody's way, and on a full node takes longer than all else of a start, so
+    /// it is looked for behind the start. Directories of pods and containers are start-up's own, and some are still being undone.
     pub(crate) async fn examine_at_start(&self) {
-        let mut search = Search::new(Arc::new(|_, _| true));
-        self.things(&mut search).await;
+        let everything: Decide = Arc::new(|_, _| true);
+        let mut search = Search::new(Arc::clone(&everything));
+        networks::search(&self.undo.networks, &self.known, &mut search).await;
         search.finish();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _turn = this.turn.lock().await;
+            let mut search = Search::new(everything);
+            this.things(&mut search).await;
+            search.finish();
+        });
     }
 
     /// One look at everything that may be left behind, taking away what `decide` agrees to. Safe while pods come and go; what
@@ -43,18 +52,18 @@ impl Doctor {
         let _turn = self.turn.lock().await;
         let mut search = Search::new(decide);
         self.things(&mut search).await;
+        networks::search(&self.undo.networks, &self.known, &mut search).await;
         directories::search(&self.undo, &self.known, &mut search).await;
         // What could not be deleted before is tried again.
         self.undo.records.take_out_trash();
         search.finish()
     }
 
-    /// All but the directories that name the rest.
+    /// All but networks, and the directories that name the rest.
     async fn things(&self, search: &mut Search) {
         // A monitor before its pod's cgroup: it would keep its pod alive.
         processes::search(&self.podmon, &self.known, search).await;
         groups::search(&self.undo.cgroups, &self.known, search).await;
-        networks::search(&self.undo.networks, &self.known, search).await;
         directories::writable_layers(&self.known, search);
     }
 }
