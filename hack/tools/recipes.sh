@@ -25,6 +25,8 @@ build_cni() {
         "$p/main/bridge@$2" "$p/main/ptp@$2" "$p/main/loopback@$2" "$p/ipam/host-local@$2" "$p/meta/portmap@$2" "$p/meta/firewall@$2"
 }
 
+build_kind() { GOBIN=$1 go_env install -ldflags '-s -w' "sigs.k8s.io/kind@$2"; }
+
 # Static as in its releases: a dynamic runc pays for ld.so at every start.
 build_runc() { CGO_ENABLED=1 GOBIN=$1 go_env install -tags 'seccomp netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static' "github.com/opencontainers/runc@$2"; }
 
