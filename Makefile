@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb dist run test test-vm test-cluster test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb dist run test test-vm test-cluster test-kind test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -66,6 +66,9 @@ load: build ## 300 pods with 600 containers while huskd is killed: times, failur
 
 test-cluster: build ## a cluster of three nodes by kubeadm, and what its users see of husk (root; minutes; CHECKS="job drain")
 	hack/cluster test $(CHECKS)
+
+test-kind: build ## a cluster by the real kind on a dockerd of its own, and what kind and minikube ask of a node (root; minutes; CHECKS="load logs")
+	hack/kind test $(CHECKS)
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

@@ -101,6 +101,18 @@ finish() {
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
+# Processes are known by pid and start time, so that a number which is another's by now is left alone. `remember FILE PID` writes both.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+remember() { echo "$2 $(start_time "$2")" >"$1"; }
+
+# recall FILE: the pid in it, if that process lives.
+recall() {
+    local pid started
+    [ -s "$1" ] || return 1
+    read -r pid started <"$1"
+    [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
+}
+
 # wait_for WHAT SECONDS COMMAND...: until COMMAND succeeds; fails early when the daemon $daemon_pid has ended. Emulated
 # processors get $HUSK_E2E_PATIENCE times as long.
 wait_for() {

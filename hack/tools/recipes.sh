@@ -22,8 +22,10 @@ build_registry() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/distribu
 build_cni() {
     local p=github.com/containernetworking/plugins/plugins
     GOBIN=$1 go_env install -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$2" \
-        "$p/main/bridge@$2" "$p/main/loopback@$2" "$p/ipam/host-local@$2" "$p/meta/portmap@$2" "$p/meta/firewall@$2"
+        "$p/main/bridge@$2" "$p/main/ptp@$2" "$p/main/loopback@$2" "$p/ipam/host-local@$2" "$p/meta/portmap@$2" "$p/meta/firewall@$2"
 }
+
+build_kind() { GOBIN=$1 go_env install -ldflags '-s -w' "sigs.k8s.io/kind@$2"; }
 
 # Static as in its releases: a dynamic runc pays for ld.so at every start.
 build_runc() { CGO_ENABLED=1 GOBIN=$1 go_env install -tags 'seccomp netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static' "github.com/opencontainers/runc@$2"; }

@@ -8,7 +8,9 @@ use std::{
 use clap::Subcommand;
 use futures_util::stream;
 use husk_proto::{
-    admin::{ExportRequest, ImportRequest, PullRequest, PullResponse, images_client::ImagesClient},
+    admin::{
+        ExportRequest, ImportRequest, PullRequest, PullResponse, TagRequest, images_client::ImagesClient,
+    },
     cri::v1::{ImageSpec, ListImagesRequest, RemoveImageRequest, image_service_client::ImageServiceClient},
 };
 use tokio::{
@@ -52,6 +54,13 @@ pub(crate) enum Command {
     /// List images
     #[command(alias = "list")]
     Ls,
+    /// Give an image one more name; an image that has it loses it
+    Tag {
+        /// Reference or id
+        image: String,
+        /// The name, in any spelling
+        name: String,
+    },
     /// Remove images with all their names
     #[command(alias = "remove")]
     Rm {
@@ -74,6 +83,7 @@ pub(crate) async fn run(address: &str, command: Command) -> Result<()> {
         Command::Import { archive } => import(address, &archive).await,
         Command::Export { images, output } => export(address, images, &output).await,
         Command::Ls => list(address).await,
+        Command::Tag { image, name } => tag(address, image, name).await,
         Command::Rm { images } => remove(address, images).await,
     }
 }
@@ -209,6 +219,12 @@ async fn list(address: &str) -> Result<()> {
         rows.extend(names.into_iter().map(|name| [name, id.clone(), table::size(image.size)]));
     }
     table::print(&rows);
+    Ok(())
+}
+
+async fn tag(address: &str, image: String, name: String) -> Result<()> {
+    let mut client = ImagesClient::new(connect(address).await?);
+    println!("{}", client.tag(TagRequest { image, name }).await?.into_inner().name);
     Ok(())
 }
 

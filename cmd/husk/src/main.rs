@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Images: import, export, list, remove
+    /// Images: pull, import, export, list, tag, remove
     Image {
         #[command(subcommand)]
         command: image::Command,

@@ -18,7 +18,7 @@ use husk_images::{Auth, ImageStore, Progress, PullProgress};
 use husk_model::{Classify, Kind};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, PullRequest, PullResponse,
-    images_server::Images,
+    TagRequest, TagResponse, images_server::Images,
 };
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
@@ -148,6 +148,12 @@ impl Images for ImageArchives {
             let _ = sender.send(answer.map_err(status)).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn tag(&self, request: Request<TagRequest>) -> Result<Response<TagResponse>, Status> {
+        let TagRequest { image, name } = request.into_inner();
+        let name = self.store.tag(&image, &name).await.map_err(status)?;
+        Ok(Response::new(TagResponse { name }))
     }
 }
 

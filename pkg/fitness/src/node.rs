@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::Path,
 };
 
@@ -20,7 +23,7 @@ const OPEN_FILES: u64 = 65_536;
 const PIDS: u64 = 32_768;
 
 pub(crate) fn checks(config: &Config) -> Vec<Check> {
-    vec![programs(config), socket(config), lsm(), clock(), open_files(), pids(), swap(), runtimes()]
+    vec![programs(config), socket(config), lsm(), clock(), open_files(), pids(), swap(), runtimes(config)]
 }
 
 fn programs(config: &Config) -> Check {
@@ -125,18 +128,14 @@ fn swap() -> Check {
 }
 
 /// A kubelet takes the one runtime that it is told; with several on the node it is easily the wrong one.
-fn runtimes() -> Check {
-    const SOCKETS: [(&str, &str); 4] = [
+fn runtimes(config: &Config) -> Check {
+    const SOCKETS: &[(&str, &str)] = &[
         ("containerd", "/run/containerd/containerd.sock"),
         ("CRI-O", "/run/crio/crio.sock"),
         ("Docker", "/run/docker.sock"),
         ("cri-dockerd", "/run/cri-dockerd.sock"),
     ];
-    let there: Vec<&str> = SOCKETS
-        .into_iter()
-        .filter(|(_, path)| UnixStream::connect(path).is_ok())
-        .map(|(name, _)| name)
-        .collect();
+    let there = others(SOCKETS, &config.address);
     match there.is_empty() {
         true => Check::ok("other runtimes", "none answers"),
         false => Check::warning(
@@ -145,5 +144,33 @@ fn runtimes() -> Check {
             "kubelet and crictl may ask another runtime than husk",
             "containerRuntimeEndpoint: unix:///run/husk/husk.sock in the kubelet's configuration",
         ),
+    }
+}
+
+/// Those that answer at another socket than husk's own, which may have the name of another's (a node of kind).
+fn others<'a>(sockets: &[(&'a str, &str)], own: &Path) -> Vec<&'a str> {
+    let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let own = file(own);
+    let answers = |path: &str| UnixStream::connect(path).is_ok() && (own.is_none() || file(Path::new(path)) != own);
+    sockets.iter().filter(|(_, path)| answers(path)).map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_is_husks_own_by_any_name_is_no_other_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let _listeners = ["own", "another"].map(|name| UnixListener::bind(path(name)).unwrap());
+        symlink(path("own"), path("alias")).unwrap();
+        let names = ["own", "alias", "another", "none"].map(|name| (name, path(name).display().to_string()));
+        let sockets: Vec<(&str, &str)> = names.iter().map(|(name, path)| (*name, path.as_str())).collect();
+        assert_eq!(others(&sockets, &path("own")), ["another"]);
+        assert_eq!(others(&sockets, &path("alias")), ["another"]);
+        assert_eq!(others(&sockets, &path("none")), ["own", "alias", "another"]);
     }
 }

@@ -174,3 +174,38 @@ async fn a_second_process_and_a_damaged_database_are_reported() {
         error.to_string().contains("meta.redb") && error.to_string().contains("delete the images directory")
     );
 }
+
+#[tokio::test]
+async fn a_name_is_given_to_an_image_taken_from_another_and_there_after_a_restart() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let first = store(root.path());
+    let one = import(&first, root.path(), "one:1", &[layer("a")]).await;
+    let two = import(&first, root.path(), "two:1", &[layer("b")]).await;
+    assert_eq!(first.tag(&one.digest().hex()[..12], "app").await.unwrap(), "docker.io/library/app:latest");
+    assert_eq!(
+        first.tag("two:1", "docker.io/library/app:latest").await.unwrap(),
+        "docker.io/library/app:latest"
+    );
+    // A name that it has already is no mistake.
+    first.tag("two:1", "two:1").await.unwrap();
+    let check = |store: &ImageStore| {
+        assert_eq!(store.resolve("app").unwrap().id, two);
+        let tags = |id: &ImageId| store.resolve(id.as_str()).unwrap().repo_tags.clone();
+        assert_eq!(tags(&one), ["docker.io/library/one:1"]);
+        assert_eq!(tags(&two), ["docker.io/library/app:latest", "docker.io/library/two:1"]);
+    };
+    check(&first);
+    for name in ["No Image", "", &format!("app@sha256:{}", "0".repeat(64))] {
+        let refused = first.tag("one:1", name).await.unwrap_err();
+        assert!(matches!(refused, ImageError::Reference { .. }), "{name:?}: {refused}");
+    }
+    let absent = first.tag("three:1", "app").await.unwrap_err();
+    assert!(matches!(absent, ImageError::NoImage { .. }), "{absent}");
+    check(&first);
+    first.idle().await;
+    drop(first);
+    check(&store(root.path()));
+}

@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::Path};
 
 use husk_model::{IdMapping, IdMappings, chain};
 use husk_node::KernelVersion;
-use husk_sys::{clone, mount, mount::Filesystem, pidfd};
+use husk_sys::{clone, mount, pidfd};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
@@ -16,6 +16,7 @@ use crate::{
     child::{self, Launch, Link, Succession},
     failure::At,
     rootfs::pod,
+    sandbox::mount_visible,
     userns,
 };
 
@@ -76,8 +77,7 @@ fn inside(link: &mut Link) -> Result<Infallible, Failure> {
     link.wait_gate()?;
     userns::become_root()?;
     for (name, kind) in [(pod::PROC, "proc"), (pod::SYS, "sysfs")] {
-        Filesystem::new(kind)
-            .and_then(|new| new.mount(mount::Attr::empty()))
+        mount_visible(kind, mount::Attr::empty())
             .at(Step::Rootfs, name)
             .map_err(|failure| failure.explain("the node's own is covered in places"))?;
     }

@@ -23,6 +23,7 @@ use husk_sys::{
 };
 use rustix::{
     fs::{self, FileType, Mode, OFlags},
+    io::Errno,
     mount::{UnmountFlags, unmount},
     process::{Signal, chdir, fchdir, pivot_root},
     system::sethostname,
@@ -225,8 +226,19 @@ fn visible(plan: &SandboxPlan) -> impl Iterator<Item = (&'static str, &'static s
 /// Makes one of them.
 fn show((name, kind): (&'static str, &'static str)) -> Result<(&'static str, OwnedFd), Failure> {
     let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-    let filesystem = Filesystem::new(kind).and_then(|new| new.mount(attributes));
-    Ok((name, filesystem.at(Step::Rootfs, kind)?))
+    Ok((name, mount_visible(kind, attributes).at(Step::Rootfs, kind)?))
+}
+
+/// Mounts a procfs or sysfs in a user namespace. Where the node's own sysfs is read-only, as it is on a node in a container, the
+/// kernel allows none that is not: then it is read-only too.
+pub(crate) fn mount_visible(kind: &str, attributes: Attr) -> husk_sys::Result<OwnedFd> {
+    let mount = |attributes| Filesystem::new(kind).and_then(|new| new.mount(attributes));
+    match mount(attributes) {
+        Err(error) if kind == "sysfs" && error.errno() == Errno::PERM => {
+            mount(attributes | Attr::MOUNT_ATTR_RDONLY)
+        }
+        other => other,
+    }
 }
 
 /// Attaches something at its place in pause's root.

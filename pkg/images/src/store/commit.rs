@@ -96,7 +96,8 @@ impl Shared {
         record.hidden = false;
         merge(&mut record.tags, &new.tags);
         merge(&mut record.digests, &new.digests);
-        changes.put_images = losers(&state, new);
+        changes.put_images =
+            losers(&state, &new.id, &new.tags.iter().chain(&new.digests).collect::<Vec<_>>());
         changes.put_images.push(record.clone());
         if is_new {
             changes.put_config = Some((new.id.clone(), new.config.clone()));
@@ -177,23 +178,21 @@ impl Shared {
     }
 }
 
-/// Records of other images that lose a name to `new`.
-fn losers(state: &State, new: &NewImage) -> Vec<ImageRecord> {
-    let mut owners: BTreeSet<&ImageId> = BTreeSet::new();
-    for name in new.tags.iter().chain(&new.digests) {
-        owners.extend(state.owner_of(name).map(|slot| &slot.record.id).filter(|id| **id != new.id));
-    }
+/// Records of other images that lose one of `names` to the image `winner`.
+pub(super) fn losers(state: &State, winner: &ImageId, names: &[&String]) -> Vec<ImageRecord> {
+    let owner = |name: &&String| state.owner_of(name).map(|slot| &slot.record.id).filter(|id| *id != winner);
+    let owners: BTreeSet<&ImageId> = names.iter().filter_map(owner).collect();
     let records = owners.into_iter().filter_map(|id| state.images.get(id)).map(|slot| {
         let mut record = slot.record.clone();
-        record.tags.retain(|tag| !new.tags.contains(tag));
-        record.digests.retain(|digest| !new.digests.contains(digest));
+        record.tags.retain(|tag| !names.contains(&tag));
+        record.digests.retain(|digest| !names.contains(&digest));
         record
     });
     records.collect()
 }
 
 /// Adds names, sorted and once each, so that the order never depends on history.
-fn merge(names: &mut Vec<String>, more: &[String]) {
+pub(super) fn merge(names: &mut Vec<String>, more: &[String]) {
     names.extend(more.iter().cloned());
     names.sort();
     names.dedup();

@@ -129,6 +129,16 @@ impl ImageStore {
         blocking("removing an image", move || shared.remove(&name)).await
     }
 
+    /// Gives the image that `image` resolves to one more name, and returns that in full. An image that had it loses it.
+    ///
+    /// # Errors
+    /// [`ImageError::NoImage`]; [`ImageError::Reference`] when `name` is none or has a digest; when the database cannot be
+    /// written.
+    pub async fn tag(&self, image: &str, name: &str) -> Result<String> {
+        let (shared, image, name) = (Arc::clone(&self.shared), image.to_owned(), name.to_owned());
+        blocking("naming an image", move || shared.tag(&image, &name)).await
+    }
+
     /// Deletes images that were removed while in use and that nobody has leased since. To be called once, when the leases of
     /// running containers have been taken up again after a start.
     ///

@@ -31,6 +31,7 @@ mod lease;
 mod open;
 mod remove;
 mod state;
+mod tag;
 
 use std::{
     collections::BTreeSet,

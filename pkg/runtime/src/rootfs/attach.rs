@@ -134,7 +134,12 @@ pub(crate) fn make(
                 None => filesystem.flag(key)?,
             };
         }
-        let mount = filesystem.mount(attributes(options))?;
+        // Where the node's sysfs is read-only, the kernel gives a user namespace none that was not so from the start.
+        let at_once = match kind == "sysfs" && options.readonly() {
+            true => Attr::MOUNT_ATTR_RDONLY,
+            false => Attr::empty(),
+        };
+        let mount = filesystem.mount(attributes(options) | at_once)?;
         if let Some(label) = late {
             label_root(&mount, label)?;
         }

@@ -12,10 +12,11 @@ use std::{
 use husk_model::{GroupSpec, UserRequest, UserSpec};
 use husk_runtime::{NetNs, PidNs, Step};
 use husk_sys::{
-    mount::{self, Filesystem},
+    mount::{self, Attr, Change, Filesystem},
     namespace, netns,
     procfs::Procfs,
 };
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use crate::{
@@ -43,6 +44,7 @@ cases![
     containers_share_the_pods_pid_namespace,
     a_pid_namespace_of_its_own_is_made_inside,
     a_pod_in_the_nodes_network_shows_the_nodes_sysfs_read_only,
+    a_node_with_a_read_only_sysfs_has_pods_with_user_namespaces,
     pause_has_its_oom_score,
     sysctls_of_the_pods_network_can_be_set,
     root_inside_is_nobody_on_the_node,
@@ -304,6 +306,16 @@ fn a_pod_in_the_nodes_network_shows_the_nodes_sysfs_read_only(world: &World) {
         .collect();
     assert!(links.iter().all(|link| shown.contains(link.as_str())), "{shown}");
     assert!(shown.ends_with("\n1\n"), "{shown}");
+}
+
+/// A node in a container: systemd wants /sys read-only there, and the kernel then lets a user namespace mount none that can be written.
+fn a_node_with_a_read_only_sysfs_has_pods_with_user_namespaces(world: &World) {
+    let sys = rustix::fs::open("/sys", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    mount::change(&sys, false, Change::set(Attr::MOUNT_ATTR_RDONLY)).unwrap();
+    husk_runtime::probe_user_namespaces(&world.scratch("probe")).unwrap();
+    let pod = world.mapped_pod(HOST);
+    let shown = run(world, &pod, "ls /sys/class/net; touch /sys/x 2>/dev/null; echo $?");
+    assert_eq!(shown, "lo\n1\n");
 }
 
 fn pause_has_its_oom_score(world: &World) {
