@@ -9,7 +9,7 @@ use husk_proto::otlp::{
     any_value::Value, trace_service_client::TraceServiceClient,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -46,7 +46,7 @@ pub struct Exporter {
 #[derive(Debug)]
 #[must_use = "without it the last spans are lost"]
 pub struct Flush {
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -55,7 +55,7 @@ impl Flush {
     pub async fn within(self, deadline: Duration) {
         let Self { stop, mut task } = self;
         // An error is the task's end, which means the same.
-        let _ = stop.send(());
+        let _ = stop.send(true);
         if timeout(deadline, &mut task).await.is_err() {
             task.abort();
             info!(?deadline, "the collector did not take the last spans in time");
@@ -84,32 +84,25 @@ impl Exporter {
 
     /// Delivers from now on, in a task.
     pub fn start(self) -> Flush {
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(false);
         Flush { stop, task: tokio::spawn(self.run(stopped)) }
     }
 
-    async fn run(self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(self, mut stop: Stop) {
         let Self { mut queue, endpoint, shown, resource, version, counts } = self;
         let delivery = Delivery { resource, version, counts, shown };
         let mut client = TraceServiceClient::new(endpoint.connect_lazy());
         let (mut batch, mut reached) = (Vec::new(), true);
         loop {
-            let going_on = tokio::select! {
-                going_on = fill(&mut queue, &mut batch) => going_on,
-                _ = &mut stopped => false,
+            let filled = tokio::select! {
+                filled = fill(&mut queue, &mut batch) => filled,
+                () = stopped(&mut stop) => false,
             };
-            if !going_on {
+            if !filled {
                 break;
             }
-            let spans = std::mem::take(&mut batch);
-            tokio::select! {
-                taken = delivery.deliver(&mut client, spans.clone(), &PAUSES) => delivery.tell(taken, &mut reached),
-                _ = &mut stopped => {
-                    // Once more, without patience: it may be what the collector is slow with.
-                    batch = spans;
-                    break;
-                }
-            }
+            let taken = delivery.deliver(&mut client, std::mem::take(&mut batch), &mut stop).await;
+            delivery.tell(taken, &mut reached);
         }
         queue.close();
         loop {
@@ -121,11 +114,19 @@ impl Exporter {
             if batch.is_empty() {
                 return;
             }
-            if !delivery.deliver(&mut client, std::mem::take(&mut batch), &[]).await {
+            if !delivery.deliver(&mut client, std::mem::take(&mut batch), &mut stop).await {
                 return delivery.counts.dropped("export", queue.len() as u64);
             }
         }
     }
+}
+
+/// Whether the end has come.
+type Stop = watch::Receiver<bool>;
+
+async fn stopped(stop: &mut Stop) {
+    // An error is the end of whoever would say so, which means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Waits for a first span and a moment for more; `false` at the end of the queue. May be cancelled: what came stays in `batch`.
@@ -154,16 +155,18 @@ struct Delivery {
 }
 
 impl Delivery {
-    /// Sends `spans`, again after each of `pauses`; `false` if the collector could not be brought to take them.
+    /// Sends `spans`, again after each of [`PAUSES`] until the end; `false` if the collector could not be brought to take them.
     async fn deliver(
         &self,
         client: &mut TraceServiceClient<Channel>,
         spans: Vec<Span>,
-        pauses: &[Duration],
+        stop: &mut Stop,
     ) -> bool {
         let count = spans.len() as u64;
         let request = self.request(spans);
-        for pause in pauses.iter().map(Some).chain([None]) {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let last = *stop.borrow();
             let status = match client.export(request.clone()).await {
                 Ok(answer) => {
                     let partial = answer.into_inner().partial_success.unwrap_or_default();
@@ -179,9 +182,10 @@ impl Delivery {
                 self.counts.dropped("rejected", count);
                 return false;
             }
-            match pause {
-                Some(pause) => sleep(*pause).await,
-                None => break,
+            let Some(pause) = pauses.next().filter(|_| !last) else { break };
+            tokio::select! {
+                () = sleep(*pause) => {}
+                () = stopped(stop) => {}
             }
         }
         self.counts.dropped("export", count);
