@@ -44,7 +44,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("debug/level", By(log_level)),
     rule("debug/format", By(log_format)),
     rule("debug/address", Lost(&[Is::Empty], "husk has no debug socket")),
-    rule("debug/log_trace_id", NotNeeded("traces are set by hand in [tracing]; over gRPC alone")),
+    rule("debug/log_trace_id", NotNeeded("a call of a trace has its trace_id in husk's log")),
     rule("debug/**", NotNeeded("husk has no debug socket")),
     rule("metrics/address", By(metrics_address)),
     rule("metrics/grpc_histogram", NotNeeded("latencies of calls are always histograms")),
