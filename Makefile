@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb dist run test test-vm test-cluster test-kind test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -19,6 +19,9 @@ build: ## build huskd, husk, husk-podmon and husk-pause into target/dist
 deb: build ## a Debian package of them in target/package (VERSION=x.y.z)
 	hack/package deb $(if $(VERSION),--version $(VERSION))
 
+rpm: build ## an RPM package of them in target/package (VERSION=x.y.z)
+	hack/package rpm $(if $(VERSION),--version $(VERSION))
+
 dist: build ## a tarball for other distributions in target/package, with SHA256SUMS (VERSION=x.y.z)
 	hack/package dist $(if $(VERSION),--version $(VERSION))
 
@@ -31,8 +34,11 @@ test: ## everything: deps, formatting, lints, unit and kernel tests, end-to-end 
 test-vm: build ## critest and the end-to-end suite on cgroup v2 with AppArmor, in a virtual machine (root)
 	hack/test-vm
 
-test-package: build ## install, upgrade and purge the package in a throw-away root (root)
+test-package: build ## install, upgrade and purge the packages in a throw-away root (root)
 	hack/test-package
+
+test-dashboards: build ## dashboard and alert rules against a Prometheus that scrapes huskd (root; minutes)
+	hack/test-dashboards
 
 check: ## formatting, lints and the repository's own rules (no root needed)
 	hack/test check

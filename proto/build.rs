@@ -16,6 +16,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_NRI").is_some() {
         nri()?;
     }
+    if env::var_os("CARGO_FEATURE_OTLP").is_some() {
+        otlp()?;
+    }
+    Ok(())
+}
+
+/// OpenTelemetry's protocol for traces: a client, and for tests the collector.
+fn otlp() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=otlp");
+    let files = protox::compile(["otlp/v1/traces.proto"], ["."])?;
+    tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }
 

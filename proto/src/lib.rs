@@ -1,4 +1,4 @@
-//! The CRI v1 wire contract, the daemon-to-monitor protocol, and the Node Resource Interface.
+//! The CRI v1 wire contract, the daemon-to-monitor protocol, the Node Resource Interface, and OpenTelemetry's traces.
 #![forbid(unsafe_code)]
 
 /// The protocol between huskd and husk-podmon; `proto/podmon/v1/podmon.proto` describes each message and its rules.
@@ -45,6 +45,13 @@ pub mod admin {
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 pub mod nri {
     include!(concat!(env!("OUT_DIR"), "/nri.pkg.api.v1alpha1.rs"));
+}
+
+/// OpenTelemetry's protocol for traces, as far as husk speaks it; `proto/otlp/v1/traces.proto` describes each message.
+#[cfg(feature = "otlp")]
+#[allow(missing_docs, rust_2018_idioms, clippy::all, rustdoc::all)]
+pub mod otlp {
+    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
 }
 
 /// Content of ttrpc's frames; `proto/ttrpc/ttrpc.proto` describes each message.

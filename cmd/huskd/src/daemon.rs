@@ -6,14 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use husk_config::{Config, LogFormat};
+use husk_config::{Config, LogFormat, TracingConfig};
 use husk_cri::StreamedContainers;
 use husk_images::{ImageError, ImageStore};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
 use husk_streaming::{StreamingConfig, StreamingServer, TlsFiles};
-use husk_telemetry::{LogHandle, LogShape, Metrics};
+use husk_telemetry::{
+    LogHandle, LogShape, Metrics,
+    traces::{Exporter, TracesConfig, traces},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -31,6 +34,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const WORKERS: usize = 2;
 /// A blocking thread that has had nothing to do for this long ends, and gives back its stack.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long the collector may take for what is left at the end: nobody answers the kubelet meanwhile.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(cli: &Cli, config: Config) -> Result<()> {
@@ -38,25 +43,46 @@ pub(crate) fn run(cli: &Cli, config: Config) -> Result<()> {
         LogFormat::Text => LogShape::Text,
         LogFormat::Json => LogShape::Json,
     };
-    let log = husk_telemetry::init(&config.log.level, shape)?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let traces = config.tracing.as_ref().map(|wanted| traces(&traces_config(wanted), &metrics.spans));
+    let (recorder, exporter) = traces.transpose()?.unzip();
+    let log = husk_telemetry::init(&config.log.level, shape, recorder)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .enable_all()
         .build()?;
-    threads.block_on(serve(cli, config, log))?;
+    threads.block_on(traced(exporter, serve(cli, config, log, metrics)))?;
     // Tasks in progress are cut off: what they had not finished, the next start finishes or undoes.
     threads.shutdown_background();
     Ok(())
 }
 
-async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
+/// Serves, with the spans of its calls on their way to the collector; those of the last calls have a moment.
+async fn traced(exporter: Option<Exporter>, serving: impl Future<Output = Result<()>>) -> Result<()> {
+    let flush = exporter.map(Exporter::start);
+    let served = serving.await;
+    if let Some(flush) = flush {
+        flush.within(LAST_SPANS).await;
+    }
+    served
+}
+
+fn traces_config(wanted: &TracingConfig) -> TracesConfig {
+    TracesConfig {
+        endpoint: wanted.endpoint.clone(),
+        ca: wanted.tls_ca.clone(),
+        per_million: wanted.sampling_rate_per_million,
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>) -> Result<()> {
     let _lock = directories::prepare(&config)?;
     let listener = socket::listen(&config.address)?;
     for program in [&config.runtime.podmon, &config.runtime.pause] {
         std::fs::metadata(program).map_err(|error| format!("{}: {error}", program.display()))?;
     }
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let images = open_images(&config).await?;
     let network = Network::start(network_config(&config)).await?;
     let recovered = Engine::recover(

@@ -53,6 +53,16 @@ format = "text"
 # Prometheus metrics over HTTP, for example "127.0.0.1:9180"; empty for none.
 address = ""
 
+[tracing]
+# The gRPC receiver (OTLP) of an OpenTelemetry collector that gets a span for each sampled call and its steps: "127.0.0.1:4317", or
+# "https://collector:4317" for TLS; empty for none.
+endpoint = ""
+# Calls whose caller sends a trace (a kubelet with tracing does) are sampled if the caller's are; of the others, as many in a
+# million.
+sampling_rate_per_million = 0
+# PEM file of the authorities that sign the collector's certificate; empty for the node's.
+tls_ca = ""
+
 [doctor]
 # How often huskd looks for what belongs to nobody (processes, cgroups, links, addresses, layers...), beside at start: "10m";
 # empty for never. `husk doctor` does it at once.

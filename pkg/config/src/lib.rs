@@ -20,6 +20,7 @@ pub use ipnet;
 pub use load::{load, parse};
 pub use raw::{
     Raw, RawCgroup, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming,
+    RawTracing,
 };
 
 /// Where the configuration is looked for without `--config`.
@@ -44,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where metrics are served; `None` is nowhere.
     pub metrics_address: Option<SocketAddr>,
+    /// Where traces go; `None` is nowhere.
+    pub tracing: Option<TracingConfig>,
     /// The search for what belongs to nobody.
     pub doctor: DoctorConfig,
     /// How pods run.
@@ -52,6 +55,17 @@ pub struct Config {
     pub nri: Option<NriConfig>,
     /// Exec, attach and port-forward.
     pub streaming: StreamingConfig,
+}
+
+/// Traces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// A collector: `http://host:port` or `https://host:port`.
+    pub endpoint: String,
+    /// Of a million calls that come without a trace, how many begin one.
+    pub sampling_rate_per_million: u32,
+    /// PEM of the authorities of the collector's certificate; `None` is the node's.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// NRI plugins.

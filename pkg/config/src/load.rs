@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn the_printed_default_has_every_key() {
         let table: Table = crate::DEFAULT_TOML.parse().unwrap();
-        for section in ["network", "images", "cgroup", "log", "metrics", "runtime", "nri", "streaming"] {
+        for section in
+            ["network", "images", "cgroup", "log", "metrics", "tracing", "runtime", "nri", "streaming"]
+        {
             let mut keys: Vec<&str> = table[section].as_table().unwrap().keys().map(String::as_str).collect();
             // Another crate's features decide whether the table keeps the file's order.
             keys.sort_unstable();
@@ -228,6 +230,44 @@ mod tests {
                     assert!(shown.contains(part), "{part:?} is not in {shown}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_collector_is_an_address_with_a_port_and_tls_is_what_https_says() {
+        let load = |text: &str| {
+            let dir = write(&format!("[tracing]\n{text}\n"));
+            load(Some(&dir.path().join("husk.toml")), Raw::default())
+        };
+        for (endpoint, wanted) in [
+            ("localhost:4317", "http://localhost:4317"),
+            ("http://10.0.0.1:4317", "http://10.0.0.1:4317"),
+            ("[::1]:4317", "http://[::1]:4317"),
+            ("https://otel-collector.tools:4317", "https://otel-collector.tools:4317"),
+        ] {
+            let config = load(&format!("endpoint = {endpoint:?}")).unwrap().tracing.unwrap();
+            assert_eq!((config.endpoint.as_str(), config.sampling_rate_per_million), (wanted, 0));
+        }
+        assert_eq!(load("endpoint = \"\"\nsampling_rate_per_million = 5").unwrap().tracing, None);
+        for (text, problem) in [
+            ("endpoint = \"collector\"", "tracing.endpoint"),
+            ("endpoint = \"collector:0\"", "tracing.endpoint"),
+            ("endpoint = \"collector:99999\"", "tracing.endpoint"),
+            ("endpoint = \"collector:+5\"", "tracing.endpoint"),
+            ("endpoint = \"http://user:word@collector:4317\"", "tracing.endpoint"),
+            ("endpoint = \"http://collector:4317/v1/traces\"", "tracing.endpoint"),
+            ("endpoint = \"unix:///run/otel.sock\"", "tracing.endpoint"),
+            ("endpoint = \"[::1:4317\"", "tracing.endpoint"),
+            (
+                "endpoint = \"c:4317\"\nsampling_rate_per_million = 1000001",
+                "tracing.sampling_rate_per_million",
+            ),
+            ("endpoint = \"c:4317\"\nsampling_rate_per_million = -1", "tracing.sampling_rate_per_million"),
+            ("endpoint = \"c:4317\"\ntls_ca = \"/ca\"", "tracing.tls_ca"),
+            ("endpoint = \"https://c:4317\"\ntls_ca = \"ca\"", "tracing.tls_ca"),
+        ] {
+            let shown = load(text).unwrap_err().to_string();
+            assert!(shown.contains(problem), "{problem:?} is not in {shown}");
         }
     }
 

@@ -51,6 +51,7 @@ raw! {
         cgroup: RawCgroup,
         log: RawLog,
         metrics: RawMetrics,
+        tracing: RawTracing,
         doctor: RawDoctor,
         runtime: RawRuntime,
         nri: RawNri,
@@ -94,6 +95,11 @@ raw! {
 raw! {
     /// `[metrics]`
     RawMetrics { address: Option<String> }
+}
+
+raw! {
+    /// `[tracing]`
+    RawTracing { endpoint: Option<String>, sampling_rate_per_million: Option<u32>, tls_ca: Option<String> }
 }
 
 raw! {
@@ -146,6 +152,7 @@ pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
         "cgroup" => Some(RawCgroup::KEYS),
         "log" => Some(RawLog::KEYS),
         "metrics" => Some(RawMetrics::KEYS),
+        "tracing" => Some(RawTracing::KEYS),
         "doctor" => Some(RawDoctor::KEYS),
         "runtime" => Some(RawRuntime::KEYS),
         "nri" => Some(RawNri::KEYS),

@@ -1,14 +1,14 @@
 //! From what was written to what holds.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
     CgroupConfig, CgroupDriver, Config, DoctorConfig, ImagesConfig, LogConfig, LogFormat, NetworkConfig,
-    NriConfig, Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls,
+    NriConfig, Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls, TracingConfig,
 };
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
@@ -73,6 +73,7 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
             raw.metrics.address,
             "an address with a port",
         ),
+        tracing: tracing(raw.tracing, &mut check),
         doctor: doctor(raw.doctor, &mut check),
         runtime: runtime(raw.runtime, &mut check),
         nri: nri(raw.nri, &mut check),
@@ -135,6 +136,46 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
         max_parallel_layers,
         pull_progress_timeout,
     }
+}
+
+/// Checked whether there are traces or not.
+fn tracing(raw: crate::RawTracing, check: &mut Checker<'_>) -> Option<TracingConfig> {
+    let endpoint = raw.endpoint.filter(|endpoint| !endpoint.is_empty());
+    let (scheme, address) = match &endpoint {
+        None => ("http", "127.0.0.1:4317"),
+        // As the kubelet and CRI-O write it.
+        Some(endpoint) => endpoint.split_once("://").unwrap_or(("http", endpoint)),
+    };
+    if !matches!(scheme, "http" | "https") || !is_host_and_port(address) {
+        let reason = "is not an address such as 127.0.0.1:4317 or https://collector:4317";
+        check.wrong("tracing.endpoint", format!("{:?} {reason}", endpoint.as_deref().unwrap_or_default()));
+    }
+    let tls_ca =
+        raw.tls_ca.filter(|path| !path.is_empty()).map(|path| check.path("tracing.tls_ca", Some(path), ""));
+    if tls_ca.is_some() && scheme != "https" {
+        check.wrong("tracing.tls_ca", "needs an endpoint that begins with https://".to_owned());
+    }
+    let sampling_rate_per_million = raw.sampling_rate_per_million.unwrap_or(0);
+    if sampling_rate_per_million > 1_000_000 {
+        let reason = format!("{sampling_rate_per_million} is not between 0 and 1000000");
+        check.wrong("tracing.sampling_rate_per_million", reason);
+    }
+    let config =
+        TracingConfig { endpoint: format!("{scheme}://{address}"), sampling_rate_per_million, tls_ca };
+    endpoint.map(|_| config)
+}
+
+/// A name or an address and a port, without a path, a user or anything else that could be in a URL.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.len() <= 253 && host.bytes().all(name),
+    };
+    is_host
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn doctor(raw: crate::RawDoctor, check: &mut Checker<'_>) -> DoctorConfig {

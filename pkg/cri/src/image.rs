@@ -14,7 +14,7 @@ use husk_telemetry::Metrics;
 use tonic::{Code, Request, Response, Status, codec::CompressionEncoding::Gzip};
 
 use crate::{
-    MAX_MESSAGE,
+    MAX_MESSAGE, about,
     convert::{self, invalid, unsigned},
     runtime::{BoxStream, batches},
     status::status,
@@ -59,7 +59,10 @@ impl ImageApi {
 
 fn named(image: Option<v1::ImageSpec>) -> Result<String, Status> {
     match image.map(|image| image.image) {
-        Some(name) if !name.is_empty() => Ok(name),
+        Some(name) if !name.is_empty() => {
+            about::image(&name);
+            Ok(name)
+        }
         _ => Err(invalid("image.image", "is empty").into()),
     }
 }

@@ -13,13 +13,16 @@ use std::{
 };
 
 use husk_model::Blame;
-use husk_telemetry::{Metrics, Rpc};
+use husk_telemetry::{
+    Metrics, Rpc,
+    traces::{self, Call, Parent},
+};
 use tonic::{
     Code, Status,
     codegen::http::{HeaderMap, Request, Response},
 };
 use tower::{Layer, Service};
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, Span, debug, error, info_span, warn};
 
 use crate::status::blame;
 
@@ -70,14 +73,21 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let (service, method) = called(request.uri().path());
         let deadline = timeout(request.headers());
         let span = info_span!("rpc", method, trace_id = tracing::field::Empty);
-        if let Some(trace) = trace_id(request.headers()) {
-            span.record("trace_id", trace);
+        let parent = parent(request.headers());
+        let begun = traces::begin(&span, Call { service, method, parent });
+        if let Some(trace) = begun.or(parent.map(|parent| parent.trace)) {
+            span.record("trace_id", tracing::field::display(trace));
         }
-        let mut running =
-            Running { metrics: Arc::clone(&self.metrics), method, began: Instant::now(), code: None };
+        let mut running = Running {
+            metrics: Arc::clone(&self.metrics),
+            method: method.to_owned(),
+            began: Instant::now(),
+            code: None,
+            span: span.clone(),
+        };
         self.metrics.rpc_began();
         let answer = self.inner.call(request);
         let observed = async move {
@@ -110,6 +120,7 @@ struct Running {
     method: String,
     began: Instant,
     code: Option<Code>,
+    span: Span,
 }
 
 impl Running {
@@ -135,13 +146,23 @@ impl Drop for Running {
         let code = self.code.unwrap_or(Code::Cancelled);
         let rpc = Rpc { method: std::mem::take(&mut self.method), code: format!("{code:?}") };
         self.metrics.rpc_ended(&rpc, self.began.elapsed());
+        // A caller's mistake is no failure of the server's (OpenTelemetry, "gRPC server status").
+        let failed = matches!(blame(code), Some(Blame::Workload | Blame::Node | Blame::Husk));
+        traces::end(&self.span, code.into(), failed);
     }
 }
 
-/// The trace that a caller's call belongs to (W3C Trace Context: `version-trace-parent-flags`).
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+/// Service and method of a call: `/runtime.v1.RuntimeService/Version`.
+fn called(path: &str) -> (&str, &str) {
+    let (service, method) = path.rsplit_once('/').unwrap_or_default();
+    (service.trim_start_matches('/'), method)
+}
+
+/// The span that a caller's call is made in. Of several, none is known to be the one.
+fn parent(headers: &HeaderMap) -> Option<Parent> {
+    let mut sent = headers.get_all("traceparent").iter();
+    let first = sent.next()?.to_str().ok()?;
+    if sent.next().is_some() { None } else { Parent::parse(first) }
 }
 
 /// The caller's deadline (gRPC over HTTP/2, `Timeout`): at most eight digits and a unit.
@@ -216,15 +237,27 @@ mod tests {
 
     #[test]
     fn a_trace_is_taken_from_the_callers_context_if_it_is_one() {
-        let of = |text: &str| {
+        let of = |texts: &[&str]| {
             let mut headers = HeaderMap::new();
-            headers.insert("traceparent", text.parse().unwrap());
-            trace_id(&headers).map(str::to_owned)
+            for text in texts {
+                headers.append("traceparent", text.parse().unwrap());
+            }
+            parent(&headers).map(|parent| parent.trace.to_string())
         };
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
-        assert_eq!(of("00-short-00f067aa0ba902b7-01"), None);
-        assert_eq!(of("nonsense"), None);
+        let text = format!("00-{id}-00f067aa0ba902b7-01");
+        assert_eq!(of(&[&text]).as_deref(), Some(id));
+        assert_eq!(of(&[&text, &text]), None);
+        assert_eq!(of(&["00-short-00f067aa0ba902b7-01"]), None);
+        assert_eq!(of(&["nonsense"]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_path_names_service_and_method() {
+        assert_eq!(called("/runtime.v1.RuntimeService/Version"), ("runtime.v1.RuntimeService", "Version"));
+        assert_eq!(called("/Version"), ("", "Version"));
+        assert_eq!(called(""), ("", ""));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! or the image store. Protocol types go no further than this crate.
 #![forbid(unsafe_code)]
 
+mod about;
 mod convert;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{sync::watch, task::AbortHandle};
+use tracing::Instrument;
 
 use crate::ImageError;
 
@@ -75,13 +76,14 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         let (sender, outcome) = watch::channel(None);
         let work = start();
         let landing = Landing { flying: Arc::clone(&self.flying), key: key.to_owned(), number };
-        let task = tokio::spawn(async move {
+        let flying_on = async move {
             // Dropped also when the task is cancelled, so the map never keeps what has ended.
             let landing = landing;
             let outcome = work.await.map_err(Arc::new);
             drop(landing);
             let _nobody_waits = sender.send(Some(outcome));
-        });
+        };
+        let task = tokio::spawn(flying_on.in_current_span());
         let flight = Arc::new(Flight { outcome, task: task.abort_handle() });
         flying.insert(key.to_owned(), (number, Arc::downgrade(&flight)));
         (flight, true)

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use husk_model::{Digest, ImageId};
+use husk_telemetry::step;
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -112,7 +113,7 @@ impl ImageStore {
             progress_timeout: self.config().pull_progress_timeout,
         };
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
-        let resolved = session.resolve(&Platform::host()).await?;
+        let resolved = step!("resolve", session.resolve(&Platform::host())).await?;
         tally.begin(resolved.manifest.layers.iter().map(|layer| layer.size));
         let pulling = Pulling { session: Arc::clone(&session), image: Budget::default(), tally };
         let pins = self.fetch_layers(&pulling, &resolved).await?;
@@ -127,7 +128,7 @@ impl ImageStore {
         let shared = Arc::clone(&self.shared);
         let stop = Stop::default();
         let _with_this_task = stop.on_drop();
-        blocking("recording an image", move || shared.commit(new, &stop)).await?;
+        step!("record", blocking("recording an image", move || shared.commit(new, &stop))).await?;
         layer::give_memory_back();
         Ok(id)
     }
@@ -197,7 +198,8 @@ impl ImageStore {
         let mut attempts = Attempts::default();
         let mut refused = None;
         for (endpoint, foreign) in session.places(descriptor) {
-            match self.unpack_from(pulling, endpoint, foreign.as_ref(), &blob, diff_id).await {
+            let unpack = self.unpack_from(pulling, endpoint, foreign.as_ref(), &blob, diff_id);
+            match step!("layer", unpack, digest = %blob.digest, bytes = blob.size).await {
                 Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
                 Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
                 // Another host may serve the same layer undamaged.

@@ -1,9 +1,12 @@
 //! The log: lines on standard error, where systemd and a terminal both look for them.
 
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt, reload,
+    EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt, registry::LookupSpan, reload,
     util::SubscriberInitExt,
 };
+
+use crate::traces::Recorder;
 
 /// Shape of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +45,34 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::try_new(filter).map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
 }
 
-/// Installs the log of this process.
+/// Installs the log of this process, and beside it what records traces. The filter is the log's alone.
 ///
 /// # Errors
 /// When `filter` cannot be parsed, or on a second call.
-pub fn init(filter: &str, shape: LogShape) -> Result<LogHandle, LogError> {
+pub fn init(filter: &str, shape: LogShape, recorder: Option<Recorder>) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
-    let lines = match shape {
+    let registry = tracing_subscriber::registry();
+    let installed = match recorder {
+        None => registry.with(filter).with(lines(shape)).try_init(),
+        Some(recorder) => registry
+            .with(lines(shape).with_filter(filter))
+            .with(recorder.with_filter(Recorder::filter()))
+            .try_init(),
+    };
+    installed.map_err(|_| LogError::Installed)?;
+    Ok(LogHandle(handle))
+}
+
+fn lines<S>(shape: LogShape) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    match shape {
         LogShape::Text => {
             fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false).boxed()
         }
         LogShape::Json => fmt::layer().with_writer(std::io::stderr).json().log_internal_errors(false).boxed(),
-    };
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LogError::Installed)?;
-    Ok(LogHandle(handle))
+    }
 }
 
 impl LogHandle {

@@ -37,6 +37,33 @@ pub struct Leaks {
     pub searches: Counter,
 }
 
+/// Why spans were not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Loss {
+    reason: &'static str,
+}
+
+/// What became of the spans of traces.
+#[derive(Debug, Clone, Default)]
+pub struct TraceSpans {
+    exported: Counter,
+    dropped: Family<Loss, Counter>,
+}
+
+impl TraceSpans {
+    /// A collector took them.
+    pub(crate) fn exported(&self, count: u64) {
+        self.exported.inc_by(count);
+    }
+
+    /// They are lost; `reason` is `queue_full`, `export` (the collector did not take them in time) or `rejected` (it refused them).
+    pub(crate) fn dropped(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.dropped.get_or_create(&Loss { reason }).inc_by(count);
+        }
+    }
+}
+
 /// Upper bounds in seconds: husk's calls take from a tenth of a millisecond to the minutes of a pull.
 const BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0];
@@ -55,6 +82,8 @@ pub struct Metrics {
     pub pulls: Counter,
     /// What the doctor found.
     pub leaks: Leaks,
+    /// What became of spans.
+    pub spans: TraceSpans,
 }
 
 impl Metrics {
@@ -83,7 +112,10 @@ impl Metrics {
             "Searches for objects of nobody that ended",
             leaks.searches.clone(),
         );
-        Self { registry, rpcs, running, pods, containers, pulls, leaks }
+        let spans = TraceSpans::default();
+        registry.register("trace_spans_exported", "Spans that a collector took", spans.exported.clone());
+        registry.register("trace_spans_dropped", "Spans that were lost, by reason", spans.dropped.clone());
+        Self { registry, rpcs, running, pods, containers, pulls, leaks, spans }
     }
 
     /// An RPC began.

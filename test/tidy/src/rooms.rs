@@ -7,13 +7,14 @@ use proc_macro2::{TokenStream, TokenTree};
 use crate::Tree;
 
 /// The modules of `husk_proto` and the folders that may name them. Suites speak the protocols from outside: they name all.
-const ROOMS: [(&str, &[&str]); 5] = [
+const ROOMS: [(&str, &[&str]); 6] = [
     // The operator's program is a client.
     ("cri", &["pkg/cri/", "cmd/husk/"]),
     ("nri", &["pkg/nri/"]),
     ("ttrpc", &["pkg/nri/"]),
     ("podmon", &["pkg/monitor/", "cmd/podmon/"]),
     ("admin", &["cmd/huskd/", "cmd/husk/"]),
+    ("otlp", &["pkg/telemetry/"]),
 ];
 const EVERYWHERE: [&str; 2] = ["proto/", "test/"];
 

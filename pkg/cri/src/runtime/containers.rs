@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{RuntimeApi, ids, lists::labelled};
 use crate::{
-    MAX_MESSAGE,
+    MAX_MESSAGE, about,
     convert::{self, Invalid, invalid},
     status::status,
 };
@@ -29,7 +29,9 @@ pub(super) async fn create_container(
     let wanted = convert::container_request(request.config)?;
     let pod = api.engine.pod_status(&ids::pod(api, &request.pod_sandbox_id)?).map_err(status)?;
     let config = wanted.in_pod(pod.config.namespaces())?;
+    about::container_named(&config.metadata);
     let id = api.engine.create_container(pod.id.as_str(), config).await.map_err(status)?;
+    about::container_made(id.as_str());
     Ok(v1::CreateContainerResponse { container_id: id.to_string() })
 }
 

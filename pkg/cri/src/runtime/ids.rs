@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tonic::Status;
 
 use super::RuntimeApi;
-use crate::convert::invalid;
+use crate::{about, convert::invalid};
 
 /// Length of a full id.
 const FULL: usize = 64;
@@ -33,13 +33,17 @@ fn complete<'a>(
 /// The id of a sandbox from a unique beginning of it.
 pub(super) fn pod<'a>(api: &RuntimeApi, typed: &'a str) -> Result<Cow<'a, str>, Status> {
     let ids = || api.engine.list_pods().iter().map(|pod| pod.id.to_string()).collect();
-    complete("pod_sandbox_id", typed, ids)
+    let id = complete("pod_sandbox_id", typed, ids)?;
+    about::pod(&api.engine, &id);
+    Ok(id)
 }
 
 /// The id of a container from a unique beginning of it.
 pub(super) fn container<'a>(api: &RuntimeApi, typed: &'a str) -> Result<Cow<'a, str>, Status> {
     let ids = || api.engine.list_containers().iter().map(|container| container.id.to_string()).collect();
-    complete("container_id", typed, ids)
+    let id = complete("container_id", typed, ids)?;
+    about::container(&api.engine, &id);
+    Ok(id)
 }
 
 #[cfg(test)]

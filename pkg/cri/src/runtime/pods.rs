@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{RuntimeApi, ids, lists::labelled};
 use crate::{
+    about,
     convert::{self, invalid},
     status::status,
 };
@@ -21,7 +22,9 @@ pub(super) async fn run_pod_sandbox(
         return Err(invalid("runtime_handler", reason).into());
     }
     let config = convert::pod_config(request.config, request.runtime_handler)?;
+    about::pod_named(&config.metadata);
     let id = api.engine.run_pod_sandbox(config).await.map_err(status)?;
+    about::pod_made(id.as_str());
     Ok(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
 }
 

@@ -44,7 +44,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("debug/level", By(log_level)),
     rule("debug/format", By(log_format)),
     rule("debug/address", Lost(&[Is::Empty], "husk has no debug socket")),
-    rule("debug/log_trace_id", NotNeeded("husk exports no traces")),
+    rule("debug/log_trace_id", NotNeeded("a call of a trace has its trace_id in husk's log")),
     rule("debug/**", NotNeeded("husk has no debug socket")),
     rule("metrics/address", By(metrics_address)),
     rule("metrics/grpc_histogram", NotNeeded("latencies of calls are always histograms")),
@@ -261,7 +261,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule(
         "plugins/io.containerd.tracing.processor.v1.otlp/endpoint",
-        Lost(&[Is::Empty], "husk exports no traces"),
+        Lost(&[Is::Empty], "traces are set by hand in [tracing]; over gRPC alone"),
     ),
     rule("plugins/io.containerd.internal.v1.opt/path", NotNeeded("husk installs no programs out of images")),
     rule("plugins/**", By(other_plugin)),

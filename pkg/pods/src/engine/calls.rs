@@ -9,6 +9,8 @@ use husk_model::{
     ResourceStats, Resources,
 };
 
+use tracing::Instrument;
+
 use super::parts::Parts;
 use crate::{
     error::{PodsError, Result},
@@ -265,5 +267,5 @@ impl Engine {
 
 /// Runs work to its end even when the caller goes away.
 async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|_| PodsError::Lost)?
+    tokio::spawn(work.in_current_span()).await.map_err(|_| PodsError::Lost)?
 }

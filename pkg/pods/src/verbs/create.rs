@@ -12,7 +12,8 @@ use husk_model::{ContainerConfig, ContainerId, NamespaceMode};
 use husk_monitor::{ContainerRequest, Created, PidNamespace};
 use husk_node::now;
 use husk_nri::{ContainerFacts, Event};
-use tracing::warn;
+use husk_telemetry::step;
+use tracing::{Instrument, warn};
 
 use super::{
     adjust::{Adjust, planned},
@@ -58,11 +59,12 @@ impl Create {
         };
         let wait = attempt.wait();
         let (this, pod) = (self.clone(), Arc::clone(pod));
-        tokio::spawn(async move {
+        let work = async move {
             // On the heap: it holds the whole plan.
             let outcome = Box::pin(this.build(&pod, &id, &config)).await;
             attempt.settle(outcome.map(|()| id));
-        });
+        };
+        tokio::spawn(work.in_current_span());
         wait.outcome().await
     }
 
@@ -75,7 +77,9 @@ impl Create {
         let image = self.images.find(&config.image).ok_or_else(no_image)?;
         let layers = Layers::lease(self.images.as_ref(), &image.id, config)?;
         let lookups = &self.adjust.lookups;
-        let (facts, sources) = lookups.container(&pod.config(), pod.selinux_level(), config).await?;
+        let pod_config = pod.config();
+        let looking = lookups.container(&pod_config, pod.selinux_level(), config);
+        let (facts, sources) = step!("mount sources and devices", looking).await?;
         let planned = self.plan(pod, id, config, &image, &layers, facts);
         let built = match planned {
             Ok(plan) => self.build_planned(pod, plan, layers).await,
@@ -131,7 +135,7 @@ impl Create {
         let _turn = self.adjust.plugins.enter().await;
         let mut asked = None;
         if self.adjust.plugins.active() {
-            Box::pin(self.adjust.plan(pod, &mut plan)).await?;
+            step!("plugins", Box::pin(self.adjust.plan(pod, &mut plan))).await?;
             asked = Some(planned(pod, &plan));
         }
         let (file, request) = plan.seal()?;
@@ -172,7 +176,7 @@ impl Create {
         if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
             make_log_directory(dir.to_owned()).await?;
         }
-        let created = pod.monitor()?.create_container(request).await?;
+        let created = step!("init", pod.monitor()?.create_container(request)).await?;
         let complete = ContainerFile { complete: true, ..file };
         if let Err(error) = records.write_container(pod.id(), &complete) {
             if let Err(left) = pod.monitor()?.remove_container(&complete.id).await {

@@ -7,6 +7,7 @@ use husk_model::{Exit, ExitReason, chain};
 use husk_monitor::MonitorError;
 use husk_node::now;
 use husk_stats::{Stats, TargetId};
+use husk_telemetry::step;
 use tracing::warn;
 
 use super::stop::{Stop, check_not_silent};
@@ -49,7 +50,10 @@ impl Remove {
     async fn take_from_monitor(&self, container: &Arc<Container>) -> Result<()> {
         check_not_silent(container.pod())?;
         let asked = match container.pod().monitor() {
-            Ok(monitor) => monitor.remove_container(container.id()).await,
+            Ok(monitor) => {
+                let remove = monitor.remove_container(container.id());
+                step!("remove container", remove, container = %container.id()).await
+            }
             Err(_) => Err(MonitorError::Disconnected { call: "remove container" }),
         };
         match asked {
@@ -80,7 +84,7 @@ impl Remove {
         self.containers(pod).await?;
         match pod.monitor() {
             Ok(monitor) => {
-                if let Err(error) = monitor.end().await {
+                if let Err(error) = step!("end monitor", monitor.end()).await {
                     warn!(pod = %pod.id(), error = chain(&error), "the pod's monitor did not end; it was killed");
                 }
             }

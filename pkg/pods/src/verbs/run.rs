@@ -20,7 +20,8 @@ use husk_model::{PodConfig, PodSandboxId, Process};
 use husk_monitor::{Events, Monitor, Nursery, PodNetwork, SandboxRequest};
 use husk_node::now;
 use husk_systemd::Anchor;
-use tracing::debug;
+use husk_telemetry::step;
+use tracing::{Instrument, debug};
 
 use super::{follow::Follow, undo::Undo};
 use crate::{
@@ -76,11 +77,12 @@ impl Run {
         };
         let wait = attempt.wait();
         let this = self.clone();
-        tokio::spawn(async move {
+        let work = async move {
             let outcome = Box::pin(this.build(&id, &config, &place)).await;
             attempt.settle(outcome.map(|()| id));
             this.monitors.stand_by();
-        });
+        };
+        tokio::spawn(work.in_current_span());
         wait.outcome().await
     }
 
@@ -148,7 +150,7 @@ impl Run {
         let file = pod.file_as(&PodLife::Making);
         let ready = || shown(&file, &PodLife::Ready, Some(process));
         // Held until the pod is seen.
-        let _turn = changes.plugins().admit_pod(ready(), &cgroup).await?;
+        let _turn = step!("plugins", changes.plugins().admit_pod(ready(), &cgroup)).await?;
         match changes.pod(&pod, &PodEvent::Made) {
             Ok(_) => Ok(pod),
             Err(error) => {
@@ -166,10 +168,10 @@ impl Run {
         let (ips, held) = if brings_network {
             let held = self.hold(file, place, request).await?;
             networks.adopt(file, husk_monitor::network_namespace(held.process)?).await?;
-            (networks.set_up(file).await?, held)
+            (step!("network", networks.set_up(file)).await?, held)
         } else {
-            networks.make(file).await?;
-            let network = timed(networks.set_up(file));
+            step!("network namespace", networks.make(file)).await?;
+            let network = timed(step!("network", networks.set_up(file)));
             let ((network, took), held) = tokio::join!(network, self.hold(file, place, request));
             debug!(pod = %file.id, ?took, "set up its network");
             // Both have run to their end, so that the undoing finds all there is.
@@ -177,7 +179,7 @@ impl Run {
         };
         files::write(&self.follow.records.pod(&file.id), &file.config, &ips)?;
         let held_after = began.elapsed();
-        let process = held.monitor.release_sandbox().await?;
+        let process = step!("release pause", held.monitor.release_sandbox()).await?;
         debug!(pod = %file.id, ?held_after, whole = ?began.elapsed(), "made a sandbox");
         Ok(Made { process, ips, ..held })
     }
@@ -185,11 +187,13 @@ impl Run {
     /// Makes pause, which waits until it is released. Its addresses are not known yet.
     async fn hold(&self, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
         let dir = self.follow.records.pod(&file.id);
-        let ((monitor, monitor_took), (anchor, unit_took)) =
-            tokio::join!(timed(self.monitors.spawn(&dir)), timed(self.follow.cgroups.start_unit(place)));
+        let ((monitor, monitor_took), (anchor, unit_took)) = tokio::join!(
+            timed(step!("monitor", self.monitors.spawn(&dir))),
+            timed(step!("unit", self.follow.cgroups.start_unit(place))),
+        );
         let (monitor, anchor) = (monitor?, anchor?);
         let events = monitor.events();
-        let (process, pause_took) = timed(monitor.run_sandbox(request)).await;
+        let (process, pause_took) = timed(step!("pause", monitor.run_sandbox(request))).await;
         debug!(pod = %file.id, ?monitor_took, ?unit_took, ?pause_took, "made pause");
         Ok(Made { process: process?, monitor, anchor, ips: Vec::new(), events })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use husk_nri::Event;
+use husk_telemetry::step;
 
 use super::follow::Follow;
 use crate::{error::Result, registry::Container};
@@ -11,8 +12,9 @@ use crate::{error::Result, registry::Container};
 pub(crate) async fn start(follow: &Follow, container: &Arc<Container>) -> Result<()> {
     container.check_created()?;
     let plugins = follow.changes.plugins();
-    let turn = plugins.admit_start(container).await?;
-    let started_at = container.pod().monitor()?.start_container(container.id()).await?;
+    let turn = step!("plugins", plugins.admit_start(container)).await?;
+    let monitor = container.pod().monitor()?;
+    let started_at = step!("exec", monitor.start_container(container.id())).await?;
     follow.started(container, started_at);
     drop(turn);
     plugins.tell_of(Event::PostStartContainer, container).await;

@@ -6,7 +6,8 @@ use husk_life::{PodEvent, Step};
 use husk_model::{Classify, Kind};
 use husk_monitor::MonitorError;
 use husk_node::now;
-use tracing::warn;
+use husk_telemetry::step;
+use tracing::{Instrument, warn};
 
 use super::{ends::Ends, follow::Follow, hang::Hang};
 use crate::{
@@ -38,7 +39,8 @@ impl Stop {
 
     async fn end_container(&self, container: &Arc<Container>, grace: Duration) -> Result<()> {
         if let Ok(monitor) = container.pod().monitor() {
-            match monitor.stop_container(container.id(), None, grace).await {
+            let stop = monitor.stop_container(container.id(), None, grace);
+            match step!("stop container", stop, container = %container.id()).await {
                 Ok(exit) => {
                     self.follow.exited(container, exit);
                     return Ok(());
@@ -107,7 +109,8 @@ impl Stop {
         let config = pod.config();
         let containers = self.hang.unless_hung(&self.follow, pod, self.containers(pod));
         let containers = self.step(pod, Step::Containers, containers);
-        let network = self.step(pod, Step::Network, self.networks.tear_down(pod.id(), &config));
+        let network = step!("network", self.networks.tear_down(pod.id(), &config));
+        let network = self.step(pod, Step::Network, network);
         let (stopped, network) = if self.follow.changes.plugins().active() {
             let stopped = containers.await;
             if stopped.is_ok() {
@@ -126,7 +129,8 @@ impl Stop {
         let mut stops = tokio::task::JoinSet::new();
         for container in self.follow.registry.containers_of(pod) {
             let this = self.clone();
-            stops.spawn(async move { this.container(&container, Duration::ZERO).await });
+            let stop = async move { this.container(&container, Duration::ZERO).await };
+            stops.spawn(stop.in_current_span());
         }
         stops.join_all().await.into_iter().collect()
     }
@@ -144,7 +148,7 @@ impl Stop {
 
     async fn sandbox(&self, pod: &Arc<Pod>) -> Result<()> {
         let asked = match pod.monitor() {
-            Ok(monitor) => monitor.stop_sandbox().await,
+            Ok(monitor) => step!("stop pause", monitor.stop_sandbox()).await,
             Err(_) => Err(MonitorError::Disconnected { call: "stop sandbox" }),
         };
         match asked {
