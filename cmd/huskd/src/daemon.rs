@@ -111,9 +111,18 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle) -> Result<()> {
 /// How long a process that a killed daemon was starting may hold that daemon's descriptors, between its fork and its exec.
 const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Checks the files that the configuration names and that huskd reads later.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    match &config.images.signature_policy {
+        Some(policy) => Ok(ImageStore::check_policy(policy)?),
+        None => Ok(()),
+    }
+}
+
 /// Opens the images. That no other daemon has them is known from the lock on the directory; so whoever has them open is about to
 /// let go. There is no event for that.
 async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
+    check(config)?;
     let deadline = Instant::now() + HEIR_PATIENCE;
     loop {
         match ImageStore::open(&config.root, images_config(config)) {
@@ -125,11 +134,15 @@ async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     }
 }
 
-fn images_config(config: &Config) -> husk_images::ImagesConfig {
+pub(crate) fn images_config(config: &Config) -> husk_images::ImagesConfig {
     husk_images::ImagesConfig {
         registry_config_dir: config.images.registry_config_dir.clone(),
         max_parallel_layers: config.images.max_parallel_layers,
         pull_progress_timeout: config.images.pull_progress_timeout,
+        signature_policy: config.images.signature_policy.clone(),
+        auth_file: config.images.auth_file.clone(),
+        credential_helper_dir: config.images.credential_helper_dir.clone(),
+        pinned_images: config.images.pinned_images.clone(),
     }
 }
 

@@ -78,6 +78,10 @@ raw! {
         registry_config_dir: Option<String>,
         max_parallel_layers: Option<usize>,
         pull_progress_timeout: Option<String>,
+        signature_policy: Option<String>,
+        auth_file: Option<String>,
+        credential_helper_dir: Option<String>,
+        pinned_images: Option<Vec<String>>,
     }
 }
 

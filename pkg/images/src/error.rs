@@ -6,6 +6,7 @@ use husk_model::{Classify, Digest, ImageId, Kind};
 
 use crate::{
     registry::Attempts,
+    trust::Refusal,
     unpack::{UnpackError, io_kind},
 };
 
@@ -44,6 +45,22 @@ pub enum ImageError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The signature policy cannot be used.
+    #[error("signature policy {}: {reason}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// The place in it, and what is wrong there.
+        reason: String,
+    },
+    /// The signature policy refuses the image.
+    #[error("image {image} is refused by {refusal}")]
+    Refused {
+        /// The reference.
+        image: String,
+        /// The rule, and why it is not met.
+        refusal: Box<Refusal>,
     },
     /// A manifest, index or configuration that is malformed, ambiguous or not an image.
     #[error("{object} {digest}: {reason}")]
@@ -183,6 +200,16 @@ impl ImageError {
         Self::Pull { image: image.to_owned(), source: Box::new(self) }
     }
 
+    /// Whether it is the signature policy that refuses the image.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Pull { source, .. } => source.is_refusal(),
+            Self::Shared(error) => error.is_refusal(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn errno(
         step: &'static str,
         path: impl Into<PathBuf>,
@@ -198,7 +225,11 @@ impl Classify for ImageError {
             Self::Reference { .. } | Self::Archive { .. } => Kind::InvalidArgument,
             Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
             Self::Fetch { attempts, .. } => attempts.kind(),
-            Self::Hosts { .. } | Self::Locked { .. } | Self::Export { .. } => Kind::FailedPrecondition,
+            Self::Hosts { .. }
+            | Self::Policy { .. }
+            | Self::Refused { .. }
+            | Self::Locked { .. }
+            | Self::Export { .. } => Kind::FailedPrecondition,
             Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {
                 Kind::DataLoss
             }

@@ -22,6 +22,7 @@ use crate::{
     stop::Stop,
     store::{NewImage, Pin, blocking},
     tally::{Attempt, PullProgress, Tally},
+    trust::Trust,
     unpack::limits::Budget,
 };
 
@@ -111,8 +112,15 @@ impl ImageStore {
             config_dir: self.config().registry_config_dir,
             progress_timeout: self.config().pull_progress_timeout,
         };
+        // Read anew with every pull, as registries' settings are.
+        let policy = self.config().signature_policy;
+        let trust = policy.map(|policy| Trust::of(&policy, &reference)).transpose()?;
+        let patience = config.progress_timeout;
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
         let resolved = session.resolve(&Platform::host()).await?;
+        if let Some(trust) = trust {
+            trust.admit(&session, &resolved.top, &resolved.digest, patience).await?;
+        }
         tally.begin(resolved.manifest.layers.iter().map(|layer| layer.size));
         let pulling = Pulling { session: Arc::clone(&session), image: Budget::default(), tally };
         let pins = self.fetch_layers(&pulling, &resolved).await?;

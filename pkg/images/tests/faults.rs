@@ -30,6 +30,7 @@ fn store(root: &std::path::Path) -> Arc<ImageStore> {
         registry_config_dir: root.join("certs.d"),
         max_parallel_layers: 3,
         pull_progress_timeout: PROGRESS,
+        ..ImagesConfig::default()
     };
     ImageStore::open(root, config).unwrap()
 }

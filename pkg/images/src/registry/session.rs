@@ -3,6 +3,7 @@
 mod auth;
 mod fetch;
 mod http;
+mod signatures;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
