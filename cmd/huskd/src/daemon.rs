@@ -8,7 +8,7 @@ use std::{
 
 use husk_config::{Config, LogFormat};
 use husk_cri::StreamedContainers;
-use husk_images::{ImageError, ImageStore};
+use husk_images::{ImageError, ImageStore, RegistriesConf};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
@@ -115,8 +115,9 @@ const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 /// let go. There is no event for that.
 async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     let deadline = Instant::now() + HEIR_PATIENCE;
+    let images = images_config(config)?;
     loop {
-        match ImageStore::open(&config.root, images_config(config)) {
+        match ImageStore::open(&config.root, images.clone()) {
             Err(ImageError::Locked { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -125,12 +126,19 @@ async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     }
 }
 
-fn images_config(config: &Config) -> husk_images::ImagesConfig {
-    husk_images::ImagesConfig {
+fn images_config(config: &Config) -> Result<husk_images::ImagesConfig> {
+    Ok(husk_images::ImagesConfig {
         registry_config_dir: config.images.registry_config_dir.clone(),
+        registries: registries(config)?,
         max_parallel_layers: config.images.max_parallel_layers,
         pull_progress_timeout: config.images.pull_progress_timeout,
-    }
+    })
+}
+
+/// The registries.conf that the configuration names, if any, with its mistakes.
+pub(crate) fn registries(config: &Config) -> Result<Option<Arc<RegistriesConf>>> {
+    let path = config.images.registries_conf.as_deref();
+    Ok(path.map(RegistriesConf::load).transpose()?.map(Arc::new))
 }
 
 /// The pod network that the configuration asks for.

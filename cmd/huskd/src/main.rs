@@ -33,9 +33,11 @@ fn main() -> ExitCode {
             print!("{}", husk_config::DEFAULT_TOML);
             Ok(())
         }
-        Some(Command::Config { command: ConfigCommand::Check }) => {
-            cli.load().map(|config| println!("{config:#?}"))
-        }
+        Some(Command::Config { command: ConfigCommand::Check }) => cli.load().and_then(|config| {
+            daemon::registries(&config)?;
+            println!("{config:#?}");
+            Ok(())
+        }),
         Some(Command::Uninstall { yes }) => cli.load().and_then(|config| uninstall::run(&config, *yes)),
         None => cli.load().and_then(|config| daemon::run(&cli, config)),
     };

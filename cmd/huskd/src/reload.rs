@@ -10,7 +10,7 @@ use husk_telemetry::LogHandle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::{cli::Cli, systemd};
+use crate::{cli::Cli, daemon, systemd};
 
 /// What a reload reaches, and the configuration in force.
 pub(crate) struct Reload {
@@ -35,13 +35,16 @@ impl Reload {
 
     fn read(&mut self) -> Result<(), Box<dyn Error>> {
         let wanted = self.cli.load()?;
+        // Read again although the key may not have changed: it is the file that did.
+        let registries = daemon::registries(&wanted)?;
         let changes = husk_config::changes(&self.config, &wanted);
         // The only value that is not checked by reading it, so it goes first.
         self.log.set(&wanted.log.level)?;
         let (changed, kept): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| self.apply(change, &wanted));
         let images = &self.config.images;
-        self.images.reconfigure(images.registry_config_dir.clone(), images.pull_progress_timeout);
+        let certs = images.registry_config_dir.clone();
+        self.images.reconfigure(certs, registries, images.pull_progress_timeout);
         self.doctor.send_if_modified(|doctor| {
             let news = *doctor != self.config.doctor;
             doctor.clone_from(&self.config.doctor);
@@ -66,6 +69,9 @@ impl Reload {
             "doctor.repair" => self.config.doctor.repair = wanted.doctor.repair,
             "images.registry_config_dir" => {
                 self.config.images.registry_config_dir.clone_from(&wanted.images.registry_config_dir);
+            }
+            "images.registries_conf" => {
+                self.config.images.registries_conf.clone_from(&wanted.images.registries_conf);
             }
             "images.pull_progress_timeout" => {
                 self.config.images.pull_progress_timeout = wanted.images.pull_progress_timeout;

@@ -54,7 +54,12 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         nft_table,
         netns_pool,
     } = network;
-    let crate::ImagesConfig { registry_config_dir, max_parallel_layers, pull_progress_timeout } = images;
+    let crate::ImagesConfig {
+        registry_config_dir,
+        registries_conf,
+        max_parallel_layers,
+        pull_progress_timeout,
+    } = images;
     let crate::CgroupConfig { driver, parent } = cgroup;
     let crate::LogConfig { level, format } = log;
     let crate::DoctorConfig { interval, repair } = doctor;
@@ -79,6 +84,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         ("network.nft_table", text(nft_table)),
         ("network.netns_pool", text(netns_pool)),
         ("images.registry_config_dir", text(registry_config_dir)),
+        ("images.registries_conf", text(registries_conf)),
         ("images.max_parallel_layers", text(max_parallel_layers)),
         ("images.pull_progress_timeout", text(pull_progress_timeout)),
         ("cgroup.driver", text(driver)),

@@ -126,12 +126,15 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
     }
     let pull_progress_timeout =
         check.duration("images.pull_progress_timeout", raw.pull_progress_timeout, "5m");
+    let registries_conf = raw.registries_conf.filter(|path| !path.is_empty());
+    let registries_conf = registries_conf.map(|path| check.path("images.registries_conf", Some(path), ""));
     ImagesConfig {
         registry_config_dir: check.path(
             "images.registry_config_dir",
             raw.registry_config_dir,
             "/etc/husk/certs.d",
         ),
+        registries_conf,
         max_parallel_layers,
         pull_progress_timeout,
     }

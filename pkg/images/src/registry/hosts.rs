@@ -21,8 +21,9 @@ use super::{
     clients::{Clients, Tls},
     error::RegistryError,
     reach::{Reach, is_loopback},
+    session::RegistryConfig,
 };
-use crate::{ImageError, Reference, Result};
+use crate::{ImageError, Reference, Result, registries::Location};
 
 /// Limit for making a connection when `dial_timeout` says nothing.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,8 +41,14 @@ pub(crate) struct Endpoint {
     pub(super) resolve: bool,
     /// Extra headers for this host only.
     pub(super) headers: HeaderMap,
+    /// It is asked again by plain HTTP, so a connection that fails is not tried again.
+    pub(super) tentative: bool,
     tls: Tls,
     clients: Arc<Clients>,
+    /// The registry that it is or stands for, after registries.conf.
+    pub(super) registry: String,
+    /// The image's repository there.
+    pub(super) repository: String,
     /// `ns` query of a mirror: the registry it stands for.
     pub(super) namespace: Option<String>,
 }
@@ -105,7 +112,7 @@ struct File {
     own: Settings,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 struct Settings {
     capabilities: Option<Vec<String>>,
     ca: Option<Many>,
@@ -119,14 +126,14 @@ struct Settings {
     header: BTreeMap<String, Many>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Many {
     One(String),
     List(Vec<String>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Pairs {
     One(String),
@@ -142,13 +149,28 @@ impl Many {
     }
 }
 
-/// The hosts to ask for `reference`, in order.
+/// The hosts to ask for `reference`, in order: registries.conf, if it is read, says which locations have the image, and the
+/// hosts.toml of each location's host how that is reached.
 pub(super) fn endpoints(
     reference: &Reference,
+    config: &RegistryConfig,
+    clients: &Arc<Clients>,
+) -> Result<Vec<Arc<Endpoint>>> {
+    let locations = config.registries.as_ref().map(|conf| conf.locations(reference)).transpose()?.flatten();
+    let as_it_is = || vec![Location { reference: reference.clone(), insecure: false }];
+    let mut endpoints = Vec::new();
+    for location in locations.unwrap_or_else(as_it_is) {
+        endpoints.extend(endpoints_of(&location, &config.config_dir, clients)?);
+    }
+    Ok(endpoints)
+}
+
+fn endpoints_of(
+    location: &Location,
     config_dir: &Path,
     clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>> {
-    for directory in directories(config_dir, reference.host()) {
+    for directory in directories(config_dir, location.reference.host()) {
         if !directory.is_dir() {
             continue;
         }
@@ -158,10 +180,10 @@ pub(super) fn endpoints(
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(ImageError::Hosts { path, reason: error.to_string() }),
         };
-        return from_file(reference, &directory, &text, clients)
+        return from_file(location, &directory, &text, clients)
             .map_err(|reason| ImageError::Hosts { path, reason });
     }
-    from_file(reference, config_dir, "", clients)
+    from_file(location, config_dir, "", clients)
         .map_err(|reason| ImageError::Hosts { path: config_dir.to_owned(), reason })
 }
 
@@ -176,11 +198,12 @@ fn directories(config_dir: &Path, host: &str) -> Vec<PathBuf> {
 }
 
 pub(super) fn from_file(
-    reference: &Reference,
+    location: &Location,
     directory: &Path,
     text: &str,
     clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>, String> {
+    let reference = &location.reference;
     let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     if text.is_empty() {
         file.own = bare_certificates(directory).unwrap_or_default();
@@ -196,11 +219,23 @@ pub(super) fn from_file(
     }
     let server =
         file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
-    endpoints.push(
-        endpoint(reference, directory, &server, file.own, clients)
-            .map_err(|error| format!("server {server:?}: {error}"))?,
-    );
+    for (server, own) in servers(server, file.own, location.insecure) {
+        let endpoint = endpoint(reference, directory, &server, own, clients)
+            .map_err(|error| format!("server {server:?}: {error}"))?;
+        let tentative = location.insecure && endpoint.base.scheme() == "https";
+        endpoints.push(Endpoint { tentative, ..endpoint });
+    }
     Ok(endpoints.into_iter().map(Arc::new).collect())
+}
+
+/// The server, or what `insecure` of registries.conf makes of it: with any certificate, then without encryption.
+fn servers(server: String, own: Settings, insecure: bool) -> Vec<(String, Settings)> {
+    if !insecure {
+        return vec![(server, own)];
+    }
+    let host = server.split_once("://").map_or(server.as_str(), |(_, host)| host);
+    let any = Settings { skip_verify: true, ..own.clone() };
+    vec![(format!("https://{host}"), any), (format!("http://{host}"), own)]
 }
 
 fn default_server(host: &str) -> String {
@@ -280,10 +315,13 @@ fn endpoint(
     // What is wrong with the files of the configuration is told before anything is asked.
     clients.get(&tls, Reach::Anywhere)?;
     Ok(Endpoint {
+        tentative: false,
         tls,
         clients: Arc::clone(clients),
         pull: known.iter().any(|capability| capability == "pull"),
         resolve: known.iter().any(|capability| capability == "resolve"),
+        registry: reference.host().to_owned(),
+        repository: reference.repository().to_owned(),
         namespace: (!is_registry).then(|| reference.host().to_owned()),
         headers,
         host,
@@ -325,7 +363,8 @@ mod tests {
     use super::*;
 
     fn hosts(reference: &str, text: &str) -> Result<Vec<Arc<Endpoint>>, String> {
-        from_file(&Reference::parse(reference).unwrap(), Path::new("/nowhere"), text, &Arc::default())
+        let location = Location { reference: Reference::parse(reference).unwrap(), insecure: false };
+        from_file(&location, Path::new("/nowhere"), text, &Arc::default())
     }
 
     /// Plain HTTP throughout, so that the test needs no CA certificates on the node.

@@ -13,13 +13,15 @@ use super::{
     credentials::{Auth, Tokens},
     hosts::{self, Endpoint},
 };
-use crate::{Reference, Result};
+use crate::{Reference, RegistriesConf, Result};
 
 /// Settings that every pull shares.
 #[derive(Debug, Clone)]
 pub(crate) struct RegistryConfig {
     /// `<host>/hosts.toml` files.
     pub(crate) config_dir: PathBuf,
+    /// registries.conf, if it is read.
+    pub(crate) registries: Option<Arc<RegistriesConf>>,
     /// A transfer without a byte for this long fails.
     pub(crate) progress_timeout: Duration,
 }
@@ -41,7 +43,7 @@ impl Session {
         config: RegistryConfig,
         clients: &Arc<Clients>,
     ) -> Result<Self> {
-        let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
+        let endpoints = hosts::endpoints(&reference, &config, clients)?;
         Ok(Self { reference, endpoints, auth, tokens: Tokens::default(), config })
     }
 }

@@ -42,7 +42,10 @@ impl Session {
     /// The credentials, if they may be sent to `endpoint`. They never leave the node unencrypted.
     fn credentials(&self, endpoint: &Endpoint) -> Option<&Auth> {
         let auth = &self.auth;
-        (endpoint.is_confidential() && auth.is_for(self.reference.host(), &endpoint.host)).then_some(auth)
+        // Those that name no registry are for the one of the image, wherever registries.conf says that it is mirrored.
+        let is_elsewhere = endpoint.registry != self.reference.host() && auth.server_address.is_empty();
+        let is_for_it = auth.is_for(&endpoint.registry, &endpoint.host) && !is_elsewhere;
+        (endpoint.is_confidential() && is_for_it).then_some(auth)
     }
 
     /// Answers a 401; `reach` is that of who gave it.
@@ -151,7 +154,7 @@ impl Session {
         url: &Url,
         reach: Reach,
     ) -> Result<Response, RegistryError> {
-        let own_scope = format!("repository:{}:pull", self.reference.repository());
+        let own_scope = format!("repository:{}:pull", endpoint.repository);
         let scope = challenge.parameters.get("scope").filter(|scope| !scope.trim().is_empty());
         let scope = scope.unwrap_or(&own_scope);
         let service = challenge.parameters.get("service").filter(|service| !service.is_empty());
