@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Config { command: ConfigCommand::Check }) => {
-            cli.load().map(|config| println!("{config:#?}"))
+            cli.load().and_then(|config| daemon::check(&config).map(|()| println!("{config:#?}")))
         }
         Some(Command::Uninstall { yes }) => cli.load().and_then(|config| uninstall::run(&config, *yes)),
         None => cli.load().and_then(|config| daemon::run(&cli, config)),

@@ -10,7 +10,11 @@ use husk_telemetry::LogHandle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::{cli::Cli, systemd};
+use crate::{
+    cli::Cli,
+    daemon::{self, images_config},
+    systemd,
+};
 
 /// What a reload reaches, and the configuration in force.
 pub(crate) struct Reload {
@@ -35,13 +39,15 @@ impl Reload {
 
     fn read(&mut self) -> Result<(), Box<dyn Error>> {
         let wanted = self.cli.load()?;
+        // Read again although the key may not have changed: it is the file that did.
+        let images = images_config(&wanted)?;
         let changes = husk_config::changes(&self.config, &wanted);
-        // The only value that is not checked by reading it, so it goes first.
+        // Values that are not checked by reading them go first.
+        daemon::check(&wanted)?;
         self.log.set(&wanted.log.level)?;
         let (changed, kept): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| self.apply(change, &wanted));
-        let images = &self.config.images;
-        self.images.reconfigure(images.registry_config_dir.clone(), images.pull_progress_timeout);
+        self.images.reconfigure(images);
         self.doctor.send_if_modified(|doctor| {
             let news = *doctor != self.config.doctor;
             doctor.clone_from(&self.config.doctor);
@@ -60,16 +66,26 @@ impl Reload {
 
     /// Takes one value over into the configuration in force; `false` for what only a start can change.
     fn apply(&mut self, change: &Change, wanted: &Config) -> bool {
+        let (images, wanted_images) = (&mut self.config.images, &wanted.images);
         match change.key {
             "log.level" => self.config.log.level.clone_from(&wanted.log.level),
             "doctor.interval" => self.config.doctor.interval = wanted.doctor.interval,
             "doctor.repair" => self.config.doctor.repair = wanted.doctor.repair,
             "images.registry_config_dir" => {
-                self.config.images.registry_config_dir.clone_from(&wanted.images.registry_config_dir);
+                images.registry_config_dir.clone_from(&wanted_images.registry_config_dir);
+            }
+            "images.registries_conf" => {
+                images.registries_conf.clone_from(&wanted_images.registries_conf);
             }
             "images.pull_progress_timeout" => {
-                self.config.images.pull_progress_timeout = wanted.images.pull_progress_timeout;
+                images.pull_progress_timeout = wanted_images.pull_progress_timeout;
             }
+            "images.signature_policy" => images.signature_policy.clone_from(&wanted_images.signature_policy),
+            "images.auth_file" => images.auth_file.clone_from(&wanted_images.auth_file),
+            "images.credential_helper_dir" => {
+                images.credential_helper_dir.clone_from(&wanted_images.credential_helper_dir);
+            }
+            "images.pinned_images" => images.pinned_images.clone_from(&wanted_images.pinned_images),
             _ => return false,
         }
         true

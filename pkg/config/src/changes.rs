@@ -55,7 +55,16 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         nft_table,
         netns_pool,
     } = network;
-    let crate::ImagesConfig { registry_config_dir, max_parallel_layers, pull_progress_timeout } = images;
+    let crate::ImagesConfig {
+        registry_config_dir,
+        registries_conf,
+        max_parallel_layers,
+        pull_progress_timeout,
+        signature_policy,
+        auth_file,
+        credential_helper_dir,
+        pinned_images,
+    } = images;
     let crate::CgroupConfig { driver, parent } = cgroup;
     let crate::LogConfig { level, format } = log;
     let crate::DoctorConfig { interval, repair } = doctor;
@@ -80,8 +89,13 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         ("network.nft_table", text(nft_table)),
         ("network.netns_pool", text(netns_pool)),
         ("images.registry_config_dir", text(registry_config_dir)),
+        ("images.registries_conf", text(registries_conf)),
         ("images.max_parallel_layers", text(max_parallel_layers)),
         ("images.pull_progress_timeout", text(pull_progress_timeout)),
+        ("images.signature_policy", text(signature_policy)),
+        ("images.auth_file", text(auth_file)),
+        ("images.credential_helper_dir", text(credential_helper_dir)),
+        ("images.pinned_images", text(pinned_images)),
         ("cgroup.driver", text(driver)),
         ("cgroup.parent", text(parent)),
         ("log.level", text(level)),

@@ -2,8 +2,8 @@
 
 /// Every key with its default and meaning. A test proves that it means the same as an empty file.
 pub const DEFAULT_TOML: &str = r#"# The configuration of huskd. Every key is here with its default. Drop-ins in <this file>.d/*.toml and flags override it.
-# SIGHUP takes over log.level, [doctor], images.registry_config_dir and images.pull_progress_timeout; the log says of every other
-# key that changed that it needs a restart.
+# SIGHUP takes over log.level, [doctor] and [images] but for max_parallel_layers (of registries.conf the files themselves too); the log
+# says of every other key that changed that it needs a restart.
 
 # Images and writable layers; survives a reboot.
 root = "/var/lib/husk"
@@ -31,10 +31,24 @@ netns_pool = 8
 [images]
 # Mirrors and registry settings: <host>/hosts.toml, in the format of containerd.
 registry_config_dir = "/etc/husk/certs.d"
+# A registries.conf as CRI-O and podman have it, with the drop-ins in <this file>.d: which locations are asked for an image, what is
+# blocked, and what names without a registry mean. For example "/etc/containers/registries.conf"; empty for none. hosts.toml files then
+# say how each location is reached.
+registries_conf = ""
 # Layers fetched and unpacked at once: of one pull, and of all together besides the first of each.
 max_parallel_layers = 4
 # A pull that receives nothing for this long fails.
 pull_progress_timeout = "5m"
+# Which images may be pulled, in the format of containers-policy.json(5), such as "/etc/containers/policy.json"; empty for all.
+# Read anew with every pull.
+signature_policy = ""
+# Credentials for pulls that bring none, in the format of docker's config.json, such as "/etc/husk/auth.json"; empty for none.
+# Those for one registry's mirrors can be beside its hosts.toml, as auth.json. Read anew with every pull.
+auth_file = ""
+# Where the docker-credential-* programs are that such a file names; empty looks in the PATH of huskd.
+credential_helper_dir = ""
+# Images that the kubelet shall not remove: names, "beginning*" or "*part*".
+pinned_images = []
 
 [cgroup]
 # Who makes the cgroups of pods: "cgroupfs" (husk), "systemd" (a delegated scope per pod), or "auto": systemd where it is

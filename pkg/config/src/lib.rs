@@ -135,10 +135,20 @@ pub struct NetworkConfig {
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
+    /// A registries.conf of the containers libraries, with its drop-ins beside it; `None` reads none.
+    pub registries_conf: Option<PathBuf>,
     /// Layers fetched at once: of one pull, and of all together besides the first of each.
     pub max_parallel_layers: usize,
     /// A pull without a byte for this long fails.
     pub pull_progress_timeout: Duration,
+    /// Which images may be pulled (containers-policy.json(5)); `None` is all.
+    pub signature_policy: Option<PathBuf>,
+    /// Credentials of registries, in the format of docker's config.json.
+    pub auth_file: Option<PathBuf>,
+    /// Where docker-credential-* programs are; `None` is `PATH`.
+    pub credential_helper_dir: Option<PathBuf>,
+    /// Names, or patterns of them, of images that the kubelet shall not remove.
+    pub pinned_images: Vec<String>,
 }
 
 /// Cgroups.

@@ -77,8 +77,13 @@ raw! {
     /// `[images]`
     RawImages {
         registry_config_dir: Option<String>,
+        registries_conf: Option<String>,
         max_parallel_layers: Option<usize>,
         pull_progress_timeout: Option<String>,
+        signature_policy: Option<String>,
+        auth_file: Option<String>,
+        credential_helper_dir: Option<String>,
+        pinned_images: Option<Vec<String>>,
     }
 }
 

@@ -127,14 +127,42 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
     }
     let pull_progress_timeout =
         check.duration("images.pull_progress_timeout", raw.pull_progress_timeout, "5m");
+    let mut optional = |key: &str, value: Option<String>| {
+        value.filter(|path| !path.is_empty()).map(|path| check.path(key, Some(path), ""))
+    };
+    let registries_conf = optional("images.registries_conf", raw.registries_conf);
+    let signature_policy = optional("images.signature_policy", raw.signature_policy);
+    let auth_file = optional("images.auth_file", raw.auth_file);
+    let credential_helper_dir = optional("images.credential_helper_dir", raw.credential_helper_dir);
+    let pinned_images = raw.pinned_images.unwrap_or_default();
+    for pattern in &pinned_images {
+        if let Err(reason) = pattern_of_names(pattern) {
+            check.wrong("images.pinned_images", format!("{pattern:?}: {reason}"));
+        }
+    }
     ImagesConfig {
         registry_config_dir: check.path(
             "images.registry_config_dir",
             raw.registry_config_dir,
             "/etc/husk/certs.d",
         ),
+        registries_conf,
         max_parallel_layers,
         pull_progress_timeout,
+        signature_policy,
+        auth_file,
+        credential_helper_dir,
+        pinned_images,
+    }
+}
+
+/// A name, `beginning*` or `*part*`.
+fn pattern_of_names(pattern: &str) -> Result<(), &'static str> {
+    let inner = pattern.strip_suffix('*').map_or(pattern, |rest| rest.strip_prefix('*').unwrap_or(rest));
+    match inner {
+        "" => Err("would pin every image, or none"),
+        _ if inner.contains('*') => Err("a star may end it, or begin and end it"),
+        _ => Ok(()),
     }
 }
 

@@ -51,9 +51,13 @@ impl ImageApi {
     fn list(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
         let name = filter.and_then(|filter| filter.image).map(|image| image.image).unwrap_or_default();
         if name.is_empty() {
-            return self.store.list().iter().map(|image| convert::image(image)).collect();
+            return self.store.list().iter().map(|image| self.converted(image)).collect();
         }
-        self.store.resolve(&name).iter().map(|image| convert::image(image)).collect()
+        self.store.resolve(&name).iter().map(|image| self.converted(image)).collect()
+    }
+
+    fn converted(&self, image: &Image) -> v1::Image {
+        convert::image(image, self.store.is_pinned(image))
     }
 }
 
@@ -91,11 +95,14 @@ fn facts(image: &Image) -> String {
 }
 
 /// The status of a failed pull. The kubelet knows two causes by the beginning of the message, and sees it only where the
-/// code is UNKNOWN (cri-api, pkg/errors; cri-client, `PullImage`): then the pod's reason is `RegistryUnavailable` in place
-/// of `ErrImagePull`. A registry that cannot be reached is not husk that cannot be reached, which UNAVAILABLE would say.
+/// code is UNKNOWN (cri-api, pkg/errors; cri-client, `PullImage`): then the pod's reason is `RegistryUnavailable` or
+/// `SignatureValidationFailed` in place of `ErrImagePull`. A registry that cannot be reached is not husk that cannot be
+/// reached, which UNAVAILABLE would say.
 fn pull_status(error: ImageError) -> Status {
+    let is_refusal = error.is_refusal();
     let status = status(error);
     match status.code() {
+        _ if is_refusal => Status::unknown(format!("SignatureValidationFailed: {}", status.message())),
         Code::Unavailable => Status::unknown(format!("RegistryUnavailable: {}", status.message())),
         _ => status,
     }
@@ -144,7 +151,7 @@ impl ImageService for ImageApi {
         if request.verbose {
             info.insert("info".to_owned(), facts(&image));
         }
-        Ok(Response::new(v1::ImageStatusResponse { image: Some(convert::image(&image)), info }))
+        Ok(Response::new(v1::ImageStatusResponse { image: Some(self.converted(&image)), info }))
     }
 
     async fn pull_image(

@@ -1,11 +1,16 @@
 //! The crate's error. Its text reaches the kubelet's user, so each variant names the step and the object.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use husk_model::{Classify, Digest, ImageId, Kind};
+use husk_model::{Classify, Digest, ImageId, Kind, chain};
 
 use crate::{
     registry::Attempts,
+    trust::Refusal,
     unpack::{UnpackError, io_kind},
 };
 
@@ -44,6 +49,66 @@ pub enum ImageError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The signature policy cannot be used.
+    #[error("signature policy {}: {reason}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// The place in it, and what is wrong there.
+        reason: String,
+    },
+    /// The signature policy refuses the image.
+    #[error("image {image} is refused by {refusal}")]
+    Refused {
+        /// The reference.
+        image: String,
+        /// The rule, and why it is not met.
+        refusal: Box<Refusal>,
+    },
+    /// A registries.conf or a drop-in of it cannot be used.
+    #[error("{}: {reason}", place(path, *line))]
+    Registries {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: Option<usize>,
+        /// What is wrong, and what is to be done.
+        reason: String,
+    },
+    /// A registries.conf forbids to pull from there.
+    #[error(
+        "image {image}: registry {registry} is blocked by {}; ask the administrator of the node, or take the image from another \
+         registry",
+        place(path, Some(*line))
+    )]
+    Blocked {
+        /// The reference.
+        image: String,
+        /// The prefix that fits it.
+        registry: String,
+        /// The file that says so.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+    },
+    /// What a name without a registry means cannot be told.
+    #[error("image {name:?} has no registry: {reason} in {}; name the image in full, or give it an alias there", path.display())]
+    ShortName {
+        /// As received.
+        name: String,
+        /// The file that has the last word about it.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// None of the registries that are searched for a name without a registry has the image.
+    #[error("image {name:?} is in none of the registries that are searched: {}", tried(failures))]
+    Search {
+        /// As received.
+        name: String,
+        /// Why each pull failed, in their order.
+        failures: Vec<ImageError>,
     },
     /// A manifest, index or configuration that is malformed, ambiguous or not an image.
     #[error("{object} {digest}: {reason}")]
@@ -183,6 +248,17 @@ impl ImageError {
         Self::Pull { image: image.to_owned(), source: Box::new(self) }
     }
 
+    /// Whether it is the signature policy that refuses the image.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Pull { source, .. } => source.is_refusal(),
+            Self::Shared(error) => error.is_refusal(),
+            Self::Search { failures, .. } => failures.iter().any(Self::is_refusal),
+            _ => false,
+        }
+    }
+
     pub(crate) fn errno(
         step: &'static str,
         path: impl Into<PathBuf>,
@@ -192,13 +268,31 @@ impl ImageError {
     }
 }
 
+/// A line of a file, as compilers write it.
+fn place(path: &Path, line: Option<usize>) -> String {
+    line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
+}
+
+fn tried(failures: &[ImageError]) -> String {
+    failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
+}
+
 impl Classify for ImageError {
     fn kind(&self) -> Kind {
         match self {
             Self::Reference { .. } | Self::Archive { .. } => Kind::InvalidArgument,
             Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
             Self::Fetch { attempts, .. } => attempts.kind(),
-            Self::Hosts { .. } | Self::Locked { .. } | Self::Export { .. } => Kind::FailedPrecondition,
+            Self::ShortName { .. } => Kind::InvalidArgument,
+            // The last one is the one that is meant to have what the others do not.
+            Self::Search { failures, .. } => failures.last().map_or(Kind::NotFound, Classify::kind),
+            Self::Hosts { .. }
+            | Self::Policy { .. }
+            | Self::Refused { .. }
+            | Self::Registries { .. }
+            | Self::Blocked { .. }
+            | Self::Locked { .. }
+            | Self::Export { .. } => Kind::FailedPrecondition,
             Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {
                 Kind::DataLoss
             }

@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `resolve` (which
 //! image a name means here), `pipeline` (one layer from bytes to files), `unpack` (hostile archives into directories),
-//! `store` (disk layout, commits, repair), `registry` (HTTP; whom a registry may send this node to), `json` (documents as Go
-//! reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
+//! `store` (disk layout, commits, repair), `registry` (HTTP; whom a registry may send this node to), `trust` (which images the
+//! policy lets in), `json` (documents as Go reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
 //! kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod pipeline;
 mod platform;
 mod pull;
 mod reference;
+mod registries;
 mod registry;
 mod resolve;
 mod slots;
@@ -31,6 +32,7 @@ mod stop;
 mod store;
 mod tally;
 mod tar;
+mod trust;
 mod unpack;
 
 pub use archive::Progress;
@@ -40,8 +42,10 @@ pub use image::{FsUsage, Image, ImageConfig, LayerStack};
 pub use platform::Platform;
 pub use pull::PullRequest;
 pub use reference::{Reference, Selector};
+pub use registries::RegistriesConf;
 pub use registry::{Attempts, Auth, RegistryError};
 pub use store::{ImageLease, ImageStore, ImagesConfig};
 pub use tally::PullProgress;
 pub use tar::TarError;
+pub use trust::Refusal;
 pub use unpack::UnpackError;

@@ -20,6 +20,8 @@ const DOCUMENTS_MAX: usize = 32;
 pub(crate) struct Resolved {
     /// Digest of the manifest or index that the reference names.
     pub(crate) top: Digest,
+    /// Digest of the manifest.
+    pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
     pub(crate) config: Vec<u8>,
     pub(crate) diff_ids: Vec<DiffId>,
@@ -50,9 +52,7 @@ impl Session {
                 }
             };
             match found {
-                Ok(Found::Image(manifest, config, diff_ids)) => {
-                    return Ok(Resolved { top, manifest, config, diff_ids });
-                }
+                Ok(Found::Image(image)) => return Ok(Resolved { top, ..*image }),
                 Ok(Found::Entries(entries, without_platform)) => {
                     let more = entries.into_iter().rev();
                     candidates.extend(more.map(|entry| Candidate::Entry(entry, untold || without_platform)));
@@ -84,7 +84,14 @@ impl Session {
             Document::Manifest(manifest) => {
                 let Fetched { bytes: config, .. } = self.config(&manifest.config).await?;
                 let diff_ids = check_config(&manifest, &config, node, image)?;
-                Ok(Found::Image(manifest, config, diff_ids))
+                let Fetched { digest, .. } = fetched;
+                Ok(Found::Image(Box::new(Resolved {
+                    top: digest.clone(),
+                    digest,
+                    manifest,
+                    config,
+                    diff_ids,
+                })))
             }
             Document::Index(entries) => {
                 let (picked, without_platform) = pick(&entries, node, image)?;
@@ -96,7 +103,7 @@ impl Session {
 }
 
 enum Found {
-    Image(Manifest, Vec<u8>, Vec<DiffId>),
+    Image(Box<Resolved>),
     Entries(Vec<Descriptor>, bool),
 }
 

@@ -184,7 +184,7 @@ pub(crate) fn container_status(container: &ContainerStatus) -> v1::ContainerStat
 }
 
 /// An image. The user's group is not part of the answer (CRI, Image.username).
-pub(crate) fn image(image: &Image) -> v1::Image {
+pub(crate) fn image(image: &Image, pinned: bool) -> v1::Image {
     let user = image.config.user.split(':').next().unwrap_or_default();
     let uid = user.parse::<u32>().ok();
     v1::Image {
@@ -195,6 +195,6 @@ pub(crate) fn image(image: &Image) -> v1::Image {
         uid: uid.map(|uid| v1::Int64Value { value: uid.into() }),
         username: if uid.is_some() { String::new() } else { user.to_owned() },
         spec: None,
-        pinned: false,
+        pinned,
     }
 }

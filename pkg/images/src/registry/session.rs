@@ -3,6 +3,7 @@
 mod auth;
 mod fetch;
 mod http;
+mod signatures;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,23 +13,28 @@ use super::{
     clients::Clients,
     credentials::{Auth, Tokens},
     hosts::{self, Endpoint},
+    keyring::{Keyring, Places},
 };
-use crate::{Reference, Result};
+use crate::{Reference, RegistriesConf, Result};
 
 /// Settings that every pull shares.
 #[derive(Debug, Clone)]
 pub(crate) struct RegistryConfig {
     /// `<host>/hosts.toml` files.
     pub(crate) config_dir: PathBuf,
+    /// registries.conf, if it is read.
+    pub(crate) registries: Option<Arc<RegistriesConf>>,
     /// A transfer without a byte for this long fails.
     pub(crate) progress_timeout: Duration,
+    /// The node's credentials.
+    pub(crate) credentials: Places,
 }
 
 /// One pull's dealings. Tokens live as long as it does.
 pub(crate) struct Session {
     pub(crate) reference: Reference,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) auth: Auth,
+    keyring: Keyring,
     tokens: Tokens,
     config: RegistryConfig,
 }
@@ -41,7 +47,8 @@ impl Session {
         config: RegistryConfig,
         clients: &Arc<Clients>,
     ) -> Result<Self> {
-        let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
-        Ok(Self { reference, endpoints, auth, tokens: Tokens::default(), config })
+        let endpoints = hosts::endpoints(&reference, &config, clients)?;
+        let keyring = Keyring::new(auth, config.credentials.clone());
+        Ok(Self { reference, endpoints, keyring, tokens: Tokens::default(), config })
     }
 }

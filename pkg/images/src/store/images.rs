@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -10,10 +10,10 @@ use std::{
 use husk_model::ImageId;
 use tokio::sync::oneshot;
 
-use super::{ImageLease, Pin, Shared, blocking, job::Job, lease, name_of};
+use super::{ImageLease, Pin, Shared, blocking, job::Job, lease, name_of, pins};
 use crate::{
-    FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, slots::Slots,
-    tally::Tallies,
+    FsUsage, Image, ImageError, LayerStack, Reference, RegistriesConf, Result, flight::Flights,
+    reference::is_short, registry::Clients, slots::Slots, tally::Tallies, trust::Policy,
 };
 
 /// How the store and its pulls behave.
@@ -21,18 +21,34 @@ use crate::{
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
+    /// Which locations are asked for an image, and what names without a registry mean; `None` leaves that to hosts.toml and to
+    /// Docker's rule.
+    pub registries: Option<Arc<RegistriesConf>>,
     /// Layers fetched and unpacked at once, over all pulls, besides the first of each; also the most of one pull.
     pub max_parallel_layers: usize,
     /// A transfer without a byte for this long fails.
     pub pull_progress_timeout: Duration,
+    /// The policy that says which images may be pulled (containers-policy.json(5)); without one, all may.
+    pub signature_policy: Option<PathBuf>,
+    /// Credentials in the format of docker's config.json (containers-auth.json(5)); without one, those that come with a pull.
+    pub auth_file: Option<PathBuf>,
+    /// Where docker-credential-* programs are; without one, the directories of `PATH`.
+    pub credential_helper_dir: Option<PathBuf>,
+    /// Names of images that the kubelet shall not remove: a name, `beginning*` or `*part*`, in any letter case.
+    pub pinned_images: Vec<String>,
 }
 
 impl Default for ImagesConfig {
     fn default() -> Self {
         Self {
             registry_config_dir: PathBuf::from("/etc/husk/certs.d"),
+            registries: None,
             max_parallel_layers: 4,
             pull_progress_timeout: Duration::from_secs(300),
+            signature_policy: None,
+            auth_file: None,
+            credential_helper_dir: None,
+            pinned_images: Vec::new(),
         }
     }
 }
@@ -61,11 +77,24 @@ impl ImageStore {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where registries are configured and how patient pulls are, from the next pull on.
-    pub fn reconfigure(&self, registry_config_dir: PathBuf, pull_progress_timeout: Duration) {
+    /// How pulls behave from the next one on. How many layers are fetched at once stays as it is.
+    pub fn reconfigure(&self, wanted: ImagesConfig) {
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
-        config.registry_config_dir = registry_config_dir;
-        config.pull_progress_timeout = pull_progress_timeout;
+        *config = ImagesConfig { max_parallel_layers: config.max_parallel_layers, ..wanted };
+    }
+
+    /// Reads the signature policy and the keys that it names, as every pull does.
+    ///
+    /// # Errors
+    /// [`ImageError::Policy`] with the place in the file.
+    pub fn check_policy(path: &Path) -> Result<()> {
+        Policy::read(path).map(drop)
+    }
+
+    /// Whether the configuration pins this image: the kubelet then never removes it to make room (CRI, `Image.pinned`).
+    pub fn is_pinned(&self, image: &Image) -> bool {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        pins::is_pinned(&config.pinned_images, image)
     }
 
     /// All images, by id. Never waits for work under way.
@@ -75,7 +104,17 @@ impl ImageStore {
 
     /// The image of a name in any spelling, of an id with or without `sha256:`, or of the unique beginning of an id.
     pub fn resolve(&self, name: &str) -> Option<Arc<Image>> {
-        self.shared.snapshot().resolve(name).cloned()
+        self.shared.snapshot().resolve(name, self.meanings(name).as_deref()).cloned()
+    }
+
+    /// What a name without a registry means by registries.conf, empty when it may mean nothing; `None` for every other name, and
+    /// without such a file.
+    fn meanings(&self, name: &str) -> Option<Vec<Reference>> {
+        if !is_short(name) {
+            return None;
+        }
+        let registries = self.config().registries?;
+        Some(registries.candidates(name).unwrap_or_default())
     }
 
     /// What the store occupies, as of the last change.
@@ -125,8 +164,8 @@ impl ImageStore {
     /// # Errors
     /// When the database cannot be written.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        blocking("removing an image", move || shared.remove(&name)).await
+        let (shared, name, meanings) = (Arc::clone(&self.shared), name.to_owned(), self.meanings(name));
+        blocking("removing an image", move || shared.remove(&name, meanings.as_deref())).await
     }
 
     /// Gives the image that `image` resolves to one more name, and returns that in full. An image that had it loses it.

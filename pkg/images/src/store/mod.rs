@@ -29,6 +29,7 @@ mod janitor;
 mod job;
 mod lease;
 mod open;
+mod pins;
 mod remove;
 mod state;
 mod tag;

@@ -3,6 +3,7 @@
 
 pub mod raw;
 pub mod registry;
+pub mod sign;
 
 use std::{
     collections::BTreeMap,
@@ -199,8 +200,10 @@ pub fn store(root: &Path) -> Arc<ImageStore> {
 pub fn store_with(root: &Path, certs: &Path) -> Arc<ImageStore> {
     let config = ImagesConfig {
         registry_config_dir: certs.join("certs.d"),
+        registries: None,
         max_parallel_layers: 3,
         pull_progress_timeout: Duration::from_secs(5),
+        ..ImagesConfig::default()
     };
     ImageStore::open(root, config).unwrap()
 }

@@ -13,7 +13,7 @@ mod streaming;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    auth,
+    Keep, auth,
     error::{MigrateError, Result},
     finding::Kind,
     job::Job,
@@ -27,7 +27,7 @@ const CONFIG: &str = "/etc/crio/crio.conf";
 /// Where `podman login` of root leaves credentials (containers-auth.json(5)); gone with a reboot.
 const AUTH: &str = "/run/containers/0/auth.json";
 
-pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job> {
+pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>, keep: Keep) -> Result<Job> {
     let mut job = Job::default();
     let main = config.as_deref().unwrap_or(Path::new(CONFIG));
     let found = files::crio(node, &mut job, main)?;
@@ -36,7 +36,9 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job>
     }
     files::registries(node, &mut job)?;
     certs::copy(node, &mut job)?;
-    registries::settle(&mut job);
+    if !(keep.registries && registries::keep(node, &mut job)?) {
+        registries::settle(&mut job);
+    }
     policy::settle(node, &mut job)?;
     mounts::settle(node, &mut job)?;
     credentials(node, &mut job)?;
@@ -54,7 +56,7 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job>
     Ok(job)
 }
 
-/// `global_auth_file`, or what `podman login` left: for the kubelet, as it has no counterpart in husk.
+/// `global_auth_file`, which husk reads too, or what `podman login` left, which a reboot would take away.
 fn credentials(node: &mut Node, job: &mut Job) -> Result<()> {
     let at = job.get(&["crio", "image", "global_auth_file"]);
     let file = at.and_then(|at| job.text(at)).filter(|text| !text.is_empty()).map(str::to_owned);
@@ -63,8 +65,8 @@ fn credentials(node: &mut Node, job: &mut Job) -> Result<()> {
             job.settle(at, Kind::Default, "", "the kubelet reads this file itself and sends what is in it");
         }
         (Some(at), Some(file)) => {
-            docker::docker_file(node, job, Path::new(&file))?;
-            job.settle(at, Kind::Taken, auth::FILE, auth::MEANS);
+            docker::read_by_husk(node, job, Path::new(&file))?;
+            job.take(at, auth::KEY, file.into(), auth::MEANS);
         }
         (at, _) => {
             if let Some(at) = at {

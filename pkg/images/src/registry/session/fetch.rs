@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Asks each host until one serves the document.
-    async fn document(
+    pub(super) async fn document(
         &self,
         object: &str,
         path: &str,
