@@ -334,7 +334,10 @@ pub(super) const RULES: &[Rule] = &[
             "metrics are served over plain HTTP: keep them on the loopback, behind a proxy with TLS",
         ),
     ),
-    rule("crio/tracing/enable_tracing", Lost(&[Is::False], "traces are set by hand in [tracing]; over gRPC alone")),
+    rule(
+        "crio/tracing/enable_tracing",
+        Lost(&[Is::False], "traces are set by hand in [tracing]; over gRPC alone"),
+    ),
     rule("crio/tracing/*", NotNeeded("traces are set by hand in [tracing]; over gRPC alone")),
     rule("crio/stats/included_pod_metrics", NotNeeded("all metrics of pods are served")),
     rule("crio/stats/*", NotNeeded("statistics are read when they are asked for")),
