@@ -151,7 +151,8 @@ fn runtimes(config: &Config) -> Check {
 fn others<'a>(sockets: &[(&'a str, &str)], own: &Path) -> Vec<&'a str> {
     let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let own = file(own);
-    let answers = |path: &str| UnixStream::connect(path).is_ok() && (own.is_none() || file(Path::new(path)) != own);
+    let answers =
+        |path: &str| UnixStream::connect(path).is_ok() && (own.is_none() || file(Path::new(path)) != own);
     sockets.iter().filter(|(_, path)| answers(path)).map(|(name, _)| *name).collect()
 }
 
