@@ -16,7 +16,7 @@ use crate::{
     pipeline::{Expected, Source},
     platform::Platform,
     reference::Selector,
-    registry::{Attempts, Blob, Endpoint, RegistryConfig, Session},
+    registry::{Attempts, Blob, Endpoint, Places, RegistryConfig, Session},
     resolve::Resolved,
     slots::Turns,
     stop::Stop,
@@ -111,6 +111,10 @@ impl ImageStore {
         let config = RegistryConfig {
             config_dir: self.config().registry_config_dir,
             progress_timeout: self.config().pull_progress_timeout,
+            credentials: Places {
+                file: self.config().auth_file,
+                helper_dir: self.config().credential_helper_dir,
+            },
         };
         // Read anew with every pull, as registries' settings are.
         let policy = self.config().signature_policy;

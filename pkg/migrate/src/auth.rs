@@ -1,7 +1,7 @@
-//! Credentials of registries: they become a file for the kubelet, since husk itself has none.
+//! Credentials of registries: they become a file of husk's in Docker's format, `images.auth_file`.
 //!
-//! The kubelet reads `/var/lib/kubelet/config.json` in Docker's format and sends with every pull what fits the image's name
-//! (kubernetes.io, "Pull an Image from a Private Registry" and "Configuring nodes to authenticate to a private registry").
+//! The kubelet reads one of that format too, `/var/lib/kubelet/config.json`, and sends with every pull what fits the image's
+//! name (kubernetes.io, "Pull an Image from a Private Registry" and "Configuring nodes to authenticate to a private registry").
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,16 @@ use serde_json::json;
 use crate::plan::PlannedFile;
 
 /// Where they are written.
-pub(crate) const FILE: &str = "/etc/husk/kubelet-config.json";
+pub(crate) const FILE: &str = "/etc/husk/auth.json";
+
+/// The key of husk.toml that names it.
+pub(crate) const KEY: &str = "images.auth_file";
 
 /// The kubelet's own, which needs no translation.
 pub(crate) const KUBELET_FILE: &str = "/var/lib/kubelet/config.json";
 
 /// What is said of a credential that was taken.
-pub(crate) const MEANS: &str = "husk holds no credentials: merge the file into /var/lib/kubelet/config.json, from \
-                                which the kubelet sends them with pulls";
+pub(crate) const MEANS: &str = "for pulls that bring none; by the host that is asked (docs/registries.md)";
 
 /// Credentials by registry, as Docker's files have them: base64 of `user:password`.
 #[derive(Default)]
@@ -27,14 +29,14 @@ pub(crate) struct Credentials(BTreeMap<String, String>);
 impl Credentials {
     pub(crate) fn add(&mut self, registry: &str, auth: String) {
         let registry = match host(registry) {
-            // What the kubelet looks Docker Hub up by (pkg/credentialprovider/keyring.go).
+            // What Docker calls its hub, and the kubelet too (pkg/credentialprovider/keyring.go).
             "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
             _ => registry.trim_end_matches('/'),
         };
         self.0.insert(registry.to_owned(), auth);
     }
 
-    /// The file for the kubelet, if there is anything in it.
+    /// The file, if there is anything in it.
     pub(crate) fn file(&self) -> Option<PlannedFile> {
         if self.0.is_empty() {
             return None;

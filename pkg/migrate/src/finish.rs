@@ -5,6 +5,7 @@ use std::path::Path;
 use husk_config::DEFAULT_PATH;
 
 use crate::{
+    auth,
     error::{MigrateError, Result},
     finding::Kind,
     job::Job,
@@ -13,10 +14,14 @@ use crate::{
 
 /// Puts a translation together. What huskd would not start with is taken out again, and the finding says so.
 pub(crate) fn finish(mut job: Job) -> Result<Plan> {
+    let credentials = job.credentials.file();
+    if credentials.is_some() {
+        job.draft.set(auth::KEY, auth::FILE.into(), "credentials that files have".into());
+    }
     take_out_what_is_refused(&mut job)?;
     let mut files = job.files;
     files.extend(job.registries.files());
-    files.extend(job.credentials.file());
+    files.extend(credentials);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut findings = job.findings;
     findings.sort_by(|a, b| (&a.file, &a.key).cmp(&(&b.file, &b.key)));

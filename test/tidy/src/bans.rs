@@ -27,9 +27,10 @@ struct Ban {
 const BANS: [Ban; 2] = [
     Ban {
         call: ["Command", "new"],
-        instead: "huskd starts monitors (husk_monitor), CNI plugins (husk_network), NRI plugins (husk_nri) and few tools of \
-                  the node; what runs in a pod is started by its monitor (husk_runtime)",
+        instead: "huskd starts monitors (husk_monitor), CNI plugins (husk_network), NRI plugins (husk_nri), credential helpers \
+                  (husk_images) and few tools of the node; what runs in a pod is started by its monitor (husk_runtime)",
         homes: &[
+            "pkg/images/src/registry/keyring/helper.rs",
             "pkg/lsm/src/apparmor.rs",
             "pkg/monitor/src/spawn.rs",
             "pkg/network/src/cni/exec.rs",

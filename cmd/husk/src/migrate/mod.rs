@@ -18,7 +18,7 @@ Reads, of containerd: config.toml of versions 1 to 4 with its imports, certs.d d
 old. Of CRI-O: crio.conf, crio.conf.d, registries.conf, registries.conf.d, policy.json, policies of namespaces, mounts.conf, \
 certs.d, auth files. Of both: proxies in drop-ins of the unit.
 
-Writes /etc/husk/husk.toml, /etc/husk/certs.d/*, with credentials /etc/husk/kubelet-config.json (mode 0600; for the kubelet, \
+Writes /etc/husk/husk.toml, /etc/husk/certs.d/*, with credentials /etc/husk/auth.json (mode 0600, \
 see docs/migration.md), and with proxies a drop-in of the unit husk.service. A file is written whole; what it replaces is \
 kept beside it as *.before-migrate.
 

@@ -128,11 +128,11 @@ mod tests {
     fn files_are_written_once_and_secrets_are_their_owners() {
         let dir = tempfile::tempdir().unwrap();
         let files =
-            [file("/etc/husk/husk.toml", "a", false), file("/etc/husk/kubelet-config.json", "s", true)];
+            [file("/etc/husk/husk.toml", "a", false), file("/etc/husk/auth.json", "s", true)];
         write(dir.path(), &files, false).unwrap();
         assert_eq!(read(dir.path(), "etc/husk/husk.toml"), "a");
         let mode =
-            fs::metadata(dir.path().join("etc/husk/kubelet-config.json")).unwrap().permissions().mode();
+            fs::metadata(dir.path().join("etc/husk/auth.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = write(dir.path(), &files, false).unwrap();
         assert!(again[0].starts_with("unchanged"), "{again:?}");

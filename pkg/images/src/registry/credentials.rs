@@ -44,15 +44,21 @@ impl Auth {
         Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
     }
 
-    /// Whether they are meant for this registry. Docker Hub has several names.
-    pub(super) fn is_for(&self, registry: &str, endpoint: &str) -> bool {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self { server_address: self.server_address.clone(), ..Self::default() }
+    }
+
+    /// Whether they are meant for this host. Those that name no host, or the registry, are for the registry and not for its
+    /// mirrors. Docker Hub has several names.
+    pub(super) fn is_for(&self, registry: &str, endpoint: &str, is_mirror: bool) -> bool {
         let address = self.server_address.as_str();
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
         let address = address.split('/').next().unwrap_or_default();
-        address.is_empty()
+        let names_registry = address.is_empty()
             || address == registry
-            || address == endpoint
-            || (registry == "docker.io" && (address == "docker.io" || address.ends_with(".docker.io")))
+            || (registry == "docker.io" && (address == "docker.io" || address.ends_with(".docker.io")));
+        address == endpoint || (names_registry && !is_mirror)
     }
 }
 
@@ -89,10 +95,19 @@ mod tests {
     #[test]
     fn credentials_of_one_registry_are_not_for_another() {
         let at = |address: &str| Auth { server_address: address.into(), ..Auth::default() };
-        assert!(at("").is_for("a.example", "mirror"));
-        assert!(at("https://a.example/v1/").is_for("a.example", "a.example"));
-        assert!(at("https://index.docker.io/v1/").is_for("docker.io", "registry-1.docker.io"));
-        assert!(!at("https://a.example.evil/").is_for("a.example", "a.example"));
-        assert!(!at("docker.io").is_for("a.example", "a.example"));
+        for (address, registry, endpoint, is_mirror, is_for) in [
+            ("", "a.example", "a.example", false, true),
+            ("", "a.example", "server", false, true),
+            ("", "a.example", "mirror", true, false),
+            ("a.example", "a.example", "mirror", true, false),
+            ("mirror", "a.example", "mirror", true, true),
+            ("mirror", "a.example", "a.example", false, false),
+            ("https://a.example/v1/", "a.example", "a.example", false, true),
+            ("https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", false, true),
+            ("https://a.example.evil/", "a.example", "a.example", false, false),
+            ("docker.io", "a.example", "a.example", false, false),
+        ] {
+            assert_eq!(at(address).is_for(registry, endpoint, is_mirror), is_for, "{address} {endpoint}");
+        }
     }
 }

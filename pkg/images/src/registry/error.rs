@@ -20,8 +20,16 @@ pub enum RegistryError {
     #[error("not found")]
     NotFound,
     /// 401, after the credentials there are were tried.
-    #[error("unauthorized{0}; check the pull secret")]
+    #[error("unauthorized{0}; check the pull secret, or the node's credentials (images.auth_file)")]
     Unauthorized(String),
+    /// The credentials of the node cannot be read.
+    #[error("credentials of {file}: {reason}")]
+    Credentials {
+        /// Where they are.
+        file: String,
+        /// What is wrong, without a secret.
+        reason: String,
+    },
     /// 403.
     #[error("access denied{0}; the credentials do not allow it, or the repository does not exist")]
     Denied(String),
@@ -95,7 +103,7 @@ impl RegistryError {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Connect(_) | Self::Tls(_) | Self::Stalled(_) => Kind::Unavailable,
-            Self::Redirect(_) | Self::Address(_) => Kind::FailedPrecondition,
+            Self::Redirect(_) | Self::Address(_) | Self::Credentials { .. } => Kind::FailedPrecondition,
             Self::NotFound => Kind::NotFound,
             Self::Unauthorized(_) => Kind::Unauthenticated,
             Self::Denied(_) => Kind::PermissionDenied,

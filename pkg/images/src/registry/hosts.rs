@@ -38,6 +38,10 @@ pub(crate) struct Endpoint {
     pub(super) pull: bool,
     /// May be asked what a tag means.
     pub(super) resolve: bool,
+    /// It stands for the registry, and is neither that nor its server.
+    pub(super) mirror: bool,
+    /// Where credentials for the hosts of this hosts.toml may be.
+    pub(super) auth_file: PathBuf,
     /// Extra headers for this host only.
     pub(super) headers: HeaderMap,
     tls: Tls,
@@ -50,6 +54,18 @@ impl Endpoint {
     /// Its name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.host
+    }
+
+    /// What is asked for there, as files of credentials name it: `mirror.example:5000/path/repository`.
+    pub(super) fn name_of(&self, reference: &Reference) -> String {
+        let host = match self.host.as_str() {
+            "registry-1.docker.io" | "index.docker.io" => "docker.io",
+            host => host,
+        };
+        let path = self.base.path().trim_end_matches('/');
+        let path = path.strip_suffix("/v2").unwrap_or(path).trim_start_matches('/');
+        let parts = [host, path, reference.repository()];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 
     /// The client for a request to `url` within `reach`. Only the host itself is asked without bounds, and only it and whom
@@ -190,14 +206,14 @@ pub(super) fn from_file(
         let settings: Settings =
             settings.try_into().map_err(|error: toml::de::Error| format!("host.{url:?}: {error}"))?;
         endpoints.push(
-            endpoint(reference, directory, &url, settings, clients)
+            endpoint(reference, directory, &url, settings, clients, true)
                 .map_err(|error| format!("host.{url:?}: {error}"))?,
         );
     }
     let server =
         file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
     endpoints.push(
-        endpoint(reference, directory, &server, file.own, clients)
+        endpoint(reference, directory, &server, file.own, clients, false)
             .map_err(|error| format!("server {server:?}: {error}"))?,
     );
     Ok(endpoints.into_iter().map(Arc::new).collect())
@@ -237,6 +253,7 @@ fn endpoint(
     address: &str,
     settings: Settings,
     clients: &Arc<Clients>,
+    is_entry: bool,
 ) -> Result<Endpoint, String> {
     let with_scheme = if address.contains("://") {
         address.to_owned()
@@ -281,6 +298,8 @@ fn endpoint(
     clients.get(&tls, Reach::Anywhere)?;
     Ok(Endpoint {
         tls,
+        mirror: is_entry && !is_registry,
+        auth_file: directory.join("auth.json"),
         clients: Arc::clone(clients),
         pull: known.iter().any(|capability| capability == "pull"),
         resolve: known.iter().any(|capability| capability == "resolve"),

@@ -7,6 +7,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
 mod hosts;
+mod keyring;
 mod proxy;
 mod reach;
 mod session;
@@ -17,4 +18,5 @@ pub use error::{Attempts, RegistryError};
 #[cfg(feature = "fuzzing")]
 pub(crate) use fuzzing::{challenges, hosts_of};
 pub(crate) use hosts::Endpoint;
+pub(crate) use keyring::Places;
 pub(crate) use session::{Blob, Fetched, RegistryConfig, Session};

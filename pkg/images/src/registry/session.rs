@@ -13,6 +13,7 @@ use super::{
     clients::Clients,
     credentials::{Auth, Tokens},
     hosts::{self, Endpoint},
+    keyring::{Keyring, Places},
 };
 use crate::{Reference, Result};
 
@@ -23,13 +24,15 @@ pub(crate) struct RegistryConfig {
     pub(crate) config_dir: PathBuf,
     /// A transfer without a byte for this long fails.
     pub(crate) progress_timeout: Duration,
+    /// The node's credentials.
+    pub(crate) credentials: Places,
 }
 
 /// One pull's dealings. Tokens live as long as it does.
 pub(crate) struct Session {
     pub(crate) reference: Reference,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) auth: Auth,
+    keyring: Keyring,
     tokens: Tokens,
     config: RegistryConfig,
 }
@@ -43,6 +46,7 @@ impl Session {
         clients: &Arc<Clients>,
     ) -> Result<Self> {
         let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
-        Ok(Self { reference, endpoints, auth, tokens: Tokens::default(), config })
+        let keyring = Keyring::new(auth, config.credentials.clone());
+        Ok(Self { reference, endpoints, keyring, tokens: Tokens::default(), config })
     }
 }

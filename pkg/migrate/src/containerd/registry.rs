@@ -15,10 +15,9 @@ use crate::{
 /// Where containerd 2 looks when nothing is said (plugins/cri/images/plugin.go).
 const ROOTS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
 
-const MIRROR: &str = "it is a mirror's: husk sends it as a header of hosts.toml. For images that are named after this \
-                      host, merge the file into /var/lib/kubelet/config.json";
-const EXPOSED: &str = "it is a mirror's that is asked unencrypted, so husk does not send it there. For images that are \
-                       named after this host, merge the file into /var/lib/kubelet/config.json";
+const MIRROR: &str = "it is a mirror's: husk sends it as a header of hosts.toml, and from the file when it is asked for \
+                      credentials";
+const EXPOSED: &str = "it is a mirror's that is asked unencrypted, so husk does not send it there";
 
 pub(super) fn settle(node: &mut Node, job: &mut Job, version: i64) -> Result<()> {
     let mirrors = job.names(&["cri", "registry", "mirrors"]);
@@ -170,7 +169,7 @@ fn skip_verify(job: &mut Job, host: &str) {
     server.get_or_insert_with(|| Endpoint::new(&default_server(host))).skip_verify = true;
 }
 
-/// Credentials for a host: a file for the kubelet, and for a mirror, of which the kubelet knows nothing, a header.
+/// Credentials for a host: in the file of credentials, and for a mirror a header besides.
 fn credentials(job: &mut Job, top: &[&str], registry: &str) {
     let keys: Vec<(At, String)> = job
         .below(top)
@@ -203,7 +202,7 @@ fn credentials(job: &mut Job, top: &[&str], registry: &str) {
             "username" | "password" | "auth" => job.settle(*at, Kind::Taken, auth::FILE, means),
             "identitytoken" if is_empty => job.settle(*at, Kind::Default, "", ""),
             "identitytoken" => {
-                let means = "the kubelet's file has no identity tokens: make a pull secret";
+                let means = "an identity token is not taken over: write it into /etc/husk/auth.json (identitytoken)";
                 job.settle(*at, Kind::NoCounterpart, "", means);
             }
             _ => {}

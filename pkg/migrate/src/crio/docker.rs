@@ -4,17 +4,37 @@ use std::path::Path;
 
 use toml::Value;
 
-use crate::{auth, error::Result, finding::Kind, job::Job, leaf, source::Node};
+use crate::{
+    auth,
+    error::Result,
+    finding::Kind,
+    job::{At, Job},
+    leaf,
+    source::Node,
+};
 
-/// Reads a file in Docker's format (containers-auth.json(5)); what is in it is for the kubelet.
-pub(super) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result<()> {
-    let Some(text) = node.text(path)? else { return Ok(()) };
+/// Takes in a file that husk itself is to read.
+pub(super) fn read_by_husk(node: &mut Node, job: &mut Job, path: &Path) -> Result<()> {
+    for at in leaves(node, job, path)? {
+        job.settle(at, Kind::Taken, auth::KEY, "husk reads the file itself");
+    }
+    Ok(())
+}
+
+/// The keys of a file.
+fn leaves(node: &mut Node, job: &mut Job, path: &Path) -> Result<Vec<At>> {
+    let Some(text) = node.text(path)? else { return Ok(Vec::new()) };
     let top = ["auth", &path.display().to_string()].map(str::to_owned);
     let top: Vec<&str> = top.iter().map(String::as_str).collect();
     for leaf in leaf::json(path, &top, &text)? {
         job.put(leaf);
     }
-    for at in job.below(&top) {
+    Ok(job.below(&top))
+}
+
+/// Reads a file in Docker's format (containers-auth.json(5)); what is in it goes into husk's own.
+pub(super) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result<()> {
+    for at in leaves(node, job, path)? {
         let leaf = job.leaf(at);
         let parts: Vec<&str> = leaf.path[2..].iter().map(String::as_str).collect();
         match (parts.as_slice(), &leaf.value) {
@@ -25,15 +45,15 @@ pub(super) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result
             }
             (["auths", _], _) => {
                 let means =
-                    "a login without a secret: the credential helper has it, and the kubelet asks none";
+                    "a login without a secret: the credential helper has it";
                 job.settle(at, Kind::NoCounterpart, "", means);
             }
             (["credHelpers" | "credsStore", ..], _) => {
-                let means = "the kubelet runs no Docker credential helpers: give it a credential provider \
-                             (--image-credential-provider-config) or pull secrets";
+                let means = "not taken over: write it into /etc/husk/auth.json (credHelpers, credsStore), and see \
+                             images.credential_helper_dir";
                 job.settle(at, Kind::NoCounterpart, "", means);
             }
-            _ => job.settle(at, Kind::NoCounterpart, "", "the kubelet reads names and passwords alone"),
+            _ => job.settle(at, Kind::NoCounterpart, "", "names and passwords alone are taken over"),
         }
     }
     Ok(())

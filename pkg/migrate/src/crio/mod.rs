@@ -54,7 +54,7 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job>
     Ok(job)
 }
 
-/// `global_auth_file`, or what `podman login` left: for the kubelet, as it has no counterpart in husk.
+/// `global_auth_file`, which husk reads too, or what `podman login` left, which a reboot would take away.
 fn credentials(node: &mut Node, job: &mut Job) -> Result<()> {
     let at = job.get(&["crio", "image", "global_auth_file"]);
     let file = at.and_then(|at| job.text(at)).filter(|text| !text.is_empty()).map(str::to_owned);
@@ -63,8 +63,8 @@ fn credentials(node: &mut Node, job: &mut Job) -> Result<()> {
             job.settle(at, Kind::Default, "", "the kubelet reads this file itself and sends what is in it");
         }
         (Some(at), Some(file)) => {
-            docker::docker_file(node, job, Path::new(&file))?;
-            job.settle(at, Kind::Taken, auth::FILE, auth::MEANS);
+            docker::read_by_husk(node, job, Path::new(&file))?;
+            job.take(at, auth::KEY, file.into(), auth::MEANS);
         }
         (at, _) => {
             if let Some(at) = at {

@@ -1,6 +1,10 @@
-//! containers-policy.json(5): husk checks no signatures, but it can refuse registries.
+//! containers-policy.json(5): husk reads it itself (`images.signature_policy`), unless a rule is in it that husk does not check.
+//! With such a rule it would not start, so what is left is to refuse registries.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::Result,
@@ -16,8 +20,14 @@ const FILE: &str = "/etc/containers/policy.json";
 /// Of namespaces, `<namespace>.json` each (crio.conf(5), signature_policy_dir).
 const DIR: &str = "/etc/crio/policies";
 
-const UNSIGNED: &str = "husk checks no signatures: an image without a valid one is pulled and run. Let an admission webhook \
-                        refuse it, or keep CRI-O on this node";
+/// The key that names the policy.
+const KEY: &str = "images.signature_policy";
+
+const UNSIGNED: &str = "husk checks signatures by sigstore's keys alone, so this policy is not taken over: an image without a valid one is \
+                        pulled and run. Write a policy with sigstoreSigned and keys (docs/signatures.md), or keep CRI-O on this node";
+
+/// Of what husk does not check; it refuses a policy with one of these.
+const UNKNOWN: [&str; 2] = ["signedBy", "signedBaseLayer"];
 
 const PART: &str = "of a check that husk does not make";
 
@@ -33,7 +43,10 @@ pub(super) fn settle(node: &mut Node, job: &mut Job) -> Result<()> {
     let path = path_of(job, "signature_policy", FILE);
     if let Some(text) = node.text(&path)? {
         leaf::json(&path, &["policy"], &text)?.into_iter().for_each(|leaf| job.put(leaf));
-        whole(job);
+        match taken(job) {
+            true => hand_over(job, &path),
+            false => whole(job),
+        }
     }
     let dir = path_of(job, "signature_policy_dir", DIR);
     for name in node.list(&dir)? {
@@ -50,7 +63,7 @@ pub(super) fn settle(node: &mut Node, job: &mut Job) -> Result<()> {
             job.settle(at, Kind::NotNeeded, "", PART);
             continue;
         }
-        let means = format!("of one namespace's pods: husk has one policy for the node. {UNSIGNED}");
+        let means = "of one namespace's pods: husk has one policy for the node, images.signature_policy";
         job.settle(at, Kind::Insecure, "", means);
     }
     Ok(())
@@ -64,6 +77,29 @@ fn path_of(job: &mut Job, name: &str, usual: &str) -> PathBuf {
         job.settle(at, Kind::NotNeeded, "", "the file is read here, and what it says is listed");
     }
     PathBuf::from(text)
+}
+
+/// Whether husk itself can read the policy and it asks for anything.
+fn taken(job: &Job) -> bool {
+    let of_pulls = || {
+        let default = job.find("policy/default/**").into_iter();
+        default.chain(job.find("policy/transports/docker/**"))
+    };
+    let is_unknown = |at: &At| {
+        let names = &job.leaf(*at).path;
+        names.iter().any(|name| name == "fulcio" || name == "pki" || name.starts_with("rekorPublicKey"))
+            || (is_type(job, *at) && job.text(*at).is_some_and(|kind| UNKNOWN.contains(&kind)))
+    };
+    let asks = |at: &At| is_type(job, *at) && job.text(*at) != Some("insecureAcceptAnything");
+    of_pulls().any(|at| asks(&at)) && !of_pulls().any(|at| is_unknown(&at))
+}
+
+/// The whole file is husk's to read.
+fn hand_over(job: &mut Job, path: &Path) {
+    let text = path.display().to_string();
+    for at in job.find("policy/**") {
+        job.take(at, KEY, text.clone().into(), "husk reads the file itself");
+    }
 }
 
 /// The system's policy. That of Docker's transport is what the CRI's pulls ask for.
@@ -123,7 +159,7 @@ fn default_scope(job: &mut Job, at: At, global: Wants, default: Wants) {
     let husk = format!("{}/_default/hosts.toml", hosts::DIR);
     match global {
         _ if !is_type(job, at) => job.settle(at, Kind::NotNeeded, "", PART),
-        Wants::Anything => job.settle(at, Kind::Default, "", "husk checks no signatures"),
+        Wants::Anything => job.settle(at, Kind::Default, "", "every image is pulled where nothing is said"),
         Wants::Nothing if default == Wants::Nothing => {
             job.settle(at, Kind::Taken, &husk, "registries that the policy does not name are blocked");
         }

@@ -266,7 +266,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule(
         "crio/image/namespaced_auth_dir",
-        Lost(&[Is::Empty], "husk holds no credentials: pull secrets, or the kubelet's credential providers"),
+        Lost(&[Is::Empty], "husk has no credentials by namespace: pull secrets, or the kubelet's credential providers"),
     ),
     rule(
         "crio/image/pause_image",
@@ -274,10 +274,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule("crio/image/pause_image_auth_file", NotNeeded("husk has no pause image")),
     rule("crio/image/pause_command", NotNeeded("husk has no pause image")),
-    rule(
-        "crio/image/pinned_images",
-        Lost(&[Is::Empty], "no image is pinned: the kubelet may remove it when nothing uses it"),
-    ),
+    rule("crio/image/pinned_images", By(pinned_images)),
     rule("crio/image/insecure_registries", By(insecure_registries)),
     rule(
         "crio/image/registries",
@@ -458,6 +455,17 @@ fn pids_limit(job: &mut Job, at: At) {
             job.settle(at, Kind::NoCounterpart, "", means);
         }
         None => wrong(job, at, "a number"),
+    }
+}
+
+/// The same patterns, but that CRI-O's `beginning*` may begin anywhere in a name.
+fn pinned_images(job: &mut Job, at: At) {
+    match &job.leaf(at).value {
+        Value::Array(list) => {
+            let list = Value::Array(list.clone());
+            job.take(at, "images.pinned_images", list, "");
+        }
+        _ => wrong(job, at, "a list"),
     }
 }
 

@@ -34,15 +34,9 @@ impl Session {
     /// The header to send first: one that worked before, or a token the kubelet gave.
     pub(super) fn authorization(&self, endpoint: &Endpoint) -> Option<HeaderValue> {
         self.tokens.get(&endpoint.host).or_else(|| {
-            let auth = self.credentials(endpoint)?;
+            let auth = self.keyring.given(endpoint, &self.reference)?;
             (!auth.registry_token.is_empty()).then(|| secret(&format!("Bearer {}", auth.registry_token)))?
         })
-    }
-
-    /// The credentials, if they may be sent to `endpoint`. They never leave the node unencrypted.
-    fn credentials(&self, endpoint: &Endpoint) -> Option<&Auth> {
-        let auth = &self.auth;
-        (endpoint.is_confidential() && auth.is_for(self.reference.host(), &endpoint.host)).then_some(auth)
     }
 
     /// Answers a 401; `reach` is that of who gave it.
@@ -53,11 +47,19 @@ impl Session {
         reach: Reach,
     ) -> Result<HeaderValue, RegistryError> {
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        let header = if let Some(challenge) = offered("bearer") {
-            let token = self.token(endpoint, challenge, reach).await?;
+        let credentials = self.keyring.of(endpoint, &self.reference).await?;
+        let credentials = credentials.as_deref();
+        // One that came with the pull was sent with the request already.
+        let is_given = self.keyring.given(endpoint, &self.reference).is_some();
+        let own_token =
+            credentials.map(|auth| &auth.registry_token).filter(|token| !token.is_empty() && !is_given);
+        let header = if let Some(token) = own_token {
+            secret(&format!("Bearer {token}"))
+        } else if let Some(challenge) = offered("bearer") {
+            let token = self.token(endpoint, challenge, reach, credentials).await?;
             secret(&format!("Bearer {token}"))
         } else if offered("basic").is_some() {
-            let basic = self.credentials(endpoint).and_then(Auth::basic);
+            let basic = credentials.and_then(Auth::basic);
             let (user, password) = basic
                 .ok_or_else(|| RegistryError::Unauthorized(": it asks for a user and password".into()))?;
             secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
@@ -76,6 +78,7 @@ impl Session {
         endpoint: &Endpoint,
         challenge: &Challenge,
         reach: Reach,
+        credentials: Option<&Auth>,
     ) -> Result<String, RegistryError> {
         let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
         let fail = |reason: String, kind: Kind| RegistryError::Token {
@@ -94,7 +97,7 @@ impl Session {
         }
         let mut attempt = 1;
         loop {
-            let (error, asked) = match self.token_once(endpoint, challenge, &url, reach).await {
+            let (error, asked) = match self.token_once(endpoint, challenge, &url, reach, credentials).await {
                 Ok(token) => return Ok(token),
                 Err(failure) => failure,
             };
@@ -116,9 +119,10 @@ impl Session {
         challenge: &Challenge,
         url: &Url,
         reach: Reach,
+        credentials: Option<&Auth>,
     ) -> Result<String, Failure> {
-        let mut response =
-            self.ask_for_token(endpoint, challenge, url, reach).await.map_err(|error| (error, None))?;
+        let asked = self.ask_for_token(endpoint, challenge, url, reach, credentials).await;
+        let mut response = asked.map_err(|error| (error, None))?;
         match response.status().as_u16() {
             200..300 => {}
             401 | 403 => {
@@ -150,12 +154,13 @@ impl Session {
         challenge: &Challenge,
         url: &Url,
         reach: Reach,
+        credentials: Option<&Auth>,
     ) -> Result<Response, RegistryError> {
         let own_scope = format!("repository:{}:pull", self.reference.repository());
         let scope = challenge.parameters.get("scope").filter(|scope| !scope.trim().is_empty());
         let scope = scope.unwrap_or(&own_scope);
         let service = challenge.parameters.get("service").filter(|service| !service.is_empty());
-        let credentials = self.credentials(endpoint).filter(|_| hosts::is_confidential(url));
+        let credentials = credentials.filter(|_| hosts::is_confidential(url));
         let refresh = credentials.map(|auth| auth.identity_token.as_str()).filter(|token| !token.is_empty());
         let basic = credentials.and_then(Auth::basic);
         let mut form = url.clone();
