@@ -8,7 +8,7 @@ use std::{
 
 use husk_config::{Config, LogFormat};
 use husk_cri::StreamedContainers;
-use husk_images::{ImageError, ImageStore};
+use husk_images::{ImageError, ImageStore, RegistriesConf};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
@@ -113,6 +113,7 @@ const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks the files that the configuration names and that huskd reads later.
 pub(crate) fn check(config: &Config) -> Result<()> {
+    registries(config)?;
     match &config.images.signature_policy {
         Some(policy) => Ok(ImageStore::check_policy(policy)?),
         None => Ok(()),
@@ -124,8 +125,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     check(config)?;
     let deadline = Instant::now() + HEIR_PATIENCE;
+    let images = images_config(config)?;
     loop {
-        match ImageStore::open(&config.root, images_config(config)) {
+        match ImageStore::open(&config.root, images.clone()) {
             Err(ImageError::Locked { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -134,16 +136,23 @@ async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
     }
 }
 
-pub(crate) fn images_config(config: &Config) -> husk_images::ImagesConfig {
-    husk_images::ImagesConfig {
+pub(crate) fn images_config(config: &Config) -> Result<husk_images::ImagesConfig> {
+    Ok(husk_images::ImagesConfig {
         registry_config_dir: config.images.registry_config_dir.clone(),
+        registries: registries(config)?,
         max_parallel_layers: config.images.max_parallel_layers,
         pull_progress_timeout: config.images.pull_progress_timeout,
         signature_policy: config.images.signature_policy.clone(),
         auth_file: config.images.auth_file.clone(),
         credential_helper_dir: config.images.credential_helper_dir.clone(),
         pinned_images: config.images.pinned_images.clone(),
-    }
+    })
+}
+
+/// The registries.conf that the configuration names, if any, with its mistakes.
+pub(crate) fn registries(config: &Config) -> Result<Option<Arc<RegistriesConf>>> {
+    let path = config.images.registries_conf.as_deref();
+    Ok(path.map(RegistriesConf::load).transpose()?.map(Arc::new))
 }
 
 /// The pod network that the configuration asks for.

@@ -39,13 +39,15 @@ impl Reload {
 
     fn read(&mut self) -> Result<(), Box<dyn Error>> {
         let wanted = self.cli.load()?;
+        // Read again although the key may not have changed: it is the file that did.
+        let images = images_config(&wanted)?;
         let changes = husk_config::changes(&self.config, &wanted);
         // Values that are not checked by reading them go first.
         daemon::check(&wanted)?;
         self.log.set(&wanted.log.level)?;
         let (changed, kept): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| self.apply(change, &wanted));
-        self.images.reconfigure(images_config(&self.config));
+        self.images.reconfigure(images);
         self.doctor.send_if_modified(|doctor| {
             let news = *doctor != self.config.doctor;
             doctor.clone_from(&self.config.doctor);
@@ -71,6 +73,9 @@ impl Reload {
             "doctor.repair" => self.config.doctor.repair = wanted.doctor.repair,
             "images.registry_config_dir" => {
                 images.registry_config_dir.clone_from(&wanted_images.registry_config_dir);
+            }
+            "images.registries_conf" => {
+                images.registries_conf.clone_from(&wanted_images.registries_conf);
             }
             "images.pull_progress_timeout" => {
                 images.pull_progress_timeout = wanted_images.pull_progress_timeout;

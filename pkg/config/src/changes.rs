@@ -56,6 +56,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
     } = network;
     let crate::ImagesConfig {
         registry_config_dir,
+        registries_conf,
         max_parallel_layers,
         pull_progress_timeout,
         signature_policy,
@@ -87,6 +88,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         ("network.nft_table", text(nft_table)),
         ("network.netns_pool", text(netns_pool)),
         ("images.registry_config_dir", text(registry_config_dir)),
+        ("images.registries_conf", text(registries_conf)),
         ("images.max_parallel_layers", text(max_parallel_layers)),
         ("images.pull_progress_timeout", text(pull_progress_timeout)),
         ("images.signature_policy", text(signature_policy)),

@@ -2,8 +2,8 @@
 
 /// Every key with its default and meaning. A test proves that it means the same as an empty file.
 pub const DEFAULT_TOML: &str = r#"# The configuration of huskd. Every key is here with its default. Drop-ins in <this file>.d/*.toml and flags override it.
-# SIGHUP takes over log.level, [doctor] and [images] but for max_parallel_layers; the log says of every other key that changed that
-# it needs a restart.
+# SIGHUP takes over log.level, [doctor] and [images] but for max_parallel_layers (of registries.conf the files themselves too); the log
+# says of every other key that changed that it needs a restart.
 
 # Images and writable layers; survives a reboot.
 root = "/var/lib/husk"
@@ -31,6 +31,10 @@ netns_pool = 8
 [images]
 # Mirrors and registry settings: <host>/hosts.toml, in the format of containerd.
 registry_config_dir = "/etc/husk/certs.d"
+# A registries.conf as CRI-O and podman have it, with the drop-ins in <this file>.d: which locations are asked for an image, what is
+# blocked, and what names without a registry mean. For example "/etc/containers/registries.conf"; empty for none. hosts.toml files then
+# say how each location is reached.
+registries_conf = ""
 # Layers fetched and unpacked at once: of one pull, and of all together besides the first of each.
 max_parallel_layers = 4
 # A pull that receives nothing for this long fails.

@@ -121,6 +121,8 @@ pub struct NetworkConfig {
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
+    /// A registries.conf of the containers libraries, with its drop-ins beside it; `None` reads none.
+    pub registries_conf: Option<PathBuf>,
     /// Layers fetched at once: of one pull, and of all together besides the first of each.
     pub max_parallel_layers: usize,
     /// A pull without a byte for this long fails.

@@ -76,6 +76,7 @@ raw! {
     /// `[images]`
     RawImages {
         registry_config_dir: Option<String>,
+        registries_conf: Option<String>,
         max_parallel_layers: Option<usize>,
         pull_progress_timeout: Option<String>,
         signature_policy: Option<String>,

@@ -129,6 +129,7 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
     let mut optional = |key: &str, value: Option<String>| {
         value.filter(|path| !path.is_empty()).map(|path| check.path(key, Some(path), ""))
     };
+    let registries_conf = optional("images.registries_conf", raw.registries_conf);
     let signature_policy = optional("images.signature_policy", raw.signature_policy);
     let auth_file = optional("images.auth_file", raw.auth_file);
     let credential_helper_dir = optional("images.credential_helper_dir", raw.credential_helper_dir);
@@ -144,6 +145,7 @@ fn images(raw: crate::RawImages, check: &mut Checker<'_>) -> ImagesConfig {
             raw.registry_config_dir,
             "/etc/husk/certs.d",
         ),
+        registries_conf,
         max_parallel_layers,
         pull_progress_timeout,
         signature_policy,

@@ -1,8 +1,12 @@
 //! The crate's error. Its text reaches the kubelet's user, so each variant names the step and the object.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use husk_model::{Classify, Digest, ImageId, Kind};
+use husk_model::{Classify, Digest, ImageId, Kind, chain};
 
 use crate::{
     registry::Attempts,
@@ -61,6 +65,50 @@ pub enum ImageError {
         image: String,
         /// The rule, and why it is not met.
         refusal: Box<Refusal>,
+    },
+    /// A registries.conf or a drop-in of it cannot be used.
+    #[error("{}: {reason}", place(path, *line))]
+    Registries {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: Option<usize>,
+        /// What is wrong, and what is to be done.
+        reason: String,
+    },
+    /// A registries.conf forbids to pull from there.
+    #[error(
+        "image {image}: registry {registry} is blocked by {}; ask the administrator of the node, or take the image from another \
+         registry",
+        place(path, Some(*line))
+    )]
+    Blocked {
+        /// The reference.
+        image: String,
+        /// The prefix that fits it.
+        registry: String,
+        /// The file that says so.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+    },
+    /// What a name without a registry means cannot be told.
+    #[error("image {name:?} has no registry: {reason} in {}; name the image in full, or give it an alias there", path.display())]
+    ShortName {
+        /// As received.
+        name: String,
+        /// The file that has the last word about it.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// None of the registries that are searched for a name without a registry has the image.
+    #[error("image {name:?} is in none of the registries that are searched: {}", tried(failures))]
+    Search {
+        /// As received.
+        name: String,
+        /// Why each pull failed, in their order.
+        failures: Vec<ImageError>,
     },
     /// A manifest, index or configuration that is malformed, ambiguous or not an image.
     #[error("{object} {digest}: {reason}")]
@@ -206,6 +254,7 @@ impl ImageError {
             Self::Refused { .. } => true,
             Self::Pull { source, .. } => source.is_refusal(),
             Self::Shared(error) => error.is_refusal(),
+            Self::Search { failures, .. } => failures.iter().any(Self::is_refusal),
             _ => false,
         }
     }
@@ -219,15 +268,29 @@ impl ImageError {
     }
 }
 
+/// A line of a file, as compilers write it.
+fn place(path: &Path, line: Option<usize>) -> String {
+    line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
+}
+
+fn tried(failures: &[ImageError]) -> String {
+    failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
+}
+
 impl Classify for ImageError {
     fn kind(&self) -> Kind {
         match self {
             Self::Reference { .. } | Self::Archive { .. } => Kind::InvalidArgument,
             Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
             Self::Fetch { attempts, .. } => attempts.kind(),
+            Self::ShortName { .. } => Kind::InvalidArgument,
+            // The last one is the one that is meant to have what the others do not.
+            Self::Search { failures, .. } => failures.last().map_or(Kind::NotFound, Classify::kind),
             Self::Hosts { .. }
             | Self::Policy { .. }
             | Self::Refused { .. }
+            | Self::Registries { .. }
+            | Self::Blocked { .. }
             | Self::Locked { .. }
             | Self::Export { .. } => Kind::FailedPrecondition,
             Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {

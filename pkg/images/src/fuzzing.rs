@@ -168,6 +168,11 @@ pub fn hosts(text: &str) {
     }
 }
 
+/// Reads a registries.conf and asks it for names.
+pub fn registries_conf(text: &str) {
+    crate::registries::fuzz(text);
+}
+
 /// Reads `WWW-Authenticate`; the schemes and parameters.
 pub fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
     registry::challenges(header)

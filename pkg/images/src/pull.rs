@@ -55,7 +55,14 @@ impl ImageStore {
     /// # Errors
     /// Everything that can be wrong with a reference, a registry or an image; see [`ImageError`]. Nothing is left behind.
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<ImageId> {
-        self.begin(request)?.1.await
+        let mut failures = Vec::new();
+        for reference in self.candidates(&request.reference)? {
+            match self.begin(reference, &request).1.await {
+                Ok(id) => return Ok(id),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(failed(request.reference, failures))
     }
 
     /// As [`Self::pull`]; `report` is told how far it is, several times a second and at its end.
@@ -67,27 +74,42 @@ impl ImageStore {
         request: PullRequest,
         report: impl Fn(PullProgress),
     ) -> Result<ImageId> {
-        let (tally, pull) = self.begin(request)?;
-        let mut pull = Box::pin(pull);
-        let mut looks = tokio::time::interval(LOOK);
-        let pulled = loop {
-            tokio::select! {
-                biased;
-                pulled = &mut pull => break pulled,
-                _ = looks.tick() => report(tally.now()),
+        let mut failures = Vec::new();
+        for reference in self.candidates(&request.reference)? {
+            let (tally, pull) = self.begin(reference, &request);
+            let mut pull = Box::pin(pull);
+            let mut looks = tokio::time::interval(LOOK);
+            let pulled = loop {
+                tokio::select! {
+                    biased;
+                    pulled = &mut pull => break pulled,
+                    _ = looks.tick() => report(tally.now()),
+                }
+            };
+            report(tally.now());
+            match pulled {
+                Ok(id) => return Ok(id),
+                Err(error) => failures.push(error),
             }
-        };
-        report(tally.now());
-        pulled
+        }
+        Err(failed(request.reference, failures))
+    }
+
+    /// What a name means: one reference, or as many as registries.conf has registries to search. Never none.
+    fn candidates(&self, name: &str) -> Result<Vec<Reference>> {
+        match self.config().registries {
+            Some(registries) => registries.candidates(name),
+            None => Ok(vec![Reference::parse(name)?]),
+        }
     }
 
     /// A pull that goes on when it is waited for, and its figures.
     fn begin(
         self: &Arc<Self>,
-        request: PullRequest,
-    ) -> Result<(Arc<Tally>, impl Future<Output = Result<ImageId>> + use<>)> {
-        let reference = Reference::parse(&request.reference)?;
-        let auth = request.auth.unwrap_or_default();
+        reference: Reference,
+        request: &PullRequest,
+    ) -> (Arc<Tally>, impl Future<Output = Result<ImageId>> + use<>) {
+        let auth = request.auth.clone().unwrap_or_default();
         let key = flight_key(&reference, &auth);
         let tally = self.tallies.of(&key);
         let (store, own) = (Arc::clone(self), Arc::clone(&tally));
@@ -99,7 +121,7 @@ impl ImageStore {
             };
             store.pulls.join(&key, work).await.0
         };
-        Ok((tally, pull))
+        (tally, pull)
     }
 
     async fn pull_now(
@@ -108,17 +130,16 @@ impl ImageStore {
         auth: Auth,
         tally: Arc<Tally>,
     ) -> Result<ImageId> {
-        let config = RegistryConfig {
-            config_dir: self.config().registry_config_dir,
-            progress_timeout: self.config().pull_progress_timeout,
-            credentials: Places {
-                file: self.config().auth_file,
-                helper_dir: self.config().credential_helper_dir,
-            },
-        };
+        let config = self.config();
         // Read anew with every pull, as registries' settings are.
-        let policy = self.config().signature_policy;
+        let policy = config.signature_policy;
         let trust = policy.map(|policy| Trust::of(&policy, &reference)).transpose()?;
+        let config = RegistryConfig {
+            config_dir: config.registry_config_dir,
+            registries: config.registries,
+            progress_timeout: config.pull_progress_timeout,
+            credentials: Places { file: config.auth_file, helper_dir: config.credential_helper_dir },
+        };
         let patience = config.progress_timeout;
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
         let resolved = session.resolve(&Platform::host()).await?;
@@ -268,6 +289,14 @@ impl ImageStore {
             return Err(ImageError::Fetch { object: format!("layer {}", blob.digest), attempts });
         }
         unpacked
+    }
+}
+
+/// The error of a pull that failed for every meaning of its name.
+fn failed(name: String, mut failures: Vec<ImageError>) -> ImageError {
+    match failures.len() {
+        1 => failures.remove(0),
+        _ => ImageError::Search { name, failures },
     }
 }
 

@@ -138,7 +138,13 @@ fn is_host(word: &str) -> bool {
     word == "localhost" || word.contains(['.', ':'])
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
+/// Whether a name has no registry.
+pub(crate) fn is_short(name: &str) -> bool {
+    !name.split_once('/').is_some_and(|(first, _)| is_host(first))
+}
+
+/// Checks `host` or `host:port`.
+pub(crate) fn check_host(host: &str) -> Result<(), &'static str> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']').ok_or("the IPv6 address is not closed")?;

@@ -28,6 +28,7 @@ const TAKEN_MAX: u64 = 64 << 20;
 fn store(root: &std::path::Path) -> Arc<ImageStore> {
     let config = ImagesConfig {
         registry_config_dir: root.join("certs.d"),
+        registries: None,
         max_parallel_layers: 3,
         pull_progress_timeout: PROGRESS,
         ..ImagesConfig::default()

@@ -519,6 +519,7 @@ async fn slow_registries_hold_up_their_own_pulls_only() {
     let root = tempfile::tempdir().unwrap();
     let config = ImagesConfig {
         registry_config_dir: root.path().join("certs.d"),
+        registries: None,
         max_parallel_layers: 3,
         pull_progress_timeout: Duration::from_secs(600),
         ..ImagesConfig::default()

@@ -41,17 +41,37 @@ pub enum Peer {
     Crio,
 }
 
+/// What is pointed to where it is, in place of being translated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// CRI-O's registries.conf with its drop-ins: huskd reads it itself (`images.registries_conf`).
+    pub registries: bool,
+}
+
 /// Reads the configuration of `peer` below `root` and says what husk makes of it. `config` is the main file as the node
 /// sees it; without it, the peer's default file, which may be absent.
 ///
 /// # Errors
 /// A file that the peer itself could not use, or one that is past the bounds of what is read: see [`MigrateError`].
 pub fn plan(peer: Peer, root: &Path, config: Option<&Path>) -> Result<Plan, MigrateError> {
+    plan_keeping(peer, root, config, Keep::default())
+}
+
+/// As [`plan`], with files that stay the peer's and that huskd reads as they are.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_keeping(
+    peer: Peer,
+    root: &Path,
+    config: Option<&Path>,
+    keep: Keep,
+) -> Result<Plan, MigrateError> {
     let mut node = source::Node::open(root)?;
     let main = config.map(PathBuf::from);
     let job = match peer {
         Peer::Containerd => containerd::translate(&mut node, main)?,
-        Peer::Crio => crio::translate(&mut node, main)?,
+        Peer::Crio => crio::translate(&mut node, main, keep)?,
     };
     finish::finish(job)
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_migrate::{Kind, Peer, Plan, plan};
+use husk_migrate::{Keep, Kind, Peer, Plan, plan, plan_keeping};
 use toml::Value;
 
 const CONTAINERD: [&str; 5] =
@@ -168,4 +168,24 @@ fn keys_that_nobody_knows_are_named_as_unknown() {
         assert_eq!(named.len(), 1, "{name}: {named:?}");
         assert!(named[0].key.ends_with(unknown), "{name}: {named:?}");
     }
+}
+
+#[test]
+fn a_registries_conf_that_is_kept_is_pointed_to_and_nothing_is_made_of_it() {
+    let keep = Keep { registries: true };
+    let plan = plan_keeping(Peer::Crio, &root("crio-disconnected"), None, keep).unwrap();
+    assert!(plan.config.contains("registries_conf = \"/etc/containers/registries.conf\""), "{}", plan.config);
+    let of_registries =
+        |finding: &&husk_migrate::Finding| finding.file.contains("/containers/registries.conf");
+    for finding in plan.findings.iter().filter(of_registries) {
+        assert!(
+            matches!(finding.kind, Kind::Taken | Kind::Insecure | Kind::Default | Kind::NotNeeded),
+            "{finding:?}"
+        );
+    }
+    assert!(plan.findings.iter().filter(of_registries).count() > 5);
+    // Certificates stay those of their hosts, and what policy.json rejects stays refused.
+    assert!(plan.files.iter().any(|file| file.path.ends_with("ca.crt")));
+    let none = plan_keeping(Peer::Crio, &root("crio-1.28"), None, keep).unwrap();
+    assert!(none.notes.iter().any(|note| note.contains("nothing to point to")), "{:?}", none.notes);
 }

@@ -32,7 +32,8 @@ pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};
 pub use resources::{HugepageLimit, Resources};
 pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{
-    AppArmor, Capabilities, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile, SecurityContext,
+    AppArmor, Capabilities, DEFAULT_CAPABILITIES, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
+    SecurityContext,
 };
 pub use signal::Signal;
 pub use status::{

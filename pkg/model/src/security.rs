@@ -115,3 +115,22 @@ pub struct SecurityContext {
     /// SELinux.
     pub selinux: Option<SeLinuxLabel>,
 }
+
+/// What a container may do when its request changes nothing: containerd's fourteen, without `CAP_`. Images built for Docker and
+/// containerd rely on this list; CRI-O's shorter one breaks ping, mknod and chroot in them.
+pub const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+];

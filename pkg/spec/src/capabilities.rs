@@ -2,29 +2,10 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use husk_model::SecurityContext;
+use husk_model::{DEFAULT_CAPABILITIES, SecurityContext};
 use oci_spec::runtime::{Capabilities as Set, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
 use crate::SpecError;
-
-/// What a container may do when the request changes nothing. Images built for Docker and containerd rely on this list;
-/// CRI-O's shorter one breaks ping, mknod and chroot in them.
-const DEFAULT: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
 
 /// Every capability of Linux up to CAP_CHECKPOINT_RESTORE (5.9), the last one so far.
 const ALL: [&str; 41] = [
@@ -84,7 +65,7 @@ pub fn effective_capabilities(security: &SecurityContext) -> BTreeSet<&str> {
     }
     let changes = &security.capabilities;
     let names = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
-    let mut set: BTreeSet<&str> = DEFAULT.into_iter().collect();
+    let mut set: BTreeSet<&str> = DEFAULT_CAPABILITIES.into_iter().collect();
     if names(&changes.add, "ALL") {
         set = ALL.into_iter().collect();
     }

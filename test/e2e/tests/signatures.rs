@@ -19,7 +19,15 @@ impl Signer {
     fn new() -> Self {
         let signer = Self(tempfile::tempdir().unwrap());
         let (key, public) = (signer.path("key.pem"), signer.path("key.pub"));
-        openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &shown(&key)]);
+        openssl(&[
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-out",
+            &shown(&key),
+        ]);
         openssl(&["pkey", "-in", &shown(&key), "-pubout", "-out", &shown(&public)]);
         signer
     }
@@ -47,7 +55,8 @@ fn openssl(arguments: &[&str]) -> String {
 }
 
 fn ok(media_type: &str, body: &[u8]) -> Odd {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n", body.len());
     Odd::Raw([head.as_bytes(), body].concat())
 }
 
@@ -57,10 +66,12 @@ fn an_image_is_pulled_as_soon_as_it_is_signed_and_the_kubelet_is_told_why_it_is_
     let policy = signer.path("policy.json");
     let signed = json!({ "type": "sigstoreSigned", "keyPath": shown(&signer.path("key.pub")),
                          "signedIdentity": { "type": "matchRepository" } });
-    let rules = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { "127.0.0.1": [signed] } } });
+    let rules =
+        json!({ "default": [{ "type": "reject" }], "transports": { "docker": { "127.0.0.1": [signed] } } });
     // The scope is the host with its port, which is known only below.
     fs::write(&policy, rules.to_string()).unwrap();
-    let config = format!("[images]\nsignature_policy = {:?}\npinned_images = [\"*some/image*\"]\n", shown(&policy));
+    let config =
+        format!("[images]\nsignature_policy = {:?}\npinned_images = [\"*some/image*\"]\n", shown(&policy));
     let mut husk = Daemon::with(Options { without_image: true, config, ..Options::default() });
     let attached = Arc::new(Mutex::new(HashMap::<String, Odd>::new()));
     let files = Arc::clone(&attached);
@@ -82,7 +93,10 @@ fn an_image_is_pulled_as_soon_as_it_is_signed_and_the_kubelet_is_told_why_it_is_
     // No scope fits: by the default.
     let refused = pull(&husk).unwrap_err();
     let text = refused.message();
-    assert!(refused.code() == Code::Unknown && text.starts_with("SignatureValidationFailed: image "), "{refused:?}");
+    assert!(
+        refused.code() == Code::Unknown && text.starts_with("SignatureValidationFailed: image "),
+        "{refused:?}"
+    );
     assert!(text.contains(&shown(&policy)) && text.contains("the default, rule 1 (reject)"), "{text}");
     // Its scope wants a signature, and there is none. What crictl shows is what the kubelet sees.
     fs::write(&policy, rules.to_string().replace("127.0.0.1", &registry.host())).unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use husk_migrate::{Peer, plan};
+use husk_migrate::{Keep, Peer, plan_keeping};
 
 use crate::client::Result;
 
@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// The main file, as the node sees it [default: /etc/containerd/config.toml, /etc/crio/crio.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Let huskd read /etc/containers/registries.conf and its drop-ins as they are, in place of translating them
+    #[arg(long)]
+    keep_registries_conf: bool,
     /// Write below this directory instead of the root
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -74,7 +77,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Whose::Containerd => Peer::Containerd,
         Whose::Crio => Peer::Crio,
     };
-    let plan = plan(peer, &options.root, options.config.as_deref())?;
+    if options.keep_registries_conf && peer == Peer::Containerd {
+        return Err("--keep-registries-conf: containerd has no registries.conf; leave it away".into());
+    }
+    let keep = Keep { registries: options.keep_registries_conf };
+    let plan = plan_keeping(peer, &options.root, options.config.as_deref(), keep)?;
     let shown = match options.json {
         true => format!("{}\n", show::json(&plan)),
         false => show::text(&plan, options.all, !options.write),

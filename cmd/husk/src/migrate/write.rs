@@ -127,12 +127,10 @@ mod tests {
     #[test]
     fn files_are_written_once_and_secrets_are_their_owners() {
         let dir = tempfile::tempdir().unwrap();
-        let files =
-            [file("/etc/husk/husk.toml", "a", false), file("/etc/husk/auth.json", "s", true)];
+        let files = [file("/etc/husk/husk.toml", "a", false), file("/etc/husk/auth.json", "s", true)];
         write(dir.path(), &files, false).unwrap();
         assert_eq!(read(dir.path(), "etc/husk/husk.toml"), "a");
-        let mode =
-            fs::metadata(dir.path().join("etc/husk/auth.json")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("etc/husk/auth.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = write(dir.path(), &files, false).unwrap();
         assert!(again[0].starts_with("unchanged"), "{again:?}");

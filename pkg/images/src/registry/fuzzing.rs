@@ -6,12 +6,15 @@ use std::{
 };
 
 use super::{challenge, clients::Clients, hosts};
-use crate::Reference;
+use crate::{Reference, registries::Location};
 
 /// Reads the hosts.toml `text` for `reference`.
 pub(crate) fn hosts_of(reference: &Reference, text: &str) {
     static CLIENTS: LazyLock<Arc<Clients>> = LazyLock::new(Arc::default);
-    let _refused = hosts::from_file(reference, Path::new("/nowhere"), text, &CLIENTS);
+    for insecure in [false, true] {
+        let location = Location { reference: reference.clone(), insecure };
+        let _refused = hosts::from_file(&location, Path::new("/nowhere"), text, &CLIENTS);
+    }
 }
 
 /// The challenges in a header's value.

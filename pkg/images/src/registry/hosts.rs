@@ -21,8 +21,9 @@ use super::{
     clients::{Clients, Tls},
     error::RegistryError,
     reach::{Reach, is_loopback},
+    session::RegistryConfig,
 };
-use crate::{ImageError, Reference, Result};
+use crate::{ImageError, Reference, Result, registries::Location};
 
 /// Limit for making a connection when `dial_timeout` says nothing.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +45,14 @@ pub(crate) struct Endpoint {
     pub(super) auth_file: PathBuf,
     /// Extra headers for this host only.
     pub(super) headers: HeaderMap,
+    /// It is asked again by plain HTTP, so a connection that fails is not tried again.
+    pub(super) tentative: bool,
     tls: Tls,
     clients: Arc<Clients>,
+    /// The registry that it is or stands for, after registries.conf.
+    pub(super) registry: String,
+    /// The image's repository there.
+    pub(super) repository: String,
     /// `ns` query of a mirror: the registry it stands for.
     pub(super) namespace: Option<String>,
 }
@@ -57,14 +64,14 @@ impl Endpoint {
     }
 
     /// What is asked for there, as files of credentials name it: `mirror.example:5000/path/repository`.
-    pub(super) fn name_of(&self, reference: &Reference) -> String {
+    pub(super) fn name_there(&self) -> String {
         let host = match self.host.as_str() {
             "registry-1.docker.io" | "index.docker.io" => "docker.io",
             host => host,
         };
         let path = self.base.path().trim_end_matches('/');
         let path = path.strip_suffix("/v2").unwrap_or(path).trim_start_matches('/');
-        let parts = [host, path, reference.repository()];
+        let parts = [host, path, &self.repository];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 
@@ -121,7 +128,7 @@ struct File {
     own: Settings,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 struct Settings {
     capabilities: Option<Vec<String>>,
     ca: Option<Many>,
@@ -135,14 +142,14 @@ struct Settings {
     header: BTreeMap<String, Many>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Many {
     One(String),
     List(Vec<String>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Pairs {
     One(String),
@@ -158,13 +165,28 @@ impl Many {
     }
 }
 
-/// The hosts to ask for `reference`, in order.
+/// The hosts to ask for `reference`, in order: registries.conf, if it is read, says which locations have the image, and the
+/// hosts.toml of each location's host how that is reached.
 pub(super) fn endpoints(
     reference: &Reference,
+    config: &RegistryConfig,
+    clients: &Arc<Clients>,
+) -> Result<Vec<Arc<Endpoint>>> {
+    let locations = config.registries.as_ref().map(|conf| conf.locations(reference)).transpose()?.flatten();
+    let as_it_is = || vec![Location { reference: reference.clone(), insecure: false }];
+    let mut endpoints = Vec::new();
+    for location in locations.unwrap_or_else(as_it_is) {
+        endpoints.extend(endpoints_of(&location, &config.config_dir, clients)?);
+    }
+    Ok(endpoints)
+}
+
+fn endpoints_of(
+    location: &Location,
     config_dir: &Path,
     clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>> {
-    for directory in directories(config_dir, reference.host()) {
+    for directory in directories(config_dir, location.reference.host()) {
         if !directory.is_dir() {
             continue;
         }
@@ -174,10 +196,10 @@ pub(super) fn endpoints(
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(ImageError::Hosts { path, reason: error.to_string() }),
         };
-        return from_file(reference, &directory, &text, clients)
+        return from_file(location, &directory, &text, clients)
             .map_err(|reason| ImageError::Hosts { path, reason });
     }
-    from_file(reference, config_dir, "", clients)
+    from_file(location, config_dir, "", clients)
         .map_err(|reason| ImageError::Hosts { path: config_dir.to_owned(), reason })
 }
 
@@ -192,11 +214,12 @@ fn directories(config_dir: &Path, host: &str) -> Vec<PathBuf> {
 }
 
 pub(super) fn from_file(
-    reference: &Reference,
+    location: &Location,
     directory: &Path,
     text: &str,
     clients: &Arc<Clients>,
 ) -> Result<Vec<Arc<Endpoint>>, String> {
+    let reference = &location.reference;
     let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     if text.is_empty() {
         file.own = bare_certificates(directory).unwrap_or_default();
@@ -212,11 +235,23 @@ pub(super) fn from_file(
     }
     let server =
         file.server.filter(|server| !server.is_empty()).unwrap_or_else(|| default_server(reference.host()));
-    endpoints.push(
-        endpoint(reference, directory, &server, file.own, clients, false)
-            .map_err(|error| format!("server {server:?}: {error}"))?,
-    );
+    for (server, own) in servers(server, file.own, location.insecure) {
+        let endpoint = endpoint(reference, directory, &server, own, clients, false)
+            .map_err(|error| format!("server {server:?}: {error}"))?;
+        let tentative = location.insecure && endpoint.base.scheme() == "https";
+        endpoints.push(Endpoint { tentative, ..endpoint });
+    }
     Ok(endpoints.into_iter().map(Arc::new).collect())
+}
+
+/// The server, or what `insecure` of registries.conf makes of it: with any certificate, then without encryption.
+fn servers(server: String, own: Settings, insecure: bool) -> Vec<(String, Settings)> {
+    if !insecure {
+        return vec![(server, own)];
+    }
+    let host = server.split_once("://").map_or(server.as_str(), |(_, host)| host);
+    let any = Settings { skip_verify: true, ..own.clone() };
+    vec![(format!("https://{host}"), any), (format!("http://{host}"), own)]
 }
 
 fn default_server(host: &str) -> String {
@@ -297,12 +332,15 @@ fn endpoint(
     // What is wrong with the files of the configuration is told before anything is asked.
     clients.get(&tls, Reach::Anywhere)?;
     Ok(Endpoint {
+        tentative: false,
         tls,
         mirror: is_entry && !is_registry,
         auth_file: directory.join("auth.json"),
         clients: Arc::clone(clients),
         pull: known.iter().any(|capability| capability == "pull"),
         resolve: known.iter().any(|capability| capability == "resolve"),
+        registry: reference.host().to_owned(),
+        repository: reference.repository().to_owned(),
         namespace: (!is_registry).then(|| reference.host().to_owned()),
         headers,
         host,
@@ -344,7 +382,8 @@ mod tests {
     use super::*;
 
     fn hosts(reference: &str, text: &str) -> Result<Vec<Arc<Endpoint>>, String> {
-        from_file(&Reference::parse(reference).unwrap(), Path::new("/nowhere"), text, &Arc::default())
+        let location = Location { reference: Reference::parse(reference).unwrap(), insecure: false };
+        from_file(&location, Path::new("/nowhere"), text, &Arc::default())
     }
 
     /// Plain HTTP throughout, so that the test needs no CA certificates on the node.

@@ -15,13 +15,15 @@ use super::{
     hosts::{self, Endpoint},
     keyring::{Keyring, Places},
 };
-use crate::{Reference, Result};
+use crate::{Reference, RegistriesConf, Result};
 
 /// Settings that every pull shares.
 #[derive(Debug, Clone)]
 pub(crate) struct RegistryConfig {
     /// `<host>/hosts.toml` files.
     pub(crate) config_dir: PathBuf,
+    /// registries.conf, if it is read.
+    pub(crate) registries: Option<Arc<RegistriesConf>>,
     /// A transfer without a byte for this long fails.
     pub(crate) progress_timeout: Duration,
     /// The node's credentials.
@@ -45,7 +47,7 @@ impl Session {
         config: RegistryConfig,
         clients: &Arc<Clients>,
     ) -> Result<Self> {
-        let endpoints = hosts::endpoints(&reference, &config.config_dir, clients)?;
+        let endpoints = hosts::endpoints(&reference, &config, clients)?;
         let keyring = Keyring::new(auth, config.credentials.clone());
         Ok(Self { reference, endpoints, keyring, tokens: Tokens::default(), config })
     }

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::{ImageLease, Pin, Shared, blocking, job::Job, lease, name_of, pins};
 use crate::{
-    FsUsage, Image, ImageError, LayerStack, Result, flight::Flights, registry::Clients, slots::Slots,
-    tally::Tallies, trust::Policy,
+    FsUsage, Image, ImageError, LayerStack, Reference, RegistriesConf, Result, flight::Flights,
+    reference::is_short, registry::Clients, slots::Slots, tally::Tallies, trust::Policy,
 };
 
 /// How the store and its pulls behave.
@@ -21,6 +21,9 @@ use crate::{
 pub struct ImagesConfig {
     /// `<host>/hosts.toml` files.
     pub registry_config_dir: PathBuf,
+    /// Which locations are asked for an image, and what names without a registry mean; `None` leaves that to hosts.toml and to
+    /// Docker's rule.
+    pub registries: Option<Arc<RegistriesConf>>,
     /// Layers fetched and unpacked at once, over all pulls, besides the first of each; also the most of one pull.
     pub max_parallel_layers: usize,
     /// A transfer without a byte for this long fails.
@@ -39,6 +42,7 @@ impl Default for ImagesConfig {
     fn default() -> Self {
         Self {
             registry_config_dir: PathBuf::from("/etc/husk/certs.d"),
+            registries: None,
             max_parallel_layers: 4,
             pull_progress_timeout: Duration::from_secs(300),
             signature_policy: None,
@@ -100,7 +104,17 @@ impl ImageStore {
 
     /// The image of a name in any spelling, of an id with or without `sha256:`, or of the unique beginning of an id.
     pub fn resolve(&self, name: &str) -> Option<Arc<Image>> {
-        self.shared.snapshot().resolve(name).cloned()
+        self.shared.snapshot().resolve(name, self.meanings(name).as_deref()).cloned()
+    }
+
+    /// What a name without a registry means by registries.conf, empty when it may mean nothing; `None` for every other name, and
+    /// without such a file.
+    fn meanings(&self, name: &str) -> Option<Vec<Reference>> {
+        if !is_short(name) {
+            return None;
+        }
+        let registries = self.config().registries?;
+        Some(registries.candidates(name).unwrap_or_default())
     }
 
     /// What the store occupies, as of the last change.
@@ -150,8 +164,8 @@ impl ImageStore {
     /// # Errors
     /// When the database cannot be written.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        blocking("removing an image", move || shared.remove(&name)).await
+        let (shared, name, meanings) = (Arc::clone(&self.shared), name.to_owned(), self.meanings(name));
+        blocking("removing an image", move || shared.remove(&name, meanings.as_deref())).await
     }
 
     /// Deletes images that were removed while in use and that nobody has leased since. To be called once, when the leases of

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use husk_model::ImageId;
 
 use super::{Shared, db::Changes, state::State};
-use crate::Result;
+use crate::{Reference, Result};
 
 impl Shared {
     /// Removes the image of `name`. Callers are served one after the other, so each returns after the image is gone.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(super) fn remove(&self, name: &str, meanings: Option<&[Reference]>) -> Result<()> {
         let db = self.db();
-        let Some(image) = self.snapshot().resolve(name).map(Arc::clone) else { return Ok(()) };
+        let Some(image) = self.snapshot().resolve(name, meanings).map(Arc::clone) else { return Ok(()) };
         let mut state = self.state();
         let Some(slot) = state.images.get(&image.id) else { return Ok(()) };
         if slot.leases > 0 {

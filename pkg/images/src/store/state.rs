@@ -102,7 +102,8 @@ impl State {
 
 impl Snapshot {
     /// Finds an image by what clients use: id with or without `sha256:`, reference in any spelling, unique beginning of an id.
-    pub(crate) fn resolve(&self, name: &str) -> Option<&Arc<Image>> {
+    /// `meanings` are the references that `name` stands for, if not the one of Docker's rule.
+    pub(crate) fn resolve(&self, name: &str, meanings: Option<&[Reference]>) -> Option<&Arc<Image>> {
         let by_id = |text: &str| {
             let at = self.list.binary_search_by(|image| image.id.digest().hex().cmp(text)).ok()?;
             self.list.get(at)
@@ -114,10 +115,12 @@ impl Snapshot {
         if let Some(image) = self.by_name.get(name) {
             return Some(image);
         }
-        if let Ok(reference) = Reference::parse(name)
-            && let Some(image) = self.by_name.get(&reference.to_string())
-        {
-            return Some(image);
+        let found = match meanings {
+            Some(meanings) => meanings.iter().find_map(|meant| self.by_name.get(&meant.to_string())),
+            None => Reference::parse(name).ok().and_then(|meant| self.by_name.get(&meant.to_string())),
+        };
+        if found.is_some() {
+            return found;
         }
         if hex.len() < 4
             || hex.len() > 64

@@ -200,6 +200,7 @@ pub fn store(root: &Path) -> Arc<ImageStore> {
 pub fn store_with(root: &Path, certs: &Path) -> Arc<ImageStore> {
     let config = ImagesConfig {
         registry_config_dir: certs.join("certs.d"),
+        registries: None,
         max_parallel_layers: 3,
         pull_progress_timeout: Duration::from_secs(5),
         ..ImagesConfig::default()

@@ -202,7 +202,8 @@ fn credentials(job: &mut Job, top: &[&str], registry: &str) {
             "username" | "password" | "auth" => job.settle(*at, Kind::Taken, auth::FILE, means),
             "identitytoken" if is_empty => job.settle(*at, Kind::Default, "", ""),
             "identitytoken" => {
-                let means = "an identity token is not taken over: write it into /etc/husk/auth.json (identitytoken)";
+                let means =
+                    "an identity token is not taken over: write it into /etc/husk/auth.json (identitytoken)";
                 job.settle(*at, Kind::NoCounterpart, "", means);
             }
             _ => {}

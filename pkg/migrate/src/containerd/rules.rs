@@ -77,7 +77,10 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule(
         "cri/pinned_images/**",
-        Lost(&[Is::Empty], "not taken over: name the image in images.pinned_images, or the kubelet may remove it"),
+        Lost(
+            &[Is::Empty],
+            "not taken over: name the image in images.pinned_images, or the kubelet may remove it",
+        ),
     ),
     rule("cri/snapshotter", Lost(&[Is::Empty, Is::Text("overlayfs")], OVERLAY)),
     rule("cri/containerd/snapshotter", Lost(&[Is::Empty, Is::Text("overlayfs")], OVERLAY)),

@@ -44,8 +44,7 @@ pub(super) fn docker_file(node: &mut Node, job: &mut Job, path: &Path) -> Result
                 job.settle(at, Kind::Taken, auth::FILE, auth::MEANS);
             }
             (["auths", _], _) => {
-                let means =
-                    "a login without a secret: the credential helper has it";
+                let means = "a login without a secret: the credential helper has it";
                 job.settle(at, Kind::NoCounterpart, "", means);
             }
             (["credHelpers" | "credsStore", ..], _) => {

@@ -12,7 +12,7 @@ use crate::{
 /// CRI-O's drop-ins (crio.conf.d(5)).
 const DROP_INS: &str = "/etc/crio/crio.conf.d";
 /// containers-registries.conf(5) and containers-registries.conf.d(5).
-const REGISTRIES: &str = "/etc/containers/registries.conf";
+pub(super) const REGISTRIES: &str = "/etc/containers/registries.conf";
 const REGISTRIES_DROP_INS: &str = "/etc/containers/registries.conf.d";
 
 /// Directories below crio.conf.d that are read too.

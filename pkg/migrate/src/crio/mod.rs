@@ -13,7 +13,7 @@ mod streaming;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    auth,
+    Keep, auth,
     error::{MigrateError, Result},
     finding::Kind,
     job::Job,
@@ -27,7 +27,7 @@ const CONFIG: &str = "/etc/crio/crio.conf";
 /// Where `podman login` of root leaves credentials (containers-auth.json(5)); gone with a reboot.
 const AUTH: &str = "/run/containers/0/auth.json";
 
-pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job> {
+pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>, keep: Keep) -> Result<Job> {
     let mut job = Job::default();
     let main = config.as_deref().unwrap_or(Path::new(CONFIG));
     let found = files::crio(node, &mut job, main)?;
@@ -36,7 +36,9 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>) -> Result<Job>
     }
     files::registries(node, &mut job)?;
     certs::copy(node, &mut job)?;
-    registries::settle(&mut job);
+    if !(keep.registries && registries::keep(node, &mut job)?) {
+        registries::settle(&mut job);
+    }
     policy::settle(node, &mut job)?;
     mounts::settle(node, &mut job)?;
     credentials(node, &mut job)?;

@@ -3,14 +3,17 @@
 //! A `[[registry]]` whose prefix is a host becomes that host's hosts.toml. One of a namespace, or of all subdomains, has no
 //! place in a file that is looked up by the host alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use toml::Value;
 
+use super::files;
 use crate::{
+    error::Result,
     finding::Kind,
     hosts::{self, Endpoint, default_server, is_host},
     job::{At, Job, texts},
+    source::Node,
 };
 
 pub(super) fn settle(job: &mut Job) {
@@ -29,6 +32,55 @@ pub(super) fn settle(job: &mut Job) {
     }
     former(job);
     short_names(job);
+    helpers(job);
+}
+
+/// Leaves the files to huskd; false when it could not read them: there are none, or they are of the first version.
+pub(super) fn keep(node: &mut Node, job: &mut Job) -> Result<bool> {
+    if node.text(Path::new(files::REGISTRIES))?.is_none() {
+        job.notes.push(format!("there is no {}: nothing to point to", files::REGISTRIES));
+        return Ok(false);
+    }
+    if !job.find("registries/registries/**").is_empty() {
+        let version = "is of version 1 of its format, which huskd does not read: it is translated";
+        job.notes.push(format!("{} {version}", files::REGISTRIES));
+        return Ok(false);
+    }
+    helpers(job);
+    let origin = format!("--keep-registries-conf: {} and its drop-ins as they are", files::REGISTRIES);
+    job.draft.set(KEY, files::REGISTRIES.into(), origin);
+    for at in [job.find("registry/**"), job.find("registries/**")].concat() {
+        let is_known = job.leaf(at).path.last().is_some_and(|last| KNOWN.contains(&last.as_str()))
+            || job.leaf(at).path.get(1).is_some_and(|part| part == "aliases");
+        let is_insecure = job.leaf(at).path.last().is_some_and(|last| last == "insecure") && job.is_true(at);
+        match (is_known, is_insecure) {
+            (false, _) => {}
+            (_, true) => {
+                let means = "any certificate is accepted, and plain HTTP where there is no HTTPS, as before";
+                job.settle(at, Kind::Insecure, KEY, means);
+            }
+            _ => job.settle(at, Kind::Taken, KEY, ""),
+        }
+    }
+    Ok(true)
+}
+
+/// The key of husk.toml that points to the file.
+const KEY: &str = "images.registries_conf";
+/// What huskd reads of it.
+const KNOWN: [&str; 8] = [
+    "prefix",
+    "location",
+    "insecure",
+    "blocked",
+    "mirror-by-digest-only",
+    "pull-from-mirror",
+    "unqualified-search-registries",
+    "short-name-mode",
+];
+
+/// Helpers that the containers libraries start.
+fn helpers(job: &mut Job) {
     for at in job.find("registries/credential-helpers") {
         let is_default = texts(&job.leaf(at).value).iter().all(|name| name == "containers-auth.json");
         match is_default {

@@ -3,6 +3,7 @@
 //! Sources: crio.conf(5) and the `toml` tags of pkg/config, pkg/config/workloads.go and internal/config/nri of CRI-O 1.37,
 //! with keys that are gone by now.
 
+use husk_model::DEFAULT_CAPABILITIES;
 use toml::Value;
 
 use crate::{
@@ -266,7 +267,10 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule(
         "crio/image/namespaced_auth_dir",
-        Lost(&[Is::Empty], "husk has no credentials by namespace: pull secrets, or the kubelet's credential providers"),
+        Lost(
+            &[Is::Empty],
+            "husk has no credentials by namespace: pull secrets, or the kubelet's credential providers",
+        ),
     ),
     rule(
         "crio/image/pause_image",
@@ -370,33 +374,18 @@ fn storage_option(job: &mut Job, at: At) {
     }
 }
 
-/// What husk gives: containerd's fourteen (docs/security.md).
-const CAPABILITIES: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
-
 fn capabilities(job: &mut Job, at: At) {
     let theirs: Vec<String> = texts(&job.leaf(at).value)
         .iter()
         .map(|name| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned())
         .collect();
     let missing: Vec<&str> =
-        theirs.iter().map(String::as_str).filter(|name| !CAPABILITIES.contains(name)).collect();
-    let more: Vec<&str> =
-        CAPABILITIES.iter().copied().filter(|name| !theirs.iter().any(|theirs| theirs == name)).collect();
+        theirs.iter().map(String::as_str).filter(|name| !DEFAULT_CAPABILITIES.contains(name)).collect();
+    let more: Vec<&str> = DEFAULT_CAPABILITIES
+        .iter()
+        .copied()
+        .filter(|name| !theirs.iter().any(|theirs| theirs == name))
+        .collect();
     if !missing.is_empty() {
         let means =
             format!("a container does not get {}: add it in the pods that need it", missing.join(", "));

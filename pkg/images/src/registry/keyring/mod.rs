@@ -47,9 +47,11 @@ impl Keyring {
 
     /// Those that came with the pull, if `endpoint` may have them.
     pub(super) fn given(&self, endpoint: &Endpoint, reference: &Reference) -> Option<&Arc<Auth>> {
-        let is_meant =
-            !self.given.is_empty() && self.given.is_for(reference.host(), &endpoint.host, endpoint.mirror);
-        (endpoint.is_confidential() && is_meant).then_some(&self.given)
+        let given = &self.given;
+        // Those that name no registry are for the one of the image, wherever registries.conf says that it is mirrored.
+        let is_elsewhere = endpoint.registry != reference.host() && given.server_address.is_empty();
+        let is_meant = given.is_for(&endpoint.registry, &endpoint.host, endpoint.mirror) && !is_elsewhere;
+        (endpoint.is_confidential() && is_meant && !given.is_empty()).then_some(given)
     }
 
     /// The credentials for `endpoint`. They never leave the node unencrypted.
@@ -67,7 +69,7 @@ impl Keyring {
         if !endpoint.is_confidential() {
             return Ok(None);
         }
-        let name = endpoint.name_of(reference);
+        let name = endpoint.name_there();
         let mut known = self.known.lock().await;
         if let Some(found) = known.get(&name) {
             return Ok(found.clone());

@@ -156,7 +156,7 @@ impl Session {
         reach: Reach,
         credentials: Option<&Auth>,
     ) -> Result<Response, RegistryError> {
-        let own_scope = format!("repository:{}:pull", self.reference.repository());
+        let own_scope = format!("repository:{}:pull", endpoint.repository);
         let scope = challenge.parameters.get("scope").filter(|scope| !scope.trim().is_empty());
         let scope = scope.unwrap_or(&own_scope);
         let service = challenge.parameters.get("service").filter(|service| !service.is_empty());

@@ -74,7 +74,8 @@ impl Session {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            if !error.is_transient() || attempt == ATTEMPTS {
+            let is_settled = endpoint.tentative && matches!(error, RegistryError::Connect(_));
+            if !error.is_transient() || attempt == ATTEMPTS || is_settled {
                 return Err(error);
             }
             tracing::debug!(host = endpoint.host, attempt, %error, "repeating a registry request");
@@ -197,7 +198,7 @@ impl Session {
 
     fn url(&self, endpoint: &Endpoint, path: &str) -> Result<Url, RegistryError> {
         let base = endpoint.base.as_str().trim_end_matches('/');
-        let text = format!("{base}/{}/{path}", self.reference.repository());
+        let text = format!("{base}/{}/{path}", endpoint.repository);
         let mut url = Url::parse(&text).map_err(|error| RegistryError::Connect(error.to_string()))?;
         if let Some(namespace) = &endpoint.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
