@@ -173,6 +173,23 @@ pub fn registries_conf(text: &str) {
     crate::registries::fuzz(text);
 }
 
+/// Reads what a signature says: the digest and the name that it is about.
+pub fn signature(bytes: &[u8]) -> Option<(String, String)> {
+    let payload = crate::trust::Payload::read(bytes).ok()?;
+    Some((payload.digest, payload.reference))
+}
+
+/// Reads a signature policy whose keys are not there.
+pub fn policy(bytes: &[u8]) {
+    let absent = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let _refused = crate::trust::read_policy(Path::new("/nowhere"), bytes, &absent);
+}
+
+/// Reads a file of credentials and looks up a name in it.
+pub fn credentials(bytes: &[u8]) {
+    registry::credentials(bytes);
+}
+
 /// Reads `WWW-Authenticate`; the schemes and parameters.
 pub fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
     registry::challenges(header)

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::{challenge, clients::Clients, hosts};
+use super::{challenge, clients::Clients, hosts, keyring};
 use crate::{Reference, registries::Location};
 
 /// Reads the hosts.toml `text` for `reference`.
@@ -15,6 +15,11 @@ pub(crate) fn hosts_of(reference: &Reference, text: &str) {
         let location = Location { reference: reference.clone(), insecure };
         let _refused = hosts::from_file(&location, Path::new("/nowhere"), text, &CLIENTS);
     }
+}
+
+/// Reads a file of credentials and looks up names in it.
+pub(crate) fn credentials(bytes: &[u8]) {
+    keyring::fuzz(bytes, &["docker.io/library/busybox", "mirror.example:5000/hub/a/b"]);
 }
 
 /// The challenges in a header's value.

@@ -16,7 +16,7 @@ pub(crate) use clients::Clients;
 pub use credentials::Auth;
 pub use error::{Attempts, RegistryError};
 #[cfg(feature = "fuzzing")]
-pub(crate) use fuzzing::{challenges, hosts_of};
+pub(crate) use fuzzing::{challenges, credentials, hosts_of};
 pub(crate) use hosts::Endpoint;
 pub(crate) use keyring::Places;
 pub(crate) use session::{Blob, Fetched, RegistryConfig, Session};

@@ -78,6 +78,48 @@ pub(super) fn hosts(bytes: &[u8]) {
     }
 }
 
+/// What cosign signs.
+pub(super) fn signatures() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"critical":{"identity":{"docker-reference":"a.example/b"},"image":{"docker-manifest-digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},"type":"cosign container image signature"},"optional":null}"#,
+        r#"{"optional":{"creator":"x","timestamp":1,"a":[{}]},"critical":{"type":"cosign container image signature","image":{"docker-manifest-digest":""},"identity":{"docker-reference":"a:1"}}}"#,
+    ])
+}
+
+/// What is read has its type in it: nothing else is a signature of an image.
+pub(super) fn signature(bytes: &[u8]) {
+    if husk_images::fuzzing::signature(bytes).is_some() {
+        let read: serde_json::Value = serde_json::from_slice(bytes).expect("what was read is JSON");
+        assert_eq!(read["critical"]["type"], "cosign container image signature");
+    }
+}
+
+/// Policies, as administrators write them.
+pub(super) fn policies() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a.example/b":[{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{"type":"remapIdentity","prefix":"a.example","signedPrefix":"b.example"}}],"*.example":[{"type":"insecureAcceptAnything"}]},"docker-daemon":{"":[{"type":"insecureAcceptAnything"}]}}}"#,
+        r#"{"default":[{"type":"sigstoreSigned","keyDatas":["LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0KTUNvd0JRWURLMlZ3QXlFQQo="],"signedIdentity":{"type":"exactReference","dockerReference":"a:1"}}]}"#,
+    ])
+}
+
+/// Whatever it is, it is a policy or an error.
+pub(super) fn policy(bytes: &[u8]) {
+    husk_images::fuzzing::policy(bytes);
+}
+
+/// Files of credentials.
+pub(super) fn credential_files() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"auths":{"mirror.example:5000/hub":{"auth":"dTpw"},"https://index.docker.io/v1/":{"identitytoken":"t"}},"credHelpers":{"a.example":"b"},"credsStore":"c"}"#,
+        r#"{"auths":{"docker.io":{"username":"u","password":"p"},"mirror.example:5000":{"registrytoken":"t"}}}"#,
+    ])
+}
+
+/// Whatever it is, it is a file of credentials or an error.
+pub(super) fn credentials(bytes: &[u8]) {
+    husk_images::fuzzing::credentials(bytes);
+}
+
 /// Headers of registries.
 pub(super) fn challenges() -> Vec<Vec<u8>> {
     texts(&[

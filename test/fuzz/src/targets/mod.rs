@@ -38,6 +38,9 @@ pub static TARGETS: &[Target] = &[
     // The other implementation's regular expressions are compiled by the first that it takes.
     Target { memory: 16 << 20, ..target("reference", documents::references, documents::reference) },
     target("hosts", documents::hosts_files, documents::hosts),
+    target("signature", documents::signatures, documents::signature),
+    target("policy", documents::policies, documents::policy),
+    target("credentials", documents::credential_files, documents::credentials),
     target("challenge", documents::challenges, documents::challenge),
     archive("docker_archive", archives::docker_archives, archives::docker_archive),
     target("users", node::user_files, node::users),

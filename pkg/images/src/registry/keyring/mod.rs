@@ -110,6 +110,14 @@ impl Keyring {
     }
 }
 
+/// Reads a file and looks names up.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(bytes: &[u8], names: &[&str]) {
+    if let Ok(file) = crate::json::read::<File>(bytes) {
+        names.iter().for_each(|name| drop(file.find(name)));
+    }
+}
+
 /// Whether nothing was said of `path` yet.
 fn is_news(path: &Path) -> bool {
     static SAID: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
