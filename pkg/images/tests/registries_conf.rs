@@ -20,6 +20,7 @@ fn store(root: &Path, conf: &str) -> Arc<ImageStore> {
         registries: Some(Arc::new(RegistriesConf::load(&path).unwrap())),
         max_parallel_layers: 3,
         pull_progress_timeout: Duration::from_secs(5),
+        ..ImagesConfig::default()
     };
     ImageStore::open(root, config).unwrap()
 }
@@ -127,7 +128,7 @@ async fn a_short_name_is_searched_and_found_again_under_it() {
     store.remove("app:1").await.unwrap();
     assert!(store.resolve("app:1").is_none() && store.list().len() == 1);
     // A node that reads no such file has Docker's names.
-    store.reconfigure(root.path().join("certs.d"), None, Duration::from_secs(5));
+    store.reconfigure(ImagesConfig::default());
     assert!(store.resolve("tool:2").is_none());
 }
 
