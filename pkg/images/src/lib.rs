@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `resolve` (which
 //! image a name means here), `pipeline` (one layer from bytes to files), `unpack` (hostile archives into directories),
-//! `store` (disk layout, commits, repair), `registry` (HTTP; whom a registry may send this node to), `json` (documents as Go
-//! reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
+//! `store` (disk layout, commits, repair), `registries` (registries.conf), `registry` (HTTP; whom a registry may send this
+//! node to), `takeover` (images of other runtimes), `json` (documents as Go reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
 //! kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
 

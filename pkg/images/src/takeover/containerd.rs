@@ -54,9 +54,7 @@ pub(super) fn take(
         if !wanted.has(&names, digest.as_str()) {
             continue;
         }
-        let mut entry = Entry::default();
-        entry.digest = digest.to_string();
-        entry.media_type = media_type;
+        let entry = Entry::of(&digest, media_type);
         let tags = names.tags.iter().cloned().collect();
         let digests = names.digests(Some(&digest), |named| *named == digest);
         let name = names.first(digest.as_str());

@@ -188,13 +188,13 @@ impl Taking<'_> {
         let manifests = self.manifests(image, &digest)?;
         let layers = self.chain(&image.layer, file.diff_ids())?;
         let pins = self.layers(&layers)?;
-        let top = manifests.last().map(|(digest, _)| digest.clone());
+        let top = manifests.last().cloned();
         let new = NewImage {
             id: ImageId::new(digest),
             config,
             pins,
             tags: names.tags.iter().cloned().collect(),
-            digests: names.digests(top.as_ref(), |named| manifests.iter().any(|(have, _)| have == named)),
+            digests: names.digests(top.as_ref(), |named| manifests.contains(named)),
         };
         let id = new.id.clone();
         self.shared.commit(new, self.stop)?;
@@ -211,7 +211,7 @@ impl Taking<'_> {
 
     /// Digests of the manifests that are this image's, then of the indexes that list one of them; those that are what their digest
     /// says and lead to `config`.
-    fn manifests(&self, image: &StoredImage, config: &Digest) -> Result<Vec<(Digest, bool)>> {
+    fn manifests(&self, image: &StoredImage, config: &Digest) -> Result<Vec<Digest>> {
         let mut documents = BTreeMap::new();
         for key in image.big_data_names.iter().flatten().take(64) {
             if let Some(bytes) = key
@@ -225,15 +225,15 @@ impl Taking<'_> {
             }
         }
         let own = |document: &Document| matches!(document, Document::Manifest(manifest) if manifest.config.digest == *config);
-        let mut found: Vec<(Digest, bool)> = documents
+        let mut found: Vec<Digest> = documents
             .iter()
             .filter(|(_, document)| own(document))
-            .map(|(digest, _)| (digest.clone(), false))
+            .map(|(digest, _)| digest.clone())
             .collect();
         for (digest, document) in &documents {
             let Document::Index(entries) = document else { continue };
-            if entries.iter().any(|entry| found.iter().any(|(own, _)| entry.digest == own.as_str())) {
-                found.push((digest.clone(), true));
+            if entries.iter().any(|entry| found.iter().any(|own| entry.digest == own.as_str())) {
+                found.push(digest.clone());
             }
         }
         Ok(found)
