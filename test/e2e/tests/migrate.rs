@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use husk_e2e::{Containerd, Daemon, FakeRegistry, Options, busybox_archive, container, pod, tools, v1};
+use husk_e2e::{Containerd, Daemon, FakeRegistry, Options, busybox_archive, container, pod, run, tool, v1};
 
 /// A registry that nobody has: whoever pulls from it asks the mirror.
 const REGISTRY: &str = "registry.example";
@@ -171,14 +171,14 @@ fn images_of_a_containerd_that_is_stopped_are_taken_over_and_run_without_a_regis
 
 #[test]
 fn images_of_containers_storage_are_taken_over_and_run_without_a_registry() {
-    let skopeo = tools::tool("skopeo");
+    let skopeo = tool("skopeo");
     let registry = registry();
     let name = format!("{}/library/busybox:1", registry.host());
     let husk = Daemon::with(Options { without_image: true, ..Options::default() });
-    let (store, run) = (husk.path("cs"), husk.path("cs-run"));
+    let (store, state) = (husk.path("cs"), husk.path("cs-run"));
     for driver in ["overlay", "vfs"] {
         let root = store.join(driver);
-        let to = format!("containers-storage:[{driver}@{}+{}]{name}", root.display(), run.display());
+        let to = format!("containers-storage:[{driver}@{}+{}]{name}", root.display(), state.display());
         let mut command = Command::new(&skopeo);
         command.args([
             "--insecure-policy",
@@ -187,9 +187,11 @@ fn images_of_containers_storage_are_taken_over_and_run_without_a_registry() {
             &format!("docker://{name}"),
             &to,
         ]);
-        tools::run(&mut command).success();
+        run(&mut command).success();
     }
     drop(registry);
+    // The library mounts the driver's directory on itself, privately, and leaves that to the next boot.
+    run(Command::new("umount").arg(store.join("overlay/overlay"))).success();
     for driver in ["overlay", "vfs"] {
         let root = store.join(driver).display().to_string();
         let taken =
