@@ -71,6 +71,31 @@ build_grpcio() {
 # A plugin for tests, on containerd's stub.
 build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
 
+# Debian's, unpacked and not installed, with the libraries that a small system lacks: its package brings configuration into
+# /etc/containers, which is a node's own matter.
+build_skopeo() {
+    local work=$1/apt apt deb
+    # shellcheck source=hack/images/debian.sh
+    . "$tools_dir/../images/debian.sh"
+    mkdir "$work"
+    private_apt "$work" deb
+    (cd "$work" && "${apt[@]}" download "skopeo=$2" libgpgme11 libassuan0 libgpg-error0 libdevmapper1.02.1 libsubid4)
+    for deb in "$work"/*.deb; do
+        dpkg-deb -x "$deb" "$1/root"
+    done
+    rm -r "$work"
+    cat >"$1/skopeo" <<'WRAPPER'
+#!/usr/bin/env bash
+root=$(dirname "${BASH_SOURCE[0]}")/root
+export LD_LIBRARY_PATH
+for directory in "$root"/usr/lib/*-linux-gnu* "$root"/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH=$directory${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+exec "$root/usr/bin/skopeo" "$@"
+WRAPPER
+    chmod 0755 "$1/skopeo"
+}
+
 # tools_names: every name, in the order of the pins (quick ones first).
 tools_names() { awk '!/^#/ && NF { print $1 }' "$tools_dir/pins"; }
 tools_version() { awk -v n="$1" '$1 == n { print $2 }' "$tools_dir/pins"; }

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use futures_util::stream;
 use husk_proto::{
     admin::{
-        ExportRequest, ImportRequest, PullRequest, PullResponse, TagRequest, images_client::ImagesClient,
+        ExportRequest, ImportRequest, Origin, PullRequest, PullResponse, RefusedImage, TagRequest,
+        TakeOverRequest, images_client::ImagesClient,
     },
     cri::v1::{ImageSpec, ListImagesRequest, RemoveImageRequest, image_service_client::ImageServiceClient},
 };
@@ -37,10 +38,21 @@ pub(crate) enum Command {
         #[arg(long, requires = "username")]
         password_stdin: bool,
     },
-    /// Take an archive as `docker save` or an OCI layout (tar) makes it
+    /// Take an archive as `docker save` or an OCI layout (tar) makes it, or images of another runtime on this node
+    #[command(after_help = IMPORT_HELP)]
     Import {
-        /// The archive; - reads standard input
-        archive: PathBuf,
+        /// The archive; - reads standard input. With --from: references or ids [default: all]
+        #[arg(value_name = "ARCHIVE|IMAGE", required_unless_present = "from")]
+        what: Vec<String>,
+        /// Take images over from this runtime's directories, without a pull
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        from: Option<Whose>,
+        /// Where that keeps its images [default: /var/lib/containerd; the graphroot of storage.conf]
+        #[arg(long, value_name = "DIR", requires = "from")]
+        root: Option<PathBuf>,
+        /// containerd's namespace [default: k8s.io]
+        #[arg(long, value_name = "NAME", requires = "from")]
+        namespace: Option<String>,
     },
     /// Write images as one archive
     Export {
@@ -70,6 +82,26 @@ pub(crate) enum Command {
     },
 }
 
+const IMPORT_HELP: &str = "\
+With --from, huskd reads the directories of a runtime that is stopped, and changes nothing there. Layers are checked as in a pull. \
+An image that cannot be taken over (a layer is not there any more) is named with the reason; the others come all the same.
+
+  husk image import --from containerd
+  husk image import --from containers-storage registry.example/app:1
+
+Exit codes:
+  0  everything that was asked for is here
+  1  it is not; what came is printed";
+
+/// Another runtime on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Whose {
+    /// containerd
+    Containerd,
+    /// CRI-O and podman
+    ContainersStorage,
+}
+
 /// Bytes sent at once.
 const CHUNK: usize = 256 << 10;
 /// Bytes of a password that are read.
@@ -80,7 +112,27 @@ const MAX_MESSAGE: usize = 16 << 20;
 pub(crate) async fn run(address: &str, command: Command) -> Result<()> {
     match command {
         Command::Pull { image, username, .. } => pull(address, image, username).await,
-        Command::Import { archive } => import(address, &archive).await,
+        Command::Import { what, from: None, .. } => match what.as_slice() {
+            [archive] => import(address, Path::new(archive)).await,
+            _ => Err("one archive at a time; --from takes several images over from another runtime".into()),
+        },
+        Command::Import { what, from: Some(from), root, namespace } => {
+            if namespace.is_some() && from != Whose::Containerd {
+                return Err("--namespace is containerd's: leave it away".into());
+            }
+            let root = root.map(std::path::absolute).transpose()?.unwrap_or_default();
+            let origin = match from {
+                Whose::Containerd => Origin::Containerd,
+                Whose::ContainersStorage => Origin::ContainersStorage,
+            };
+            let request = TakeOverRequest {
+                origin: origin.into(),
+                root: root.display().to_string(),
+                namespace: namespace.unwrap_or_default(),
+                images: what,
+            };
+            take_over(address, request).await
+        }
         Command::Export { images, output } => export(address, images, &output).await,
         Command::Ls => list(address).await,
         Command::Tag { image, name } => tag(address, image, name).await,
@@ -171,6 +223,35 @@ async fn import(address: &str, archive: &Path) -> Result<()> {
     }
     progress.end();
     Ok(())
+}
+
+async fn take_over(address: &str, request: TakeOverRequest) -> Result<()> {
+    let mut client = ImagesClient::new(connect(address).await?).max_decoding_message_size(MAX_MESSAGE);
+    let mut answers = client.take_over(request).await?.into_inner();
+    let (progress, mut refused) = (Progress::new(), Vec::new());
+    let outcome: Result<()> = loop {
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                progress.show(&answer.progress);
+                for image in answer.images {
+                    progress.end();
+                    println!("{} {}", image.id, image.names.join(" "));
+                }
+                refused.extend(answer.refused);
+            }
+            Ok(None) => break Ok(()),
+            Err(status) => break Err(status.into()),
+        }
+    };
+    progress.end();
+    outcome?;
+    for RefusedImage { name, reason } in &refused {
+        eprintln!("{name}: {reason}");
+    }
+    match refused.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} image(s) could not be taken over").into()),
+    }
 }
 
 async fn export(address: &str, images: Vec<String>, output: &Path) -> Result<()> {

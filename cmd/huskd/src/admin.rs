@@ -14,11 +14,11 @@ use std::{
 
 use futures_util::Stream;
 use husk_cri::status;
-use husk_images::{Auth, ImageStore, Progress, PullProgress};
-use husk_model::{Classify, Kind};
+use husk_images::{Auth, Image, ImageStore, Origin, Progress, PullProgress, TakenOver};
+use husk_model::{Classify, Kind, chain};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, PullRequest, PullResponse,
-    TagRequest, TagResponse, images_server::Images,
+    RefusedImage, TagRequest, TagResponse, TakeOverRequest, images_server::Images,
 };
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
@@ -91,29 +91,44 @@ impl Images for ImageArchives {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
-            let progress = {
-                let sender = sender.clone();
-                // A line that a slow client misses is replaced by the next one anyway.
-                move |at: Progress| {
-                    let progress = format!("{} {}%", at.what, at.done * 100 / at.total.max(1));
-                    drop(sender.try_send(Ok(ImportResponse { progress, images: Vec::new() })));
-                }
-            };
-            let answer = match store.import(&path_of(&file), progress).await {
+            let answer = match store.import(&path_of(&file), progress_to(&sender)).await {
                 Ok(images) => Ok(ImportResponse {
-                    progress: String::new(),
-                    images: images
-                        .iter()
-                        .map(|image| ImportedImage {
-                            id: image.id.to_string(),
-                            names: image.repo_tags.iter().map(ToString::to_string).collect(),
-                        })
-                        .collect(),
+                    images: images.iter().map(|image| imported(image)).collect(),
+                    ..ImportResponse::default()
                 }),
                 Err(error) => Err(status(error)),
             };
             // A client that went away does not hear of it; the images are there.
             let _ = sender.send(answer).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type TakeOverStream = Answers<ImportResponse>;
+
+    async fn take_over(
+        &self,
+        request: Request<TakeOverRequest>,
+    ) -> Result<Response<Self::TakeOverStream>, Status> {
+        let request = request.into_inner();
+        let origin = origin(&request)?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let progress = progress_to(&sender);
+            let taken = tokio::select! {
+                taken = store.take_over(origin, request.images, progress) => taken,
+                () = sender.closed() => return,
+            };
+            let answer = taken.map(|TakenOver { images, refused }| ImportResponse {
+                progress: String::new(),
+                images: images.iter().map(|image| imported(image)).collect(),
+                refused: refused
+                    .into_iter()
+                    .map(|(name, error)| RefusedImage { name, reason: chain(&error) })
+                    .collect(),
+            });
+            let _ = sender.send(answer.map_err(status)).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -154,6 +169,47 @@ impl Images for ImageArchives {
         let TagRequest { image, name } = request.into_inner();
         let name = self.store.tag(&image, &name).await.map_err(status)?;
         Ok(Response::new(TagResponse { name }))
+    }
+}
+
+type Sender<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Tells how far an import is. A line that a slow client misses is replaced by the next one anyway; a thread that works for a client
+/// that left must not keep its channel open.
+fn progress_to(sender: &Sender<ImportResponse>) -> impl Fn(Progress) + Send + Sync + 'static {
+    let sender = sender.downgrade();
+    move |at: Progress| {
+        let progress = format!("{} {}%", at.what, at.done.saturating_mul(100) / at.total.max(1));
+        if let Some(sender) = sender.upgrade() {
+            drop(sender.try_send(Ok(ImportResponse { progress, ..ImportResponse::default() })));
+        }
+    }
+}
+
+fn imported(image: &Image) -> ImportedImage {
+    let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
+    ImportedImage { id: image.id.to_string(), names: names.clone() }
+}
+
+/// Whose images a request means, and where they are.
+fn origin(request: &TakeOverRequest) -> Result<Origin, Status> {
+    let root = Some(PathBuf::from(&request.root)).filter(|root| !root.as_os_str().is_empty());
+    if root.as_ref().is_some_and(|root| !root.is_absolute()) {
+        return Err(Status::invalid_argument(format!("root: {:?} is not an absolute path", request.root)));
+    }
+    match request.origin() {
+        husk_proto::admin::Origin::Containerd => {
+            let or =
+                |text: &str, usual: &str| if text.is_empty() { usual.to_owned() } else { text.to_owned() };
+            Ok(Origin::Containerd {
+                root: root.unwrap_or_else(|| PathBuf::from("/var/lib/containerd")),
+                namespace: or(&request.namespace, "k8s.io"),
+            })
+        }
+        husk_proto::admin::Origin::ContainersStorage => Ok(Origin::ContainersStorage { root }),
+        husk_proto::admin::Origin::Unspecified => {
+            Err(Status::invalid_argument("origin: neither CONTAINERD nor CONTAINERS_STORAGE"))
+        }
     }
 }
 

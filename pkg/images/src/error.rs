@@ -157,6 +157,20 @@ pub enum ImageError {
         /// What is wrong.
         reason: String,
     },
+    /// Nothing can be taken over from there.
+    #[error("{}: {reason}", path.display())]
+    Origin {
+        /// The file or directory of the other runtime.
+        path: PathBuf,
+        /// What is wrong, and what is to be done.
+        reason: String,
+    },
+    /// One image of another runtime cannot be taken over.
+    #[error("{reason}")]
+    NotTaken {
+        /// Why not.
+        reason: String,
+    },
     /// The archive could not be read or written.
     #[error("archive: {step}")]
     ArchiveIo {
@@ -291,6 +305,8 @@ impl Classify for ImageError {
             | Self::Refused { .. }
             | Self::Registries { .. }
             | Self::Blocked { .. }
+            | Self::Origin { .. }
+            | Self::NotTaken { .. }
             | Self::Locked { .. }
             | Self::Export { .. } => Kind::FailedPrecondition,
             Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {

@@ -190,6 +190,16 @@ pub fn credentials(bytes: &[u8]) {
     registry::credentials(bytes);
 }
 
+/// Reads a file as containerd's database.
+pub fn bolt(path: &Path) {
+    crate::takeover::fuzz::bolt(path);
+}
+
+/// Reads a tar-split record whose files are in `root`; the beginning of the archive.
+pub fn tar_split(bytes: &[u8], root: &Path) -> Vec<u8> {
+    crate::takeover::fuzz::tar_split(bytes, root)
+}
+
 /// Reads `WWW-Authenticate`; the schemes and parameters.
 pub fn challenges(header: &str) -> Vec<(String, Vec<(String, String)>)> {
     registry::challenges(header)

@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`ImageStore`] (what the rest of husk calls), `pull` (what happens for a pull), `resolve` (which
 //! image a name means here), `pipeline` (one layer from bytes to files), `unpack` (hostile archives into directories),
-//! `store` (disk layout, commits, repair), `registry` (HTTP; whom a registry may send this node to), `trust` (which images the
-//! policy lets in), `json` (documents as Go reads them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
+//! `store` (disk layout, commits, repair), `registries` (registries.conf), `registry` (HTTP; whom a registry may send this
+//! node to), `trust` (which images the policy lets in), `takeover` (images of other runtimes), `json` (documents as Go reads
+//! them). No content is trusted: digests are checked before anything becomes visible, names are resolved by the
 //! kernel below a directory descriptor, every size is bounded. No decision is ever taken from a label.
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod resolve;
 mod slots;
 mod stop;
 mod store;
+mod takeover;
 mod tally;
 mod tar;
 mod trust;
@@ -45,6 +47,7 @@ pub use reference::{Reference, Selector};
 pub use registries::RegistriesConf;
 pub use registry::{Attempts, Auth, RegistryError};
 pub use store::{ImageLease, ImageStore, ImagesConfig};
+pub use takeover::{Origin, TakenOver};
 pub use tally::PullProgress;
 pub use tar::TarError;
 pub use trust::Refusal;

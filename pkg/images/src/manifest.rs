@@ -81,6 +81,11 @@ object!(Platform {
 });
 
 impl Entry {
+    /// One that says where a document is and nothing else.
+    pub(crate) fn of(digest: &Digest, media_type: String) -> Self {
+        Self { digest: digest.to_string(), media_type, ..Self::default() }
+    }
+
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
     }

@@ -38,6 +38,8 @@ pub(crate) enum Source {
     Channel(mpsc::Receiver<Bytes>, Box<dyn FnMut(u64) + Send>),
     /// A file of an archive, and who wants to know how far it is.
     File(io::Take<File>, Box<dyn FnMut(u64) + Send>),
+    /// An archive that is put together while it is read, likewise.
+    Stream(Box<dyn Read + Send>, Box<dyn FnMut(u64) + Send>),
 }
 
 impl Source {
@@ -46,14 +48,17 @@ impl Source {
             Self::Channel(chunks, count) => {
                 Ok(chunks.blocking_recv().inspect(|chunk| count(chunk.len() as u64)))
             }
-            Self::File(file, progress) => {
-                let mut chunk = Vec::with_capacity(BLOCK);
-                file.by_ref().take(BLOCK as u64).read_to_end(&mut chunk)?;
-                progress(chunk.len() as u64);
-                Ok((!chunk.is_empty()).then(|| chunk.into()))
-            }
+            Self::File(file, progress) => piece(file, progress),
+            Self::Stream(stream, progress) => piece(stream, progress),
         }
     }
+}
+
+fn piece(input: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> io::Result<Option<Bytes>> {
+    let mut chunk = Vec::with_capacity(BLOCK);
+    input.take(BLOCK as u64).read_to_end(&mut chunk)?;
+    progress(chunk.len() as u64);
+    Ok((!chunk.is_empty()).then(|| chunk.into()))
 }
 
 /// What a layer must turn out to be.

@@ -234,3 +234,23 @@ fn what_stays_on_the_node_is_not_insecure_and_credentials_leave_it_encrypted_alo
     let hosts = plan.files.iter().filter(|file| file.path.ends_with("hosts.toml"));
     assert!(hosts.clone().count() == 2 && hosts.into_iter().all(|file| !file.secret), "{:?}", plan.files);
 }
+
+#[test]
+fn where_images_can_be_taken_over_from_is_said_by_the_file_that_counts() {
+    const STORAGE: &str = "/etc/containers/storage.conf";
+    let storage = "[storage]\ndriver = \"overlay\"\ngraphroot = \"/data/cs\"\n[storage.options]\nadditionalimagestores = [\"/mnt/x\"]\n";
+    let files = [
+        (STORAGE, storage),
+        ("/usr/share/containers/storage.conf", "[storage]\ngraphroot = \"/usr-is-not-read\"\n"),
+    ];
+    let note =
+        |plan: &Plan| plan.notes.iter().find(|note| note.contains("--from containers-storage")).cloned();
+    let (plan, _) = made(Peer::Crio, &files);
+    assert!(note(&plan).unwrap().ends_with("--root /data/cs"), "{:?}", plan.notes);
+    assert_eq!(kind(&plan, STORAGE, "storage.driver"), Kind::Default);
+    assert_eq!(kind(&plan, STORAGE, "storage.options.additionalimagestores"), Kind::NoCounterpart);
+    let crio = ("/etc/crio/crio.conf", "[crio]\nroot = \"/data/crio\"\n");
+    let (plan, _) = made(Peer::Crio, &[files[0], crio]);
+    assert!(note(&plan).unwrap().ends_with("--root /data/crio"), "{:?}", plan.notes);
+    assert_eq!(note(&made(Peer::Crio, &[]).0), None);
+}

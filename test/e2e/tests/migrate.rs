@@ -1,8 +1,8 @@
 //! `husk migrate` on a node of a peer: what it writes is what a huskd serves with, and an image comes by the peer's own mirror.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use husk_e2e::{Daemon, FakeRegistry, Options, busybox_archive, container, pod, v1};
+use husk_e2e::{Containerd, Daemon, FakeRegistry, Options, busybox_archive, container, pod, run, tool, v1};
 
 /// A registry that nobody has: whoever pulls from it asks the mirror.
 const REGISTRY: &str = "registry.example";
@@ -32,9 +32,16 @@ fn migrate(husk: &mut Daemon, peer: &str, root: &Path) {
 
 /// A pod runs on an image that only the mirror has.
 fn works(husk: &Daemon) {
-    let image = Some(v1::ImageSpec { image: format!("{REGISTRY}/library/busybox:1"), ..Default::default() });
-    let request = v1::PullImageRequest { image: image.clone(), ..Default::default() };
+    let name = format!("{REGISTRY}/library/busybox:1");
+    let image = Some(v1::ImageSpec { image: name.clone(), ..Default::default() });
+    let request = v1::PullImageRequest { image, ..Default::default() };
     husk.cri().pull_image(request).expect("the mirror has it");
+    runs(husk, &name);
+}
+
+/// A pod runs on this image.
+fn runs(husk: &Daemon, name: &str) {
+    let image = Some(v1::ImageSpec { image: name.to_owned(), ..Default::default() });
     let config = pod("migrated", &husk.path("logs"));
     let pod_id = husk.cri().run_pod(&config).expect("a pod");
     let id = husk.cri().run(&pod_id, &config, &v1::ContainerConfig { image, ..container("main") });
@@ -93,4 +100,104 @@ fn a_node_of_cri_o_with_mirrors_of_containers_registries_conf() {
             ),
         ]
     });
+}
+
+/// A registry with one image; what is named after it can be pulled only while it lives.
+fn registry() -> FakeRegistry {
+    FakeRegistry::serve("library/busybox", "1", &busybox_archive(), |_| {})
+}
+
+fn pull(cri: &husk_e2e::Cri, name: &str) {
+    let image = Some(v1::ImageSpec { image: name.to_owned(), ..Default::default() });
+    cri.pull_image(v1::PullImageRequest { image, ..Default::default() }).expect("the registry has it");
+}
+
+#[test]
+fn a_registries_conf_that_is_kept_is_what_huskd_pulls_by() {
+    let mut husk = Daemon::with(Options { without_image: true, ..Options::default() });
+    let registry = registry();
+    // What migrate would write points to /etc/containers; the test has its own.
+    let conf = husk.path("registries.conf");
+    let text = format!(
+        "unqualified-search-registries = [\"{REGISTRY}\"]\n[[registry]]\nprefix = \"{REGISTRY}\"\nlocation = \"{}/library\"\n\
+         [[registry]]\nlocation = \"{REGISTRY}/secret\"\nblocked = true\n",
+        registry.host()
+    );
+    fs::write(&conf, text).expect("write registries.conf");
+    husk.stop();
+    write(
+        &husk.path("husk.toml.d"),
+        "10-registries.toml",
+        &format!("[images]\nregistries_conf = {:?}\n", conf.display().to_string()),
+    );
+    husk.spawn();
+    // The short name is searched, found there, and reported by what was asked for.
+    pull(husk.cri(), "busybox:1");
+    let image = Some(v1::ImageSpec { image: "busybox:1".to_owned(), ..Default::default() });
+    let status = husk.cri().image_status(v1::ImageStatusRequest { image, ..Default::default() });
+    let found = status.expect("a status").image.expect("the image by its short name");
+    assert_eq!(found.repo_tags, [format!("{REGISTRY}/busybox:1")]);
+    let image = Some(v1::ImageSpec { image: format!("{REGISTRY}/secret/x:1"), ..Default::default() });
+    let refused =
+        husk.cri().pull_image(v1::PullImageRequest { image, ..Default::default() }).expect_err("blocked");
+    assert!(refused.message().contains("is blocked by"), "{refused}");
+    runs(&husk, "busybox:1");
+}
+
+#[test]
+fn images_of_a_containerd_that_is_stopped_are_taken_over_and_run_without_a_registry() {
+    let registry = registry();
+    let host = registry.host();
+    let name = format!("{host}/library/busybox:1");
+    let mut containerd = Containerd::start();
+    containerd.allow_plain(&host);
+    pull(containerd.cri(), &name);
+    let husk = Daemon::with(Options { without_image: true, ..Options::default() });
+    let root = containerd.path("root").display().to_string();
+    let arguments = ["image", "import", "--from", "containerd", "--root", &root];
+    let refused = husk.husk(&arguments).failure();
+    assert!(refused.contains("stop containerd"), "{refused}");
+    containerd.stop();
+    drop(registry);
+    let taken = husk.husk(&[&arguments[..], &[&name]].concat()).success();
+    assert!(taken.contains(&name), "{taken}");
+    let listed = husk.crictl(&["images", "--digests"]).success();
+    assert!(listed.contains(&format!("{host}/library/busybox")), "{listed}");
+    runs(&husk, &name);
+    containerd.spawn();
+    let images = containerd.cri().list_images(v1::ListImagesRequest::default()).expect("its images").images;
+    assert!(images.iter().any(|image| image.repo_tags.contains(&name)), "containerd has its image still");
+}
+
+#[test]
+fn images_of_containers_storage_are_taken_over_and_run_without_a_registry() {
+    let skopeo = tool("skopeo");
+    let registry = registry();
+    let name = format!("{}/library/busybox:1", registry.host());
+    let husk = Daemon::with(Options { without_image: true, ..Options::default() });
+    let (store, state) = (husk.path("cs"), husk.path("cs-run"));
+    for driver in ["overlay", "vfs"] {
+        let root = store.join(driver);
+        let to = format!("containers-storage:[{driver}@{}+{}]{name}", root.display(), state.display());
+        let mut command = Command::new(&skopeo);
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--src-tls-verify=false",
+            &format!("docker://{name}"),
+            &to,
+        ]);
+        run(&mut command).success();
+    }
+    drop(registry);
+    // The library mounts the driver's directory on itself, privately, and leaves that to the next boot.
+    run(Command::new("umount").arg(store.join("overlay/overlay"))).success();
+    for driver in ["overlay", "vfs"] {
+        let root = store.join(driver).display().to_string();
+        let taken =
+            husk.husk(&["image", "import", "--from", "containers-storage", "--root", &root]).success();
+        assert!(taken.contains(&name), "{taken}");
+        runs(&husk, &name);
+        husk.husk(&["image", "rm", &name]).success();
+    }
 }

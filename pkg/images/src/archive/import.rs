@@ -53,9 +53,11 @@ impl ImageStore {
     }
 }
 
-struct Importer<'a> {
+pub(crate) struct Importer<'a> {
     shared: &'a Arc<Shared>,
     members: Members,
+    /// What is said of a member that is not there.
+    absent: fn(&str) -> ImageError,
     progress: Arc<Report>,
     node: Platform,
     stop: Stop,
@@ -68,7 +70,7 @@ fn import(
     stop: &Stop,
 ) -> Result<Vec<ImageId>> {
     let members = Members::open(&archive, &shared.directory().join("spool"), stop)?;
-    let importer = Importer { shared, members, progress, node: Platform::host(), stop: stop.clone() };
+    let importer = Importer { shared, members, absent, progress, node: Platform::host(), stop: stop.clone() };
     let docker = names::docker_entries(&importer.members)?;
     let mut ids = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
         (Some(index), _) => importer.oci(&index, docker.as_deref().unwrap_or_default())?,
@@ -103,7 +105,37 @@ pub(crate) fn docker_names(archive: &Path, spool: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Importer<'_> {
+impl<'a> Importer<'a> {
+    /// For images of a directory of blobs, as an OCI layout has it.
+    pub(crate) fn of_layout(
+        shared: &'a Arc<Shared>,
+        directory: &Path,
+        absent: fn(&str) -> ImageError,
+        progress: &Arc<Report>,
+        stop: &Stop,
+    ) -> Self {
+        let members = Members::of(directory);
+        let progress = Arc::clone(progress);
+        Self { shared, members, absent, progress, node: Platform::host(), stop: stop.clone() }
+    }
+
+    /// The image for this node that `entry` leads to, under these names.
+    pub(crate) fn take(&self, entry: &Entry, tags: Vec<String>, digests: Vec<String>) -> Result<ImageId> {
+        let (manifest, config, diff_ids) = self.image(entry)?;
+        let pins = self.oci_layers(&manifest, diff_ids)?;
+        self.commit(manifest.config.digest, config, pins, tags, digests)
+    }
+
+    /// The layers of a manifest, by the digests that it gives.
+    fn oci_layers(&self, manifest: &Manifest, diff_ids: Vec<DiffId>) -> Result<Vec<Arc<Pin>>> {
+        let layers = manifest.layers.iter().zip(diff_ids).map(|(descriptor, diff_id)| {
+            let expected =
+                Expected { blob: Some(descriptor.digest.clone()), size: Some(descriptor.size), diff_id };
+            (blob_path(&descriptor.digest), expected)
+        });
+        self.layers(layers.collect())
+    }
+
     /// An OCI layout; `docker` adds the names that `docker save` has beside it.
     fn oci(&self, index: &[u8], docker: &[DockerEntry]) -> Result<Vec<ImageId>> {
         let document = Document::parse(index, None)
@@ -123,13 +155,7 @@ impl Importer<'_> {
             let Some((manifest, config, diff_ids)) = skipped.unless_foreign(self.image(entry))? else {
                 continue;
             };
-            let mut layers = Vec::new();
-            for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
-                let expected =
-                    Expected { blob: Some(descriptor.digest.clone()), size: Some(descriptor.size), diff_id };
-                layers.push((blob_path(&descriptor.digest), expected));
-            }
-            let pins = self.layers(layers)?;
+            let pins = self.oci_layers(&manifest, diff_ids)?;
             let (mut names, mut digests) = (Vec::new(), Vec::new());
             if let Some(reference) = names::of_descriptor(entry) {
                 digests.push(format!("{}@{}", reference.name(), entry.digest));
@@ -248,7 +274,7 @@ impl Importer<'_> {
     }
 
     fn layer(&self, name: &str, expected: &Expected, chain: &ChainId, image: &Budget) -> Result<Arc<Pin>> {
-        let (member, total) = self.members.member(name)?.ok_or_else(|| absent(name))?;
+        let (member, total) = self.members.member(name)?.ok_or_else(|| (self.absent)(name))?;
         let what = format!("layer {}", expected.diff_id);
         let progress = Arc::clone(&self.progress);
         let mut done = 0;
@@ -268,7 +294,7 @@ impl Importer<'_> {
     }
 
     fn small(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        self.members.small(name, limit)?.ok_or_else(|| absent(name))
+        self.members.small(name, limit)?.ok_or_else(|| (self.absent)(name))
     }
 
     /// A blob whose content is what its name says.

@@ -68,6 +68,11 @@ impl Members {
         }
     }
 
+    /// A directory that is known to be one.
+    pub(super) fn of(directory: &Path) -> Self {
+        Self { place: Place::Directory(directory.to_owned()), _inflated: None }
+    }
+
     /// A member and its length; `None` when there is none of that name.
     pub(super) fn member(&self, name: &str) -> Result<Option<(io::Take<File>, u64)>> {
         let clean_name =

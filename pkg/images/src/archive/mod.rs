@@ -6,6 +6,7 @@ mod members;
 mod names;
 mod reproduce;
 
+pub(crate) use import::Importer;
 pub(crate) use reproduce::Replay;
 #[cfg(feature = "fuzzing")]
 pub(crate) use {import::docker_names, reproduce::reproduce};

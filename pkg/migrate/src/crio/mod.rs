@@ -8,6 +8,7 @@ mod policy;
 mod registries;
 mod rules;
 mod runtimes;
+mod storage;
 mod streaming;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub(crate) fn translate(node: &mut Node, config: Option<PathBuf>, keep: Keep) ->
     }
     policy::settle(node, &mut job)?;
     mounts::settle(node, &mut job)?;
+    storage::settle(node, &mut job)?;
     credentials(node, &mut job)?;
     runtimes::settle(&mut job);
     streaming::settle(&mut job);

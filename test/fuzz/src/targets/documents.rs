@@ -120,6 +120,22 @@ pub(super) fn credentials(bytes: &[u8]) {
     husk_images::fuzzing::credentials(bytes);
 }
 
+/// registries.conf with all that is read of it.
+pub(super) fn registries_confs() -> Vec<Vec<u8>> {
+    texts(&[
+        "unqualified-search-registries = [\"a.example\", \"docker.io\"]\nshort-name-mode = \"permissive\"\n[[registry]]\nprefix = \"docker.io/a\"\nlocation = \"b.example/c\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"m.example\"\npull-from-mirror = \"tag-only\"\n[aliases]\nbusybox = \"a.example/b/busybox\"\n",
+        "[[registry]]\nprefix = \"*.example.com\"\nblocked = true\nmirror-by-digest-only = true\n",
+        "[registries.search]\nregistries = [\"a.example\"]\n",
+    ])
+}
+
+/// Whatever an administrator wrote is settings or an error.
+pub(super) fn registries_conf(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        husk_images::fuzzing::registries_conf(text);
+    }
+}
+
 /// Headers of registries.
 pub(super) fn challenges() -> Vec<Vec<u8>> {
     texts(&[

@@ -8,6 +8,7 @@ mod messages;
 mod node;
 mod requests;
 mod streams;
+mod takeover;
 
 use crate::Target;
 
@@ -41,10 +42,15 @@ pub static TARGETS: &[Target] = &[
     target("signature", documents::signatures, documents::signature),
     target("policy", documents::policies, documents::policy),
     target("credentials", documents::credential_files, documents::credentials),
+    target("registries_conf", documents::registries_confs, documents::registries_conf),
     target("challenge", documents::challenges, documents::challenge),
     archive("docker_archive", archives::docker_archives, archives::docker_archive),
     target("users", node::user_files, node::users),
     target("child", messages::child_messages, messages::child),
+    // What another runtime wrote.
+    archive("bolt", takeover::bolts, takeover::bolt),
+    // A line of a record may have 16 MiB, and is held a few times while it is decoded.
+    Target { memory: 96 << 20, ..target("tar_split", takeover::tar_splits, takeover::tar_split) },
     // What a client wrote.
     // Held bytes, two results and their buffers: nothing is kept for a field.
     Target { memory: 16 << 10, factor: 10, ..target("rewritten", calls::connections, calls::rewritten) },
