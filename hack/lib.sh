@@ -183,7 +183,7 @@ write_conflist() {
 EOF
 }
 
-# start_containerd NAME: the peer, in $work/NAME; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
+# start_containerd NAME: the peer, in $work/NAME, under the command $supervisor if there is one; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
 # a crun, pods of the handler "crun" have it.
 start_containerd() {
     local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
@@ -229,7 +229,7 @@ BinaryName = '$crun'
 Root = '$work/run/$1/crun'
 EOF
     daemon_log=$dir/log
-    PATH=$bin:$PATH "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
+    PATH=$bin:$PATH ${supervisor[@]+"${supervisor[@]}"} "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
     wait_for containerd 30 crictl_at "$socket" version
@@ -257,7 +257,7 @@ parent = "/$cgroup_parent"
 ${HUSK_CGROUP_DRIVER:+driver = '$HUSK_CGROUP_DRIVER'}
 EOF
     daemon_log=$dir/log
-    "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
+    ${supervisor[@]+"${supervisor[@]}"} "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
         --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" ${nri:+--nri-socket "$nri_socket"} >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
