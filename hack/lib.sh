@@ -213,6 +213,11 @@ runtime_type = 'io.containerd.runc.v2'
 [$cri.runtime'.containerd.runtimes.runc.options]
 BinaryName = '$("$hack/tools/path" runc)'
 Root = '$work/run/$1/runc'
+${handler:+[$cri.runtime'.containerd.runtimes.$handler]
+runtime_type = 'io.containerd.runc.v2'
+[$cri.runtime'.containerd.runtimes.$handler.options]
+BinaryName = '$("$hack/tools/path" runc)'
+Root = '$work/run/$1/runc'}
 
 [plugins.'io.containerd.internal.v1.opt']
 path = '$dir/opt'
@@ -237,7 +242,7 @@ EOF
 }
 
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
-# With $nri it serves NRI; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
+# With $nri it serves NRI; with $handler a RuntimeClass can name that; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
 start_husk() {
     local dir=$work/$1 huskd=${HUSKD:-${HUSK_DIST:-$hack/../target/dist}/huskd}
     [ -x "$huskd" ] || die "no huskd at $huskd: run 'make build', or set HUSKD"
@@ -255,6 +260,8 @@ nft_table = "$1"
 [cgroup]
 parent = "/$cgroup_parent"
 ${HUSK_CGROUP_DRIVER:+driver = '$HUSK_CGROUP_DRIVER'}
+${handler:+[runtime]
+handlers = ['$handler']}
 EOF
     daemon_log=$dir/log
     ${supervisor[@]+"${supervisor[@]}"} "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
