@@ -213,11 +213,6 @@ runtime_type = 'io.containerd.runc.v2'
 [$cri.runtime'.containerd.runtimes.runc.options]
 BinaryName = '$("$hack/tools/path" runc)'
 Root = '$work/run/$1/runc'
-${handler:+[$cri.runtime'.containerd.runtimes.$handler]
-runtime_type = 'io.containerd.runc.v2'
-[$cri.runtime'.containerd.runtimes.$handler.options]
-BinaryName = '$("$hack/tools/path" runc)'
-Root = '$work/run/$1/runc'}
 
 [plugins.'io.containerd.internal.v1.opt']
 path = '$dir/opt'
@@ -232,6 +227,13 @@ runtime_type = 'io.containerd.runc.v2'
 [$cri.runtime'.containerd.runtimes.crun.options]
 BinaryName = '$crun'
 Root = '$work/run/$1/crun'
+EOF
+    [ -z "${handler:-}" ] || cat >>"$dir/config.toml" <<EOF
+[$cri.runtime'.containerd.runtimes.$handler]
+runtime_type = 'io.containerd.runc.v2'
+[$cri.runtime'.containerd.runtimes.$handler.options]
+BinaryName = '$("$hack/tools/path" runc)'
+Root = '$work/run/$1/runc'
 EOF
     daemon_log=$dir/log
     PATH=$bin:$PATH ${supervisor[@]+"${supervisor[@]}"} "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
