@@ -58,7 +58,8 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
     let crate::CgroupConfig { driver, parent } = cgroup;
     let crate::LogConfig { level, format } = log;
     let crate::DoctorConfig { interval, repair } = doctor;
-    let crate::RuntimeConfig { podmon, pause, cdi_dirs, handlers, unprivileged_ports, unprivileged_icmp } = runtime;
+    let crate::RuntimeConfig { podmon, pause, cdi_dirs, handlers, unprivileged_ports, unprivileged_icmp } =
+        runtime;
     let crate::StreamingConfig {
         address: streaming_address,
         tls,
