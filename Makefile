@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -75,6 +75,9 @@ test-cluster: build ## a cluster of three nodes by kubeadm, and what its users s
 
 test-kind: build ## a cluster by the real kind on a dockerd of its own, and what kind and minikube ask of a node (root; minutes; CHECKS="load logs")
 	hack/kind test $(CHECKS)
+
+node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server and etcd (root; half an hour; FOCUS=regex)
+	hack/node-e2e $(if $(FOCUS),"$(FOCUS)")
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

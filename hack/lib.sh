@@ -11,7 +11,8 @@ die() {
     exit 1
 }
 
-# in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already.
+# in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already; $private_flags
+# may name further namespaces as unshare does.
 in_private_namespaces() {
     local child status=0 pids=(--pid --mount-proc)
     [ "$(id -u)" -eq 0 ] || die "must run as root"
@@ -27,7 +28,7 @@ in_private_namespaces() {
     fi
     # systemd is told process ids, and must see the same processes by them.
     [ "${HUSK_CGROUP_DRIVER:-}" != systemd ] || pids=()
-    HUSK_HACK_INSIDE=$$ unshare --mount --net --fork --kill-child "${pids[@]}" -- "$0" "$@" <&0 &
+    HUSK_HACK_INSIDE=$$ unshare --mount --net --fork --kill-child "${pids[@]}" ${private_flags[@]+"${private_flags[@]}"} -- "$0" "$@" <&0 &
     child=$!
     # unshare itself ignores signals: they go to the script inside, which cleans up.
     trap 'pkill -TERM -P "$child"' INT TERM
@@ -194,7 +195,7 @@ write_conflist() {
 EOF
 }
 
-# start_containerd NAME: the peer, in $work/NAME; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
+# start_containerd NAME: the peer, in $work/NAME, under the command $supervisor if there is one; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
 # a crun, pods of the handler "crun" have it.
 start_containerd() {
     local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
@@ -239,8 +240,15 @@ runtime_type = 'io.containerd.runc.v2'
 BinaryName = '$crun'
 Root = '$work/run/$1/crun'
 EOF
+    [ -z "${handler:-}" ] || cat >>"$dir/config.toml" <<EOF
+[$cri.runtime'.containerd.runtimes.$handler]
+runtime_type = 'io.containerd.runc.v2'
+[$cri.runtime'.containerd.runtimes.$handler.options]
+BinaryName = '$("$hack/tools/path" runc)'
+Root = '$work/run/$1/runc'
+EOF
     daemon_log=$dir/log
-    PATH=$bin:$PATH "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
+    PATH=$bin:$PATH ${supervisor[@]+"${supervisor[@]}"} "$bin/containerd" --config "$dir/config.toml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
     wait_for containerd 30 crictl_at "$socket" version
@@ -307,7 +315,7 @@ EOF
 }
 
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
-# With $nri it serves NRI; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
+# With $nri it serves NRI; with $handler a RuntimeClass can name that; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
 start_husk() {
     local dir=$work/$1 huskd=${HUSKD:-${HUSK_DIST:-$hack/../target/dist}/huskd}
     [ -x "$huskd" ] || die "no huskd at $huskd: run 'make build', or set HUSKD"
@@ -325,9 +333,11 @@ nft_table = "$1"
 [cgroup]
 parent = "/$cgroup_parent"
 ${HUSK_CGROUP_DRIVER:+driver = '$HUSK_CGROUP_DRIVER'}
+${handler:+[runtime]
+handlers = ['$handler']}
 EOF
     daemon_log=$dir/log
-    "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
+    ${supervisor[@]+"${supervisor[@]}"} "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
         --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" ${nri:+--nri-socket "$nri_socket"} >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")

@@ -26,8 +26,10 @@ cd "$work/source"
 
 cd busybox-*/
 make -s defconfig
-# tc does not compile with kernel headers from 6.8 on.
-sed -i -e 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' -e 's/^CONFIG_TC=y/# CONFIG_TC is not set/' .config
+# tc does not compile with kernel headers from 6.8 on. The shell hands on variables whose names are not a shell's, as upstream's
+# does by default: keys of Secrets and ConfigMaps may hold dashes.
+sed -i -e 's/^# CONFIG_FEATURE_DI_ENV_HACK is not set/CONFIG_FEATURE_DI_ENV_HACK=y/' \
+    -e 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' -e 's/^CONFIG_TC=y/# CONFIG_TC is not set/' .config
 make -s oldconfig </dev/null
 nice -n 10 make -s -j"$(nproc)" busybox
 install -m 0755 busybox "$out"

@@ -47,16 +47,37 @@ build_crio() {
     gcc -O2 -static -std=c99 -DVERSION="\"${2#v}\"" -o "$1/pinns" "$source"/pinns/src/*.c
 }
 
+# kubernetes_flags VERSION: what tells a program of Kubernetes its own version.
+kubernetes_flags() {
+    local v=k8s.io/component-base/version minor
+    minor=${1#v*.} minor=${minor%%.*}
+    echo "-s -w -X $v.gitVersion=$1 -X $v.gitMajor=1 -X $v.gitMinor=$minor"
+}
+
 # kubernetes_build DIRECTORY VERSION PROGRAM...: all in one call, which compiles what they share once.
 kubernetes_build() {
-    local v=k8s.io/component-base/version dir=$1 version=$2 minor
-    minor=${2#v*.} minor=${minor%%.*}
+    local dir=$1 version=$2
     shift 2
-    go_env build -C "$tools_dir/kubelet" -ldflags "-s -w -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=$minor" \
-        -o "$dir/" "${@/#/k8s.io/kubernetes/cmd/}"
+    go_env build -C "$tools_dir/kubelet" -ldflags "$(kubernetes_flags "$version")" -o "$dir/" "${@/#/k8s.io/kubernetes/cmd/}"
 }
 build_kubelet() { kubernetes_build "$1" "$2" kubelet; }
 build_kubernetes() { kubernetes_build "$1" "$2" kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; }
+
+# Kubernetes' own end-to-end tests of a cluster, the conformance suite among them.
+build_e2e.test() { go_env test -C "$tools_dir/kubelet" -c -ldflags "$(kubernetes_flags "$2")" -o "$1/e2e.test" k8s.io/kubernetes/test/e2e; }
+
+# Kubernetes' own tests of a node, and the programs and files of the images that both suites pull.
+build_e2e-node() { go_env test -C "$tools_dir/kubelet" -c -vet=off -ldflags "$(kubernetes_flags "$2")" -o "$1/e2e-node" k8s.io/kubernetes/test/e2e_node; }
+build_e2e-programs() {
+    local p=k8s.io/kubernetes/test/images source
+    go_env build -C "$tools_dir/kubelet" -ldflags '-s -w' -o "$1/" \
+        "$p/agnhost" "$p/resource-consumer" "$p/resource-consumer/consume-cpu" "$p/regression-issue-74839" "$p/sample-device-plugin"
+    GOBIN=$1 go_env install -ldflags '-s -w' "k8s.io/sample-apiserver@v0.${2#v1.}"
+    source=$(go_env list -C "$tools_dir/kubelet" -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
+    cp "$source"/agnhost/porter/localhost.{crt,key} "$1/"
+    cp -r "$source/nautilus/html" "$1/nautilus"
+    cp -r "$source/kitten/html" "$1/kitten"
+}
 
 build_etcd() { go_env build -C "$tools_dir/etcd" -ldflags '-s -w' -o "$1/etcd" go.etcd.io/etcd/server/v3; }
 build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/coredns@$2"; }
@@ -107,7 +128,7 @@ tools_home() {
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
-    kubelet | kubernetes) module=kubelet ;;
+    kubelet | kubernetes | e2e.test | e2e-node | e2e-programs) module=kubelet ;;
     etcd | nri-plugin | crio) module=$name ;;
     esac
     hash=$({
@@ -145,7 +166,7 @@ tools_path() {
     local home
     home=$(tools_home "$1")
     case $1 in
-    cni | kubernetes) echo "$home" ;;
+    cni | kubernetes | e2e-programs) echo "$home" ;;
     *) echo "$home/$1" ;;
     esac
 }

@@ -44,7 +44,13 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
     let Parts { engine, images, network, metrics, streaming, doctor } = parts;
-    let runtime = RuntimeApi::new(Arc::clone(&engine), Arc::clone(&images), network, Arc::clone(&streaming));
+    let runtime = RuntimeApi::new(
+        Arc::clone(&engine),
+        Arc::clone(&images),
+        network,
+        Arc::clone(&streaming),
+        &config.runtime.handlers,
+    );
     let parts_store = Arc::clone(&images);
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };

@@ -68,7 +68,8 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
     let crate::CgroupConfig { driver, parent } = cgroup;
     let crate::LogConfig { level, format } = log;
     let crate::DoctorConfig { interval, repair } = doctor;
-    let crate::RuntimeConfig { podmon, pause, cdi_dirs, unprivileged_ports, unprivileged_icmp } = runtime;
+    let crate::RuntimeConfig { podmon, pause, cdi_dirs, handlers, unprivileged_ports, unprivileged_icmp } =
+        runtime;
     let crate::StreamingConfig {
         address: streaming_address,
         tls,
@@ -107,6 +108,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         ("runtime.podmon", text(podmon)),
         ("runtime.pause", text(pause)),
         ("runtime.cdi_dirs", text(cdi_dirs)),
+        ("runtime.handlers", text(handlers)),
         ("runtime.unprivileged_ports", text(unprivileged_ports)),
         ("runtime.unprivileged_icmp", text(unprivileged_icmp)),
         ("nri", text(nri)),

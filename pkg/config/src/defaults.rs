@@ -90,6 +90,9 @@ podmon = ""
 pause = ""
 # CDI specs, which device vendors install; of two that have the same device, the one in the later directory counts.
 cdi_dirs = ["/etc/cdi", "/var/run/cdi"]
+# Names that a RuntimeClass may have as its `handler`, such as "runc". Husk runs pods in one way, so all mean the same; a pod with
+# another name is refused.
+handlers = []
 # Pods may bind ports below 1024 and ping without capabilities.
 unprivileged_ports = true
 unprivileged_icmp = true

@@ -208,6 +208,8 @@ pub struct RuntimeConfig {
     pub pause: PathBuf,
     /// CDI specs of device vendors; a later directory wins.
     pub cdi_dirs: Vec<PathBuf>,
+    /// Names of handlers, as a RuntimeClass has them, that pods may ask for; all mean the same as the unnamed one.
+    pub handlers: Vec<String>,
     /// Pods may bind ports below 1024 without a capability.
     pub unprivileged_ports: bool,
     /// Pods may ping without a capability.

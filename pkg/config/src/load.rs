@@ -303,6 +303,31 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_has_a_name_that_a_runtime_class_can_have_and_only_once() {
+        let long = format!("[{:?}]", "a".repeat(64));
+        for (handlers, problem) in [
+            ("[]", None),
+            (r#"["runc", "test-handler", "2"]"#, None),
+            (r#"[""]"#, Some("runtime.handlers: \"\" is no name")),
+            (r#"["Runc"]"#, Some("is no name")),
+            (r#"["-runc"]"#, Some("is no name")),
+            (r#"["runc-"]"#, Some("is no name")),
+            (r#"["a/b"]"#, Some("is no name")),
+            (long.as_str(), Some("at most 63")),
+            (r#"["runc", "runc"]"#, Some("is there twice")),
+        ] {
+            let loaded = parse(Path::new("/husk.toml"), &format!("[runtime]\nhandlers = {handlers}\n"));
+            match problem {
+                None => drop(loaded.unwrap()),
+                Some(part) => {
+                    let shown = loaded.unwrap_err().to_string();
+                    assert!(shown.contains(part), "{part:?} is not in {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_text_is_checked_as_a_file_is() {
         let place = Path::new("/planned/husk.toml");
         assert_eq!(parse(place, "root = \"/a\"").unwrap().root, Path::new("/a"));

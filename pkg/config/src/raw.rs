@@ -118,6 +118,7 @@ raw! {
         podmon: Option<String>,
         pause: Option<String>,
         cdi_dirs: Option<Vec<String>>,
+        handlers: Option<Vec<String>>,
         unprivileged_ports: Option<bool>,
         unprivileged_icmp: Option<bool>,
     }

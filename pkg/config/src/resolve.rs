@@ -248,9 +248,25 @@ fn runtime(raw: crate::RawRuntime, check: &mut Checker<'_>) -> RuntimeConfig {
             .into_iter()
             .map(|dir| check.path("runtime.cdi_dirs", Some(dir), ""))
             .collect(),
+        handlers: handlers(raw.handlers.unwrap_or_default(), check),
         unprivileged_ports: raw.unprivileged_ports.unwrap_or(true),
         unprivileged_icmp: raw.unprivileged_icmp.unwrap_or(true),
     }
+}
+
+/// Names as the API server takes them for a RuntimeClass: labels of DNS (RFC 1123).
+fn handlers(names: Vec<String>, check: &mut Checker<'_>) -> Vec<String> {
+    for (index, name) in names.iter().enumerate() {
+        let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = name.bytes().next().is_some_and(letters) && name.bytes().next_back().is_some_and(letters);
+        if !ends || name.len() > 63 || !name.bytes().all(|byte| letters(byte) || byte == b'-') {
+            let rule = "at most 63 of a to z, 0 to 9 and -, without - at the ends";
+            check.wrong("runtime.handlers", format!("{name:?} is no name of a handler: {rule}"));
+        } else if names[..index].contains(name) {
+            check.wrong("runtime.handlers", format!("{name:?} is there twice"));
+        }
+    }
+    names
 }
 
 /// Checked whether plugins are wanted or not.

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use husk_e2e::{Cri, Daemon, Options, dist, eventually, run, v1};
+use husk_e2e::{Cri, Daemon, Options, dist, eventually, pod, run, v1};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::Code;
@@ -220,6 +220,27 @@ fn every_mistake_of_a_configuration_is_told_at_once() {
             assert!(said.contains(part), "{part:?} is not in {said}");
         }
     }
+}
+
+#[test]
+fn a_pod_may_name_a_handler_of_the_configuration_and_no_other() {
+    let husk = without_image("[runtime]\nhandlers = [\"test-handler\"]\n");
+    let status = husk.cri().status(v1::StatusRequest::default()).unwrap();
+    let names: Vec<&str> = status.runtime_handlers.iter().map(|handler| handler.name.as_str()).collect();
+    assert_eq!(names, ["", "test-handler"]);
+    let features: Vec<_> = status.runtime_handlers.iter().map(|handler| handler.features).collect();
+    assert_eq!(features[0], features[1], "a name means the same as none");
+    let start = |name: &str, handler: &str| {
+        let config = Some(pod(name, &husk.path("logs")));
+        husk.cri().run_pod_sandbox(v1::RunPodSandboxRequest { config, runtime_handler: handler.to_owned() })
+    };
+    let id = start("named", "test-handler").unwrap().pod_sandbox_id;
+    assert_eq!(husk.cri().pod(&id).unwrap().runtime_handler, "test-handler");
+    let refused = start("other", "kata").unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().starts_with("runtime_handler: no handler \"kata\""), "{refused:?}");
+    let listed = husk.cri().list_pod_sandbox(v1::ListPodSandboxRequest::default()).unwrap();
+    assert_eq!(listed.items.len(), 1, "a refused pod leaves nothing");
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub struct RuntimeApi {
     pub(super) images: Arc<ImageStore>,
     pub(super) network: Arc<Network>,
     pub(super) streaming: Arc<StreamingServer>,
+    pub(super) handlers: Arc<[String]>,
 }
 
 impl std::fmt::Debug for RuntimeApi {
@@ -23,13 +24,14 @@ impl std::fmt::Debug for RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// Serves `engine`.
+    /// Serves `engine`. Pods may ask for one of `handlers` by name, which all mean the same as none.
     pub fn new(
         engine: Arc<Engine>,
         images: Arc<ImageStore>,
         network: Arc<Network>,
         streaming: Arc<StreamingServer>,
+        handlers: &[String],
     ) -> Self {
-        Self { engine, images, network, streaming }
+        Self { engine, images, network, streaming, handlers: handlers.into() }
     }
 }

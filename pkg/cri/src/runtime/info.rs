@@ -72,7 +72,10 @@ pub(super) async fn status(
             ],
         }),
         info,
-        runtime_handlers: vec![v1::RuntimeHandler { name: String::new(), features: Some(features) }],
+        runtime_handlers: std::iter::once(String::new())
+            .chain(api.handlers.iter().cloned())
+            .map(|name| v1::RuntimeHandler { name, features: Some(features) })
+            .collect(),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: api.engine.user_namespaces().is_ok(),

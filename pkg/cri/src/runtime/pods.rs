@@ -17,8 +17,11 @@ pub(super) async fn run_pod_sandbox(
     api: &RuntimeApi,
     request: v1::RunPodSandboxRequest,
 ) -> Result<v1::RunPodSandboxResponse, Status> {
-    if !request.runtime_handler.is_empty() {
-        let reason = format!("no handler {:?}; husk has the default one only", request.runtime_handler);
+    if !request.runtime_handler.is_empty() && !api.handlers.contains(&request.runtime_handler) {
+        let reason = format!(
+            "no handler {:?}: husk has the default one, and the names in runtime.handlers of its configuration",
+            request.runtime_handler
+        );
         return Err(invalid("runtime_handler", reason).into());
     }
     let config = convert::pod_config(request.config, request.runtime_handler)?;
