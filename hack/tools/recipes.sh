@@ -35,16 +35,24 @@ build_containerd() {
     GOBIN=$1 go_env install -tags 'urfave_cli_no_docs osusergo netgo static_build no_grpc' -ldflags "$flags" "$p/cmd/containerd-shim-runc-v2@$2"
 }
 
+# kubernetes_flags VERSION: what tells a program of Kubernetes its own version.
+kubernetes_flags() {
+    local v=k8s.io/component-base/version minor
+    minor=${1#v*.} minor=${minor%%.*}
+    echo "-s -w -X $v.gitVersion=$1 -X $v.gitMajor=1 -X $v.gitMinor=$minor"
+}
+
 # kubernetes_build DIRECTORY VERSION PROGRAM...: all in one call, which compiles what they share once.
 kubernetes_build() {
-    local v=k8s.io/component-base/version dir=$1 version=$2 minor
-    minor=${2#v*.} minor=${minor%%.*}
+    local dir=$1 version=$2
     shift 2
-    go_env build -C "$tools_dir/kubelet" -ldflags "-s -w -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=$minor" \
-        -o "$dir/" "${@/#/k8s.io/kubernetes/cmd/}"
+    go_env build -C "$tools_dir/kubelet" -ldflags "$(kubernetes_flags "$version")" -o "$dir/" "${@/#/k8s.io/kubernetes/cmd/}"
 }
 build_kubelet() { kubernetes_build "$1" "$2" kubelet; }
 build_kubernetes() { kubernetes_build "$1" "$2" kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; }
+
+# Kubernetes' own end-to-end tests of a cluster, the conformance suite among them.
+build_e2e.test() { go_env test -C "$tools_dir/kubelet" -c -ldflags "$(kubernetes_flags "$2")" -o "$1/e2e.test" k8s.io/kubernetes/test/e2e; }
 
 build_etcd() { go_env build -C "$tools_dir/etcd" -ldflags '-s -w' -o "$1/etcd" go.etcd.io/etcd/server/v3; }
 build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/coredns@$2"; }
@@ -70,7 +78,7 @@ tools_home() {
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
-    kubelet | kubernetes) module=kubelet ;;
+    kubelet | kubernetes | e2e.test) module=kubelet ;;
     etcd | nri-plugin) module=$name ;;
     esac
     hash=$({
