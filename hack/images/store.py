@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--e2e DIR --debian DIR]
 
 --bin holds busybox, server, nnp and pause (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
-write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster.
+write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster; --e2e holds the programs that Kubernetes'
+own suites have in their images (e2e-programs of hack/tools), --debian the layers that debian-layers.sh writes for them.
 The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
 """
 
@@ -110,6 +111,15 @@ class Tree:
             value = struct.pack("<5I", 0x02000001, capabilities, 0, 0, 0)
             headers["SCHILY.xattr.security.capability"] = value.decode("ascii")
         return self._entry(name, 0o755, tarfile.REGTYPE, path.read_bytes(), headers=headers)
+
+    def files(self, directory, prefix=""):
+        """The files of a directory of the node, in order of their names."""
+        for path in sorted(directory.iterdir()):
+            self.file(f"{prefix}{path.name}", path.read_bytes())
+        return self
+
+    def symbolic_link(self, name, target):
+        return self._entry(name, 0o777, tarfile.SYMTYPE, target=target)
 
     def hard_link(self, name, target):
         return self._entry(name, 0o755, tarfile.LNKTYPE, target=target)
@@ -240,6 +250,84 @@ def write_cluster_images(store, root):
     store.image("coredns/coredns", [versions["coredns"]], config, [base, program], OCI)
 
 
+NGINX = """user www-data;
+pid /run/nginx.pid;
+error_log stderr;
+events {}
+http {
+    include /etc/nginx/mime.types;
+    access_log /dev/stdout;
+    server {
+        listen 80;
+        listen [::]:80;
+        root /usr/share/nginx/html;
+    }
+}
+"""
+
+
+def fake_registry(store, tree, reference, tag):
+    """The files that agnhost's fake-registry-server serves: an image of the store under its last name and the given tag."""
+    repository = reference.split(":")[0]
+    name = f"var/registry/{repository}"
+
+    def put(kind, blob):
+        data = (store.base / "blobs/sha256" / blob[7:9] / blob[7:] / "data").read_bytes()
+        tree.file(f"{name}/{kind}/sha256/{blob[7:9]}/{blob[7:]}/data", data)
+        return data
+
+    tree.file(f"{name}/manifests/{tag}", store.digests[reference] + "\n")
+    blobs = {}
+    for entry in json.loads(put("manifests", store.digests[reference]))["manifests"]:
+        manifest = json.loads(put("manifests", entry["digest"]))
+        blobs.update({blob["digest"]: None for blob in [manifest["config"], *manifest["layers"]]})
+    for blob in blobs:
+        put("blobs", blob)
+
+
+def write_e2e_images(store, binaries, programs, debian):
+    """What Kubernetes' suites of a node and of a cluster pull, as test/utils/image/manifest.go names it."""
+    base = busybox_tree(binaries).layer()
+    tools, perl, nginx = (Layer.from_file(debian / f"{name}.tar.gz") for name in ("tools", "perl", "nginx"))
+    shell = {"Cmd": ["sh"]}
+
+    def image(name, tags, config, layers):
+        store.image(f"e2e-test-images/{name}", tags, config, layers, OCI)
+
+    image("busybox", ["1.37.0-2", "1.36.1-1"], shell, [base])
+    image("nonroot", ["1.5"], {"User": "1234", **shell}, [base])
+    image("perl", ["5.26"], shell, [base, perl])
+    nnp = Tree().file("usr/local/bin/nnp", (binaries / "nnp").read_bytes(), 0o6755).layer()
+    image("nonewprivs", ["1.4"], {"Cmd": ["nnp"]}, [base, nnp])
+    image("ipc-utils", ["1.4"], shell, [base, tools])
+    image("glibc-dns-testing", ["2.1.1"], shell, [base, tools])
+    config = Tree().directory("var/log/nginx").directory("var/lib/nginx").file("etc/nginx/nginx.conf", NGINX).layer()
+    serve = {"Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
+    for tag in ("1.27.0-2", "1.28.0-2"):
+        image("nginx", [tag], {**serve, "Labels": {"version": tag}}, [base, nginx, config])
+
+    users = PASSWD + "user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n"
+    groups = GROUP + "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
+    own = Tree().directory("uploads").file("etc/passwd", users).file("etc/group", groups)
+    own.file("localhost.crt", (programs / "localhost.crt").read_bytes()).file("localhost.key", (programs / "localhost.key").read_bytes())
+    own.program(programs / "agnhost", "agnhost").symbolic_link("agnhost-2", "agnhost")
+    fake_registry(store, own, "pause:3.10.2", "testing")
+    agnhost = [base, tools, own.layer()]
+    serve = {"Entrypoint": ["/agnhost"], "Cmd": ["pause"], "ExposedPorts": {f"{port}/tcp": {} for port in (80, 5000, 8080, 8081, 9376)}}
+    for tag in ("2.55", "2.66.1"):
+        image("agnhost", [tag], {**serve, "Labels": {"version": tag}}, agnhost)
+    for name in ("nautilus", "kitten"):
+        image(name, ["1.8"], {**serve, "Cmd": ["test-webserver"]}, [*agnhost, Tree().files(programs / name).layer()])
+
+    consumer = Tree().program(programs / "resource-consumer", "consumer").program(programs / "consume-cpu", "consume-cpu")
+    image("resource-consumer", ["1.14"], {"Entrypoint": ["/consumer"], "ExposedPorts": {"8080/tcp": {}}}, [base, tools, consumer.layer()])
+    for name, tags, arguments in (
+        ("sample-apiserver", ["1.29.2"], []), ("regression-issue-74839", ["1.5"], []),
+        ("sample-device-plugin", ["1.7", "1.8.0"], ["-alsologtostderr"]),
+    ):  # fmt: skip
+        image(name, tags, {"Entrypoint": [f"/{name}", *arguments]}, [base, Tree().program(programs / name, name).layer()])
+
+
 def write_images(store, binaries):
     base = busybox_tree(binaries).layer()
     server = (binaries / "server").read_bytes()
@@ -290,6 +378,8 @@ def main():
     parser.add_argument("--bench", type=Path)
     parser.add_argument("--shapes", type=Path)
     parser.add_argument("--cluster", type=Path)
+    parser.add_argument("--e2e", type=Path)
+    parser.add_argument("--debian", type=Path)
     options = parser.parse_args()
     store = Store(options.store)
     write_images(store, options.bin)
@@ -297,6 +387,8 @@ def main():
         write_bench_images(store, options.bench, options.shapes)
     if options.cluster:
         write_cluster_images(store, options.cluster)
+    if options.e2e:
+        write_e2e_images(store, options.bin, options.e2e, options.debian)
     # Repositories of the three hosts do not collide, so one flat registry serves them all.
     (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
 

@@ -54,6 +54,19 @@ build_kubernetes() { kubernetes_build "$1" "$2" kubeadm kubectl kube-apiserver k
 # Kubernetes' own end-to-end tests of a cluster, the conformance suite among them.
 build_e2e.test() { go_env test -C "$tools_dir/kubelet" -c -ldflags "$(kubernetes_flags "$2")" -o "$1/e2e.test" k8s.io/kubernetes/test/e2e; }
 
+# Kubernetes' own tests of a node, and the programs and files of the images that both suites pull.
+build_e2e-node() { go_env test -C "$tools_dir/kubelet" -c -ldflags "$(kubernetes_flags "$2")" -o "$1/e2e-node" k8s.io/kubernetes/test/e2e_node; }
+build_e2e-programs() {
+    local p=k8s.io/kubernetes/test/images source
+    go_env build -C "$tools_dir/kubelet" -ldflags '-s -w' -o "$1/" \
+        "$p/agnhost" "$p/resource-consumer" "$p/resource-consumer/consume-cpu" "$p/regression-issue-74839" "$p/sample-device-plugin"
+    GOBIN=$1 go_env install -ldflags '-s -w' "k8s.io/sample-apiserver@v0.${2#v1.}"
+    source=$(go_env list -C "$tools_dir/kubelet" -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
+    cp "$source"/agnhost/porter/localhost.{crt,key} "$1/"
+    cp -r "$source/nautilus/html" "$1/nautilus"
+    cp -r "$source/kitten/html" "$1/kitten"
+}
+
 build_etcd() { go_env build -C "$tools_dir/etcd" -ldflags '-s -w' -o "$1/etcd" go.etcd.io/etcd/server/v3; }
 build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/coredns@$2"; }
 
@@ -78,7 +91,7 @@ tools_home() {
     [ -n "$version" ] || { echo "no tool is named '$name'; there are: $(tools_names | xargs)" >&2; return 2; }
     case $name in
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
-    kubelet | kubernetes | e2e.test) module=kubelet ;;
+    kubelet | kubernetes | e2e.test | e2e-node | e2e-programs) module=kubelet ;;
     etcd | nri-plugin) module=$name ;;
     esac
     hash=$({
@@ -116,7 +129,7 @@ tools_path() {
     local home
     home=$(tools_home "$1")
     case $1 in
-    cni | kubernetes) echo "$home" ;;
+    cni | kubernetes | e2e-programs) echo "$home" ;;
     *) echo "$home/$1" ;;
     esac
 }
