@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb dist run test test-vm test-cluster test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb dist run test test-vm test-cluster node-e2e test-package check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -66,6 +66,9 @@ load: build ## 300 pods with 600 containers while huskd is killed: times, failur
 
 test-cluster: build ## a cluster of three nodes by kubeadm, and what its users see of husk (root; minutes; CHECKS="job drain")
 	hack/cluster test $(CHECKS)
+
+node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server and etcd (root; half an hour; FOCUS=regex)
+	hack/node-e2e $(if $(FOCUS),"$(FOCUS)")
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

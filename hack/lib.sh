@@ -11,7 +11,8 @@ die() {
     exit 1
 }
 
-# in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already.
+# in_private_namespaces ARGS...: runs this script again with ARGS in namespaces of its own, unless it is there already; $private_flags
+# may name further namespaces as unshare does.
 in_private_namespaces() {
     local child status=0 pids=(--pid --mount-proc)
     [ "$(id -u)" -eq 0 ] || die "must run as root"
@@ -27,7 +28,7 @@ in_private_namespaces() {
     fi
     # systemd is told process ids, and must see the same processes by them.
     [ "${HUSK_CGROUP_DRIVER:-}" != systemd ] || pids=()
-    HUSK_HACK_INSIDE=$$ unshare --mount --net --fork --kill-child "${pids[@]}" -- "$0" "$@" <&0 &
+    HUSK_HACK_INSIDE=$$ unshare --mount --net --fork --kill-child "${pids[@]}" ${private_flags[@]+"${private_flags[@]}"} -- "$0" "$@" <&0 &
     child=$!
     # unshare itself ignores signals: they go to the script inside, which cleans up.
     trap 'pkill -TERM -P "$child"' INT TERM

@@ -20,7 +20,7 @@ write_layer() {
         dpkg-deb -x "$deb" "$root"
     done
     # Above a root file system with users and directories of its own; nobody reads the rest.
-    rm -rf "$root"/{dev,home,proc,root,run,sys,tmp,var/run,var/lock} "$root"/usr/share/{doc,info,lintian,locale,man}
+    (cd "$root" && rm -rf dev home proc root run sys tmp var/run var/lock usr/share/{doc,info,lintian,locale,man})
     find "$root/usr" -name gconv -type d -prune -exec rm -rf {} +
     tar -C "$root" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@1704067200 --format=posix \
         --pax-option=delete=atime,delete=ctime --exclude=./etc/passwd --exclude=./etc/group -cf - . | gzip -n -6 >"$out/$name.tar.gz"
