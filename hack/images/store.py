@@ -317,7 +317,9 @@ def write_e2e_images(store, binaries, programs, debian):
     for tag in ("2.55", "2.66.1"):
         image("agnhost", [tag], {**serve, "Labels": {"version": tag}}, agnhost)
     for name in ("nautilus", "kitten"):
-        image(name, ["1.8"], {**serve, "Cmd": ["test-webserver"]}, [*agnhost, Tree().files(programs / name).layer()])
+        # The published one is made of Alpine Linux, and by that the suite knows its files in a volume.
+        own = Tree().files(programs / name).file("etc/os-release", 'NAME="Alpine Linux"\nID=alpine\n')
+        image(name, ["1.8"], {**serve, "Cmd": ["test-webserver"]}, [*agnhost, own.layer()])
 
     consumer = Tree().program(programs / "resource-consumer", "consumer").program(programs / "consume-cpu", "consume-cpu")
     image("resource-consumer", ["1.14"], {"Entrypoint": ["/consumer"], "ExposedPorts": {"8080/tcp": {}}}, [base, tools, consumer.layer()])
