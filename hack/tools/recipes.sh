@@ -73,10 +73,6 @@ build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/c
 # Add-ons that clusters have.
 build_metrics-server() { GOBIN=$1 go_env install -ldflags '-s -w' "sigs.k8s.io/metrics-server/cmd/metrics-server@$2"; }
 build_local-path-provisioner() { GOBIN=$1 go_env install -ldflags "-s -w -X main.VERSION=$2" "github.com/rancher/local-path-provisioner@$2"; }
-build_kube-network-policies() {
-    GOBIN=$1 go_env install -ldflags '-s -w' "sigs.k8s.io/kube-network-policies/cmd@$2"
-    mv "$1/cmd" "$1/kube-network-policies"
-}
 
 # A gRPC client that is not Go's, from PyPI: a directory for PYTHONPATH. The venv is only there for its pip.
 build_grpcio() {
