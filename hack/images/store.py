@@ -311,6 +311,8 @@ def write_e2e_images(store, binaries, programs, debian):
     own = Tree().directory("uploads").file("etc/passwd", users).file("etc/group", groups)
     own.file("localhost.crt", (programs / "localhost.crt").read_bytes()).file("localhost.key", (programs / "localhost.key").read_bytes())
     own.program(programs / "agnhost", "agnhost").symbolic_link("agnhost-2", "agnhost")
+    # Its package leaves the name to update-alternatives; busybox's nc has not all its options.
+    own.symbolic_link("usr/local/bin/nc", "/bin/nc.openbsd")
     fake_registry(store, own, "pause:3.10.2", "testing")
     agnhost = [base, tools, own.layer()]
     serve = {"Entrypoint": ["/agnhost"], "Cmd": ["pause"], "ExposedPorts": {f"{port}/tcp": {} for port in (80, 5000, 8080, 8081, 9376)}}
