@@ -483,7 +483,8 @@ fn beside_version_1_controllers_no_version_2_is_seen(world: &World) {
         return;
     }
     let pod = world.pod();
-    let output = world.container(&pod, &["sh", "-c", "grep -c ' cgroup2 ' /proc/mounts; ls /sys/fs/cgroup"]).run();
+    let output =
+        world.container(&pod, &["sh", "-c", "grep -c ' cgroup2 ' /proc/mounts; ls /sys/fs/cgroup"]).run();
     let (count, directories) = output.stdout.split_once('\n').unwrap();
     assert_eq!(count, "0", "{output:?}");
     assert!(directories.contains("memory") && !directories.contains("unified"), "{output:?}");
