@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e conformance test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -78,6 +78,9 @@ test-kind: build ## a cluster by the real kind on a dockerd of its own, and what
 
 node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server and etcd (root; half an hour; FOCUS=regex)
 	hack/node-e2e $(if $(FOCUS),"$(FOCUS)")
+
+conformance: build ## Kubernetes' conformance suite on a cluster of three nodes (root; hours on two cores; FOCUS=regex RUNTIME=containerd)
+	hack/conformance $(if $(FOCUS),--focus "$(FOCUS)") $(if $(RUNTIME),--runtime $(RUNTIME))
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

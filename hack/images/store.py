@@ -311,13 +311,17 @@ def write_e2e_images(store, binaries, programs, debian):
     own = Tree().directory("uploads").file("etc/passwd", users).file("etc/group", groups)
     own.file("localhost.crt", (programs / "localhost.crt").read_bytes()).file("localhost.key", (programs / "localhost.key").read_bytes())
     own.program(programs / "agnhost", "agnhost").symbolic_link("agnhost-2", "agnhost")
+    # Its package leaves the name to update-alternatives; busybox's nc has not all its options.
+    own.symbolic_link("usr/local/bin/nc", "/bin/nc.openbsd")
     fake_registry(store, own, "pause:3.10.2", "testing")
     agnhost = [base, tools, own.layer()]
     serve = {"Entrypoint": ["/agnhost"], "Cmd": ["pause"], "ExposedPorts": {f"{port}/tcp": {} for port in (80, 5000, 8080, 8081, 9376)}}
     for tag in ("2.55", "2.66.1"):
         image("agnhost", [tag], {**serve, "Labels": {"version": tag}}, agnhost)
     for name in ("nautilus", "kitten"):
-        image(name, ["1.8"], {**serve, "Cmd": ["test-webserver"]}, [*agnhost, Tree().files(programs / name).layer()])
+        # The published one is made of Alpine Linux, and by that the suite knows its files in a volume.
+        own = Tree().files(programs / name).file("etc/os-release", 'NAME="Alpine Linux"\nID=alpine\n')
+        image(name, ["1.8"], {**serve, "Cmd": ["test-webserver"]}, [*agnhost, own.layer()])
 
     consumer = Tree().program(programs / "resource-consumer", "consumer").program(programs / "consume-cpu", "consume-cpu")
     image("resource-consumer", ["1.14"], {"Entrypoint": ["/consumer"], "ExposedPorts": {"8080/tcp": {}}}, [base, tools, consumer.layer()])

@@ -4,8 +4,9 @@
 //! container gets a copy of the node's mount instead: mounting cgroup2 from the initial namespace resets the options of
 //! the node's own (`nsdelegate`, `memory_recursiveprot`).
 //!
-//! v1 and hybrid: a tmpfs with one directory per hierarchy, each a copy of the container's own directory there, so that
-//! it sees its own limits with or without a namespace.
+//! v1 and hybrid: a tmpfs with one directory per v1 hierarchy, each a copy of the container's own directory there, so that
+//! it sees its own limits with or without a namespace. The v2 tree of a hybrid node is not among them: it has no limits, and programs
+//! (Kubernetes' tests among them) take a cgroup2 below /sys/fs/cgroup as the sign of a node that is v2. runc does the same.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -27,7 +28,7 @@ use crate::{Failure, Step, failure::At};
 enum Layout {
     /// cgroup2 alone.
     V2,
-    /// Hierarchies by directory, some of which may be v2.
+    /// Hierarchies by directory.
     V1(Vec<Hierarchy>),
 }
 
@@ -86,8 +87,11 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
     Ok(Source::Controllers { controllers, options })
 }
 
-/// The hierarchies mounted right below [`ROOT`].
-fn hierarchies(mounts: Vec<CgroupMount>) -> Vec<Hierarchy> {
+/// The hierarchies mounted right below [`ROOT`]; a v2 tree only where there is nothing else.
+fn hierarchies(mut mounts: Vec<CgroupMount>) -> Vec<Hierarchy> {
+    if mounts.iter().any(|mount| mount.kind != CgroupMountKind::V2) {
+        mounts.retain(|mount| mount.kind != CgroupMountKind::V2);
+    }
     let hierarchy = |mount: CgroupMount| {
         let directory = mount.point.strip_prefix(ROOT).ok()?.to_str()?.to_owned();
         (!directory.is_empty() && !directory.contains('/'))
@@ -124,19 +128,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_hierarchy_is_paired_with_our_path_in_it() {
+    fn each_v1_hierarchy_is_paired_with_our_path_in_it() {
         let table = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
             32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let memberships = "3:cpu,cpuacct:/pod/a\n2:name=systemd:/b\n0::/pod/c\n";
-        let found: Vec<_> = hierarchies(from_mount_table(table))
-            .iter()
-            .map(|hierarchy| format!("{} {:?}", hierarchy.directory, hierarchy.path(memberships)))
-            .collect();
-        assert_eq!(
-            found,
-            ["cpu,cpuacct Some(\"/pod/a\")", "systemd Some(\"/b\")", "unified Some(\"/pod/c\")"]
-        );
+        let found = |table| -> Vec<_> {
+            hierarchies(from_mount_table(table))
+                .iter()
+                .map(|hierarchy| format!("{} {:?}", hierarchy.directory, hierarchy.path(memberships)))
+                .collect()
+        };
+        assert_eq!(found(table), ["cpu,cpuacct Some(\"/pod/a\")", "systemd Some(\"/b\")"]);
+        let v2_alone = table.lines().last().unwrap();
+        assert_eq!(found(v2_alone), ["unified Some(\"/pod/c\")"]);
     }
 }

@@ -52,6 +52,7 @@ cases![
     the_working_directory_is_made,
     a_container_sees_its_own_cgroups_read_only,
     the_directory_of_version_1_controllers_cannot_be_filled,
+    beside_version_1_controllers_no_version_2_is_seen,
     five_hundred_layers_can_be_stacked,
     a_tmpfs_has_its_options_and_becomes_read_only_when_furnished,
     an_image_volume_shows_all_layers_read_only_whatever_the_options,
@@ -473,6 +474,20 @@ fn the_directory_of_version_1_controllers_cannot_be_filled(world: &World) {
     let (size, rest) = output.stdout.split_once('\n').unwrap();
     assert!(size.parse::<u64>().unwrap() <= 64 << 10, "{output:?}");
     assert_eq!(rest, "/sys/fs/cgroup/memory\n");
+}
+
+/// Programs take a cgroup2 there for a node that is v2, and look for limits where there are none.
+fn beside_version_1_controllers_no_version_2_is_seen(world: &World) {
+    if !Path::new("/sys/fs/cgroup/memory").exists() || !Path::new("/sys/fs/cgroup/unified").exists() {
+        husk_test_support::skip("a hybrid node");
+        return;
+    }
+    let pod = world.pod();
+    let output =
+        world.container(&pod, &["sh", "-c", "grep -c ' cgroup2 ' /proc/mounts; ls /sys/fs/cgroup"]).run();
+    let (count, directories) = output.stdout.split_once('\n').unwrap();
+    assert_eq!(count, "0", "{output:?}");
+    assert!(directories.contains("memory") && !directories.contains("unified"), "{output:?}");
 }
 
 fn five_hundred_layers_can_be_stacked(world: &World) {
