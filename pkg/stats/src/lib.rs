@@ -207,7 +207,9 @@ impl Stats {
             return Arc::clone(sampler);
         }
         drop(read);
-        let sampler = Arc::new(Sampler::new(self.0.hierarchy.stats_reader(&target.cgroup), target));
+        let reader = |path| self.0.hierarchy.stats_reader(path);
+        let above = target.limited_by.as_ref().map(reader);
+        let sampler = Arc::new(Sampler::new(reader(&target.cgroup), above, target));
         let mut write = self.0.samplers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         Arc::clone(write.entry(target.id.clone()).or_insert(sampler))
     }

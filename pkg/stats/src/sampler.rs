@@ -25,6 +25,8 @@ pub(crate) struct Sampler {
 #[derive(Debug)]
 struct Reader {
     files: StatsReader,
+    /// Of the group above whose memory limit counts.
+    above: Option<StatsReader>,
     window: Option<Window>,
 }
 
@@ -37,11 +39,11 @@ struct Window {
 }
 
 impl Sampler {
-    pub(crate) fn new(files: StatsReader, target: &Target) -> Self {
+    pub(crate) fn new(files: StatsReader, above: Option<StatsReader>, target: &Target) -> Self {
         // Made with nothing used, so a first question has a rate to be answered with.
         let window = target.since.map(|start| Window { start, usage: 0, rate: None });
         let path = target.cgroup.clone();
-        Self { path, reader: Mutex::new(Reader { files, window }), last: Mutex::new(None) }
+        Self { path, reader: Mutex::new(Reader { files, above, window }), last: Mutex::new(None) }
     }
 
     /// A sample as of `now`; the previous one if somebody else is reading at this moment.
@@ -55,7 +57,13 @@ impl Sampler {
             },
         };
         let path = || self.path.to_string();
-        let raw = reader.files.read_usage().map_err(|source| Error::Read { path: path(), source })?;
+        let failed = |source| Error::Read { path: path(), source };
+        let mut raw = reader.files.read_usage().map_err(failed)?;
+        if let Some(memory) = &mut raw.memory
+            && let Some(above) = &mut reader.above
+        {
+            memory.limit = memory.limit.into_iter().chain(above.memory_limit().map_err(failed)?).min();
+        }
         if raw.cpu.is_none() && raw.memory.is_none() {
             return Err(Error::Gone { path: path() });
         }
@@ -148,7 +156,7 @@ mod tests {
 
     fn reader() -> Option<Reader> {
         let hierarchy = husk_cgroup::Hierarchy::detect().ok()?;
-        Some(Reader { files: hierarchy.stats_reader(&CgroupPath::root()), window: None })
+        Some(Reader { files: hierarchy.stats_reader(&CgroupPath::root()), above: None, window: None })
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Target {
     pub id: TargetId,
     /// Its group.
     pub cgroup: CgroupPath,
+    /// A group above it whose memory limit is meant for it alone: the one that the kubelet makes for a pod.
+    pub limited_by: Option<CgroupPath>,
     /// Its writable layer's upper directory; `None` for a pod.
     pub upper: Option<PathBuf>,
     /// When the group was made, if that is known: the first rate of CPU use is that since then.

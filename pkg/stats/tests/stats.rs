@@ -10,6 +10,7 @@ use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
 use husk_model::ContainerId;
 use husk_stats::{Error, Stats, Target, TargetId};
 use husk_test_support::eventually;
+use oci_spec::runtime::{LinuxMemoryBuilder, LinuxResourcesBuilder};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +36,7 @@ impl Fixture {
     fn container(&self, name: &str) -> (Cgroup, Target) {
         let cgroup = self.parent.join(name).unwrap();
         let id = TargetId::Container(ContainerId::generate());
-        let target = Target { id, cgroup: cgroup.clone(), upper: None, since: None };
+        let target = Target { id, cgroup: cgroup.clone(), limited_by: None, upper: None, since: None };
         (self.hierarchy.create(&cgroup).unwrap(), target)
     }
 }
@@ -83,6 +84,22 @@ fn a_busy_container_has_no_rate_at_first_and_one_after_a_window_of_time() {
     child.wait().unwrap();
     group.remove().unwrap();
     assert!(matches!(stats.sample(&target), Err(Error::Gone { .. })));
+}
+
+#[test]
+fn what_is_available_is_what_the_group_above_leaves_of_its_limit() {
+    let Some(fixture) = Fixture::new("limit") else { return };
+    let (_group, target) = fixture.container("pod");
+    let memory = LinuxMemoryBuilder::default().limit(64 << 20).build().unwrap();
+    let limits = LinuxResourcesBuilder::default().memory(memory).build().unwrap();
+    fixture.hierarchy.open(&fixture.parent).unwrap().apply(&limits).unwrap();
+    let stats = Stats::new(fixture.hierarchy.clone(), "/").unwrap();
+    let alone = stats.sample(&target).unwrap();
+    assert_eq!(alone.memory.available, None);
+    let limited_by = Some(fixture.parent.clone());
+    let id = TargetId::Container(ContainerId::generate());
+    let below = stats.sample(&Target { id, limited_by, ..target }).unwrap();
+    assert_eq!(below.memory.available, Some((64 << 20) - below.memory.working_set));
 }
 
 #[test]

@@ -132,8 +132,7 @@ fn calls_are_below_the_callers_span_and_their_steps_below_them_without_a_secret(
     let request = in_trace(v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() });
     let pod_id = cri.block_on(cri.runtime().run_pod_sandbox(request)).unwrap().into_inner().pod_sandbox_id;
     let mut secretive = container("main");
-    secretive.envs =
-        vec![v1::KeyValue { key: "PASSWORD".into(), value: "s3cret-env".into(), ..Default::default() }];
+    secretive.envs = vec![v1::KeyValue { key: "PASSWORD".into(), value: "s3cret-env".into() }];
     secretive.args = vec!["s3cret-arg".into()];
     let request = in_trace(v1::CreateContainerRequest {
         pod_sandbox_id: pod_id.clone(),

@@ -58,6 +58,16 @@ impl StatsReader {
         self.usage(false)
     }
 
+    /// The memory limit of this very group; `None` is unlimited, or a group that does not exist.
+    ///
+    /// # Errors
+    /// The file exists and can't be read.
+    pub fn memory_limit(&mut self) -> Result<Option<u64>> {
+        let Some(tree) = self.0.home(Controller::Memory) else { return Ok(None) };
+        let file = if tree.is_v2() { "memory.max" } else { "memory.limit_in_bytes" };
+        Ok(self.0.text(&tree, file, parse::limit)?.flatten())
+    }
+
     /// Ids of the processes in the group and below, in the caller's PID namespace. Of a group that is gone there are none.
     /// They are the numbers of this moment, to be counted and not to be acted on.
     ///

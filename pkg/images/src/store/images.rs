@@ -174,8 +174,9 @@ impl ImageStore {
     /// [`ImageError::NoImage`]; [`ImageError::Reference`] when `name` is none or has a digest; when the database cannot be
     /// written.
     pub async fn tag(&self, image: &str, name: &str) -> Result<String> {
-        let (shared, image, name) = (Arc::clone(&self.shared), image.to_owned(), name.to_owned());
-        blocking("naming an image", move || shared.tag(&image, &name)).await
+        let (shared, meanings) = (Arc::clone(&self.shared), self.meanings(image));
+        let (image, name) = (image.to_owned(), name.to_owned());
+        blocking("naming an image", move || shared.tag(&image, meanings.as_deref(), &name)).await
     }
 
     /// Deletes images that were removed while in use and that nobody has leased since. To be called once, when the leases of

@@ -10,8 +10,8 @@ use super::{
 use crate::{ImageError, Reference, Result, reference::Selector};
 
 impl Shared {
-    /// Gives the image of `image` the tag `name` in full form, and takes it from whoever has it. Durable when this returns.
-    pub(super) fn tag(&self, image: &str, name: &str) -> Result<String> {
+    /// Gives the image of `image`, which means `meanings` if not what Docker's rule says, the tag `name` in full form, and takes it from whoever has it. Durable when this returns.
+    pub(super) fn tag(&self, image: &str, meanings: Option<&[Reference]>, name: &str) -> Result<String> {
         let reference = Reference::parse(name)?;
         if let Selector::Digest(_) = reference.selector() {
             let reason = "a name to give has a tag and no digest, which only content decides";
@@ -21,7 +21,7 @@ impl Shared {
         // Whoever removes or records an image waits meanwhile.
         let db = self.db();
         let absent = || ImageError::NoImage { name: image.chars().take(300).collect() };
-        let id: ImageId = self.snapshot().resolve(image).ok_or_else(absent)?.id.clone();
+        let id: ImageId = self.snapshot().resolve(image, meanings).ok_or_else(absent)?.id.clone();
         let mut records = {
             let state = self.state();
             let slot = state.images.get(&id).ok_or_else(absent)?;

@@ -51,6 +51,9 @@ pub(super) enum Bucket {
     Inline(Vec<u8>),
 }
 
+/// Is told each key of a bucket, with a way to its value; an error ends the walk.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8], &dyn Fn() -> io::Result<Item>) -> io::Result<()>;
+
 /// What a key has.
 pub(super) enum Item {
     Value(Vec<u8>),
@@ -164,23 +167,14 @@ impl Bolt {
     }
 
     /// Every key of a bucket, in order, with a way to its value.
-    pub(super) fn each(
-        &self,
-        bucket: &Bucket,
-        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> io::Result<Item>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(super) fn each(&self, bucket: &Bucket, visit: Visit<'_>) -> io::Result<()> {
         match bucket {
             Bucket::At(page) => self.walk(*page, 0, visit),
             Bucket::Inline(page) => leaf(page, visit),
         }
     }
 
-    fn walk(
-        &self,
-        number: u64,
-        depth: u32,
-        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> io::Result<Item>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn walk(&self, number: u64, depth: u32, visit: Visit<'_>) -> io::Result<()> {
         if depth > DEPTH_MAX {
             return Err(damaged("pages lead to each other"));
         }
@@ -217,10 +211,7 @@ impl Bolt {
     }
 }
 
-fn leaf(
-    page: &[u8],
-    visit: &mut dyn FnMut(&[u8], &dyn Fn() -> io::Result<Item>) -> io::Result<()>,
-) -> io::Result<()> {
+fn leaf(page: &[u8], visit: Visit<'_>) -> io::Result<()> {
     if u16_at(page, 8)? != LEAF {
         return Err(damaged("a page is of an odd kind"));
     }

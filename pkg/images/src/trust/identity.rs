@@ -17,7 +17,7 @@ pub(super) enum Identity {
     /// This repository.
     ExactRepository(String),
     /// As `MatchRepoDigestOrExact`, with another beginning of the name.
-    RemapIdentity {
+    Remap {
         /// Names that begin with this, up to a slash or their end…
         prefix: String,
         /// …were signed with this in its place.
@@ -60,7 +60,7 @@ impl Identity {
             Self::MatchRepository => signed.repository == pulled.name(),
             Self::ExactReference(wanted) => signed.exact.as_ref() == Some(wanted),
             Self::ExactRepository(wanted) => signed.repository == *wanted,
-            Self::RemapIdentity { prefix, signed: other } => {
+            Self::Remap { prefix, signed: other } => {
                 let whole = pulled.to_string();
                 let name = pulled.name();
                 let rest = name
@@ -98,7 +98,7 @@ mod tests {
         let both = format!("q.io/a/b:1@{digest}");
         let exact = Identity::ExactReference("q.io/signed/x:1".into());
         let repository = Identity::ExactRepository("q.io/signed/x".into());
-        let remap = Identity::RemapIdentity { prefix: "mirror.io/q".into(), signed: "q.io".into() };
+        let remap = Identity::Remap { prefix: "mirror.io/q".into(), signed: "q.io".into() };
         use Identity::{MatchExact, MatchRepoDigestOrExact, MatchRepository};
         for (rule, pulled, signed, is_accepted) in [
             (&MatchExact, "q.io/a/b:1", "q.io/a/b:1", true),

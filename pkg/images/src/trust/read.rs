@@ -171,7 +171,7 @@ fn identity(place: &str, node: Node) -> Result<Identity, String> {
                 }
                 return Err(format!("{place}.{field}: {text:?} is no host, namespace or repository"));
             }
-            Identity::RemapIdentity { prefix, signed }
+            Identity::Remap { prefix, signed }
         }
         other => return Err(format!("{place}.type: {other:?} is no kind of identity that is known")),
     };

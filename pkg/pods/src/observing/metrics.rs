@@ -45,7 +45,7 @@ pub struct PodMetrics {
     pub status: Arc<PodStatus>,
     /// Its cgroup, relative to the hierarchy's root.
     pub cgroup_path: String,
-    /// Its interfaces; empty with the node's network.
+    /// Its interfaces but the loopback, as cAdvisor counts them; empty with the node's network.
     pub network: Vec<NetworkStats>,
     /// Its live containers.
     pub containers: Vec<ContainerMetrics>,
@@ -105,7 +105,7 @@ fn count(stats: &Stats, chosen: Chosen, share: Duration, caller: &Weak<()>) -> P
     });
     PodMetrics {
         containers: containers.collect(),
-        network: chosen.pod.interfaces(),
+        network: chosen.pod.interfaces().into_iter().filter(|interface| interface.name != "lo").collect(),
         cgroup_path: chosen.pod.cgroup_path(),
         status: chosen.pod.status(),
     }

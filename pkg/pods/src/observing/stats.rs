@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use husk_cgroup::CgroupPath;
 use husk_model::{ContainerStatus, FilesystemStats, NetworkStats, PodStatus, ResourceStats};
 use husk_stats::{Stats, Target, TargetId};
 
@@ -22,7 +23,7 @@ pub struct PodStats {
     pub status: Arc<PodStatus>,
     /// Its cgroup, which holds the pause process and all containers.
     pub resources: ResourceStats,
-    /// Its interfaces; empty with the node's network.
+    /// Its interfaces, the loopback too; empty with the node's network.
     pub network: Vec<NetworkStats>,
     /// Its live containers.
     pub containers: Vec<(Arc<ContainerStatus>, ResourceStats)>,
@@ -144,16 +145,24 @@ fn live(
 }
 
 pub(crate) fn choose(registry: &Registry, pod: &Arc<Pod>) -> Result<Chosen> {
+    let cgroup = cgroup_path(&pod.cgroup_path())?;
     Ok(Chosen {
         target: Target {
             id: TargetId::Pod(pod.id().clone()),
-            cgroup: cgroup_path(&pod.cgroup_path())?,
+            limited_by: limited_by(pod, &cgroup),
+            cgroup,
             upper: None,
             since: Some(pod.status().created_at),
         },
         containers: live(&registry.containers_of(pod), |_| true),
         pod: Arc::clone(pod),
     })
+}
+
+/// The kubelet writes a pod's limits into a group that it makes for that pod, in which ours is.
+fn limited_by(pod: &Pod, cgroup: &CgroupPath) -> Option<CgroupPath> {
+    let is_the_kubelets = !pod.config().cgroup_parent.is_empty();
+    is_the_kubelets.then(|| cgroup.parent()).flatten()
 }
 
 fn measure_pod(stats: &Stats, chosen: Chosen) -> std::result::Result<PodStats, husk_stats::Error> {
@@ -178,6 +187,7 @@ fn target(container: &Container) -> Result<Target> {
     Ok(Target {
         id: TargetId::Container(container.id().clone()),
         cgroup: cgroup_path(&status.cgroup_path)?,
+        limited_by: None,
         upper: Some(container.upper().to_owned()),
         since: Some(status.created_at),
     })

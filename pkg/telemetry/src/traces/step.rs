@@ -23,7 +23,8 @@ macro_rules! step {
     ($name:literal, $work:expr $(, $($fields:tt)+)?) => {
         $crate::traces::step(
             || ::tracing::debug_span!($name, failed = ::tracing::field::Empty $(, $($fields)+)?),
-            $work,
+            // Its caller's future would else have room for it twice.
+            ::std::boxed::Box::pin($work),
         )
     };
 }
