@@ -8,7 +8,7 @@ use std::{
 
 use husk_config::{Config, LogFormat, TracingConfig};
 use husk_cri::StreamedContainers;
-use husk_images::{ImageError, ImageStore, RegistriesConf};
+use husk_images::{ImageError, ImageStore};
 use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
@@ -24,8 +24,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    cgroup, cli::Cli, directories, doctor::Doctor, images::StoreImages, nri, reload::Reload, serve, socket,
-    systemd,
+    cgroup,
+    cli::Cli,
+    directories,
+    doctor::Doctor,
+    images::StoreImages,
+    nri,
+    reload::Reload,
+    serve,
+    settings::{check, images_config, network_config},
+    socket, systemd,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -137,15 +145,6 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>)
 /// How long a process that a killed daemon was starting may hold that daemon's descriptors, between its fork and its exec.
 const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Checks the files that the configuration names and that huskd reads later.
-pub(crate) fn check(config: &Config) -> Result<()> {
-    registries(config)?;
-    match &config.images.signature_policy {
-        Some(policy) => Ok(ImageStore::check_policy(policy)?),
-        None => Ok(()),
-    }
-}
-
 /// Opens the images. That no other daemon has them is known from the lock on the directory; so whoever has them open is about to
 /// let go. There is no event for that.
 async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
@@ -160,45 +159,6 @@ async fn open_images(config: &Config) -> Result<Arc<ImageStore>> {
             opened => return Ok(opened?),
         }
     }
-}
-
-pub(crate) fn images_config(config: &Config) -> Result<husk_images::ImagesConfig> {
-    Ok(husk_images::ImagesConfig {
-        registry_config_dir: config.images.registry_config_dir.clone(),
-        registries: registries(config)?,
-        max_parallel_layers: config.images.max_parallel_layers,
-        pull_progress_timeout: config.images.pull_progress_timeout,
-        signature_policy: config.images.signature_policy.clone(),
-        auth_file: config.images.auth_file.clone(),
-        credential_helper_dir: config.images.credential_helper_dir.clone(),
-        pinned_images: config.images.pinned_images.clone(),
-    })
-}
-
-/// The registries.conf that the configuration names, if any, with its mistakes.
-pub(crate) fn registries(config: &Config) -> Result<Option<Arc<RegistriesConf>>> {
-    let path = config.images.registries_conf.as_deref();
-    Ok(path.map(RegistriesConf::load).transpose()?.map(Arc::new))
-}
-
-/// The pod network that the configuration asks for.
-pub(crate) fn network_config(config: &Config) -> husk_network::NetworkConfig {
-    let wanted = &config.network;
-    let mut network = husk_network::NetworkConfig::new(&config.root, &config.state);
-    let default = husk_network::BridgeConfig::default().subnet;
-    network.choose_subnet = wanted.subnet.is_none();
-    network.bridge = husk_network::BridgeConfig {
-        name: wanted.bridge.clone(),
-        subnet: wanted.subnet.unwrap_or(default),
-        subnet6: wanted.subnet6,
-        mtu: wanted.mtu,
-        table: wanted.nft_table.clone(),
-        former: Vec::new(),
-    };
-    network.cni_conf_dir.clone_from(&wanted.cni_conf_dir);
-    network.cni_bin_dirs = vec![wanted.cni_bin_dir.clone()];
-    network.netns_pool = wanted.netns_pool;
-    network
 }
 
 fn streaming_config(config: &Config) -> StreamingConfig {

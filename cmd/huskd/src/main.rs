@@ -15,6 +15,7 @@ mod incoming;
 mod nri;
 mod reload;
 mod serve;
+mod settings;
 mod socket;
 mod systemd;
 mod uninstall;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Config { command: ConfigCommand::Check }) => {
-            cli.load().and_then(|config| daemon::check(&config).map(|()| println!("{config:#?}")))
+            cli.load().and_then(|config| settings::check(&config).map(|()| println!("{config:#?}")))
         }
         Some(Command::Uninstall { yes }) => cli.load().and_then(|config| uninstall::run(&config, *yes)),
         None => cli.load().and_then(|config| daemon::run(&cli, config)),

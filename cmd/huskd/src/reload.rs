@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     cli::Cli,
-    daemon::{self, images_config},
+    settings::{self, images_config},
     systemd,
 };
 
@@ -43,7 +43,7 @@ impl Reload {
         let images = images_config(&wanted)?;
         let changes = husk_config::changes(&self.config, &wanted);
         // Values that are not checked by reading them go first.
-        daemon::check(&wanted)?;
+        settings::check(&wanted)?;
         self.log.set(&wanted.log.level)?;
         let (changed, kept): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| self.apply(change, &wanted));

@@ -18,7 +18,7 @@ use husk_network::Network;
 use husk_sys::tree;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::{cgroup, daemon, directories, socket};
+use crate::{cgroup, directories, settings, socket};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -92,7 +92,7 @@ fn parts(config: &Config) -> Vec<PathBuf> {
 
 /// Undoes what is recorded of pods' networks (CNI plugins' parts too), then deletes the bridge and the table.
 fn leave_network(config: &Config) -> Result<()> {
-    let mut network_config = daemon::network_config(config);
+    let mut network_config = settings::network_config(config);
     network_config.netns_pool = 0;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let network = Network::start(network_config).await?;

@@ -17,6 +17,7 @@ mod finish;
 mod glob;
 mod hosts;
 mod job;
+mod keep;
 mod leaf;
 mod plan;
 mod rules;
@@ -28,6 +29,7 @@ mod words;
 
 pub use error::MigrateError;
 pub use finding::{Finding, Kind};
+pub use keep::Keep;
 pub use plan::{Plan, PlannedFile};
 
 use std::path::{Path, PathBuf};
@@ -39,13 +41,6 @@ pub enum Peer {
     Containerd,
     /// CRI-O, crio.conf with what containers' libraries read beside it.
     Crio,
-}
-
-/// What is pointed to where it is, in place of being translated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// CRI-O's registries.conf with its drop-ins: huskd reads it itself (`images.registries_conf`).
-    pub registries: bool,
 }
 
 /// Reads the configuration of `peer` below `root` and says what husk makes of it. `config` is the main file as the node

@@ -46,6 +46,7 @@ fn runs(husk: &Daemon, name: &str) {
     let pod_id = husk.cri().run_pod(&config).expect("a pod");
     let id = husk.cri().run(&pod_id, &config, &v1::ContainerConfig { image, ..container("main") });
     assert_eq!(husk.cri().exec(&id, &["echo", "alive"]).expect("a command").1, "alive\n");
+    husk.crictl(&["rmp", "--force", &pod_id]).success();
 }
 
 fn node_of(peer: &str, files: impl Fn(&str) -> Vec<(&'static str, String)>) {

@@ -8,8 +8,16 @@ use std::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::ShortNames;
 use crate::{ImageError, Result, reference};
+
+/// What a name without a registry may mean when more than one registry is to be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ShortNames {
+    /// Nobody can be asked which one was meant, so the name is refused.
+    Enforcing,
+    /// Each is tried, in the order of the list: `permissive` where nobody can be asked, and `disabled`.
+    Search,
+}
 
 /// What a file says.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use file::{File, Registry};
+use file::{File, Registry, ShortNames};
 pub(crate) use locations::Location;
 
 use crate::{ImageError, Result};
@@ -30,15 +30,6 @@ use crate::{ImageError, Result};
 const FILE_MAX: u64 = 1 << 20;
 /// Files in the directory of drop-ins.
 const DROP_INS_MAX: usize = 1000;
-
-/// What a name without a registry may mean when more than one registry is to be searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ShortNames {
-    /// Nobody can be asked which one was meant, so the name is refused.
-    Enforcing,
-    /// Each is tried, in the order of the list: `permissive` where nobody can be asked, and `disabled`.
-    Search,
-}
 
 /// A registries.conf with its drop-ins. A value never changes; a reload replaces it.
 #[derive(Debug, Clone)]

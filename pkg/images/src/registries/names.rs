@@ -1,6 +1,6 @@
 //! Names without a registry.
 
-use super::{RegistriesConf, ShortNames};
+use super::{RegistriesConf, file::ShortNames};
 use crate::{ImageError, Reference, Result, reference::is_short};
 
 impl RegistriesConf {

@@ -19,9 +19,9 @@ use serde::Deserialize;
 
 use super::{
     clients::{Clients, Tls},
+    config::RegistryConfig,
     error::RegistryError,
     reach::{Reach, is_loopback},
-    session::RegistryConfig,
 };
 use crate::{ImageError, Reference, Result, registries::Location};
 

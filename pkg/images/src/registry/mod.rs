@@ -2,6 +2,7 @@
 
 mod challenge;
 mod clients;
+mod config;
 mod credentials;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -13,10 +14,10 @@ mod reach;
 mod session;
 
 pub(crate) use clients::Clients;
+pub(crate) use config::{Places, RegistryConfig};
 pub use credentials::Auth;
 pub use error::{Attempts, RegistryError};
 #[cfg(feature = "fuzzing")]
 pub(crate) use fuzzing::{challenges, credentials, hosts_of};
 pub(crate) use hosts::Endpoint;
-pub(crate) use keyring::Places;
-pub(crate) use session::{Blob, Fetched, RegistryConfig, Session};
+pub(crate) use session::{Blob, Fetched, Session};

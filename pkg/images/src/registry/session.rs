@@ -5,30 +5,18 @@ mod fetch;
 mod http;
 mod signatures;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub(crate) use fetch::{Blob, Fetched};
 
 use super::{
     clients::Clients,
+    config::RegistryConfig,
     credentials::{Auth, Tokens},
     hosts::{self, Endpoint},
-    keyring::{Keyring, Places},
+    keyring::Keyring,
 };
-use crate::{Reference, RegistriesConf, Result};
-
-/// Settings that every pull shares.
-#[derive(Debug, Clone)]
-pub(crate) struct RegistryConfig {
-    /// `<host>/hosts.toml` files.
-    pub(crate) config_dir: PathBuf,
-    /// registries.conf, if it is read.
-    pub(crate) registries: Option<Arc<RegistriesConf>>,
-    /// A transfer without a byte for this long fails.
-    pub(crate) progress_timeout: Duration,
-    /// The node's credentials.
-    pub(crate) credentials: Places,
-}
+use crate::{Reference, Result};
 
 /// One pull's dealings. Tokens live as long as it does.
 pub(crate) struct Session {

@@ -9,9 +9,9 @@ use husk_model::Digest;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
-    Names, Outcomes, Wanted,
     bolt::{Bolt, Item},
-    is_there, unreadable, wrong,
+    files::{is_there, unreadable, wrong},
+    names::{Names, Outcomes, Wanted},
 };
 use crate::{
     ImageError, Result,

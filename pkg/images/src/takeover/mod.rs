@@ -5,6 +5,7 @@
 //! | `bolt` | a reader of containerd's database, bbolt's format |
 //! | `containerd` | names and manifests from the database, blobs from the content store |
 //! | `storage` | `containers/storage` of CRI-O and podman: images and layers from its lists |
+//! | `names`, `files` | what both need: what images are called, and small files |
 //! | `tar_split` | a layer's archive again, from its tar-split record and its files |
 //!
 //! The directories are read and never written. What they hold is no more trusted than what a registry sends: manifests and
@@ -13,23 +14,17 @@
 
 mod bolt;
 mod containerd;
+mod files;
+mod names;
 mod storage;
 mod tar_split;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use husk_model::{Digest, ImageId};
-use sha2::{Digest as _, Sha256};
+use names::Wanted;
 
 use crate::{
-    Image, ImageError, ImageStore, Progress, Reference, Result, archive::Report, layer, reference::Selector,
-    stop::Stop, store::blocking,
+    Image, ImageError, ImageStore, Progress, Result, archive::Report, layer, stop::Stop, store::blocking,
 };
 
 /// Whose images, and where they are.
@@ -102,120 +97,12 @@ impl ImageStore {
     }
 }
 
-/// What became of each image, by a name of it.
-type Outcomes = Vec<(String, Result<ImageId>)>;
-
-/// Which images are wanted.
-struct Wanted {
-    /// As they were asked for, and whether they were found; empty takes all.
-    asked: BTreeMap<String, bool>,
-}
-
-impl Wanted {
-    fn new(asked: Vec<String>) -> Self {
-        Self { asked: asked.into_iter().map(|name| (name, false)).collect() }
-    }
-
-    /// Whether an image is wanted that has these names, this id, or this digest.
-    fn has(&mut self, names: &Names, id: &str) -> bool {
-        if self.asked.is_empty() {
-            return true;
-        }
-        let mut wanted = false;
-        for (name, found) in &mut self.asked {
-            let full = Reference::parse(name).map(|reference| reference.to_string());
-            let named = full.is_ok_and(|full| names.tags.contains(&full) || names.digests.contains(&full));
-            let hex = name.strip_prefix("sha256:").unwrap_or(name);
-            let numbered = hex.len() >= 12 && id.trim_start_matches("sha256:").starts_with(hex);
-            if named || numbered {
-                *found = true;
-                wanted = true;
-            }
-        }
-        wanted
-    }
-
-    fn left(&self) -> impl Iterator<Item = &String> {
-        self.asked.iter().filter(|(_, found)| !**found).map(|(name, _)| name)
-    }
-}
-
-/// What an image is called there, in full.
-#[derive(Debug, Default, Clone)]
-struct Names {
-    tags: BTreeSet<String>,
-    digests: BTreeSet<String>,
-}
-
-impl Names {
-    /// Adds a name; one that is none to husk (containerd keeps ids among them) is left out.
-    fn add(&mut self, name: &str) {
-        if name.starts_with("sha256:") {
-            return;
-        }
-        let Ok(reference) = Reference::parse(name) else { return };
-        match reference.selector() {
-            Selector::Tag(_) => self.tags.insert(reference.to_string()),
-            Selector::Digest(_) => self.digests.insert(reference.to_string()),
-        };
-    }
-
-    /// One for people.
-    fn first(&self, otherwise: &str) -> String {
-        self.tags.iter().chain(&self.digests).next().map_or_else(|| otherwise.to_owned(), String::clone)
-    }
-
-    /// The names by digest, of those that `is_right` vouches for, and of every repository with `top`.
-    fn digests(&self, top: Option<&Digest>, is_right: impl Fn(&Digest) -> bool) -> Vec<String> {
-        let parsed = |name: &String| Reference::parse(name).ok();
-        let named = self.digests.iter().filter(|name| {
-            parsed(name).is_some_and(|reference| match reference.selector() {
-                Selector::Digest(digest) => is_right(digest),
-                Selector::Tag(_) => false,
-            })
-        });
-        let of_tags = self.tags.iter().filter_map(parsed);
-        let of_tags = of_tags.filter_map(|reference| Some(format!("{}@{}", reference.name(), top?)));
-        named.cloned().chain(of_tags).collect()
-    }
-}
-
-fn wrong(path: &Path, reason: impl Into<String>) -> ImageError {
-    ImageError::Origin { path: path.to_owned(), reason: reason.into() }
-}
-
-fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> ImageError {
-    let path = path.to_owned();
-    move |error| ImageError::Origin { reason: error.to_string(), path }
-}
-
-/// A file as a whole; `None` when there is none.
-fn small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(path)(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable(path))?;
-    if bytes.len() as u64 > limit {
-        return Err(wrong(path, format!("has more than {limit} bytes")));
-    }
-    Ok(Some(bytes))
-}
-
-fn is_there(path: &Path) -> bool {
-    fs::metadata(path).is_ok()
-}
-
-fn sha256(bytes: &[u8]) -> Digest {
-    Digest::from_sha256(&Sha256::digest(bytes).into())
-}
-
 /// Doors for test/fuzz.
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz {
-    use super::*;
+    use std::{fs::File, io::Read, path::Path};
+
+    use super::{containerd, tar_split};
 
     /// Reads a file as containerd's database.
     pub(crate) fn bolt(path: &Path) {

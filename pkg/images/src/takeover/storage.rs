@@ -22,7 +22,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use husk_model::{Digest, ImageId};
 use serde::Deserialize;
 
-use super::{Names, Outcomes, Wanted, is_there, sha256, small, tar_split, unreadable, wrong};
+use super::{
+    files::{is_there, sha256, small, unreadable, wrong},
+    names::{Names, Outcomes, Wanted},
+    tar_split,
+};
 use crate::{
     DiffId, ImageError, Platform, Progress, Result,
     archive::Report,

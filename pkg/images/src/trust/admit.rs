@@ -4,7 +4,7 @@
 //! which that was chosen: an index says its manifests by digest, so who signed it has signed them. Both digests were resolved
 //! before, once, and everything that is fetched later is fetched by them: a tag that moves meanwhile changes nothing.
 
-use std::{fmt, path::Path, path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use husk_model::{Classify, Digest, Kind};
@@ -14,6 +14,7 @@ use super::{
     key::PublicKey,
     payload::{Payload, shown},
     policy::{Policy, Requirement},
+    refusal::Refusal,
 };
 use crate::{
     ImageError, Reference, Result,
@@ -33,24 +34,6 @@ const PAYLOAD_MAX: u64 = 64 << 10;
 const SIGNATURE_MAX: usize = 4 << 10;
 /// Reasons that are told.
 const REASONS_MAX: usize = 3;
-
-/// Why the policy refuses an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    policy: PathBuf,
-    scope: String,
-    /// From 1 on.
-    rule: usize,
-    kind: &'static str,
-    reason: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, scope, rule, kind, reason } = self;
-        write!(f, "{}, {scope}, rule {rule} ({kind}): {reason}", policy.display())
-    }
-}
 
 /// A reference, and the policy that it is pulled under.
 #[derive(Debug)]

@@ -1,17 +1,9 @@
 //! A policy, and which of its rules hold for a reference.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{identity::Identity, key::PublicKey, read};
-use crate::{ImageError, Reference, Result};
-
-/// Largest policy and largest key file, in bytes.
-const FILE_MAX: u64 = 4 << 20;
+use super::{identity::Identity, key::PublicKey};
+use crate::Reference;
 
 /// What has to be true of an image.
 #[derive(Debug, Clone)]
@@ -54,16 +46,6 @@ pub(super) struct Ruling<'a> {
 }
 
 impl Policy {
-    /// Reads the policy at `path` and the keys that it names.
-    ///
-    /// # Errors
-    /// [`ImageError::Policy`], which names the place in the file.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let fail = |reason: String| ImageError::Policy { path: path.to_owned(), reason };
-        let bytes = read_bounded(path).map_err(|error| fail(error.to_string()))?;
-        read::policy(path, &bytes, &read_bounded).map_err(fail)
-    }
-
     /// The most specific rules for `reference` (containers-policy.json(5), "docker:").
     pub(super) fn ruling(&self, reference: &Reference) -> Ruling<'_> {
         for scope in scopes(reference) {
@@ -88,16 +70,6 @@ fn scopes(reference: &Reference) -> Vec<String> {
     let host = reference.host().split(':').next().unwrap_or_default();
     scopes.extend(host.match_indices('.').map(|(at, _)| format!("*{}", &host[at..])));
     scopes
-}
-
-/// A file of the operator's as a whole.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::other(format!("larger than {FILE_MAX} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -14,10 +14,11 @@ mod streaming;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Keep, auth,
+    auth,
     error::{MigrateError, Result},
     finding::Kind,
     job::Job,
+    keep::Keep,
     rules::{apply, settle_rest},
     source::Node,
     unit,

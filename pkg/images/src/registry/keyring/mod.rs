@@ -20,17 +20,8 @@ use std::{
 use file::{File, Found};
 use tokio::sync::Mutex as Turn;
 
-use super::{credentials::Auth, error::RegistryError, hosts::Endpoint};
+use super::{config::Places, credentials::Auth, error::RegistryError, hosts::Endpoint};
 use crate::Reference;
-
-/// Where credentials are.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Places {
-    /// The node's file.
-    pub(crate) file: Option<PathBuf>,
-    /// Where docker-credential-* programs are; `None` is `PATH`.
-    pub(crate) helper_dir: Option<PathBuf>,
-}
 
 /// The credentials of one pull.
 pub(super) struct Keyring {
