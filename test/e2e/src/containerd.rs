@@ -26,15 +26,21 @@ const PAUSE: &str = "registry.example/husk/pause:e2e";
 impl Containerd {
     /// Starts a daemon with the busybox image.
     pub fn start() -> Self {
+        let daemon = Self::without_images();
+        for (file, archive) in [("busybox.tar", images::busybox_archive()), ("pause.tar", pause_archive())] {
+            archive.write(&daemon.path(file));
+            daemon.import(&daemon.path(file));
+        }
+        daemon
+    }
+
+    /// Starts a daemon without any image.
+    pub fn without_images() -> Self {
         let dir = tempfile::Builder::new().prefix("cd-").tempdir_in("/tmp").expect("temporary directory");
         let name = format!("cd{:x}", std::process::id() & 0xff_ffff);
         let mut daemon = Self { dir, child: None, cri: None, name };
         daemon.write_configuration();
         daemon.spawn();
-        for (file, archive) in [("busybox.tar", images::busybox_archive()), ("pause.tar", pause_archive())] {
-            archive.write(&daemon.path(file));
-            daemon.import(&daemon.path(file));
-        }
         daemon
     }
 

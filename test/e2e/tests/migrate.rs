@@ -150,7 +150,8 @@ fn images_of_a_containerd_that_is_stopped_are_taken_over_and_run_without_a_regis
     let registry = registry();
     let host = registry.host();
     let name = format!("{host}/library/busybox:1");
-    let mut containerd = Containerd::start();
+    // It does not fetch a layer again that it has unpacked of another image.
+    let mut containerd = Containerd::without_images();
     containerd.allow_plain(&host);
     pull(containerd.cri(), &name);
     let husk = Daemon::with(Options { without_image: true, ..Options::default() });
