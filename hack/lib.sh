@@ -296,6 +296,7 @@ monitor_path = '$(command -v conmon)'
 monitor_cgroup = 'pod'
 
 [crio.image]
+pause_image = 'registry.k8s.io/pause:3.10.2'
 signature_policy = '$dir/policy.json'
 signature_policy_dir = '$dir/policies'
 
@@ -307,7 +308,8 @@ plugin_dirs = ['$("$hack/tools/path" cni)']
 enable_nri = false
 EOF
     daemon_log=$dir/log
-    CONTAINERS_REGISTRIES_CONF=$dir/registries.conf "$bin/crio" --config "$dir/crio.conf" --config-dir "$dir/drop-ins" >"$daemon_log" 2>&1 &
+    "$bin/crio" --config "$dir/crio.conf" --config-dir "$dir/drop-ins" \
+        --registries-conf "$dir/registries.conf" --registries-conf-dir "$dir/registries.conf.d" >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
     wait_for CRI-O 30 crictl_at "$socket" version

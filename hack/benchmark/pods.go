@@ -55,6 +55,10 @@ func (s *subject) runSandbox() (pod, error) {
 }
 
 func (s *subject) create(key string, p pod, name string) (string, error) {
+	// As the kubelet does.
+	if err := os.MkdirAll(filepath.Join(p.config.LogDirectory, name), 0o755); err != nil {
+		return "", err
+	}
 	id := ""
 	err := s.timed(key, func(ctx context.Context) error {
 		config := containerConfig(p.config.Metadata.Name, name)
