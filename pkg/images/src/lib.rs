@@ -21,6 +21,7 @@ mod inflate;
 mod json;
 mod layer;
 mod manifest;
+mod pieces;
 mod pipeline;
 mod platform;
 mod pull;

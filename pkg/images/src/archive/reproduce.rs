@@ -9,10 +9,13 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::unpack::{
-    Destination,
-    record::{Operation, RecordReader},
-    tree::open_beneath,
+use crate::{
+    pieces::{Joined, Piece, Pieces},
+    unpack::{
+        Destination,
+        record::{Operation, RecordReader},
+        tree::open_beneath,
+    },
 };
 
 /// What happened to files after their content was unpacked.
@@ -29,7 +32,7 @@ pub(crate) fn reproduce(layer: &Destination, out: &mut impl Write) -> io::Result
     io::copy(&mut Replay::open(layer)?, out).map(drop)
 }
 
-/// The archive as a stream.
+/// The archive's pieces.
 pub(crate) struct Replay {
     changes: Changes,
     root: OwnedFd,
@@ -37,70 +40,37 @@ pub(crate) struct Replay {
     record: RecordReader,
     /// Operations read.
     at: usize,
-    current: Current,
-}
-
-/// Where the next bytes come from.
-enum Current {
-    Nothing,
-    Raw(io::Cursor<Vec<u8>>),
-    Content(io::Take<File>),
 }
 
 impl Replay {
-    pub(crate) fn open(layer: &Destination) -> io::Result<Self> {
+    pub(crate) fn open(layer: &Destination) -> io::Result<Joined<Self>> {
         let changes = Changes::read(layer)?;
         let root = directory(&layer.root)?;
         let kept = if changes.asides.is_empty() { None } else { Some(directory(&layer.aside)?) };
         let record = RecordReader::open(&layer.record)?;
-        Ok(Self { changes, root, kept, record, at: 0, current: Current::Nothing })
-    }
-
-    /// Goes to the next operation; `false` at the end.
-    fn advance(&mut self) -> io::Result<bool> {
-        let Some(operation) = self.record.next()? else { return Ok(false) };
-        match operation {
-            Operation::Raw(bytes) => self.current = Current::Raw(io::Cursor::new(bytes)),
-            Operation::Content { path, offset, length } => {
-                let mut file = match self.changes.aside(self.at, &path).zip(self.kept.as_ref()) {
-                    Some((name, kept)) => open(kept, &name)?,
-                    None => open(&self.root, &self.changes.place(path))?,
-                };
-                file.seek(SeekFrom::Start(offset))?;
-                self.current = Current::Content(file.take(length));
-            }
-            Operation::Aside { .. } | Operation::Moved { .. } => {}
-        }
-        self.at += 1;
-        Ok(true)
+        Ok(Joined::new(Self { changes, root, kept, record, at: 0 }))
     }
 }
 
-impl Read for Replay {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let read = match &mut self.current {
-                Current::Nothing => 0,
-                Current::Raw(bytes) => bytes.read(out)?,
-                Current::Content(file) => match file.read(out)? {
-                    0 if file.limit() > 0 => {
-                        let kind = io::ErrorKind::UnexpectedEof;
-                        return Err(io::Error::new(kind, "a file is shorter than it was"));
-                    }
-                    read => read,
-                },
-            };
-            if read > 0 {
-                return Ok(read);
-            }
-            self.current = Current::Nothing;
-            if !self.advance()? {
-                return Ok(0);
+impl Pieces for Replay {
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        while let Some(operation) = self.record.next()? {
+            let at = self.at;
+            self.at += 1;
+            match operation {
+                Operation::Raw(bytes) => return Ok(Some(Piece::Bytes(io::Cursor::new(bytes)))),
+                Operation::Content { path, offset, length } => {
+                    let mut file = match self.changes.aside(at, &path).zip(self.kept.as_ref()) {
+                        Some((name, kept)) => open(kept, &name)?,
+                        None => open(&self.root, &self.changes.place(path))?,
+                    };
+                    file.seek(SeekFrom::Start(offset))?;
+                    return Ok(Some(Piece::Content(file.take(length))));
+                }
+                Operation::Aside { .. } | Operation::Moved { .. } => {}
             }
         }
+        Ok(None)
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) mod fuzz {
     /// Reads a record as that of a layer whose files are in `root`.
     pub(crate) fn tar_split(bytes: &[u8], root: &Path) -> Vec<u8> {
         let mut out = Vec::new();
-        if let Ok(archive) = tar_split::Archive::new(bytes, root) {
+        if let Ok(archive) = tar_split::Archive::open(bytes, root) {
             let _refused = archive.take(1 << 20).read_to_end(&mut out);
         }
         out

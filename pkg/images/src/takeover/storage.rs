@@ -298,7 +298,7 @@ impl Taking<'_> {
             "vfs" => self.root.join("vfs/dir").join(&stored.id),
             driver => self.root.join(driver).join(&stored.id).join("diff"),
         };
-        let archive = tar_split::Archive::new(file, &files).map_err(unreadable(&files))?;
+        let archive = tar_split::Archive::open(file, &files).map_err(unreadable(&files))?;
         let (what, progress) = (format!("layer {diff_id}"), Arc::clone(self.progress));
         let (mut done, total) = (0, stored.diff_size.max(0).unsigned_abs());
         let count = move |length| {

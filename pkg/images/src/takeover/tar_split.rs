@@ -15,7 +15,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
-use crate::unpack::tree::{clean, open_beneath};
+use crate::{
+    pieces::{Joined, Piece, Pieces},
+    unpack::tree::{clean, open_beneath},
+};
 
 /// Bytes of a line: the headers of one member, in base64.
 const LINE_MAX: u64 = 16 << 20;
@@ -30,17 +33,10 @@ struct Line {
     payload: Option<String>,
 }
 
-/// The archive as a stream.
+/// The archive's pieces.
 pub(super) struct Archive<R: Read> {
     record: BufReader<flate2::read::MultiGzDecoder<R>>,
     root: OwnedFd,
-    current: Current,
-}
-
-enum Current {
-    Nothing,
-    Raw(io::Cursor<Vec<u8>>),
-    Content(io::Take<File>),
 }
 
 fn damaged(reason: impl Into<String>) -> io::Error {
@@ -49,37 +45,15 @@ fn damaged(reason: impl Into<String>) -> io::Error {
 
 impl<R: Read> Archive<R> {
     /// The archive that `record` tells of, with files from `root`.
-    pub(super) fn new(record: R, root: &Path) -> io::Result<Self> {
+    pub(super) fn open(record: R, root: &Path) -> io::Result<Joined<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
         let record = BufReader::new(flate2::read::MultiGzDecoder::new(record));
-        Ok(Self { record, root, current: Current::Nothing })
-    }
-
-    /// Goes to the next piece; `false` at the end.
-    fn advance(&mut self) -> io::Result<bool> {
-        let mut text = Vec::new();
-        (&mut self.record).take(LINE_MAX).read_until(b'\n', &mut text)?;
-        if text.is_empty() {
-            return Ok(false);
-        }
-        let line: Line = serde_json::from_slice(&text)
-            .map_err(|error| damaged(format!("the tar-split record is damaged: {error}")))?;
-        let bytes = |text: &str| STANDARD.decode(text).map_err(|error| damaged(error.to_string()));
-        match line.r#type {
-            1 if line.size > 0 => {
-                let name = line.name_raw.map_or_else(|| Ok(line.name.into_bytes()), |raw| bytes(&raw))?;
-                self.current = Current::Content(self.open(&name)?.take(line.size.unsigned_abs()));
-            }
-            1 => {}
-            2 => self.current = Current::Raw(io::Cursor::new(bytes(&line.payload.unwrap_or_default())?)),
-            other => return Err(damaged(format!("the tar-split record has an entry of type {other}"))),
-        }
-        Ok(true)
+        Ok(Joined::new(Self { record, root }))
     }
 
     /// A regular file below the root, whatever links are on the way.
-    fn open(&self, name: &[u8]) -> io::Result<File> {
+    fn file(&self, name: &[u8]) -> io::Result<File> {
         let shown = String::from_utf8_lossy(name).into_owned();
         let path = clean(name).map_err(|error| damaged(error.to_string()))?;
         // Without NONBLOCK, opening a FIFO would wait for its other end.
@@ -95,26 +69,29 @@ impl<R: Read> Archive<R> {
     }
 }
 
-impl<R: Read> Read for Archive<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
+impl<R: Read> Pieces for Archive<R> {
+    fn next(&mut self) -> io::Result<Option<Piece>> {
         loop {
-            let read = match &mut self.current {
-                Current::Nothing => 0,
-                Current::Raw(bytes) => bytes.read(out)?,
-                Current::Content(file) => match file.read(out)? {
-                    0 if file.limit() > 0 => return Err(damaged("a file is shorter than it was")),
-                    read => read,
-                },
-            };
-            if read > 0 {
-                return Ok(read);
+            let mut text = Vec::new();
+            (&mut self.record).take(LINE_MAX).read_until(b'\n', &mut text)?;
+            if text.is_empty() {
+                return Ok(None);
             }
-            self.current = Current::Nothing;
-            if !self.advance()? {
-                return Ok(0);
+            let line: Line = serde_json::from_slice(&text)
+                .map_err(|error| damaged(format!("the tar-split record is damaged: {error}")))?;
+            let bytes = |text: &str| STANDARD.decode(text).map_err(|error| damaged(error.to_string()));
+            match line.r#type {
+                1 if line.size > 0 => {
+                    let name = line.name_raw.map_or_else(|| Ok(line.name.into_bytes()), |raw| bytes(&raw))?;
+                    return Ok(Some(Piece::Content(self.file(&name)?.take(line.size.unsigned_abs()))));
+                }
+                // An empty file has no content.
+                1 => {}
+                2 => {
+                    let payload = bytes(&line.payload.unwrap_or_default())?;
+                    return Ok(Some(Piece::Bytes(io::Cursor::new(payload))));
+                }
+                other => return Err(damaged(format!("the tar-split record has an entry of type {other}"))),
             }
         }
     }
