@@ -37,9 +37,10 @@ impl Doctor {
         let mut search = Search::new(Arc::clone(&everything));
         networks::search(&self.undo.networks, &self.known, &mut search).await;
         search.finish();
-        let this = self.clone();
+        // Whoever looks from here on waits for this.
+        let (this, turn) = (self.clone(), Arc::clone(&self.turn).lock_owned().await);
         tokio::spawn(async move {
-            let _turn = this.turn.lock().await;
+            let _turn = turn;
             let mut search = Search::new(everything);
             this.things(&mut search).await;
             search.finish();
