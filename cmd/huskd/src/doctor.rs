@@ -28,6 +28,13 @@ type Decide = husk_pods::Decide;
 
 impl Doctor {
     pub(crate) fn new(engine: Arc<Engine>, images: Arc<ImageStore>, metrics: Arc<Metrics>) -> Self {
+        // From the start on, so that the first leak is an increase.
+        for leak in Leak::ALL {
+            let kind = LeakKind { kind: leak.as_str().to_owned() };
+            for counts in [&metrics.leaks.found, &metrics.leaks.repaired, &metrics.leaks.failed] {
+                drop(counts.get_or_create(&kind));
+            }
+        }
         Self { engine, images, metrics, turn: Mutex::default() }
     }
 

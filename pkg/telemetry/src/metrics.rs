@@ -114,6 +114,10 @@ impl Metrics {
         );
         let spans = TraceSpans::default();
         registry.register("trace_spans_exported", "Spans that a collector took", spans.exported.clone());
+        // From the start on, so that the first loss is an increase.
+        for reason in ["queue_full", "rejected", "export"] {
+            drop(spans.dropped.get_or_create(&Loss { reason }));
+        }
         registry.register("trace_spans_dropped", "Spans that were lost, by reason", spans.dropped.clone());
         Self { registry, rpcs, running, pods, containers, pulls, leaks, spans }
     }
