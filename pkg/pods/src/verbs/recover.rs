@@ -13,7 +13,7 @@
 //! | record of a newer huskd | refused: the start ends before anything is touched |
 //!
 //! The same holds for containers inside a pod, which are reported as UNKNOWN. Then the node is freed of what
-//! belongs to nobody (`doctor`). Every pod is known before anybody can ask, but what hangs (a monitor that was
+//! belongs to nobody (`doctor`; what no new pod could meet, behind the start). Every pod is known before anybody can ask, but what hangs (a monitor that was
 //! stopped, a CNI plugin) holds the start up for [`PATIENCE`] at most and goes on behind it.
 
 use std::{sync::Arc, time::Duration};
