@@ -6,7 +6,7 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,18 +14,30 @@ use std::{
 use common::{
     DOCKER_MANIFEST, Image, OCI_INDEX, Tar, goarch, gzip, is_root, layer_dirs, nothing_is_left,
     raw::{Raw, Step},
-    registry::{Answer, Registry},
+    registry::{Answer, Gate, Registry},
     sha256, store, store_with, zstd,
 };
 use husk_images::{Auth, ImageStore, ImagesConfig, PullProgress, PullRequest};
 use husk_model::{Classify, Kind};
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long something may take that takes no time on a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn layers() -> Vec<Vec<u8>> {
     vec![
         Tar::new().dir("bin/", 0o755).file("bin/sh", 0o755, &[1; 100_000]).bytes(),
         Tar::new().dir("etc/", 0o755).file("etc/passwd", 0o644, b"root:x:0:0").bytes(),
     ]
+}
+
+async fn last<T>(mut told: UnboundedReceiver<T>) -> Option<T> {
+    let mut last = None;
+    while let Some(next) = told.recv().await {
+        last = Some(next);
+    }
+    last
 }
 
 fn request(reference: String) -> PullRequest {
@@ -390,14 +402,12 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
     if !is_root() {
         return;
     }
-    let open = Arc::new(AtomicBool::new(false));
+    let gate = Gate::default();
     let registry = Registry::with({
-        let open = Arc::clone(&open);
+        let gate = gate.clone();
         move |seen| {
             if seen.path.contains("/blobs/") {
-                while !open.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
+                gate.wait();
             }
             None
         }
@@ -419,7 +429,7 @@ async fn concurrent_pulls_share_the_work_and_a_caller_may_leave() {
         tokio::task::yield_now().await;
     }
     pulls.remove(0).abort();
-    open.store(true, Ordering::SeqCst);
+    gate.open();
     for pull in pulls {
         pull.await.unwrap().unwrap();
     }
@@ -436,13 +446,13 @@ async fn whoever_watches_a_pull_sees_how_far_it_is_also_one_that_joins_it() {
         return;
     }
     let image = Image::new(&layers(), gzip);
-    let (id, open) = (image.id(), Arc::new(AtomicBool::new(false)));
+    let (id, gate) = (image.id(), Gate::default());
     let registry = Registry::with({
-        let (id, open) = (id.clone(), Arc::clone(&open));
+        let (id, gate) = (id.clone(), gate.clone());
         move |seen| {
             // The configuration comes; the layers wait.
-            while seen.path.contains("/blobs/") && !seen.path.ends_with(&id) && !open.load(Ordering::SeqCst) {
-                std::thread::yield_now();
+            if seen.path.contains("/blobs/") && !seen.path.ends_with(&id) {
+                gate.wait();
             }
             None
         }
@@ -456,26 +466,23 @@ async fn whoever_watches_a_pull_sees_how_far_it_is_also_one_that_joins_it() {
     let store = store(root.path());
     let watch = || {
         let (store, reference) = (Arc::clone(&store), format!("{}/watched:1", registry.host()));
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
         let report = move |at| {
             let _ = tell.send(at);
         };
         (tokio::spawn(async move { store.pull_reporting(request(reference), report).await }), told)
     };
-    let watchers = [watch(), watch()];
+    let mut watchers = [watch(), watch()];
     // Each look comes a moment after the one before; the pull has not gone on meanwhile.
-    let watchers = watchers.map(|(pull, told)| {
-        assert!(told.iter().any(|at| at == begun));
-        (pull, told)
-    });
-    open.store(true, Ordering::SeqCst);
-    for (pull, told) in watchers {
-        pull.await.unwrap().unwrap();
-        assert_eq!(told.iter().last(), Some(all));
+    for (_, told) in &mut watchers {
+        let begins = async { while told.recv().await.expect("the pull waits") != begun {} };
+        tokio::time::timeout(PATIENCE, begins).await.expect("what there is to do is told");
     }
-    let (again, told) = watch();
-    again.await.unwrap().unwrap();
-    assert_eq!(told.iter().last(), Some(all), "what is here already need not come");
+    gate.open();
+    for (pull, told) in watchers.into_iter().chain(std::iter::once_with(watch)) {
+        pull.await.unwrap().unwrap();
+        assert_eq!(last(told).await, Some(all), "also of what is here already");
+    }
 }
 
 #[tokio::test]
@@ -558,8 +565,7 @@ async fn slow_registries_hold_up_their_own_pulls_only() {
     // The layers that the slow ones are at are not waited for either.
     for (name, image) in [("other", &other), ("popular", &popular)] {
         let pull = store.pull(request(format!("{}/{name}:1", registry.host())));
-        let id =
-            tokio::time::timeout(Duration::from_secs(60), pull).await.expect("it is not held up").unwrap();
+        let id = tokio::time::timeout(PATIENCE, pull).await.expect("it is not held up").unwrap();
         assert_eq!(id.to_string(), image.id());
     }
     for (_, pull) in slow {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
 };
 
 use bytes::Bytes;
@@ -53,6 +53,23 @@ struct Content {
     seen: Vec<Seen>,
 }
 
+/// Where hooks wait until the test lets them go on.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn wait(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    pub fn open(&self) {
+        let (open, opened) = &*self.0;
+        *open.lock().unwrap() = true;
+        opened.notify_all();
+    }
+}
+
 /// The registry. Ends with the test's runtime.
 #[derive(Clone)]
 pub struct Registry {
@@ -75,8 +92,8 @@ impl Registry {
                 let (content, hook) = (Arc::clone(&content), Arc::clone(&hook));
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
-                        let answer = answer(&content, &*hook, &request);
-                        async move { Ok::<_, Infallible>(answer) }
+                        let (content, hook) = (Arc::clone(&content), Arc::clone(&hook));
+                        async move { Ok::<_, Infallible>(answer(content, hook, &request).await) }
                     });
                     // A client that goes away is part of some tests.
                     let _closed = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -115,15 +132,21 @@ impl Registry {
     }
 }
 
-fn answer(content: &Mutex<Content>, hook: &Hook, request: &Request<Incoming>) -> Response<Cut> {
+async fn answer(content: Arc<Mutex<Content>>, hook: Arc<Hook>, request: &Request<Incoming>) -> Response<Cut> {
     let seen = Seen {
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
         headers: request.headers().clone(),
     };
     content.lock().unwrap().seen.push(seen.clone());
-    // A hook may wait, so nothing is locked meanwhile.
-    let answer = hook(&seen).unwrap_or_else(|| stored(&content.lock().unwrap(), &seen));
+    // A hook may wait: nothing is locked meanwhile, and no thread of the runtime is held, which may have other tasks to
+    // run that nobody can take from it. Neither is it one that the runtime would wait for when the test fails.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let answer = hook(&seen).unwrap_or_else(|| stored(&content.lock().unwrap(), &seen));
+        let _gone = tell.send(answer);
+    });
+    let answer = told.await.expect("the hook does not panic");
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         response = response.header(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
