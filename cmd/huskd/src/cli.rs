@@ -74,6 +74,9 @@ struct Flags {
     /// Let NRI plugins connect to this socket
     #[arg(long, value_name = "PATH", global = true)]
     nri_socket: Option<String>,
+    /// Serve the Docker Engine API on this socket; whoever may connect to it is root on the node
+    #[arg(long, value_name = "PATH", global = true)]
+    docker_address: Option<String>,
 }
 
 impl Cli {
@@ -93,6 +96,7 @@ impl Cli {
         raw.log.format.clone_from(&flags.log_format);
         raw.metrics.address.clone_from(&flags.metrics_address);
         raw.nri.socket.clone_from(&flags.nri_socket);
+        raw.docker.address.clone_from(&flags.docker_address);
         raw.nri.enabled = flags.nri_socket.is_some().then_some(true);
         Ok(husk_config::load(self.config.as_deref(), raw)?)
     }

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::{
     cgroup,
     cli::Cli,
-    directories,
+    directories, docker,
     doctor::Doctor,
     images::StoreImages,
     nri,
@@ -125,6 +125,14 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>)
     let (cli, images_again) = (cli.clone(), Arc::clone(&images));
     let stop =
         stop_signal(Reload { cli, config: config.clone(), log, images: images_again, doctor: rounds })?;
+    let (docker, stop) = match &config.docker {
+        Some(wanted) => {
+            let parts = docker::parts(&config, &engine, &images, &network);
+            let (door, stop) = docker::open(wanted, parts, stop).await?;
+            (Some(door), stop)
+        }
+        None => (None, Box::pin(stop) as docker::Stop),
+    };
     let watched = Arc::clone(&engine);
     systemd::pat_watchdog(move || drop(watched.list_pods()));
     systemd::notify(sd_notify::NotifyState::Ready);
@@ -136,6 +144,10 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>)
         stop,
     )
     .await?;
+    if let Some(door) = docker {
+        // It was told together with the CRI's server, and has as long.
+        let _ended = door.await;
+    }
     systemd::notify(sd_notify::NotifyState::Stopping);
     network.shutdown();
     info!("huskd ends; pods keep running");
@@ -208,7 +220,7 @@ fn raise_open_files() -> Option<u64> {
 }
 
 /// Resolves at SIGTERM or SIGINT; SIGHUP reads the configuration again and never ends the daemon.
-fn stop_signal(mut reload: Reload) -> Result<impl Future<Output = ()> + use<>> {
+fn stop_signal(mut reload: Reload) -> Result<impl Future<Output = ()> + Send + use<>> {
     let (mut terminate, mut interrupt, mut hang_up) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     Ok(async move {

@@ -9,6 +9,7 @@ mod cgroup;
 mod cli;
 mod daemon;
 mod directories;
+mod docker;
 mod doctor;
 mod images;
 mod incoming;

@@ -19,7 +19,7 @@ pub(crate) async fn start(
 ) -> Result<Arc<Engine>, Box<dyn Error>> {
     let address = config.socket.display();
     let wrap = |error| format!("nri.socket {address}: {error}");
-    let listener = socket::bind(&config.socket, MODE).map_err(wrap)?;
+    let listener = socket::bind(&config.socket, MODE, None).map_err(wrap)?;
     listener.set_nonblocking(true).map_err(wrap)?;
     let listener = UnixListener::from_std(listener).map_err(wrap)?;
     let nri = Nri::new(husk_nri::NriConfig {

@@ -3,13 +3,16 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, PermissionsExt, chown},
         net::{UnixListener as StdListener, UnixStream},
     },
     path::Path,
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::Gid,
+};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
@@ -26,14 +29,14 @@ pub(crate) fn listen(address: &Path) -> io::Result<UnixListener> {
     let inherited = listenfd::ListenFd::from_env().take_unix_listener(0)?;
     let listener = match inherited {
         Some(listener) => listener,
-        None => bind(address, MODE).map_err(wrap)?,
+        None => bind(address, MODE, None).map_err(wrap)?,
     };
     listener.set_nonblocking(true).map_err(wrap)?;
     UnixListener::from_std(listener).map_err(wrap)
 }
 
-/// A new socket at `address` with these permissions.
-pub(crate) fn bind(address: &Path, mode: u32) -> io::Result<StdListener> {
+/// A new socket at `address` with these permissions, of this group if not of huskd's own.
+pub(crate) fn bind(address: &Path, mode: u32, group: Option<Gid>) -> io::Result<StdListener> {
     if let Some(parent) = address.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -46,6 +49,7 @@ pub(crate) fn bind(address: &Path, mode: u32) -> io::Result<StdListener> {
         _ => {}
     }
     let listener = StdListener::bind(&hidden)?;
+    chown(&hidden, None, group.map(Gid::as_raw))?;
     fs::set_permissions(&hidden, fs::Permissions::from_mode(mode))?;
     fs::rename(&hidden, address)?;
     Ok(listener)
@@ -88,6 +92,8 @@ fn runs(pid: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -95,8 +101,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let address = dir.path().join("s");
         drop(StdListener::bind(&address).unwrap());
-        let listener = bind(&address, MODE).unwrap();
-        assert_eq!(fs::metadata(&address).unwrap().permissions().mode() & 0o777, MODE);
+        let group = Gid::current();
+        let listener = bind(&address, MODE, Some(group)).unwrap();
+        let made = fs::metadata(&address).unwrap();
+        assert_eq!((made.permissions().mode() & 0o777, made.gid()), (MODE, group.as_raw()));
         UnixStream::connect(&address).unwrap();
         drop(listener);
     }
@@ -106,10 +114,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let address = dir.path().join("s");
         let _listener = StdListener::bind(&address).unwrap();
-        assert_eq!(bind(&address, MODE).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&address, MODE, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let file = dir.path().join("f");
         fs::write(&file, "precious").unwrap();
-        assert_eq!(bind(&file, MODE).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&file, MODE, None).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 }

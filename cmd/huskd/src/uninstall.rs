@@ -23,8 +23,8 @@ use crate::{cgroup, directories, settings, socket};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// What huskd makes in the root directory and in the state directory, the lock last.
-const OF_ROOT: [&str; 5] = ["images", "containers", "network", "trash", directories::LOCK];
-const OF_STATE: [&str; 4] = ["pods", "netns", "trash", directories::LOCK];
+const OF_ROOT: [&str; 6] = ["images", "containers", "network", "docker", "trash", directories::LOCK];
+const OF_STATE: [&str; 5] = ["pods", "netns", "docker", "trash", directories::LOCK];
 
 /// Removes it, or without `yes` tells what would go.
 ///
@@ -49,6 +49,10 @@ pub(crate) fn run(config: &Config, yes: bool) -> Result<()> {
     remove_group(config)?;
     socket::remove_stale(&config.address)
         .map_err(|error| format!("{}: {error}", config.address.display()))?;
+    if let Some(docker) = &config.docker {
+        socket::remove_stale(&docker.address)
+            .map_err(|error| format!("{}: {error}", docker.address.display()))?;
+    }
     for path in parts(config) {
         remove(&path).map_err(|error| format!("remove {}: {error}", path.display()))?;
         println!("removed {}", path.display());

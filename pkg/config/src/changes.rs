@@ -44,6 +44,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         runtime,
         nri,
         streaming,
+        docker,
     } = config;
     let crate::NetworkConfig {
         cni_conf_dir,
@@ -117,6 +118,7 @@ fn entries(config: &Config) -> Vec<(&'static str, String)> {
         ("streaming.idle_timeout", text(idle_timeout)),
         ("streaming.creation_timeout", text(creation_timeout)),
         ("streaming.max_sessions", text(max_sessions)),
+        ("docker", text(docker)),
     ]
 }
 

@@ -123,4 +123,12 @@ idle_timeout = "4h"
 creation_timeout = "30s"
 # Sessions at once, shared out among pods: one gets at most half, and the first of each pod is not counted against it.
 max_sessions = 1000
+
+[docker]
+# The socket of the Docker Engine API, for example "/run/docker.sock"; empty for none. Whoever may connect to it is root on the node.
+# --docker-address PATH sets it, too.
+address = ""
+# Who may connect besides root: a group by name or number; empty for the group docker where there is one, and root otherwise.
+group = ""
+mode = "0660"
 "#;

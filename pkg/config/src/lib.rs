@@ -19,8 +19,8 @@ pub use error::{ConfigError, Problem};
 pub use ipnet;
 pub use load::{load, parse};
 pub use raw::{
-    Raw, RawCgroup, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime, RawStreaming,
-    RawTracing,
+    Raw, RawCgroup, RawDocker, RawDoctor, RawImages, RawLog, RawMetrics, RawNetwork, RawNri, RawRuntime,
+    RawStreaming, RawTracing,
 };
 
 /// Where the configuration is looked for without `--config`.
@@ -55,6 +55,8 @@ pub struct Config {
     pub nri: Option<NriConfig>,
     /// Exec, attach and port-forward.
     pub streaming: StreamingConfig,
+    /// The Docker Engine API; `None` without it.
+    pub docker: Option<DockerConfig>,
 }
 
 /// Traces.
@@ -66,6 +68,17 @@ pub struct TracingConfig {
     pub sampling_rate_per_million: u32,
     /// PEM of the authorities of the collector's certificate; `None` is the node's.
     pub tls_ca: Option<PathBuf>,
+}
+
+/// The Docker Engine API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// Its socket.
+    pub address: PathBuf,
+    /// Who may connect besides root: a group's name or number. `None` is the group `docker` where there is one.
+    pub group: Option<String>,
+    /// The socket's permissions.
+    pub mode: u32,
 }
 
 /// NRI plugins.

@@ -56,6 +56,7 @@ raw! {
         runtime: RawRuntime,
         nri: RawNri,
         streaming: RawStreaming,
+        docker: RawDocker,
     }
 }
 
@@ -149,6 +150,11 @@ raw! {
     }
 }
 
+raw! {
+    /// `[docker]`
+    RawDocker { address: Option<String>, group: Option<String>, mode: Option<String> }
+}
+
 /// Keys of a section by its name; the empty name is the top level.
 pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
     match section {
@@ -163,6 +169,7 @@ pub(crate) fn keys(section: &str) -> Option<&'static [&'static str]> {
         "runtime" => Some(RawRuntime::KEYS),
         "nri" => Some(RawNri::KEYS),
         "streaming" => Some(RawStreaming::KEYS),
+        "docker" => Some(RawDocker::KEYS),
         _ => None,
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    CgroupConfig, CgroupDriver, Config, DoctorConfig, ImagesConfig, LogConfig, LogFormat, NetworkConfig,
-    NriConfig, Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls, TracingConfig,
+    CgroupConfig, CgroupDriver, Config, DockerConfig, DoctorConfig, ImagesConfig, LogConfig, LogFormat,
+    NetworkConfig, NriConfig, Problem, Raw, RuntimeConfig, StreamingConfig, StreamingTls, TracingConfig,
 };
 
 /// Longest path of a unix socket (unix(7), sun_path without its NUL).
@@ -78,6 +78,7 @@ pub(crate) fn resolve(raw: Raw, problems: &mut Vec<Problem>) -> Config {
         runtime: runtime(raw.runtime, &mut check),
         nri: nri(raw.nri, &mut check),
         streaming: streaming(raw.streaming, &mut check),
+        docker: docker(raw.docker, &mut check),
     }
 }
 
@@ -336,6 +337,24 @@ fn streaming(raw: crate::RawStreaming, check: &mut Checker<'_>) -> StreamingConf
         creation_timeout: check.duration("streaming.creation_timeout", raw.creation_timeout, "30s"),
         max_sessions,
     }
+}
+
+/// Checked whether the door is open or not.
+fn docker(raw: crate::RawDocker, check: &mut Checker<'_>) -> Option<DockerConfig> {
+    let address = raw.address.filter(|address| !address.is_empty());
+    let address = address.map(|text| text.strip_prefix("unix://").map(str::to_owned).unwrap_or(text));
+    if address.as_ref().is_some_and(|address| address.len() > MAX_SOCKET_PATH) {
+        let reason = format!("is longer than the {MAX_SOCKET_PATH} bytes of a unix socket's path");
+        check.wrong("docker.address", reason);
+    }
+    let mode = raw.mode.as_deref().unwrap_or("0660");
+    let mode = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o777).unwrap_or_else(|| {
+        check.wrong("docker.mode", format!("{mode:?} is not permissions such as \"0660\""));
+        0o660
+    });
+    let group = raw.group.filter(|group| !group.is_empty());
+    let address = address.map(|address| check.path("docker.address", Some(address), ""));
+    address.map(|address| DockerConfig { address, group, mode })
 }
 
 /// A program by its configured path, else beside this one or in `../libexec/husk`. That it is there is checked when the

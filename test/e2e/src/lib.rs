@@ -7,6 +7,7 @@
 mod containerd;
 mod cri;
 mod daemon;
+mod docker;
 mod images;
 mod kubelet;
 mod node;
@@ -19,6 +20,7 @@ mod websocket;
 pub use containerd::Containerd;
 pub use cri::Cri;
 pub use daemon::{CgroupDriver, Daemon, Options};
+pub use docker::{Answer, Docker, Open};
 pub use images::{Archive, BUSYBOX, Layer, busybox_archive};
 pub use kubelet::{Gates, Kubelet, NODE};
 pub use node::{Node, cgroup_of, hierarchies, mounts, processes_of};

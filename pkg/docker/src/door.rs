@@ -1,0 +1,71 @@
+//! The door: everything in one, opening it, serving it.
+
+use std::{ops::Deref, path::PathBuf, sync::Arc};
+
+use husk_images::ImageStore;
+use husk_network::Network;
+use husk_pods::Engine;
+use tokio::sync::watch;
+
+use crate::{containers::Store, error::OpenError, events::Events, shared::Shared, volumes::Volumes};
+
+/// What the door is made of.
+#[derive(Clone)]
+pub struct DoorParts {
+    /// Pods and containers, recovered.
+    pub engine: Arc<Engine>,
+    /// Images.
+    pub images: Arc<ImageStore>,
+    /// Networks.
+    pub network: Arc<Network>,
+    /// The door's directory that outlives a reboot: `<root>/docker`.
+    pub root: PathBuf,
+    /// The door's directory that does not: `<state>/docker`.
+    pub state: PathBuf,
+}
+
+impl std::fmt::Debug for DoorParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DoorParts").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// The parts of an open door, for handlers.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    shared: Arc<Shared>,
+    /// Containers.
+    pub(crate) containers: Store,
+    /// Tells streams that the door closes.
+    pub(crate) close: watch::Sender<bool>,
+}
+
+impl Deref for Parts {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// An open door. A copy is the same door.
+#[derive(Debug, Clone)]
+pub struct Door(pub(crate) Arc<Parts>);
+
+impl Door {
+    /// Reads the records, and finishes or undoes what was half done.
+    ///
+    /// # Errors
+    /// When a directory or a record cannot be read or mended.
+    pub async fn open(parts: DoorParts) -> Result<Self, OpenError> {
+        let DoorParts { engine, images, network, root, state } = parts;
+        for dir in [&root, &state] {
+            std::fs::create_dir_all(dir).map_err(OpenError::records("make", dir))?;
+        }
+        let volumes = Arc::new(Volumes::open(root.join("volumes"))?);
+        let events = Events::default();
+        let (close, closing) = watch::channel(false);
+        let shared = Arc::new(Shared { engine, images, network, volumes, events, root, state, closing });
+        let containers = Store::open(Arc::clone(&shared)).await?;
+        Ok(Self(Arc::new(Parts { shared, containers, close })))
+    }
+}

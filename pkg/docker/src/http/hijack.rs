@@ -1,0 +1,118 @@
+//! A connection that leaves HTTP: attach and exec.
+//!
+//! A client that asks for `Upgrade: tcp` gets 101 UPGRADED; an older one gets 200 with an open end. Either way HTTP ends with the
+//! head of the answer, and the same socket carries bytes both ways, each way with its own end. The handler leaves what is to
+//! be done with the socket in the connection's slot; the connection does it when the head has been sent.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use hyper::{
+    Response, StatusCode, Version as HttpVersion,
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::{answer::Answer, body::Body};
+
+/// Content type of a stream with the bytes as they are.
+pub(crate) const RAW: &str = "application/vnd.docker.raw-stream";
+/// Content type of a stream in frames (API 1.42).
+pub(crate) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+
+/// A connection without HTTP.
+#[derive(Debug)]
+pub(crate) struct Hijacked {
+    /// What the client says, from the first byte after its request on; its end is that the client has nothing more to say.
+    pub(crate) reader: Reader,
+    /// What is said to the client. Shut down, the client sees the end and may still write; dropped, too.
+    pub(crate) writer: OwnedWriteHalf,
+}
+
+/// The reading side of a [`Hijacked`] connection.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// Came with the request.
+    before: Bytes,
+    stream: OwnedReadHalf,
+}
+
+impl Hijacked {
+    /// A connection whose client has sent `before` already.
+    pub(crate) fn new(stream: UnixStream, before: Bytes) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader: Reader { before, stream: reader }, writer }
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.before.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let length = this.before.len().min(buf.remaining());
+        buf.put_slice(&this.before[..length]);
+        this.before.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is done with a connection that leaves HTTP.
+pub(crate) type Session = Box<dyn FnOnce(Hijacked) -> Running + Send>;
+
+/// Where a handler leaves its session for the connection.
+#[derive(Clone, Default)]
+pub(crate) struct SessionSlot(Arc<Mutex<Option<Session>>>);
+
+impl std::fmt::Debug for SessionSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionSlot")
+    }
+}
+
+impl SessionSlot {
+    /// Leaves a session.
+    pub(crate) fn leave<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        session: impl FnOnce(Hijacked) -> F + Send + 'static,
+    ) {
+        let session: Session = Box::new(move |io| Box::pin(session(io)));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+
+    /// Takes it, if one was left.
+    pub(crate) fn take(&self) -> Option<Session> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The head that ends HTTP on a connection.
+pub(super) fn head(wants_upgrade: bool, content_type: &'static str) -> Answer {
+    let mut answer = Response::new(Body::OpenEnd);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if wants_upgrade {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("tcp"));
+    } else {
+        // With 1.1 the stream would be cut into chunks, which clients that hijack do not expect.
+        *answer.version_mut() = HttpVersion::HTTP_10;
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}

@@ -1,0 +1,5 @@
+//! User networks: requests below `/networks`.
+
+mod routes;
+
+pub(crate) use routes::route;

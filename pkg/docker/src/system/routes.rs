@@ -1,0 +1,40 @@
+//! Which answers what; the last to be asked.
+
+use std::sync::Arc;
+
+use hyper::{
+    Method, StatusCode,
+    header::{CACHE_CONTROL, HeaderValue, PRAGMA},
+};
+
+use super::{about, disk, follow, info, login, swarm};
+use crate::{
+    door::Parts,
+    error::Result,
+    http::{Answer, Call, plain},
+};
+
+/// Answers a request; `path` has its decoded segments.
+pub(crate) async fn route(door: &Arc<Parts>, call: Call, path: &[&str]) -> Result<Answer> {
+    match (&call.method, path) {
+        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(ping()),
+        (&Method::GET, ["version"]) => about::version(),
+        (&Method::GET, ["info"]) => info::info(door).await,
+        (&Method::GET, ["events"]) => follow::follow(door, &call),
+        (&Method::GET, ["system", "df"]) => disk::disk(door, &call).await,
+        (&Method::POST, ["auth"]) => login::login(door, call).await,
+        _ => swarm::route(&call, path),
+    }
+}
+
+/// Clients learn versions from the headers, which every answer has. A proxy must not answer for the daemon.
+fn ping() -> Answer {
+    let mut answer = plain(StatusCode::OK, "OK");
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    // BuildKit's builder is not here: 1 is the classic one, which is answered with what is missing.
+    headers.insert("builder-version", HeaderValue::from_static("1"));
+    headers.insert("swarm", HeaderValue::from_static("inactive"));
+    answer
+}

@@ -1,0 +1,170 @@
+//! The Docker Engine API, spoken to over its socket.
+
+use std::{
+    fs,
+    io::{BufRead, Read, Write},
+    os::unix::{fs::MetadataExt, net::UnixStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use husk_e2e::{Daemon, Docker, FakeRegistry, Options, busybox_archive, eventually};
+use serde_json::json;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A daemon with an open door.
+struct World {
+    husk: Daemon,
+    docker: Docker,
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let flags = vec!["--docker-address".to_owned(), socket.display().to_string()];
+        let husk = Daemon::with(Options { flags, without_image: true, ..Options::default() });
+        Self { husk, docker: Docker::new(&socket), socket, _dir: dir }
+    }
+}
+
+#[test]
+fn a_client_learns_who_answers_and_which_versions_it_may_speak() {
+    let world = World::new();
+    let docker = &world.docker;
+    let ping = docker.get("/_ping");
+    assert_eq!((ping.status, ping.text().as_str()), (200, "OK"));
+    assert_eq!(ping.header("api-version"), Some("1.56"));
+    assert_eq!(ping.header("ostype"), Some("linux"));
+    let head = docker.send("HEAD", "/v1.41/_ping", &[], b"");
+    assert_eq!((head.status, head.header("api-version")), (200, Some("1.56")));
+    let version = docker.get("/v1.40/version").json(200);
+    assert_eq!((&version["ApiVersion"], &version["MinAPIVersion"]), (&json!("1.56"), &json!("1.40")));
+    assert!(docker.get("/v1.39/version").message(400).contains("too old"));
+    assert!(docker.get("/v1.57/version").message(400).contains("too new"));
+    assert_eq!(docker.get("/v1.41/teapot").message(404), "page not found");
+    let info = docker.get("/info").json(200);
+    assert_eq!((&info["OSType"], &info["Swarm"]["LocalNodeState"]), (&json!("linux"), &json!("inactive")));
+    assert_eq!(docker.get("/info").json(200)["ID"], info["ID"]);
+}
+
+#[test]
+fn volumes_live_until_they_are_removed_and_outlive_the_daemon() {
+    let mut world = World::new();
+    let docker = world.docker.clone();
+    let made = docker
+        .post("/volumes/create", &json!({ "Name": "data", "Labels": { "a": "b" }, "DriverOpts": null }))
+        .json(201);
+    let mountpoint = made["Mountpoint"].as_str().unwrap().to_owned();
+    fs::write(format!("{mountpoint}/kept"), "x").unwrap();
+    let anonymous = docker.post("/volumes/create", &json!({})).json(201);
+    world.husk.stop();
+    world.husk.spawn();
+    assert_eq!(docker.get("/volumes/data").json(200), made);
+    assert_eq!(fs::read_to_string(format!("{mountpoint}/kept")).unwrap(), "x");
+    let labelled = docker.get("/volumes?filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D").json(200);
+    assert_eq!(labelled["Volumes"], json!([made]));
+    let pruned = docker.post("/volumes/prune", &json!({})).json(200);
+    assert_eq!(pruned["VolumesDeleted"], json!([anonymous["Name"]]));
+    assert_eq!(docker.delete("/volumes/data").status, 204);
+    assert_eq!(docker.delete("/volumes/data").status, 404);
+    assert_eq!(docker.delete("/volumes/data?force=1").status, 204);
+    eventually("the volume's files are gone", LIMIT, || (!fs::exists(&mountpoint).unwrap()).then_some(()));
+    for name in ["..", "a/../../etc", "/etc"] {
+        assert_eq!(docker.post("/volumes/create", &json!({ "Name": name })).status, 400, "{name}");
+    }
+}
+
+#[test]
+fn events_are_told_as_they_happen_and_kept_for_who_asks_later() {
+    let world = World::new();
+    let docker = &world.docker;
+    let mut live = docker.open("GET", "/events?filters=%7B%22type%22%3A%5B%22volume%22%5D%7D", &[], b"");
+    assert_eq!(live.head.status, 200);
+    docker.post("/volumes/create", &json!({ "Name": "data" })).json(201);
+    let mut line = String::new();
+    while !line.contains("create") {
+        line.clear();
+        live.stream.read_line(&mut line).unwrap();
+    }
+    assert!(line.contains(r#""ID":"data""#), "{line}");
+    docker.delete("/volumes/data");
+    let kept = docker.get("/v1.41/events?since=0&until=0s").documents();
+    let actions: Vec<_> = kept.iter().map(|event| event["Action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["create", "destroy"]);
+}
+
+#[test]
+fn an_image_is_pulled_with_progress_and_a_name_that_nobody_knows_is_a_404() {
+    let world = World::new();
+    let docker = &world.docker;
+    let registry = FakeRegistry::serve("some/image", "1", &busybox_archive(), |_| {});
+    let name = format!("{}/some/image", registry.host());
+    let pulled = docker.send(
+        "POST",
+        &format!("/images/create?fromImage={name}&tag=1"),
+        &[("X-Registry-Auth", "e30=")],
+        b"",
+    );
+    let lines = pulled.documents();
+    let last = lines.last().unwrap()["status"].as_str().unwrap();
+    assert_eq!(last, format!("Status: Downloaded newer image for {name}:1"));
+    let again = docker.send("POST", &format!("/images/create?fromImage={name}&tag=1"), &[], b"").documents();
+    assert!(again.last().unwrap()["status"].as_str().unwrap().contains("up to date"), "{again:?}");
+    let list = docker.get("/images/json").json(200);
+    assert_eq!(list[0]["RepoTags"], json!([format!("{name}:1")]));
+    let absent = docker.send("POST", &format!("/images/create?fromImage={name}&tag=2"), &[], b"");
+    assert_eq!(absent.status, 404, "{}", absent.text());
+}
+
+#[test]
+fn what_husk_has_not_says_so() {
+    let world = World::new();
+    let docker = &world.docker;
+    assert!(docker.send("POST", "/build", &[], b"").message(501).contains("builder"));
+    assert!(docker.get("/nodes").message(503).contains("swarm"));
+    assert_eq!(docker.get("/plugins").json(200), json!([]));
+}
+
+#[test]
+fn a_request_without_an_end_costs_the_daemon_nothing_but_a_connection() {
+    let world = World::new();
+    let docker = &world.docker;
+    let long = format!("{{\"Name\":\"{}\"}}", "a".repeat(5 << 20));
+    let refused =
+        docker.send("POST", "/volumes/create", &[("Content-Type", "application/json")], long.as_bytes());
+    assert_eq!(refused.status, 413);
+    assert_eq!(docker.get("/_ping").status, 200);
+}
+
+#[test]
+fn the_socket_is_its_groups_and_the_door_is_closed_unless_it_is_configured() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let config = format!(
+        "[docker]\naddress = {:?}\ngroup = \"4242\"\nmode = \"0600\"\n",
+        socket.display().to_string()
+    );
+    let husk = Daemon::with(Options { config, without_image: true, ..Options::default() });
+    let made = fs::metadata(&socket).unwrap();
+    assert_eq!((made.gid(), made.mode() & 0o777), (4242, 0o600));
+    drop(husk);
+    let closed = Daemon::with(Options { without_image: true, ..Options::default() });
+    assert!(!closed.path("root/docker").exists() && !closed.path("state/docker").exists());
+}
+
+#[test]
+fn a_silent_client_is_put_out_and_others_are_served() {
+    let world = World::new();
+    let mut silent: Vec<UnixStream> = (0..300).map(|_| UnixStream::connect(&world.socket).unwrap()).collect();
+    assert_eq!(world.docker.get("/_ping").status, 200);
+    // The oldest made room for the last.
+    let oldest = &mut silent[0];
+    oldest.set_read_timeout(Some(LIMIT)).unwrap();
+    let _gone_already = oldest.write_all(b"GET /_ping HTTP/1.1\r\n");
+    assert!(matches!(oldest.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
