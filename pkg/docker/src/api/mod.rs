@@ -3,6 +3,7 @@
 //! Requests are read as Go's decoder reads them: an unknown field is ignored, and null is as if the field were not there.
 //! Answers have every field that the published description of the API requires.
 
+pub(crate) mod container;
 pub(crate) mod image;
 mod lenient;
 pub(crate) mod network;
