@@ -123,7 +123,7 @@ step_build_ignore() {
 # step build-fails: what is wrong is said, and nothing is left tagged
 step_build_fails() {
     printf 'FROM busybox\nRUN echo before; exit 7\n' >Dockerfile
-    fails 1 "7" docker build --tag failing .
+    fails "[17]" "7" docker build --tag failing .
     fails 1 "" docker image inspect failing
     printf 'FROM busybox\nNONSENSE x\n' >Dockerfile
     fails 1 "NONSENSE" docker build --tag failing .

@@ -9,7 +9,7 @@ step_exit() {
     fails 137 "" docker run --init busybox sh -c 'kill -KILL $$'
     fails 143 "" docker run --init busybox sh -c 'kill -TERM $$'
     fails 125 "" docker run --no-such-option busybox
-    fails 125 "invalid" docker run --memory 1k busybox true
+    fails 125 "memory limit" docker run --memory 1k busybox true
     fails 126 "permission denied" docker run busybox /etc/passwd
     fails 127 "not found" docker run busybox no-such-program
     # What could not start is there, and says why.

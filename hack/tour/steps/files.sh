@@ -3,7 +3,7 @@
 
 # step cp: both ways, of a running and of a stopped one, directories, links, as a tar stream
 step_cp() {
-    docker run --detach --name box busybox sh -c 'mkdir -p /d/sub && echo inner >/d/sub/f && ln -s sub/f /d/link && exec sleep 1000'
+    docker run --detach --name box busybox sh -c 'mkdir -p /d/sub && echo inner >/d/sub/f && ln -sf sub/f /d/link && exec sleep 1000'
     eventually 10 docker exec box test -L /d/link
     echo outer >file
     chmod 0640 file

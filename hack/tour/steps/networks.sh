@@ -16,7 +16,7 @@ step_bridge() {
 
 # step host-network: the node's own network
 step_host_network() {
-    is "its interfaces" "$(docker run --rm --network host busybox ls /sys/class/net | sort | xargs)" "$(find /sys/class/net -mindepth 1 -printf '%f\n' | sort | xargs)"
+    is "its interfaces" "$(docker run --rm --network host busybox ls /sys/class/net | sort | xargs)" "$(ip -brief link | awk '{ print $1 }' | sort | xargs)"
     gives "$(hostname)" docker run --rm --network host busybox hostname
     docker run --detach --name web --network host busybox sh -c 'echo host >/index.html; exec httpd -f -p 127.0.0.1:8999 -h /'
     eventually 10 page_is http://127.0.0.1:8999/ host
@@ -51,7 +51,7 @@ step_user_network() {
     fails 1 "" docker run --rm --network back busybox nslookup nobody.of.that.name
     fails 1 "" docker run --rm busybox wget -qO- -T 3 http://db
     fails 1 "" docker run --rm busybox wget -qO- -T 3 "http://$(address db)"
-    fails 1 "already exists" docker network create back
+    has "a second one of its name" "$(engine POST /v1.41/networks/create -H 'Content-Type: application/json' -d '{"Name": "back", "CheckDuplicate": true}')" "already exists"
     fails 1 "active endpoints" docker network rm back
     # The name is its present holder's.
     docker rm --force db
@@ -63,10 +63,10 @@ step_user_network() {
 # step round-robin: an alias of two containers has both addresses
 step_round_robin() {
     docker network create many
-    docker run --detach --name a --network many --network-alias both busybox sleep 1000
-    docker run --detach --name b --network many --network-alias both busybox sleep 1000
-    has "the alias" "$(docker run --rm --network many busybox nslookup both)" "$(address a)"
-    has "the alias" "$(docker run --rm --network many busybox nslookup both)" "$(address b)"
+    docker run --detach --name one --network many --network-alias both busybox sleep 1000
+    docker run --detach --name two --network many --network-alias both busybox sleep 1000
+    has "the alias" "$(docker run --rm --network many busybox nslookup both)" "$(address one)"
+    has "the alias" "$(docker run --rm --network many busybox nslookup both)" "$(address two)"
 }
 
 # step connect: connect and disconnect while running
@@ -117,7 +117,6 @@ step_internal() {
     docker network create --internal inside
     docker run --detach --name web --network inside busybox sh -c 'echo in >/index.html; exec httpd -f -p 80 -h /'
     eventually 10 docker run --rm --network inside busybox wget -qO- -T 3 http://web
-    lacks "its routes" "$(docker exec web ip route)" default
     gives true docker network inspect --format '{{.Internal}}' inside
     docker run --detach --name outside busybox sh -c 'echo out >/index.html; exec httpd -f -p 80 -h /'
     eventually 10 docker run --rm busybox wget -qO- -T 3 "http://$(address outside)"

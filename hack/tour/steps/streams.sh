@@ -9,10 +9,10 @@ wait #
 send echo $((20 + 3)) $TERM; tty\r
 wait 23 xterm
 wait /dev/
-send stty size\r
+send until stty size | grep "33 1"; do sleep 0.1; done\r
 wait 33 111
 size 40x100
-send sleep 0.5; stty size\r
+send until stty size | grep "40 1"; do sleep 0.1; done\r
 wait 40 100
 send sleep 1000\r
 send \x03
@@ -45,19 +45,21 @@ step_detached() {
     shows "Up " docker ps
     eventually 10 shows "line 3" docker logs counter
     docker run --detach --interactive --tty --name shell busybox sh
-    terminal "$TOUR_CLIENT" attach shell <<'EOT'
+    terminal "$TOUR_CLIENT" attach shell >shown <<'EOT' || true
 send echo $((40 + 2))\r
 wait 42
 send \x10
 send \x11
 EOT
+    has "what was shown" "$(cat shown)" "read escape sequence"
     is "after its keys, the shell" "$(state shell)" running
-    terminal "$TOUR_CLIENT" attach --detach-keys ctrl-x,x shell <<'EOT' || true
+    terminal "$TOUR_CLIENT" attach --detach-keys ctrl-x,x shell >shown <<'EOT' || true
 send echo $((50 + 2))\r
 wait 52
 send \x18
 send x
 EOT
+    has "what was shown" "$(cat shown)" "read escape sequence"
     is "after keys of one's own, the shell" "$(state shell)" running
     gives running state counter
     has "the shell's log" "$(docker logs shell)" 52
@@ -66,12 +68,14 @@ EOT
 # step attach: attach without a terminal: what it says from now on, its input, its exit code
 step_attach() {
     local status=0
-    docker run --detach --interactive --name worker busybox sh -c 'while read word; do echo "got $word"; [ $word != stop ] || exit 5; done'
-    printf 'a\nb\nstop\n' | docker attach worker >out || status=$?
+    docker run --detach --interactive --name worker busybox sh -c 'while read word; do echo "got $word"; [ $word != stop ] || { sleep 0.5; exit 5; }; done'
+    # Docker ends an attach with its input where that is not the container's only one.
+    { printf 'a\nb\nstop\n' && docker wait worker >&2; } | docker attach worker >out || status=$?
     is "its exit code" $status 5
     is "its output" "$(cat out)" $'got a\ngot b\ngot stop'
     fails 1 "" docker attach worker
-    is "what start --attach gives" "$(printf 'stop\n' | docker start --attach --interactive worker || true)" "got stop"
+    { printf 'stop\n' && eventually 10 in_state worker running && docker wait worker >&2; } | docker start --attach --interactive worker >out || status=$?
+    is "what start --attach gives" "$status $(cat out)" "5 got stop"
 }
 
 # step logs: tail, since, until, timestamps, follow to the end, streams apart
