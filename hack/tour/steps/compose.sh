@@ -125,7 +125,7 @@ services:
 EOT
     within 40 compose up --detach
     eventually 10 shows "after it" compose logs after
-    compose ps | grep slow | grep -q healthy
+    has "its state" "$(compose ps | grep slow)" healthy
     compose down
 }
 

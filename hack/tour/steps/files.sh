@@ -19,7 +19,7 @@ step_cp() {
     gives inner docker exec box cat /copy/sub/f
     docker cp --follow-link box:/d/link followed
     is "what a link leads to" "$(cat followed)" inner
-    docker cp box:/d - | tar -t | grep -qx d/sub/f
+    has "a stream of it" "$(docker cp box:/d - | tar -t | xargs)" d/sub/f
     tar -c file | docker cp - box:/root
     gives outer docker exec box cat /root/file
     docker stop --time 0 box

@@ -37,7 +37,7 @@ step_commit() {
 step_export() {
     docker run --name box busybox sh -c 'echo kept >/kept'
     docker export --output box.tar box
-    tar -tf box.tar | grep -qx kept
+    has "what is in it" "$(tar -tf box.tar)" $'\nkept\n'
     docker import --change 'CMD ["cat", "/kept"]' --message "from a tar" box.tar flat:1
     gives kept docker run --rm flat:1
     is "its layers" "$(docker image inspect --format '{{len .RootFS.Layers}}' flat:1)" 1
@@ -54,7 +54,7 @@ step_save() {
     docker tag saved:1 saved:also
     id=$(docker image inspect --format '{{.Id}}' saved:1)
     docker save --output saved.tar saved:1 saved:also
-    tar -tf saved.tar | grep -qx manifest.json
+    has "what is in it" "$(tar -tf saved.tar)" manifest.json
     docker rm box
     docker rmi saved:1 saved:also
     fails 1 "" docker image inspect saved:1

@@ -145,7 +145,7 @@ step_init() {
     gives 143 docker inspect --format '{{.State.ExitCode}}' box
     docker run --detach --name reaps --init busybox sh -c '(sleep 0.1 &) ; sleep 1000'
     # The orphan is no zombie.
-    no_zombie() { ! docker exec reaps ps -o stat,args | grep -q '^Z'; }
+    no_zombie() { lacks "processes" "$(docker exec reaps ps -o stat,args)" $'\nZ'; }
     sleep 0.5
     eventually 5 no_zombie
 }

@@ -14,7 +14,8 @@ wait 33 111
 size 40x100
 send until stty size | grep "40 1"; do sleep 0.1; done\r
 wait 40 100
-send sleep 1000\r
+send echo be''gins; sleep 1000\r
+wait begins
 send \x03
 send echo still $((1 + 1)) here\r
 wait still 2 here
@@ -87,7 +88,7 @@ step_logs() {
     is "errors alone" "$(docker logs talk 2>&1 >/dev/null)" err
     is "output alone" "$(docker logs talk 2>/dev/null)" $'out 1\nout 2\nout 3'
     has "a line with its time" "$(docker logs --timestamps --tail 1 talk 2>&1)" "T"
-    docker logs --timestamps talk 2>/dev/null | grep -qE '^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]+Z out 1$'
+    docker logs --timestamps talk 2>/dev/null | grep -E '^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]+Z out 1$'
     docker run --detach --name slow busybox sh -c 'echo early; sleep 2; echo late'
     eventually 10 shows early docker logs slow
     moment=$(date -u +%FT%T.%NZ)
