@@ -89,6 +89,18 @@ build_grpcio() {
     rm -rf "$1/venv"
 }
 
+# Docker's client for Python with its tests, and what they import: a directory to run pytest in, with packages/ for PYTHONPATH. Of later versions,
+# PyPI has no tests.
+build_docker-py() {
+    nice -n 10 python3 -m venv "$1/venv"
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: --target "$1/packages" \
+        requests==2.31.0 urllib3==1.26.20 websocket-client==1.8.0 packaging==24.2 paramiko==3.5.1 pytest==7.4.4 pytest-timeout==2.3.1
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --no-binary docker --dest "$1" "docker==${2#v}"
+    mkdir "$1/docker-py"
+    tar -xzf "$1/docker-${2#v}.tar.gz" --strip-components=1 -C "$1/docker-py"
+    rm -r "$1/venv" "$1/docker-${2#v}.tar.gz"
+}
+
 # A plugin for tests, on containerd's stub.
 build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
 

@@ -1,9 +1,50 @@
 # shellcheck shell=bash
-# How hack/docker-tour runs its steps. Sourced by it, after hack/lib.sh.
+# Shared by hack/docker-tour and hack/docker-py: the daemon, the registries, the clients, and how steps run. Sourced after hack/lib.sh and control.sh.
+#
+# $subject is husk, control, control-new or host; $host then names the daemon's socket.
 
 # Longer than any step takes on a busy machine.
 step_limit=180
 images=(busybox hello-world nginx redis)
+
+# prepare_subject TOOL...: builds what is missing, where there is a network.
+prepare_subject() {
+    local tools=(registry docker docker-debian "$@")
+    [ -z "${HUSK_HACK_INSIDE:-}" ] || return 0
+    if [ "$subject" = host ] && [ ! -S "${host#unix://}" ]; then
+        die "--host $host: no socket is there; name one as unix:///run/docker.sock"
+    fi
+    [ "$(id -u)" -eq 0 ] || die "must run as root"
+    case $subject in
+    husk) tools+=(crictl cni) ;;
+    control-new) tools+=(dockerd containerd runc cni crictl) ;;
+    esac
+    "$hack/images/build" --docker >/dev/null
+    "$hack/tools/build" "${tools[@]}"
+}
+
+# start_subject: the registries and the daemon, in namespaces of their own but for a host's; sets $socket and DOCKER_HOST.
+start_subject() {
+    if [ "$subject" = host ]; then
+        in_callers_namespaces
+    else
+        make_work_dir
+    fi
+    start_registry "$("$hack/images/build" --docker)"
+    start_writable_registry
+    case $subject in
+    husk)
+        docker_socket=$work/run/docker.sock
+        send_to_registry docker.io
+        start_husk husk
+        socket=$docker_socket
+        ;;
+    control) start_dockerd docker ;;
+    control-new) start_dockerd docker new ;;
+    host) socket=${host#unix://} ;;
+    esac
+    export DOCKER_HOST=unix://$socket
+}
 
 # in_callers_namespaces: for a daemon that runs already; sets what make_work_dir sets.
 in_callers_namespaces() {
