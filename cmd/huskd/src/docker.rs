@@ -4,8 +4,8 @@ use std::{error::Error, pin::Pin, sync::Arc};
 
 use husk_config::{Config, DockerConfig};
 use husk_docker::{Door, DoorParts};
-use husk_model::Door as Of;
 use husk_images::ImageStore;
+use husk_model::Door as Of;
 use husk_network::Network;
 use husk_pods::Engine;
 use nix::unistd::{Gid, Group};

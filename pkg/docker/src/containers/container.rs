@@ -9,11 +9,12 @@ use std::{
 use husk_images::ImageLease;
 use tokio::sync::{Notify, watch};
 
-use super::record::{Phase, Record, State};
-use crate::{
-    containers::streams::Waiting,
-    error::{Failure, Result},
+use super::{
+    health::Health,
+    record::{Phase, Record, State},
+    streams::Waiting,
 };
+use crate::error::{Failure, Result};
 
 /// A container. What is done to it one after the other is done under its turn; what is asked reads a copy of the record.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Container {
     ends: watch::Sender<Ends>,
     /// Clients that attached before it was started.
     waiting: Mutex<Vec<Waiting>>,
+    /// What its health check says, while it runs.
+    health: Mutex<Option<Health>>,
     /// Its image's layers stay while it does.
     _image: ImageLease,
     /// Somebody does not want to wait for the next restart.
@@ -59,6 +62,7 @@ impl Container {
             turn: tokio::sync::Mutex::default(),
             ends: watch::Sender::new(ends),
             waiting: Mutex::default(),
+            health: Mutex::default(),
             _image: image,
             no_restart: Notify::new(),
         }
@@ -133,6 +137,16 @@ impl Container {
     /// Clients that are attached with the next start.
     pub(crate) fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its health check says; `None` without one.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how it is.
+    pub(super) fn set_health(&self, health: Option<Health>) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
     /// The engine's container of this run.

@@ -104,6 +104,7 @@ impl Store {
             (state.started_at, state.finished_at) = (husk_node::now(), 0);
         })?;
         self.publish(&container.record(), "start", []);
+        self.look_after(container, id);
         Ok(())
     }
 
@@ -341,6 +342,9 @@ impl Store {
                     }
                 });
                 note(&container.id, running.map(drop));
+                if let (Some(id), None) = (run, container.health()) {
+                    self.look_after(container, id);
+                }
             }
             Some(ContainerState::Exited { exit, .. }) if record.state.is_running() => {
                 self.finish(container, exit).await;
