@@ -9,7 +9,7 @@ use std::{
 use husk_config::{Config, LogFormat, TracingConfig};
 use husk_cri::StreamedContainers;
 use husk_images::{ImageError, ImageStore};
-use husk_model::{ContainerState, ContainerStatus, PodState, PodStatus};
+use husk_model::{ContainerState, ContainerStatus, Door, PodState, PodStatus};
 use husk_network::Network;
 use husk_pods::{Engine, EngineConfig, Hang, MonitorConfig};
 use husk_streaming::{StreamingConfig, StreamingServer, TlsFiles};
@@ -104,7 +104,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>)
         Some(nri) => nri::start(nri, collected).await?,
         None => collected.without_plugins(),
     };
-    let containers = Arc::new(StreamedContainers(Arc::clone(&engine)));
+    let containers = Arc::new(StreamedContainers(engine.through(Door::Cri)));
     let streaming = Arc::new(StreamingServer::start(streaming_config(&config), containers).await?);
     if let Some(address) = config.metrics_address {
         let engine = Arc::clone(&engine);

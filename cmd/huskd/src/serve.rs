@@ -5,6 +5,7 @@ use std::{error::Error, sync::Arc};
 use husk_config::Config;
 use husk_cri::{ImageApi, MAX_MESSAGE, MAX_METADATA, Observe, RuntimeApi};
 use husk_images::ImageStore;
+use husk_model::Door;
 use husk_network::Network;
 use husk_pods::Engine;
 use husk_proto::admin::{images_server::ImagesServer, node_server::NodeServer};
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
     let Parts { engine, images, network, metrics, streaming, doctor } = parts;
+    let engine = engine.through(Door::Cri);
     let runtime = RuntimeApi::new(
         Arc::clone(&engine),
         Arc::clone(&images),

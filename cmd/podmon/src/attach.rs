@@ -13,9 +13,12 @@ use crate::{
     poll::{Interest, Key, Poller, Source},
 };
 
-/// Output kept for a client that is slower than the container. A client that falls further behind is cut off: the
-/// container never waits for who watches it.
+/// Output kept for a client that is slower than the container. A client that falls further behind is cut off, since a
+/// container does not wait for who only watches it, or is awaited, if that is what it asked for.
 const BACKLOG: usize = 256 << 10;
+/// Room that the pipe of an awaited client is given for the last of the output: whatever of it the container's pipe and the
+/// backlog held (pipe-max-size, which no pipe exceeds without CAP_SYS_RESOURCE).
+const LAST_ROOM: usize = 1 << 20;
 
 /// One client.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Attachment {
     pub stdin: Option<OwnedFd>,
     stdout: Option<Sink>,
     stderr: Option<Sink>,
+    /// The container waits for it.
+    awaited: bool,
 }
 
 #[derive(Debug)]
@@ -45,12 +50,13 @@ impl Attachment {
         stdin: Option<OwnedFd>,
         stdout: Option<OwnedFd>,
         stderr: Option<OwnedFd>,
+        awaited: bool,
     ) -> rustix::io::Result<Self> {
         for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let sink = |fd| Sink { fd, waiting: VecDeque::new(), watched: false };
-        Ok(Self { key, caller, stdin, stdout: stdout.map(sink), stderr: stderr.map(sink) })
+        Ok(Self { key, caller, stdin, stdout: stdout.map(sink), stderr: stderr.map(sink), awaited })
     }
 
     fn sink(&mut self, stream: Stream) -> &mut Option<Sink> {
@@ -64,7 +70,12 @@ impl Attachment {
     fn end(mut self, poller: &Poller) {
         let source = Source::AttachOutput(self.key);
         for stream in [Stream::Stdout, Stream::Stderr] {
+            let awaited = self.awaited;
             if let Some(sink) = self.sink(stream) {
+                if awaited && !sink.waiting.is_empty() {
+                    // One that is no pipe has the room that it has.
+                    let _ = rustix::pipe::fcntl_setpipe_size(&sink.fd, LAST_ROOM);
+                }
                 sink.flush(poller, source);
             }
             self.close(poller, stream);
@@ -83,7 +94,7 @@ impl Attachment {
 
 impl Sink {
     /// False when the client is gone or too slow.
-    fn push(&mut self, poller: &Poller, source: Source, mut bytes: &[u8]) -> bool {
+    fn push(&mut self, poller: &Poller, source: Source, awaited: bool, mut bytes: &[u8]) -> bool {
         if self.waiting.is_empty() {
             match rustix::io::write(&self.fd, bytes) {
                 Ok(count) => bytes = &bytes[count..],
@@ -92,7 +103,7 @@ impl Sink {
             }
         }
         self.waiting.extend(bytes);
-        self.waiting.len() <= BACKLOG && self.watch(poller, source)
+        (awaited || self.waiting.len() <= BACKLOG) && self.watch(poller, source)
     }
 
     fn flush(&mut self, poller: &Poller, source: Source) -> bool {
@@ -134,11 +145,20 @@ impl Attachments {
     pub fn output(&mut self, poller: &Poller, stream: Stream, bytes: &[u8]) {
         for attachment in &mut self.0 {
             let source = Source::AttachOutput(attachment.key);
-            let alive = attachment.sink(stream).as_mut().is_none_or(|sink| sink.push(poller, source, bytes));
+            let awaited = attachment.awaited;
+            let sink = attachment.sink(stream).as_mut();
+            let alive = sink.is_none_or(|sink| sink.push(poller, source, awaited, bytes));
             if !alive {
                 attachment.close(poller, stream);
             }
         }
+    }
+
+    /// Somebody whom the container waits for is behind.
+    pub fn must_be_awaited(&self) -> bool {
+        let is_behind = |sink: &Sink| sink.waiting.len() > BACKLOG;
+        let awaited = self.0.iter().filter(|attachment| attachment.awaited);
+        awaited.flat_map(|attachment| [&attachment.stdout, &attachment.stderr]).flatten().any(is_behind)
     }
 
     /// A client can take output again.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{Stdio, Streams, WindowSize};
+use husk_model::{Command, Stdio, Streams, WindowSize};
 use husk_proto::podmon::{self, error::Code};
 use husk_runtime::{Child, Report, spawn_exec};
 use rustix::{io::Errno, process::WaitStatus};
@@ -18,6 +18,7 @@ use crate::{
     fault::{Fault, Outcome, fault, fault_of, fault_of_failure, os_fault},
     group::{self, Group, next_look},
     log::Stream,
+    plan,
     poll::{Interest, Key, Source},
     record::exit_code,
 };
@@ -71,7 +72,7 @@ struct Captured {
 
 /// What a client asked for.
 pub struct Request {
-    pub argv: Vec<String>,
+    pub command: Command,
     pub stdio: Stdio<OwnedFd>,
     pub timeout: Duration,
 }
@@ -97,7 +98,8 @@ impl Exec {
         let (our_stderr, stderr) = output_pipe()?;
         let stdio = Stdio::Pipes(Streams { stdin: None, stdout: Some(stdout), stderr: Some(stderr) });
         let timeout = Duration::from_millis(request.timeout_ms);
-        let mut exec = Self::spawn(core, container, caller, Request { argv: request.argv, stdio, timeout })?;
+        let mut exec =
+            Self::spawn(core, container, caller, Request { command: request.argv.into(), stdio, timeout })?;
         exec.capture = true;
         for (stream, fd) in [(Stream::Stdout, our_stdout), (Stream::Stderr, our_stderr)] {
             let watched = core.poller.add(&fd, exec.source(stream), Interest::Read);
@@ -132,7 +134,14 @@ impl Exec {
                 stderr: next(request.stderr),
             })
         };
-        let request = Request { argv: request.argv, stdio, timeout: Duration::ZERO };
+        let command = Command {
+            argv: request.argv,
+            env: request.env,
+            cwd: (!request.cwd.is_empty()).then_some(request.cwd),
+            user: request.user.map(plan::user),
+            privileged: request.privileged,
+        };
+        let request = Request { command, stdio, timeout: Duration::ZERO };
         let mut exec = Self::spawn(core, container, caller, request)?;
         exec.terminal_for = terminal_for;
         Ok(exec)
@@ -140,14 +149,14 @@ impl Exec {
 
     fn spawn(core: &mut Core, container: &Container, caller: Caller, request: Request) -> Outcome<Self> {
         container.require_running()?;
-        if request.argv.is_empty() {
+        if request.command.argv.is_empty() {
             return Err(fault(Code::InvalidArgument, "the command is empty"));
         }
         let key = core.new_key();
         let parent = container.cgroup().ok_or_else(|| fault(Code::FailedPrecondition, "no cgroup"))?;
         let cgroup = parent.sub(&format!("exec-{key}")).map_err(|error| fault_of(&error))?;
         let cloned = cgroup_target(&cgroup)
-            .and_then(|target| container.exec_plan(request.argv, request.stdio, target))
+            .and_then(|target| container.exec_plan(request.command, request.stdio, target))
             .and_then(|plan| spawn_exec(plan).map_err(|error| fault_of(&error)));
         let child = match cloned {
             Ok(child) => child,

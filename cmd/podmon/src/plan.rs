@@ -60,6 +60,7 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
             upper: rootfs.upper.into(),
             work: rootfs.work.into(),
             readonly: rootfs.readonly,
+            durable: rootfs.durable,
         },
         image_volumes: request
             .image_volumes
@@ -88,7 +89,8 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
     })
 }
 
-fn user(request: podmon::UserRequest) -> UserRequest {
+/// Of a request.
+pub fn user(request: podmon::UserRequest) -> UserRequest {
     UserRequest {
         user: match request.user {
             None => UserSpec::Root,

@@ -16,6 +16,9 @@ use crate::{
 pub struct ReadEnd {
     fd: OwnedFd,
     stream: Stream,
+    source: Source,
+    /// Nothing is read, because a client is awaited.
+    paused: bool,
 }
 
 /// Reads per event. A flood must not keep the other descriptors waiting.
@@ -29,12 +32,22 @@ impl ReadEnd {
     pub fn watch(core: &Core, fd: OwnedFd, stream: Stream, source: Source) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         core.poller.add(&fd, source, Interest::Read)?;
-        Ok(Self { fd, stream })
+        Ok(Self { fd, stream, source, paused: false })
     }
 
     /// Copies what is there; false at the end of the stream. `last`: all that an ended container can have left.
-    pub fn pump(&self, core: &mut Core, log: &mut Log, attachments: &mut Attachments, last: bool) -> bool {
+    pub fn pump(
+        &mut self,
+        core: &mut Core,
+        log: &mut Log,
+        attachments: &mut Attachments,
+        last: bool,
+    ) -> bool {
         for _ in 0..if last { LAST_BURST } else { BURST } {
+            if !last && attachments.must_be_awaited() {
+                self.pause(core);
+                return true;
+            }
             match rustix::io::read(&self.fd, &mut core.scratch[..]) {
                 Ok(0) => return false,
                 Ok(count) => {
@@ -50,9 +63,26 @@ impl ReadEnd {
         true
     }
 
+    fn pause(&mut self, core: &Core) {
+        if !self.paused {
+            core.poller.remove(&self.fd);
+            self.paused = true;
+        }
+    }
+
+    /// Reads on, if it was paused. What has come meanwhile is an event.
+    pub fn resume(&mut self, core: &Core) {
+        if self.paused {
+            // Fails only without memory; the next client that is done tries again.
+            self.paused = core.poller.add(&self.fd, self.source, Interest::Read).is_err();
+        }
+    }
+
     /// Stops reading; the rest of the last line goes to the log.
     pub fn close(self, core: &mut Core, log: &mut Log) {
-        core.poller.remove(&self.fd);
+        if !self.paused {
+            core.poller.remove(&self.fd);
+        }
         log.finish(self.stream, &mut core.batch);
     }
 }

@@ -103,7 +103,7 @@ impl Cgroup {
     }
 
     /// Asks the v1 freezer, if there is one, to stop everybody, and does not wait for it.
-    fn freeze(&self) {
+    fn begin_to_freeze(&self) {
         if let Some(place) = self.home(Controller::Freezer) {
             let _ = place.try_write("freezer.state", "FROZEN");
         }
@@ -161,7 +161,7 @@ impl Killing {
             }
             self.rounds += 1;
             if self.rounds > PATIENCE && self.limit.is_none() {
-                self.group.freeze();
+                self.group.begin_to_freeze();
             }
             self.queue = self.group.pids()?;
             self.queue.retain(|pid| self.known.insert(*pid));

@@ -16,6 +16,7 @@
 //! | `progress` | answers that are a sequence of JSON documents |
 //! | `events` | what happened, for those who follow it; the last of it is kept |
 //! | `facilities` | what the other parts ask of containers |
+//! | `removal` | deleting trees that containers wrote |
 //! | `volumes`, `networks` | volumes and user networks: records, and what containers need of them |
 //! | `shared` | what all parts stand on |
 //! | `containers` | containers and commands in them |
@@ -25,8 +26,6 @@
 #![forbid(unsafe_code)]
 // `/info` has more fields than the macro that writes JSON is deep.
 #![recursion_limit = "256"]
-// Until `containers` stands on all that the other modules offer it.
-#![allow(dead_code, unused_imports)]
 
 mod api;
 mod containers;
@@ -39,6 +38,7 @@ mod http;
 mod images;
 mod networks;
 mod progress;
+mod removal;
 mod server;
 mod shared;
 mod system;

@@ -1,6 +1,6 @@
 //! What a container is asked to be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,22 @@ pub enum MountSource {
         /// Sub path inside the image; empty is its root.
         sub_path: String,
     },
+    /// Memory that ends with the container: options of tmpfs(5), `size=64m`.
+    Tmpfs {
+        /// Options.
+        options: Vec<String>,
+    },
+}
+
+/// One resource limit of the container's processes (setrlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Name in lower case, without `RLIMIT_`: `nofile`.
+    pub name: String,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
 }
 
 impl MountSource {
@@ -63,7 +79,7 @@ impl MountSource {
     pub fn host_path(&self) -> Option<&str> {
         match self {
             MountSource::HostPath(path) => Some(path),
-            MountSource::Image { .. } => None,
+            MountSource::Image { .. } | MountSource::Tmpfs { .. } => None,
         }
     }
 
@@ -71,7 +87,7 @@ impl MountSource {
     pub fn image(&self) -> Option<(&str, &str)> {
         match self {
             MountSource::Image { reference, sub_path } => Some((reference, sub_path)),
-            MountSource::HostPath(_) => None,
+            MountSource::HostPath(_) | MountSource::Tmpfs { .. } => None,
         }
     }
 }
@@ -109,7 +125,16 @@ pub struct Device {
     pub permissions: String,
 }
 
-/// A validated CRI `ContainerConfig`.
+/// A writable layer of whoever asks for the container: it is theirs to make and to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLayer {
+    /// Absolute path of the directory that has it as `upper`, and overlayfs' own `work` beside it.
+    pub dir: PathBuf,
+    /// It outlives the boot: it is written back as files are.
+    pub durable: bool,
+}
+
+/// A validated CRI `ContainerConfig`, or what another door makes of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// The kubelet's name for it.
@@ -150,6 +175,15 @@ pub struct ContainerConfig {
     pub security: SecurityContext,
     /// Stop signal of the request, before the image's.
     pub stop_signal: Option<Signal>,
+    /// Who it runs as where the security context says nothing, in the form of an image's USER; empty leaves it to the image.
+    #[serde(default)]
+    pub user: String,
+    /// Limits of its processes.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    /// A writable layer that is there before the container and outlives it; `None` is one that comes and goes with it.
+    #[serde(default)]
+    pub kept_layer: Option<KeptLayer>,
 }
 
 impl ContainerConfig {
@@ -175,6 +209,9 @@ impl ContainerConfig {
             resources: Resources::default(),
             security: SecurityContext::default(),
             stop_signal: None,
+            user: String::new(),
+            rlimits: Vec::new(),
+            kept_layer: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod command;
 mod container;
 mod error;
 mod id;
@@ -22,18 +23,21 @@ mod sysctl;
 mod user;
 mod userns;
 
-pub use container::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation};
+pub use command::Command;
+pub use container::{
+    ContainerConfig, ContainerMetadata, Device, EnvVar, KeptLayer, Mount, MountSource, Propagation, Rlimit,
+};
 pub use error::{Blame, Classify, Kind, chain};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
-pub use pod::{PodConfig, PodMetadata};
+pub use pod::{Door, PodConfig, PodMetadata};
 pub use process::Process;
 pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};
 pub use resources::{HugepageLimit, Resources};
 pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{
-    AppArmor, Capabilities, DEFAULT_CAPABILITIES, NamespaceMode, Namespaces, SeLinuxLabel, SeccompProfile,
-    SecurityContext,
+    ALL_CAPABILITIES, AppArmor, Capabilities, DEFAULT_CAPABILITIES, NamespaceMode, Namespaces, SeLinuxLabel,
+    SeccompProfile, SecurityContext,
 };
 pub use signal::Signal;
 pub use status::{

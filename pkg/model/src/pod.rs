@@ -1,6 +1,6 @@
 //! What a pod sandbox is asked to be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +19,33 @@ pub struct PodMetadata {
     pub attempt: u32,
 }
 
-/// A validated CRI `PodSandboxConfig`.
+/// Through which of husk's doors a pod came. What came through one is never shown through another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Door {
+    /// The CRI: a kubelet's.
+    #[default]
+    Cri,
+    /// Docker's API.
+    Docker,
+}
+
+/// A validated CRI `PodSandboxConfig`, or what another door makes of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PodConfig {
     /// The kubelet's name for it.
     pub metadata: PodMetadata,
+    /// Whose it is.
+    #[serde(default)]
+    pub door: Door,
     /// Hostname in the pod's UTS namespace; empty with the node's network namespace means the node's own name.
     pub hostname: String,
     /// Absolute directory of the containers' logs; empty when none are wanted.
     pub log_directory: String,
     /// resolv.conf; `None` means the node's.
     pub dns: Option<DnsConfig>,
+    /// Lines of /etc/hosts beyond husk's own: an address and its names.
+    #[serde(default)]
+    pub hosts: Vec<(IpAddr, String)>,
     /// Host ports; those with host port 0 are already gone.
     pub host_ports: Vec<HostPort>,
     /// Labels, echoed.
@@ -48,6 +64,9 @@ pub struct PodConfig {
     pub resources: Option<Resources>,
     /// Runtime handler of the request, echoed.
     pub runtime_handler: String,
+    /// Bytes of the pod's /dev/shm; 0 is husk's default.
+    #[serde(default)]
+    pub shm_size: u64,
 }
 
 impl PodConfig {
@@ -55,9 +74,11 @@ impl PodConfig {
     pub fn named(metadata: PodMetadata) -> Self {
         Self {
             metadata,
+            door: Door::default(),
             hostname: String::new(),
             log_directory: String::new(),
             dns: None,
+            hosts: Vec::new(),
             host_ports: Vec::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -67,6 +88,7 @@ impl PodConfig {
             overhead: None,
             resources: None,
             runtime_handler: String::new(),
+            shm_size: 0,
         }
     }
 

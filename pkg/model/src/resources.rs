@@ -34,6 +34,9 @@ pub struct Resources {
     pub cpuset_mems: String,
     /// Hugetlb limits.
     pub hugepages: Vec<HugepageLimit>,
+    /// Most processes and threads; -1 is unlimited.
+    #[serde(default)]
+    pub pids_limit: Option<i64>,
     /// cgroup v2 files to write verbatim.
     pub unified: BTreeMap<String, String>,
 }

@@ -15,6 +15,8 @@ pub struct Rootfs {
     pub work: PathBuf,
     /// The root is mounted read-only.
     pub readonly: bool,
+    /// The writable layer outlives the boot: it is written back as files are, instead of left to its end.
+    pub durable: bool,
 }
 
 /// An image mounted as a volume, read-only.

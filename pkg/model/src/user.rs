@@ -59,3 +59,59 @@ pub struct ResolvedUser {
     /// All groups, the primary one included, ascending, each once.
     pub groups: Vec<u32>,
 }
+
+impl UserRequest {
+    /// Who `user`, `user:group`, `:group` or numbers in their place mean (OCI image-spec, config.User). Digits are always a
+    /// number: one that is no id is `None`, and never a name (CVE-2026-46680).
+    pub fn parse(text: &str) -> Option<Self> {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        let user = match (user, number(user)?) {
+            ("", _) => UserSpec::Root,
+            (_, Some(uid)) => UserSpec::Uid(uid),
+            (name, None) => UserSpec::Name(name.to_owned()),
+        };
+        let group = match (group, number(group)?) {
+            ("", _) => GroupSpec::OfUser,
+            (_, Some(gid)) => GroupSpec::Gid(gid),
+            (name, None) => GroupSpec::Name(name.to_owned()),
+        };
+        Some(Self { user, group, ..Self::default() })
+    }
+}
+
+/// `None` for digits that are no id; `Some(None)` for what is no digits.
+fn number(text: &str) -> Option<Option<u32>> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(None);
+    }
+    text.parse().ok().filter(|id| *id < u32::MAX).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_a_user_and_a_group_or_either() {
+        let name = |name: &str| UserSpec::Name(name.to_owned());
+        let cases = [
+            ("", (UserSpec::Root, GroupSpec::OfUser)),
+            ("web", (name("web"), GroupSpec::OfUser)),
+            ("web:", (name("web"), GroupSpec::OfUser)),
+            ("1000:1001", (UserSpec::Uid(1000), GroupSpec::Gid(1001))),
+            ("web:staff", (name("web"), GroupSpec::Name("staff".to_owned()))),
+            (":5", (UserSpec::Root, GroupSpec::Gid(5))),
+        ];
+        for (text, expected) in cases {
+            let UserRequest { user, group, .. } = UserRequest::parse(text).unwrap();
+            assert_eq!((user, group), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn digits_that_are_no_id_are_nobody_and_never_a_name() {
+        for text in ["4294967295", "4294967296", "99999999999999999999", "0:4294967295"] {
+            assert_eq!(UserRequest::parse(text), None, "{text}");
+        }
+    }
+}

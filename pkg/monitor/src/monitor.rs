@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use husk_model::{ContainerId, Exit, Process, ResolvedUser, Signal, Streams, UnixNanos, WindowSize};
+use husk_model::{Command, ContainerId, Exit, Process, ResolvedUser, Signal, Streams, UnixNanos, WindowSize};
 use husk_proto::podmon::{self, request::Call};
 use tokio::net::UnixStream;
 
@@ -10,6 +10,7 @@ use crate::{
     ContainerRequest, Events, MonitorConfig, MonitorError, Result, SandboxRequest, Snapshot,
     convert::{self, Answer},
     link::Link,
+    request,
     spawn::{self, Dissolving, Newborn, Seat},
     wire,
 };
@@ -254,7 +255,7 @@ impl Monitor {
     pub async fn exec_terminal(
         &self,
         id: &ContainerId,
-        argv: Vec<String>,
+        command: Command,
         size: Option<WindowSize>,
         on_master: impl FnOnce(OwnedFd) + Send,
     ) -> Result<i32> {
@@ -264,14 +265,7 @@ impl Monitor {
         ours.set_nonblocking(true).map_err(local)?;
         let ours = UnixStream::from_std(ours).map_err(local)?;
         let (rows, columns) = size.map_or((0, 0), |size| (size.rows.into(), size.columns.into()));
-        let request = podmon::Exec {
-            container_id: id.to_string(),
-            argv,
-            terminal: true,
-            rows,
-            columns,
-            ..Default::default()
-        };
+        let request = podmon::Exec { terminal: true, rows, columns, ..exec(id, command) };
         let call = self.link.call(CALL, Call::Exec(request), vec![theirs.into()], None);
         tokio::pin!(call);
         let answer = tokio::select! {
@@ -298,15 +292,13 @@ impl Monitor {
 
     /// Runs a command on the given streams until it ends; returns its exit code. The descriptors are handed to the monitor,
     /// which closes them at the end. Dropping this future kills the command.
-    pub async fn exec(&self, id: &ContainerId, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
+    pub async fn exec(&self, id: &ContainerId, command: Command, streams: Streams<OwnedFd>) -> Result<i32> {
         const CALL: &str = "exec in container";
         let request = podmon::Exec {
-            container_id: id.to_string(),
-            argv,
             stdin: streams.stdin.is_some(),
             stdout: streams.stdout.is_some(),
             stderr: streams.stderr.is_some(),
-            ..Default::default()
+            ..exec(id, command)
         };
         let answer = self.link.call(CALL, Call::Exec(request), streams.into_ends().collect(), None).await?;
         match convert::success(CALL, id.as_str(), answer)? {
@@ -316,14 +308,16 @@ impl Monitor {
     }
 
     /// Copies between the container's own streams and the given ones until the container ends. Dropping this future
-    /// lets go.
-    pub async fn attach(&self, id: &ContainerId, streams: Streams<OwnedFd>) -> Result<()> {
+    /// lets go. A client that is not `awaited` is cut off when it falls behind; one that is may attach to a created container
+    /// too, and misses nothing.
+    pub async fn attach(&self, id: &ContainerId, streams: Streams<OwnedFd>, awaited: bool) -> Result<()> {
         const CALL: &str = "attach to container";
         let request = podmon::Attach {
             container_id: id.to_string(),
             stdin: streams.stdin.is_some(),
             stdout: streams.stdout.is_some(),
             stderr: streams.stderr.is_some(),
+            awaited,
         };
         let answer = self.link.call(CALL, Call::Attach(request), streams.into_ends().collect(), None).await?;
         convert::success(CALL, id.as_str(), answer).map(drop)
@@ -408,6 +402,19 @@ async fn checked(
     deadline: Duration,
 ) -> Result<Answer> {
     convert::success(name, object, link.call(name, call, Vec::new(), Some(deadline)).await?)
+}
+
+/// A command on no streams yet.
+fn exec(id: &ContainerId, command: Command) -> podmon::Exec {
+    podmon::Exec {
+        container_id: id.to_string(),
+        argv: command.argv,
+        env: command.env,
+        cwd: command.cwd.unwrap_or_default(),
+        user: command.user.map(request::user),
+        privileged: command.privileged,
+        ..Default::default()
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -17,7 +17,7 @@ use crate::{
     child::{self, Launch, Link, Succession},
     failure::At,
     process::Program,
-    stdio, terminal, userns,
+    stdio, terminal, user, userns,
 };
 
 /// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
@@ -66,15 +66,22 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
     let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map(Root::new)
         .at(Step::Namespaces, "/")?;
+    let account = match &plan.user {
+        Some(request) => user::resolve(&root, request)?,
+        None => plan.account.clone(),
+    };
+    if let Some(mappings) = &plan.user_namespace {
+        userns::check_user(mappings, &account.user)?;
+    }
     let terminal = match &plan.stdio {
         Stdio::Terminal(size) => Some(terminal::open(&root, *size)?),
         Stdio::Pipes(_) => None,
     };
     match &terminal {
-        Some(terminal) => terminal.install(plan.account.user.uid)?,
-        None => stdio::install(&plan.stdio, &root, &plan.account.user)?,
+        Some(terminal) => terminal.install(account.user.uid)?,
+        None => stdio::install(&plan.stdio, &root, &account.user)?,
     }
-    let (confined, warning) = program.confine(&plan.account)?;
+    let (confined, warning) = program.confine(&account)?;
     warnings.extend(warning);
     let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
     link.appear(&shown, |link| {
@@ -82,7 +89,7 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
             terminal.control()?;
         }
         confined.restrict()?;
-        link.ready(&plan.account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
         confined.execute()
     })
 }

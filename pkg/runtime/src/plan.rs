@@ -174,8 +174,10 @@ pub struct ExecPlan {
     /// `NAME=value` entries of the environment that are no UTF-8, which the text of a spec cannot carry. Each stands for
     /// the entry of `process` that is its lossy form.
     pub raw_env: Vec<Vec<u8>>,
-    /// Who to run as: the container's own [`crate::Ready::account`], unless somebody else is wanted.
+    /// Who to run as: the container's own [`crate::Ready::account`].
     pub account: Account,
+    /// Somebody else instead, looked up in the container's files as they are now.
+    pub user: Option<UserRequest>,
     /// The container's filter.
     pub seccomp: Option<SeccompFilter>,
     /// The mappings of the container's user namespace, if it has one.

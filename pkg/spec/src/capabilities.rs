@@ -2,72 +2,27 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use husk_model::{DEFAULT_CAPABILITIES, SecurityContext};
+use husk_model::{ALL_CAPABILITIES, DEFAULT_CAPABILITIES, SecurityContext};
 use oci_spec::runtime::{Capabilities as Set, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
 use crate::SpecError;
 
-/// Every capability of Linux up to CAP_CHECKPOINT_RESTORE (5.9), the last one so far.
-const ALL: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 /// Whether `name` (upper case, without `CAP_`) is a capability of Linux, or `ALL`.
 pub fn is_known_capability(name: &str) -> bool {
-    name == "ALL" || ALL.contains(&name)
+    name == "ALL" || ALL_CAPABILITIES.contains(&name)
 }
 
 /// Names (without `CAP_`) of the effective set. Adding or dropping `ALL` comes first, single names after it, so that
 /// "drop ALL, add NET_BIND_SERVICE" means what it says; a single drop beats a single add, as in the peers.
 pub fn effective_capabilities(security: &SecurityContext) -> BTreeSet<&str> {
     if security.privileged {
-        return ALL.into_iter().collect();
+        return ALL_CAPABILITIES.into_iter().collect();
     }
     let changes = &security.capabilities;
     let names = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
     let mut set: BTreeSet<&str> = DEFAULT_CAPABILITIES.into_iter().collect();
     if names(&changes.add, "ALL") {
-        set = ALL.into_iter().collect();
+        set = ALL_CAPABILITIES.into_iter().collect();
     }
     if names(&changes.drop, "ALL") {
         set.clear();

@@ -18,6 +18,12 @@ pub enum SpecError {
         /// As in the request.
         name: String,
     },
+    /// A resource limit that Linux does not have.
+    #[error("unknown resource limit {name}")]
+    UnknownRlimit {
+        /// As the spec would have it.
+        name: String,
+    },
     /// A number that does not fit the spec's type.
     #[error("{field} {value} is too large")]
     TooLarge {
@@ -36,6 +42,7 @@ impl Classify for SpecError {
         match self {
             SpecError::NoCommand { .. }
             | SpecError::UnknownCapability { .. }
+            | SpecError::UnknownRlimit { .. }
             | SpecError::TooLarge { .. } => Kind::InvalidArgument,
             SpecError::Compose(_) => Kind::Internal,
         }

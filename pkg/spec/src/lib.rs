@@ -16,6 +16,7 @@ mod input;
 mod masks;
 mod mounts;
 mod resources;
+mod rlimits;
 
 use std::path::Path;
 
@@ -47,7 +48,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .env(env::env(input))
         .cwd(cwd)
         .capabilities(capabilities::capabilities(security)?)
-        .rlimits(Vec::new())
+        .rlimits(rlimits::rlimits(&container.rlimits)?)
         .no_new_privileges(security.no_new_privs)
         .oom_score_adj(container.resources.oom_score_adj)
         .build()?;

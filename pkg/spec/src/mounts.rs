@@ -129,6 +129,9 @@ fn request_mount(request: &Request, images: &mut usize) -> Result<Mount, SpecErr
             *images += 1;
             (IMAGE, number.to_string(), Vec::new())
         }
+        MountSource::Tmpfs { options } => {
+            ("tmpfs", "tmpfs".to_owned(), options.iter().map(String::as_str).collect())
+        }
     };
     options.push(propagation(request.propagation));
     options.push(match (request.readonly, request.recursive_readonly) {

@@ -2,7 +2,8 @@
 
 use husk_model::Resources;
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxResources, LinuxResourcesBuilder,
+    LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder,
 };
 
 use crate::SpecError;
@@ -50,6 +51,9 @@ pub fn linux_resources(resources: &Resources) -> Result<LinuxResources, SpecErro
                 .build()?)
         });
         builder = builder.hugepage_limits(limits.collect::<Result<Vec<_>, SpecError>>()?);
+    }
+    if let Some(limit) = resources.pids_limit {
+        builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build()?);
     }
     if !resources.unified.is_empty() {
         builder = builder

@@ -6,9 +6,9 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{IdMappings, SeccompFilter, Stdio};
+use husk_model::{ALL_CAPABILITIES, Command, IdMappings, SeccompFilter, Stdio};
 use husk_runtime::{Account, CgroupTarget, ExecPlan};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 
 use crate::{
     core::{Core, dup},
@@ -49,12 +49,19 @@ impl Execs {
     pub fn plan(
         &self,
         init: &OwnedFd,
-        argv: Vec<String>,
+        command: Command,
         stdio: Stdio<OwnedFd>,
         cgroup: CgroupTarget,
     ) -> Outcome<ExecPlan> {
         let mut process = self.process.clone();
-        process.set_args(Some(argv));
+        let raw_env = set_env(&mut process, &self.raw_env, &command.env);
+        process.set_args(Some(command.argv));
+        if let Some(cwd) = command.cwd {
+            process.set_cwd(cwd.into());
+        }
+        if command.privileged {
+            process.set_capabilities(Some(every_capability()));
+        }
         let terminal = matches!(stdio, Stdio::Terminal(_));
         process.set_terminal(Some(terminal));
         if terminal {
@@ -63,8 +70,9 @@ impl Execs {
         Ok(ExecPlan {
             target: dup(init)?,
             process,
-            raw_env: self.raw_env.clone(),
+            raw_env,
             account: self.account.clone(),
+            user: command.user,
             seccomp: self.seccomp.clone(),
             user_namespace: self.user_mappings,
             cgroup,
@@ -95,6 +103,32 @@ impl Execs {
         self.left.groups.clear();
         core.poller.clear_deadline(Source::ExecCgroups(key));
     }
+}
+
+/// Puts entries in the place of those of the same name. Returns the entries that are no text and stay.
+fn set_env(process: &mut Process, raw_env: &[Vec<u8>], entries: &[String]) -> Vec<Vec<u8>> {
+    let mut env = process.env().clone().unwrap_or_default();
+    let mut raw_env = raw_env.to_vec();
+    for entry in entries {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        let is_it =
+            |other: &[u8]| other.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+        env.retain(|other| !is_it(other.as_bytes()));
+        raw_env.retain(|other| !is_it(other));
+        env.push(entry.clone());
+    }
+    process.set_env(Some(env));
+    raw_env
+}
+
+/// All that the kernel has, in every set that a privileged container has them in.
+fn every_capability() -> LinuxCapabilities {
+    let all: Capabilities =
+        ALL_CAPABILITIES.iter().filter_map(|name| name.parse::<Capability>().ok()).collect();
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(all.clone())).set_effective(Some(all.clone())).set_permitted(Some(all));
+    sets.set_inheritable(None).set_ambient(None);
+    sets
 }
 
 /// A terminal has a type, as that of a container itself: what the container's environment says, else xterm.

@@ -17,7 +17,7 @@ use std::{os::fd::OwnedFd, time::Duration};
 
 use husk_cgroup::Cgroup;
 use husk_life::init::{Event, InitLife};
-use husk_model::{Stdio, UnixNanos};
+use husk_model::{Command, Stdio, UnixNanos};
 use husk_proto::podmon::error::Code;
 use husk_runtime::{ExecPlan, Report};
 use rustix::process::WaitStatus;
@@ -105,6 +105,14 @@ impl Container {
         match self.life.is_running() {
             true => Ok(()),
             false => Err(self.not("running", self.life.name())),
+        }
+    }
+
+    /// Refuses what only a container can do that lives: one that waits to be started, too.
+    pub fn require_alive(&self) -> Outcome<()> {
+        match self.is_alive() {
+            true => Ok(()),
+            false => Err(self.not("created or running", self.life.name())),
         }
     }
 
@@ -217,11 +225,11 @@ impl Container {
     /// What a command in it is run with; `target` is the cgroup that it joins.
     pub fn exec_plan(
         &self,
-        argv: Vec<String>,
+        command: Command,
         stdio: Stdio<OwnedFd>,
         target: husk_runtime::CgroupTarget,
     ) -> Outcome<ExecPlan> {
-        self.execs.plan(self.init.pidfd(), argv, stdio, target)
+        self.execs.plan(self.init.pidfd(), command, stdio, target)
     }
 
     /// Takes over the cgroup of an exec that left something running, to remove it once that has ended.
@@ -259,6 +267,7 @@ impl Container {
     /// Lets a client go, whose call nobody waits for any longer.
     pub fn detach(&mut self, core: &Core, call: Caller) {
         self.attachments.detach(&core.poller, call);
+        self.read_on(core);
     }
 
     /// Whether it is this container's client.
@@ -269,6 +278,14 @@ impl Container {
     /// An attached client can take output again.
     pub fn on_client_room(&mut self, core: &Core, client: Key) {
         self.attachments.writable(&core.poller, client);
+        self.read_on(core);
+    }
+
+    /// Nobody may have to be awaited any more.
+    fn read_on(&mut self, core: &Core) {
+        if !self.attachments.must_be_awaited() {
+            self.output.resume(core);
+        }
     }
 
     /// An attached client sent input or closed its side.

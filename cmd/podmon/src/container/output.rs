@@ -47,6 +47,13 @@ impl Output {
         }
     }
 
+    /// Nobody is awaited any more.
+    pub fn resume(&mut self, core: &Core) {
+        for end in self.streams.iter_mut().flatten() {
+            end.resume(core);
+        }
+    }
+
     /// Reads what an ended container has left.
     pub fn read_rest(&mut self, core: &mut Core, clients: &mut Attachments) {
         for stream in Stream::BOTH {

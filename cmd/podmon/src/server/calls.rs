@@ -216,14 +216,18 @@ impl Server {
     fn attach(&mut self, caller: Caller, request: &podmon::Attach, fds: Vec<std::os::fd::OwnedFd>) -> Now {
         let (_, found) = self.find(&request.container_id)?;
         let Found { container, core } = found;
-        container.require_running()?;
+        if request.awaited {
+            container.require_alive()?;
+        } else {
+            container.require_running()?;
+        }
         let mut fds = fds.into_iter();
         let mut next = |wanted: bool| if wanted { fds.next() } else { None };
         let (stdin, stdout, stderr) = (next(request.stdin), next(request.stdout), next(request.stderr));
         let failed = |error: &std::io::Error| crate::fault::os_fault("attach", "", error);
         let key = core.new_key();
-        let attachment =
-            Attachment::new(key, caller, stdin, stdout, stderr).map_err(|error| failed(&error.into()))?;
+        let attachment = Attachment::new(key, caller, stdin, stdout, stderr, request.awaited)
+            .map_err(|error| failed(&error.into()))?;
         if let Some(fd) = &attachment.stdin {
             core.poller.add(fd, Source::AttachInput(key), Interest::Read).map_err(|error| failed(&error))?;
         }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{Classify, Kind, Streams, WindowSize};
+use husk_model::{Classify, Command, Kind, Streams, UserRequest, WindowSize};
 use husk_monitor::{ExecOutput, Stdin};
 
 use crate::world::{self, Pod, eventually, processes};
@@ -128,7 +128,7 @@ async fn a_streamed_command_reads_and_writes_the_callers_own_descriptors() {
     let io = Streams { stdin: their_stdin, stdout: their_stdout, stderr: None };
     stdin.write_all(b"through").unwrap();
     drop(stdin);
-    assert_eq!(pod.monitor.exec(&id, argv("cat; exit 6"), io).await.unwrap(), 6);
+    assert_eq!(pod.monitor.exec(&id, argv("cat; exit 6").into(), io).await.unwrap(), 6);
     let mut text = String::new();
     stdout.read_to_string(&mut text).unwrap();
     assert_eq!(text, "through");
@@ -141,7 +141,7 @@ async fn an_exec_on_a_terminal_hands_the_master_to_the_caller() {
     let argv = argv("tty; echo on $TERM; read line; echo got $line; exit 8");
     let size = Some(WindowSize { columns: 99, rows: 33 });
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let exec = pod.monitor.exec_terminal(&id, argv, size, |master| sender.send(master).unwrap());
+    let exec = pod.monitor.exec_terminal(&id, argv.into(), size, |master| sender.send(master).unwrap());
     let talk = async {
         let mut master = std::fs::File::from(receiver.await.unwrap());
         assert_eq!(rustix::termios::tcgetwinsize(&master).unwrap().ws_col, 99);
@@ -172,7 +172,7 @@ async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     let ((mut stdin, their_stdin), (mut stdout, their_stdout)) = (pair(), pair());
     let io = Streams { stdin: their_stdin, stdout: their_stdout, stderr: None };
     let (monitor, container) = (pod.monitor.clone(), id.clone());
-    let attach = tokio::spawn(async move { monitor.attach(&container, io).await });
+    let attach = tokio::spawn(async move { monitor.attach(&container, io, false).await });
     stdin.write_all(b"typed\n").unwrap();
     drop(stdin);
     attach.await.unwrap().unwrap();
@@ -180,6 +180,94 @@ async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     stdout.read_to_string(&mut text).unwrap();
     assert_eq!(text, "typed\nend\n");
     assert_eq!(pod.log(&id).len(), 2, "attached output is logged too");
+    pod.finish().await;
+}
+
+/// More than pipes and backlog hold together.
+const FLOOD: usize = 4 << 20;
+
+#[tokio::test]
+async fn an_awaited_client_attaches_before_the_start_and_misses_nothing_however_slow_it_is() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let script = format!("head -c {FLOOD} /dev/zero; echo err >&2");
+    let wish = pod.wish(&["sh", "-c", &script]);
+    pod.monitor.create_container(wish.request).await.unwrap();
+    let id = wish.id;
+    let (ours, theirs) = std::io::pipe().unwrap();
+    let io = Streams { stdin: None, stdout: Some(theirs.into()), stderr: None };
+    let attach = pod.monitor.attach(&id, io, true);
+    // Asked for before the start, on the same connection.
+    let (attached, started) = tokio::join!(biased; attach, async {
+        pod.monitor.start_container(&id).await.unwrap();
+        // The container stands still until somebody reads.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut ours = std::fs::File::from(std::os::fd::OwnedFd::from(ours));
+            let mut all = Vec::new();
+            ours.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        read.await.unwrap()
+    });
+    attached.unwrap();
+    assert_eq!(started, FLOOD);
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_goes_on_when_an_awaited_client_leaves() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let script = format!("head -c {FLOOD} /dev/zero; echo done >&2");
+    let wish = pod.wish(&["sh", "-c", &script]);
+    pod.monitor.create_container(wish.request).await.unwrap();
+    let id = wish.id;
+    let (ours, theirs) = std::io::pipe().unwrap();
+    let io = Streams { stdin: None, stdout: Some(theirs.into()), stderr: None };
+    let attach = pod.monitor.attach(&id, io, true);
+    let mut events = pod.monitor.events();
+    let started = async {
+        pod.monitor.start_container(&id).await.unwrap();
+        drop(ours);
+    };
+    let (_cut, ()) = tokio::join!(biased; attach, started);
+    assert_eq!(world::exit_of(&mut events, &id).await.code, 0);
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_may_have_another_user_directory_and_environment() {
+    let Some((pod, id)) = sleeper().await else { return };
+    let (mut stdout, their_stdout) = pair();
+    let io = Streams { stdin: None, stdout: their_stdout, stderr: None };
+    let command = Command {
+        argv: argv("id -u; id -g; pwd; echo $A $PATH"),
+        env: vec!["A=b".into(), "PATH=/bin".into()],
+        cwd: Some("/tmp".into()),
+        user: UserRequest::parse("12:34"),
+        privileged: false,
+    };
+    assert_eq!(pod.monitor.exec(&id, command, io).await.unwrap(), 0);
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "12\n34\n/tmp\nb /bin\n");
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn a_privileged_command_has_every_capability_and_another_has_not() {
+    let Some((pod, id)) = sleeper().await else { return };
+    for (privileged, least) in [(true, 30), (false, 0)] {
+        let (mut stdout, their_stdout) = pair();
+        let io = Streams { stdin: None, stdout: their_stdout, stderr: None };
+        let argv = argv("grep CapBnd /proc/self/status");
+        pod.monitor.exec(&id, Command { privileged, ..argv.into() }, io).await.unwrap();
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        let set = u64::from_str_radix(text.split_whitespace().last().unwrap(), 16).unwrap();
+        // The node itself may lack one.
+        assert!(set.count_ones() >= least && (privileged || set.count_ones() < 20), "{text}");
+    }
     pod.finish().await;
 }
 

@@ -142,6 +142,7 @@ impl Pod {
             oom_score_adj: 0,
             log_directory: Some(self.logs.clone()),
             selinux: None,
+            shm_size: 0,
         }
     }
 
@@ -157,7 +158,14 @@ impl Pod {
             id: id.clone(),
             spec_json: spec(args, "{}").into_bytes(),
             raw_env: Vec::new(),
-            rootfs: Rootfs { base, lowers: vec!["layer".into()], upper, work, readonly: false },
+            rootfs: Rootfs {
+                base,
+                lowers: vec!["layer".into()],
+                upper,
+                work,
+                readonly: false,
+                durable: false,
+            },
             image_volumes: Vec::new(),
             relabel: Vec::new(),
             user: UserRequest::default(),

@@ -94,6 +94,9 @@ pub(super) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
         },
         security: security::container("config.linux.security_context", linux.security_context)?,
         stop_signal: signal::from_proto(stop_signal),
+        user: String::new(),
+        rlimits: Vec::new(),
+        kept_layer: None,
     })
 }
 

@@ -90,6 +90,8 @@ pub(super) fn shown(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
             let image = v1::ImageSpec { image: reference.clone(), image_ref, ..Default::default() };
             (String::new(), Some(image), sub_path.clone())
         }
+        // The CRI has no word for one; nothing that came through it has one.
+        MountSource::Tmpfs { .. } => (String::new(), None, String::new()),
     };
     v1::Mount {
         container_path: mount.container_path.clone(),

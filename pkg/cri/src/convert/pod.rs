@@ -6,8 +6,8 @@ use std::{
 };
 
 use husk_model::{
-    DnsConfig, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol, Sysctl,
-    SysctlOwner,
+    DnsConfig, Door, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol,
+    Sysctl, SysctlOwner,
 };
 use husk_proto::cri::v1;
 
@@ -39,12 +39,14 @@ pub(crate) fn pod_config(
             namespace: filled("config.metadata.namespace", metadata.namespace)?,
             attempt: metadata.attempt,
         },
+        door: Door::Cri,
         hostname: hostname(message.hostname)?,
         log_directory: match message.log_directory.as_str() {
             "" => String::new(),
             _ => plain_absolute("config.log_directory", message.log_directory)?,
         },
         dns: message.dns_config.map(dns).transpose()?,
+        hosts: Vec::new(),
         host_ports: host_ports(message.port_mappings, &security.namespaces)?,
         labels: tags("config.labels", message.labels)?,
         annotations: tags("config.annotations", message.annotations)?,
@@ -54,6 +56,7 @@ pub(crate) fn pod_config(
         overhead: limits("overhead", linux.overhead)?,
         resources: limits("resources", linux.resources)?,
         runtime_handler,
+        shm_size: 0,
     })
 }
 

@@ -4,6 +4,7 @@
 //! Answers have every field that the published description of the API requires.
 
 pub(crate) mod auth;
+pub(crate) mod container;
 pub(crate) mod image;
 mod lenient;
 pub(crate) mod network;

@@ -1,20 +1,159 @@
 //! Requests below `/containers` and `/exec`.
 
+use husk_model::{Signal, WindowSize};
 use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
 
+use super::{
+    create::{self, Create},
+    exec::{ExecCreate, ExecStart},
+    plan,
+    store::Store,
+    wait,
+};
 use crate::{
-    door::Parts,
+    api::container::{Config, CreateBesides},
     error::{Failure, Result},
-    http::{Answer, Call, json},
+    filters::Filters,
+    http::{Answer, Call, Query, empty, json},
 };
 
 /// Answers a request; `path` has its decoded segments, the first being `containers` or `exec`.
-pub(crate) async fn route(_door: &Parts, call: Call, path: &[&str]) -> Result<Answer> {
-    match (&call.method, path) {
-        (&Method::GET, ["containers", "json"]) => json(StatusCode::OK, &[(); 0]),
-        (_, ["containers" | "exec", id, ..]) => {
-            Err(Failure::not_found(format!("No such container: {}", id.chars().take(80).collect::<String>())))
+///
+/// # Errors
+/// Those of what is asked for.
+pub(crate) async fn route(store: &Store, mut call: Call, path: &[&str]) -> Result<Answer> {
+    match (call.method.clone(), path) {
+        (Method::GET, ["containers", "json"]) => json(StatusCode::OK, &store.list(&call)?),
+        (Method::POST, ["containers", "create"]) => created(store, &mut call).await,
+        (Method::POST, ["containers", "prune"]) => prune(store, &call).await,
+        (Method::DELETE, ["containers", id]) => {
+            let query = &call.query;
+            if query.flag("link") {
+                return Err(Failure::missing("husk has no links between containers; use a network"));
+            }
+            store.remove(&store.find(id)?, query.flag("force"), query.flag("v")).await?;
+            Ok(empty(StatusCode::NO_CONTENT))
+        }
+        (method, ["containers", id, rest @ ..]) => container(store, call, method, id, rest).await,
+        (method, ["exec", id, rest @ ..]) => exec(store, call, method, id, rest).await,
+        _ => Err(Failure::no_page()),
+    }
+}
+
+async fn created(store: &Store, call: &mut Call) -> Result<Answer> {
+    let name = call.query.get("name").unwrap_or_default().to_owned();
+    let body: Value = call.json().await?;
+    let wrong = |error| Failure::bad(format!("invalid JSON: {error}"));
+    let config: Config = serde_json::from_value(body.clone()).map_err(wrong)?;
+    let besides: CreateBesides = serde_json::from_value(body).map_err(wrong)?;
+    let (container, warnings) = store.create(Create { name, config, besides })?;
+    json(StatusCode::CREATED, &create::answer(&container, &warnings))
+}
+
+async fn container(store: &Store, mut call: Call, method: Method, id: &str, rest: &[&str]) -> Result<Answer> {
+    let container = store.find(id)?;
+    let done = || Ok(empty(StatusCode::NO_CONTENT));
+    match (method, rest) {
+        (Method::GET, ["json"]) => json(StatusCode::OK, &store.inspect(&container, call.query.flag("size"))),
+        (Method::GET, ["logs"]) => store.logs(&container, &call),
+        (Method::GET, ["top"]) => {
+            json(StatusCode::OK, &store.top(&container, call.query.get("ps_args")).await?)
+        }
+        (Method::GET, ["stats"]) => store.stats(&container, &call).await,
+        (Method::POST, ["start"]) => {
+            store.start(&container).await?;
+            done()
+        }
+        (Method::POST, ["stop"]) => {
+            store.stop(&container, call.query.number("t")?, signal(&call.query)?).await?;
+            done()
+        }
+        (Method::POST, ["restart"]) => {
+            match store.stop(&container, call.query.number("t")?, signal(&call.query)?).await {
+                Err(failure) if failure.status() != 304 => return Err(failure),
+                _ => {}
+            }
+            store.start(&container).await?;
+            store.publish(&container.record(), "restart", []);
+            done()
+        }
+        (Method::POST, ["kill"]) => {
+            store.kill(&container, signal(&call.query)?.unwrap_or(Signal::KILL)).await?;
+            done()
+        }
+        (Method::POST, ["pause"]) => {
+            store.pause(&container).await?;
+            done()
+        }
+        (Method::POST, ["unpause"]) => {
+            store.unpause(&container).await?;
+            done()
+        }
+        (Method::POST, ["rename"]) => {
+            let name = call.query.need("name")?;
+            let old = store.rename(&container, name)?;
+            store.publish(&container.record(), "rename", [("oldName", format!("/{old}"))]);
+            done()
+        }
+        (Method::POST, ["update"]) => {
+            let change: Value = call.json().await?;
+            store.update(&container, change).await?;
+            json(StatusCode::OK, &json!({ "Warnings": [] }))
+        }
+        (Method::POST, ["resize"]) => {
+            store.resize(&container, size(&call.query)?).await?;
+            Ok(empty(StatusCode::OK))
+        }
+        (Method::POST, ["wait"]) => wait::answer(store, &container, &call),
+        (Method::POST, ["attach"]) => store.attach(&container, &call),
+        (Method::POST, ["exec"]) => {
+            let wanted: ExecCreate = call.json().await?;
+            store.create_exec(&container, wanted)
         }
         _ => Err(Failure::no_page()),
     }
+}
+
+async fn exec(store: &Store, mut call: Call, method: Method, id: &str, rest: &[&str]) -> Result<Answer> {
+    match (method, rest) {
+        (Method::GET, ["json"]) => json(StatusCode::OK, &store.inspect_exec(id)?),
+        (Method::POST, ["start"]) => {
+            let asked: ExecStart = call.json_if_any().await?.unwrap_or_default();
+            store.start_exec(id, asked, &call)
+        }
+        (Method::POST, ["resize"]) => store.resize_exec(id, size(&call.query)?),
+        _ => Err(Failure::no_page()),
+    }
+}
+
+fn signal(query: &Query) -> Result<Option<Signal>> {
+    plan::signal(query.get("signal").unwrap_or_default())
+}
+
+fn size(query: &Query) -> Result<WindowSize> {
+    let side = |key: &str| Ok::<_, Failure>(query.number::<u16>(key)?.unwrap_or(0));
+    Ok(WindowSize { columns: side("w")?, rows: side("h")? })
+}
+
+async fn prune(store: &Store, call: &Call) -> Result<Answer> {
+    let filters = Filters::of(&call.query, &["label", "label!", "until"])?;
+    let (mut deleted, mut space) = (Vec::new(), 0);
+    for container in store.all() {
+        let record = container.record();
+        let wanted = !record.state.is_running()
+            && record.state.phase != super::record::Phase::Restarting
+            && filters.labels_suit(&record.config.labels)
+            && super::list::made_before(&record, filters.single("until")?)?;
+        if !wanted {
+            continue;
+        }
+        let size = store.written(&container);
+        // One that was started meanwhile stays.
+        if store.remove(&container, false, false).await.is_ok() {
+            deleted.push(container.id.clone());
+            space += size;
+        }
+    }
+    json(StatusCode::OK, &json!({ "ContainersDeleted": deleted, "SpaceReclaimed": space }))
 }

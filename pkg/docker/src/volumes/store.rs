@@ -12,7 +12,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::CString,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -22,15 +21,16 @@ use std::{
     },
 };
 
-use husk_sys::tree;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use tracing::warn;
 
 use super::{
     name, options,
     record::{DATA, RECORD, Volume},
 };
-use crate::error::{Failure, OpenError, Result};
+use crate::{
+    error::{Failure, OpenError, Result},
+    removal::delete,
+};
 
 /// What the name of a directory begins with that is being deleted. No volume's does.
 const REMOVING: &str = ".removing-";
@@ -246,16 +246,6 @@ fn undo(dir: &Path) {
     if let Err(error) = removed {
         warn!(path = %dir.display(), %error, "a directory among the volumes is none, and is not empty; look at it and remove it");
     }
-}
-
-/// Deletes a tree that containers wrote: however deep, and following nothing.
-fn delete(path: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = openat(CWD, parent, flags, Mode::empty())?;
-    Ok(tree::remove(parent, &CString::new(name.as_encoded_bytes())?)?)
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ fn rootfs(rootfs: Rootfs) -> podmon::Rootfs {
         upper: text(&rootfs.upper),
         work: text(&rootfs.work),
         readonly: rootfs.readonly,
+        durable: rootfs.durable,
     }
 }
 
@@ -129,7 +130,7 @@ fn image_volume(volume: ImageVolume) -> podmon::ImageVolume {
     podmon::ImageVolume { base: text(&volume.base), lowers: volume.lowers, sub_path: text(&volume.sub_path) }
 }
 
-fn user(request: UserRequest) -> podmon::UserRequest {
+pub(crate) fn user(request: UserRequest) -> podmon::UserRequest {
     podmon::UserRequest {
         user: match request.user {
             UserSpec::Root => None,
@@ -161,6 +162,7 @@ mod tests {
                 upper: "/c/upper".into(),
                 work: "/c/work".into(),
                 readonly: true,
+                durable: false,
             },
             image_volumes: vec![ImageVolume {
                 base: "/layers".into(),
@@ -195,6 +197,7 @@ mod tests {
                 upper: "/c/upper".to_owned(),
                 work: "/c/work".to_owned(),
                 readonly: true,
+                durable: false,
             }),
             user: Some(podmon::UserRequest::default()),
             cgroup_path: "/pod/c".to_owned(),

@@ -4,6 +4,7 @@
 mod container;
 mod sandbox;
 
+pub(crate) use container::user;
 pub use container::{ContainerRequest, PidNamespace, Stdin};
 pub use sandbox::{PodNetwork, SandboxRequest, UtsNamespace};
 

@@ -30,6 +30,8 @@ pub struct SandboxRequest {
     pub log_directory: Option<PathBuf>,
     /// Contexts of pause and of the pod's own files; `None` on a node without SELinux.
     pub selinux: Option<SeLinuxContexts>,
+    /// Bytes of the pod's /dev/shm; 0 is the usual size.
+    pub shm_size: u64,
 }
 
 /// Network namespace of a pod.
@@ -84,10 +86,10 @@ impl From<SandboxRequest> for podmon::RunSandbox {
             new_netns,
             selinux_process,
             selinux_mount,
-            // The pod's cgroup has no limits of its own and pause no filter; /dev/shm has its usual size.
+            shm_size: request.shm_size,
+            // The pod's cgroup has no limits of its own and pause no filter.
             resources_json: Vec::new(),
             seccomp: Vec::new(),
-            shm_size: 0,
             // The pod's network and files are made at the same time.
             held: true,
         }
@@ -114,6 +116,7 @@ mod tests {
             oom_score_adj: -998,
             log_directory: Some("/var/log/pods/1".into()),
             selinux: None,
+            shm_size: 0,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use husk_cgroup::Hierarchy;
 use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerStatus, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
+    ContainerConfig, ContainerId, ContainerStatus, Door, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
     ResourceStats, Resources,
 };
 
@@ -15,12 +15,15 @@ use super::parts::Parts;
 use crate::{
     error::{PodsError, Result},
     observing::{Follower, MetricGroups, NodeMetrics, PodStats},
+    registry::{Container, Pod},
     verbs::{Decide, Finding, start},
 };
 
-/// All pods and containers of the node.
+/// All pods and containers of the node, or those that came through one door.
 pub struct Engine {
-    parts: Parts,
+    parts: Arc<Parts>,
+    /// Whose pods it shows; all without one.
+    door: Option<Door>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -31,7 +34,12 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts }
+        Self { parts: Arc::new(parts), door: None }
+    }
+
+    /// The engine as a door has it: what it makes is marked as that door's, and nothing of another's is seen or reached.
+    pub fn through(&self, door: Door) -> Arc<Self> {
+        Arc::new(Self { parts: Arc::clone(&self.parts), door: Some(door) })
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -91,6 +99,7 @@ impl Engine {
     /// # Errors
     /// Of the step that failed; everything done until then is undone.
     pub async fn run_pod_sandbox(&self, config: PodConfig) -> Result<PodSandboxId> {
+        let config = PodConfig { door: self.door.unwrap_or(config.door), ..config };
         self.parts.run.pod(config).await
     }
 
@@ -99,7 +108,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on where it stopped.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
-        let Some(pod) = self.parts.registry.find_pod(id) else { return Ok(()) };
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let stop = self.parts.stop.clone();
         detached(async move { stop.pod(&pod).await }).await
     }
@@ -109,7 +118,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::stop_pod_sandbox`].
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        let Some(pod) = self.parts.registry.find_pod(id) else { return Ok(()) };
+        let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let remove = self.parts.remove.clone();
         detached(async move { remove.pod(&pod).await }).await
     }
@@ -119,12 +128,12 @@ impl Engine {
     /// # Errors
     /// [`PodsError::NoSuchPod`].
     pub fn pod_status(&self, id: &str) -> Result<Arc<PodStatus>> {
-        Ok(self.parts.registry.pod(id)?.status())
+        Ok(self.pod(id)?.status())
     }
 
     /// Snapshots of all sandboxes, in the order of their ids.
     pub fn list_pods(&self) -> Vec<Arc<PodStatus>> {
-        self.parts.registry.pods().iter().map(|pod| pod.status()).collect()
+        self.parts.registry.pods().iter().filter(|pod| self.shows(pod)).map(|pod| pod.status()).collect()
     }
 
     /// Takes in what the pod's containers need together and what the pod costs beyond them; `None` keeps what is known.
@@ -137,7 +146,7 @@ impl Engine {
         overhead: Option<Resources>,
         resources: Option<Resources>,
     ) -> Result<()> {
-        let (pod, updating) = (self.parts.registry.pod(id)?, self.parts.updating.clone());
+        let (pod, updating) = (self.pod(id)?, self.parts.updating.clone());
         detached(async move { updating.pod(&pod, overhead, resources).await }).await
     }
 
@@ -148,7 +157,7 @@ impl Engine {
     /// # Errors
     /// Of the step that failed; everything done until then is undone.
     pub async fn create_container(&self, pod_id: &str, config: ContainerConfig) -> Result<ContainerId> {
-        let pod = self.parts.registry.pod(pod_id)?;
+        let pod = self.pod(pod_id)?;
         self.parts.create.container(&pod, config).await
     }
 
@@ -157,7 +166,7 @@ impl Engine {
     /// # Errors
     /// When it is not in state CREATED or its command cannot be executed; then it has ended with `StartError`.
     pub async fn start_container(&self, id: &str) -> Result<()> {
-        let (container, follow) = (self.parts.registry.container(id)?, self.parts.stop.follow.clone());
+        let (container, follow) = (self.container(id)?, self.parts.stop.follow.clone());
         detached(async move { start(&follow, &container).await }).await
     }
 
@@ -166,7 +175,7 @@ impl Engine {
     /// # Errors
     /// When the monitor cannot be asked.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let Some(container) = self.parts.registry.find_container(id) else { return Ok(()) };
+        let Some(container) = self.find_container(id) else { return Ok(()) };
         let stop = self.parts.stop.clone();
         detached(async move { stop.container(&container, grace).await }).await
     }
@@ -176,7 +185,7 @@ impl Engine {
     /// # Errors
     /// When a step fails; a repeated call goes on.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let Some(container) = self.parts.registry.find_container(id) else { return Ok(()) };
+        let Some(container) = self.find_container(id) else { return Ok(()) };
         let remove = self.parts.remove.clone();
         detached(async move { remove.container(&container).await }).await
     }
@@ -186,12 +195,17 @@ impl Engine {
     /// # Errors
     /// [`PodsError::NoSuchContainer`].
     pub fn container_status(&self, id: &str) -> Result<Arc<ContainerStatus>> {
-        Ok(self.parts.registry.container(id)?.status())
+        Ok(self.container(id)?.status())
     }
 
     /// Snapshots of all containers, in the order of their ids.
     pub fn list_containers(&self) -> Vec<Arc<ContainerStatus>> {
-        self.parts.registry.containers().iter().map(|container| container.status()).collect()
+        let containers = self.parts.registry.containers();
+        containers
+            .iter()
+            .filter(|container| self.shows(container.pod()))
+            .map(|container| container.status())
+            .collect()
     }
 
     /// Changes the limits that `change` sets and keeps the others.
@@ -199,7 +213,7 @@ impl Engine {
     /// # Errors
     /// When the container has ended or the kernel refuses a limit; then the stored limits stay.
     pub async fn update_resources(&self, id: &str, change: Resources) -> Result<()> {
-        let (container, updating) = (self.parts.registry.container(id)?, self.parts.updating.clone());
+        let (container, updating) = (self.container(id)?, self.parts.updating.clone());
         detached(async move { updating.container(&container, change).await }).await
     }
 
@@ -207,7 +221,7 @@ impl Engine {
 
     /// Follows the node from now on, beginning with what ended lately.
     pub fn follow(&self) -> Follower {
-        self.parts.events.follow(&self.parts.registry)
+        self.parts.events.follow(&self.parts.registry, self.door)
     }
 
     /// Ends the streams of all followers, who would otherwise hold up the end of the daemon.
@@ -220,7 +234,7 @@ impl Engine {
     /// # Errors
     /// When it has ended or its cgroup cannot be read.
     pub fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
-        self.parts.measuring.container_stats(id)
+        self.parts.measuring.container_stats(&*self.container(id)?)
     }
 
     /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
@@ -228,7 +242,7 @@ impl Engine {
         &self,
         wanted: impl Fn(&ContainerStatus) -> bool,
     ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
-        self.parts.measuring.list_container_stats(wanted).await
+        self.parts.measuring.list_container_stats(|container| self.shows(container.pod()), wanted).await
     }
 
     /// Measures a sandbox that is ready, and its live containers.
@@ -236,12 +250,12 @@ impl Engine {
     /// # Errors
     /// When it is not ready or its cgroup cannot be read.
     pub async fn pod_stats(&self, id: &str) -> Result<PodStats> {
-        self.parts.measuring.pod_stats(id).await
+        self.parts.measuring.pod_stats(&self.pod(id)?).await
     }
 
     /// Measures all ready sandboxes that `wanted` lets through; those that end meanwhile are left out.
     pub async fn list_pod_stats(&self, wanted: impl Fn(&PodStatus) -> bool) -> Vec<PodStats> {
-        self.parts.measuring.list_pod_stats(wanted).await
+        self.parts.measuring.list_pod_stats(|pod| self.shows(pod) && wanted(&pod.status())).await
     }
 
     /// What the writable layers of all containers take together; the first answers may be short of those that were not
@@ -261,7 +275,31 @@ impl Engine {
     /// # Errors
     /// The filesystem of the writable layers does not answer.
     pub async fn pod_metrics(&self) -> Result<NodeMetrics> {
-        self.parts.measuring.pod_metrics().await
+        self.parts.measuring.pod_metrics(|pod| self.shows(pod)).await
+    }
+}
+
+// === what its door may reach ===
+
+impl Engine {
+    pub(super) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
+        self.find_pod(id).ok_or_else(|| PodsError::NoSuchPod { id: id.to_owned() })
+    }
+
+    pub(super) fn container(&self, id: &str) -> Result<Arc<Container>> {
+        self.find_container(id).ok_or_else(|| PodsError::NoSuchContainer { id: id.to_owned() })
+    }
+
+    fn find_pod(&self, id: &str) -> Option<Arc<Pod>> {
+        self.parts.registry.find_pod(id).filter(|pod| self.shows(pod))
+    }
+
+    fn find_container(&self, id: &str) -> Option<Arc<Container>> {
+        self.parts.registry.find_container(id).filter(|container| self.shows(container.pod()))
+    }
+
+    fn shows(&self, pod: &Pod) -> bool {
+        self.door.is_none_or(|door| pod.config().door == door)
     }
 }
 

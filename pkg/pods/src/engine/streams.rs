@@ -3,7 +3,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use husk_model::{Streams, WindowSize};
+use husk_model::{Command, Signal, Streams, WindowSize};
 use husk_monitor::ExecOutput;
 
 use super::Engine;
@@ -55,9 +55,14 @@ impl Engine {
     ///
     /// # Errors
     /// When the container does not run or the command cannot be executed.
-    pub async fn exec(&self, id: &str, argv: Vec<String>, streams: Streams<OwnedFd>) -> Result<i32> {
-        let container = self.running(id, "exec")?;
-        Ok(container.pod().monitor()?.exec(container.id(), argv, streams).await?)
+    pub async fn exec(
+        &self,
+        id: &str,
+        command: impl Into<Command>,
+        streams: Streams<OwnedFd>,
+    ) -> Result<i32> {
+        let (container, command) = (self.running(id, "exec")?, command.into());
+        Ok(container.pod().monitor()?.exec(container.id(), command, streams).await?)
     }
 
     /// Runs a command on a terminal of the given size until it ends; returns its exit code. `on_master` gets the terminal's
@@ -68,21 +73,68 @@ impl Engine {
     pub async fn exec_terminal(
         &self,
         id: &str,
-        argv: Vec<String>,
+        command: impl Into<Command>,
         size: Option<WindowSize>,
         on_master: impl FnOnce(OwnedFd) + Send,
     ) -> Result<i32> {
-        let container = self.running(id, "exec")?;
-        Ok(container.pod().monitor()?.exec_terminal(container.id(), argv, size, on_master).await?)
+        let (container, command) = (self.running(id, "exec")?, command.into());
+        Ok(container.pod().monitor()?.exec_terminal(container.id(), command, size, on_master).await?)
     }
 
-    /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go.
+    /// Copies between a container's own streams and the given ones until it ends. Dropping this future lets go. A client that
+    /// falls behind is cut off.
     ///
     /// # Errors
     /// When the container does not run.
     pub async fn attach(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
         let container = self.running(id, "attach")?;
-        Ok(container.pod().monitor()?.attach(container.id(), streams).await?)
+        Ok(container.pod().monitor()?.attach(container.id(), streams, false).await?)
+    }
+
+    /// As [`Engine::attach`], of a container that may still be to start; it waits for a client that falls behind, who misses
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the container has ended.
+    pub async fn attach_whole(&self, id: &str, streams: Streams<OwnedFd>) -> Result<()> {
+        let container = self.container(id)?;
+        Ok(container.pod().monitor()?.attach(container.id(), streams, true).await?)
+    }
+
+    /// Sends a signal to a container's first process. One that has ended is fine.
+    ///
+    /// # Errors
+    /// When the signal is refused.
+    pub async fn signal(&self, id: &str, signal: Signal) -> Result<()> {
+        let container = self.container(id)?;
+        Ok(container.pod().monitor()?.signal(container.id(), signal).await?)
+    }
+
+    /// Process ids of all that runs in a container, as the node has them.
+    ///
+    /// # Errors
+    /// When the container does not run or its cgroup cannot be read.
+    pub fn processes(&self, id: &str) -> Result<Vec<u32>> {
+        let container = self.running(id, "listing its processes")?;
+        self.parts().cgroups.processes(&container.status().cgroup_path)
+    }
+
+    /// Stops all that runs in a container where it is, until [`Engine::thaw`].
+    ///
+    /// # Errors
+    /// When the container does not run, or does not stop in time.
+    pub async fn freeze(&self, id: &str) -> Result<()> {
+        let container = self.running(id, "pausing")?;
+        self.parts().cgroups.freeze(&container.status().cgroup_path, true).await
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When its cgroup cannot be written.
+    pub async fn thaw(&self, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        self.parts().cgroups.freeze(&container.status().cgroup_path, false).await
     }
 
     /// Sets the window of a container's own terminal.
@@ -90,7 +142,7 @@ impl Engine {
     /// # Errors
     /// When the container does not run or has no terminal.
     pub async fn resize_terminal(&self, id: &str, size: WindowSize) -> Result<()> {
-        let container = self.parts().registry.container(id)?;
+        let container = self.container(id)?;
         Ok(container.pod().monitor()?.resize_terminal(container.id(), size).await?)
     }
 
@@ -99,7 +151,7 @@ impl Engine {
     /// # Errors
     /// [`PodsError::PodNotReady`], or when the namespace cannot be opened.
     pub fn open_network(&self, id: &str) -> Result<Option<OwnedFd>> {
-        let pod = self.parts().registry.pod(id)?;
+        let pod = self.pod(id)?;
         if !pod.is_ready() {
             return Err(PodsError::PodNotReady { id: pod.id().clone() });
         }
@@ -113,7 +165,7 @@ impl Engine {
     }
 
     fn running(&self, id: &str, operation: &'static str) -> Result<Arc<Container>> {
-        let container = self.parts().registry.container(id)?;
+        let container = self.container(id)?;
         container.check_running(operation)?;
         Ok(container)
     }

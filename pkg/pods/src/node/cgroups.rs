@@ -126,6 +126,29 @@ impl Cgroups {
         killed.await.map_err(|_| PodsError::Lost)?.map_err(PodsError::Cgroup)
     }
 
+    /// Process ids in a container's cgroup, as the node has them.
+    ///
+    /// # Errors
+    /// It cannot be opened or read.
+    pub(crate) fn processes(&self, path: &str) -> Result<Vec<u32>> {
+        let cgroup = self.hierarchy.open(&cgroup_path(path)?).map_err(PodsError::Cgroup)?;
+        cgroup.pids().map_err(PodsError::Cgroup)
+    }
+
+    /// Stops everybody in a container's cgroup, or lets them go on.
+    ///
+    /// # Errors
+    /// It cannot be opened, or somebody does not stop in time.
+    pub(crate) async fn freeze(&self, path: &str, frozen: bool) -> Result<()> {
+        let (hierarchy, path) = (self.hierarchy.clone(), cgroup_path(path)?);
+        // Waits for the processes to stop.
+        let changed = tokio::task::spawn_blocking(move || {
+            let cgroup = hierarchy.open(&path)?;
+            if frozen { cgroup.freeze() } else { cgroup.unfreeze() }
+        });
+        changed.await.map_err(|_| PodsError::Lost)?.map_err(PodsError::Cgroup)
+    }
+
     /// Ends the unit around a pod's cgroup, if there is one, whose processes are dead. Nobody waits for it: an empty scope goes
     /// by itself, and a pod must end while systemd does not answer.
     pub(crate) fn end_unit(&self, pod_cgroup: &str) {

@@ -34,7 +34,11 @@ pub(crate) fn write(pod_dir: &Path, config: &PodConfig, ips: &[IpAddr]) -> Resul
     // A new UTS namespace starts with the node's name, so that is what an unnamed pod is called.
     let hostname = if config.hostname.is_empty() { node_hostname() } else { config.hostname.clone() };
     write_file(&paths.hostname, format!("{hostname}\n").as_bytes())?;
-    let hosts = if own_network { hosts(&hostname, ips) } else { read_node("/etc/hosts")? };
+    let mut hosts = if own_network { hosts(&hostname, ips) } else { read_node("/etc/hosts")? };
+    for (address, names) in &config.hosts {
+        // Writing to a string cannot fail.
+        let _ = writeln!(hosts, "{address}\t{names}");
+    }
     write_file(&paths.hosts, hosts.as_bytes())?;
     let resolv = husk_network::resolv::render(config.dns.as_ref(), &read_node("/etc/resolv.conf")?)
         .map_err(PodsError::Network)?;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use husk_model::{ContainerId, ContainerState, ContainerStatus, PodSandboxId, PodStatus, UnixNanos};
+use husk_model::{ContainerId, ContainerState, ContainerStatus, Door, PodSandboxId, PodStatus, UnixNanos};
 use husk_node::now;
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -73,6 +73,8 @@ pub(crate) const RECENT: Duration = Duration::from_secs(300);
 pub struct Follower {
     recent: VecDeque<Arc<PodEvent>>,
     live: broadcast::Receiver<Arc<PodEvent>>,
+    /// Whose pods it follows; all without one.
+    door: Option<Door>,
 }
 
 impl Follower {
@@ -81,13 +83,18 @@ impl Follower {
     /// # Errors
     /// [`Unfollowed`].
     pub async fn next(&mut self) -> Result<Arc<PodEvent>, Unfollowed> {
-        if let Some(event) = self.recent.pop_front() {
-            return Ok(event);
+        loop {
+            let event = match self.recent.pop_front() {
+                Some(event) => event,
+                None => self.live.recv().await.map_err(|error| match error {
+                    RecvError::Lagged(lost) => Unfollowed::Behind(lost),
+                    RecvError::Closed => Unfollowed::Stopping,
+                })?,
+            };
+            if self.door.is_none_or(|door| event.pod.config.door == door) {
+                return Ok(event);
+            }
         }
-        self.live.recv().await.map_err(|error| match error {
-            RecvError::Lagged(lost) => Unfollowed::Behind(lost),
-            RecvError::Closed => Unfollowed::Stopping,
-        })
     }
 }
 
@@ -101,8 +108,8 @@ impl Events {
     }
 
     /// Follows the node from now on, beginning with what ended lately.
-    pub(crate) fn follow(&self, registry: &Registry) -> Follower {
-        self.follow_after(|| recent_ends(registry))
+    pub(crate) fn follow(&self, registry: &Registry, door: Option<Door>) -> Follower {
+        Follower { door, ..self.follow_after(|| recent_ends(registry)) }
     }
 
     /// Changes something of a pod and announces it, in one step. `change` says what happened, if anything did; it must not
@@ -122,7 +129,7 @@ impl Events {
             Some(sender) => sender.subscribe(),
             None => broadcast::channel(1).1,
         };
-        Follower { recent: recent(), live }
+        Follower { recent: recent(), live, door: None }
     }
 
     /// Makes the event of a change, if that says that there is one, and sends it.

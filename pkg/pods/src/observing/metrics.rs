@@ -11,7 +11,10 @@ use husk_model::{ContainerStatus, NetworkStats, PodStatus};
 use husk_stats::{Detail, Stats, Volume};
 
 use super::stats::{Chosen, Measuring, choose};
-use crate::error::{PodsError, Result};
+use crate::{
+    error::{PodsError, Result},
+    registry::Pod,
+};
 
 /// What looking at processes may take in one call, and the bounds of each container's share of it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -75,8 +78,8 @@ impl Measuring {
     ///
     /// # Errors
     /// The filesystem of the writable layers does not answer.
-    pub(crate) async fn pod_metrics(&self) -> Result<NodeMetrics> {
-        let ready = self.registry.pods().into_iter().filter(|pod| pod.is_ready());
+    pub(crate) async fn pod_metrics(&self, wanted: impl Fn(&Pod) -> bool) -> Result<NodeMetrics> {
+        let ready = self.registry.pods().into_iter().filter(|pod| pod.is_ready() && wanted(pod));
         let chosen: Vec<Chosen> = ready.filter_map(|pod| choose(&self.registry, &pod).ok()).collect();
         let caller = Arc::new(());
         let waits = Arc::downgrade(&caller);

@@ -48,20 +48,25 @@ impl Measuring {
     ///
     /// # Errors
     /// When it has ended or its cgroup cannot be read.
-    pub(crate) fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
-        let container = self.registry.container(id)?;
+    pub(crate) fn container_stats(
+        &self,
+        container: &Container,
+    ) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
         container.check_alive("measuring it")?;
         let status = container.status();
-        let stats = self.stats.sample(&target(&container)?).map_err(PodsError::Stats)?;
+        let stats = self.stats.sample(&target(container)?).map_err(PodsError::Stats)?;
         Ok((status, stats))
     }
 
     /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
     pub(crate) async fn list_container_stats(
         &self,
+        shown: impl Fn(&Container) -> bool,
         wanted: impl Fn(&ContainerStatus) -> bool,
     ) -> Vec<(Arc<ContainerStatus>, ResourceStats)> {
-        let chosen = live(&self.registry.containers(), wanted);
+        let mut containers = self.registry.containers();
+        containers.retain(|container| shown(container));
+        let chosen = live(&containers, wanted);
         self.each(chosen, sample).await.unwrap_or_default()
     }
 
@@ -69,18 +74,17 @@ impl Measuring {
     ///
     /// # Errors
     /// When it is not ready or its cgroup cannot be read.
-    pub(crate) async fn pod_stats(&self, id: &str) -> Result<PodStats> {
-        let pod = self.registry.pod(id)?;
+    pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<PodStats> {
         if !pod.is_ready() {
             return Err(PodsError::PodNotReady { id: pod.id().clone() });
         }
-        let chosen = choose(&self.registry, &pod)?;
+        let chosen = choose(&self.registry, pod)?;
         self.measure(move |stats| measure_pod(stats, chosen)).await?.map_err(PodsError::Stats)
     }
 
     /// Measures all ready sandboxes that `wanted` lets through; those that end meanwhile are left out.
-    pub(crate) async fn list_pod_stats(&self, wanted: impl Fn(&PodStatus) -> bool) -> Vec<PodStats> {
-        let pods = self.registry.pods().into_iter().filter(|pod| pod.is_ready() && wanted(&pod.status()));
+    pub(crate) async fn list_pod_stats(&self, wanted: impl Fn(&Pod) -> bool) -> Vec<PodStats> {
+        let pods = self.registry.pods().into_iter().filter(|pod| pod.is_ready() && wanted(pod));
         let chosen: Vec<Chosen> = pods.filter_map(|pod| choose(&self.registry, &pod).ok()).collect();
         self.each(chosen, |stats, chosen| measure_pod(stats, chosen).ok()).await.unwrap_or_default()
     }

@@ -165,6 +165,7 @@ fn request(inputs: Inputs<'_>, file: &ContainerFile) -> Result<ContainerRequest>
             upper: layer.join("upper"),
             work: layer.join("work"),
             readonly: config.security.readonly_rootfs,
+            durable: config.kept_layer.as_ref().is_some_and(|kept| kept.durable),
         },
         image_volumes: layers.volumes.iter().map(ImageVolume::request).collect(),
         relabel: match &facts.labels.selinux_mount {

@@ -21,6 +21,7 @@ pub(crate) fn merge(old: &Resources, change: &Resources) -> Resources {
         cpuset_cpus: text(&change.cpuset_cpus, &old.cpuset_cpus),
         cpuset_mems: text(&change.cpuset_mems, &old.cpuset_mems),
         hugepages: if change.hugepages.is_empty() { old.hugepages.clone() } else { change.hugepages.clone() },
+        pids_limit: change.pids_limit.or(old.pids_limit),
         unified,
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn sandbox_request(
         oom_score_adj: PAUSE_OOM_SCORE,
         log_directory: (!config.log_directory.is_empty()).then(|| config.log_directory.clone().into()),
         selinux,
+        shm_size: config.shm_size,
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use husk_model::{ContainerId, PodSandboxId};
+use husk_model::{ContainerConfig, ContainerId, KeptLayer, PodSandboxId};
 use husk_node::file::{self, Outlives};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -152,6 +152,22 @@ impl Records {
     /// Makes the directory of a new container.
     pub(crate) fn create_container(&self, pod: &PodSandboxId, id: &ContainerId) -> Result<()> {
         private_dir(&self.container(pod, id))
+    }
+
+    /// Where the writable layer of a container is.
+    pub(crate) fn layer_of(&self, id: &ContainerId, config: &ContainerConfig) -> PathBuf {
+        config.kept_layer.as_ref().map_or_else(|| self.layer(id), |kept| kept.dir.clone())
+    }
+
+    /// Makes a kept layer fit to be mounted: what overlayfs left beside it of its last mount may refuse the next.
+    pub(crate) fn prepare_kept_layer(&self, layer: &KeptLayer) -> Result<()> {
+        let work = layer.dir.join("work");
+        match fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(PodsError::files("empty", work)(error));
+            }
+            _ => private_dir(&work),
+        }
     }
 
     /// Makes an empty writable layer. The upper directory becomes the container's `/`, so everybody may enter it.

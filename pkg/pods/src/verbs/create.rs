@@ -117,7 +117,7 @@ impl Create {
             image,
             layers,
             facts,
-            layer: records.layer(id),
+            layer: records.layer_of(id, config),
             pid: self.pid_namespace(pod, config)?,
             node_hostname: &files::node_hostname(),
             cgroup_v2: self.cgroup_v2,
@@ -171,7 +171,10 @@ impl Create {
         if self.adjust.plugins.enabled() {
             records.write_spec(pod.id(), id, &request.spec_json)?;
         }
-        records.create_layer(id)?;
+        match &file.config.kept_layer {
+            Some(kept) => records.prepare_kept_layer(kept)?,
+            None => records.create_layer(id)?,
+        }
         let log_dir = Path::new(&file.log_path).parent();
         if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
             make_log_directory(dir.to_owned()).await?;
@@ -204,7 +207,7 @@ impl Create {
             pod: Arc::clone(pod),
             life: ContainerLife::Making,
             status,
-            upper: self.follow.records.layer(&file.id).join("upper"),
+            upper: self.follow.records.layer_of(&file.id, &file.config).join("upper"),
             file: Some(file),
             leases,
         }));

@@ -259,7 +259,7 @@ impl Recover {
             }
         };
         let container = Arc::new(Container::new(NewContainer {
-            upper: self.follow.records.layer(&id).join("upper"),
+            upper: self.follow.records.layer_of(&id, &status.config).join("upper"),
             pod: Arc::clone(pod),
             life,
             status,

@@ -30,6 +30,8 @@ struct Stack<'a> {
     lowers: &'a [String],
     /// Upper and work directory; without them the mount is read-only for good.
     writable: Option<(&'a Path, &'a Path)>,
+    /// The upper layer outlives the boot.
+    durable: bool,
     /// SELinux context of all files.
     label: Option<&'a str>,
 }
@@ -45,7 +47,10 @@ pub(crate) fn mount(
     label: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
     let writable = Some((&*rootfs.upper, &*rootfs.work));
-    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label }, user)
+    stack(
+        &Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, durable: rootfs.durable, label },
+        user,
+    )
 }
 
 /// Mounts layers alone, at least two, read-only. A layer may also be an absolute path.
@@ -55,7 +60,7 @@ pub(crate) fn mount_readonly(
     user: Option<&UserNamespace>,
     label: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
-    stack(&Stack { base, lowers, writable: None, label }, user)
+    stack(&Stack { base, lowers, writable: None, durable: false, label }, user)
 }
 
 /// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
@@ -150,8 +155,10 @@ fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     }
     if let Some((upper, work)) = stack.writable {
         overlay.string("upperdir", upper)?.string("workdir", work)?;
-        // No syncs of the upper layer: a container's does not outlive the boot, and umount becomes 20 times faster.
-        overlay.flag("volatile")?;
+        if !stack.durable {
+            // No syncs of an upper layer that does not outlive the boot: umount becomes 20 times faster.
+            overlay.flag("volatile")?;
+        }
     }
     overlay.mount(if stack.writable.is_some() { Attr::empty() } else { Attr::MOUNT_ATTR_RDONLY })
 }
@@ -172,7 +179,8 @@ fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     let mut data = format!("lowerdir={}", stack.lowers.join(":"));
     let mut flags = MountFlags::RDONLY;
     if let Some((upper, work)) = stack.writable {
-        data.push_str(&format!(",upperdir={},workdir={},volatile", upper.display(), work.display()));
+        let volatile = if stack.durable { "" } else { ",volatile" };
+        data.push_str(&format!(",upperdir={},workdir={}{volatile}", upper.display(), work.display()));
         flags = MountFlags::empty();
     }
     if let Some(label) = stack.label {
@@ -207,12 +215,13 @@ mod tests {
             upper: "/nonexistent/upper".into(),
             work: "/nonexistent/work".into(),
             readonly: false,
+            durable: false,
         }
     }
 
     fn of(rootfs: &Rootfs, writable: bool) -> Stack<'_> {
         let writable = writable.then_some((&*rootfs.upper, &*rootfs.work));
-        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label: None }
+        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, durable: rootfs.durable, label: None }
     }
 
     #[test]

@@ -1,0 +1,353 @@
+//! `POST /containers/create`, and removal.
+
+use std::{collections::BTreeMap, fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+
+use husk_node::file;
+use serde_json::{Value, json};
+
+use super::{
+    container::Container,
+    mounts::{MountPoint, VolumeWanted, Wanted},
+    plan,
+    record::{self, Phase, Record, State},
+    store::Store,
+};
+use crate::{
+    api::{
+        container::{Config, CreateBesides, HostConfig},
+        network::EndpointSettings,
+    },
+    error::{Failure, Result},
+    volumes::{self, Held},
+};
+
+/// A request to make one.
+#[derive(Debug)]
+pub(super) struct Create {
+    /// Its name; empty is made up.
+    pub(super) name: String,
+    /// What it is.
+    pub(super) config: Config,
+    /// The rest.
+    pub(super) besides: CreateBesides,
+}
+
+impl Store {
+    /// Makes a container. Returns it with what it has to be warned of.
+    ///
+    /// # Errors
+    /// 400 for what cannot be, 404 for an image that is not here, 409 for a name that is taken; nothing is left.
+    pub(super) fn create(&self, wanted: Create) -> Result<(Arc<Container>, Vec<String>)> {
+        let Create { name, mut config, besides: CreateBesides { host_config: mut host, networking_config } } =
+            wanted;
+        let shared = &self.0.shared;
+        let image = shared.images.resolve(&config.image).ok_or_else(|| no_such_image(&config.image))?;
+        let lease = shared.images.acquire(&image.id)?;
+        super::merge::merge(&mut config, &image.config);
+        check_host(&config, &mut host)?;
+        let networks = networks(&mut host, networking_config.endpoints_config)?;
+        let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;
+        let id = made_up_id();
+        let named = self.take_name(&name, &id)?;
+        let (held, made) = self.volumes(&mut mounts)?;
+        let mut record = Record {
+            name: String::new(),
+            created: husk_node::now(),
+            image: image.id.clone(),
+            config,
+            host,
+            networks,
+            mounts: mounts.points,
+            state: State::default(),
+            id,
+        };
+        record.name.clone_from(named.name());
+        let dir = self.dir(&record.id);
+        let built = plan::check(&record).and_then(|()| build(&dir, &record));
+        if let Err(failure) = built {
+            self.bury(&dir).map_err(Failure::io("take back a container"))?;
+            drop(held);
+            for name in made {
+                // It was made for nobody; what else it is in use for keeps it.
+                let _ = shared.volumes.remove(&name, |_| Vec::new());
+            }
+            return Err(failure);
+        }
+        let warnings = warnings(&record);
+        let container = Arc::new(Container::new(dir, record, lease));
+        self.add(named, Arc::clone(&container));
+        // From here on the record says that the volumes are used.
+        drop(held);
+        self.publish(&container.record(), "create", []);
+        Ok((container, warnings))
+    }
+
+    /// Finds or makes the volumes; returns them, held, with the names of those that were made.
+    fn volumes(&self, mounts: &mut Wanted) -> Result<(Vec<Held>, Vec<String>)> {
+        let (mut held, mut made) = (Vec::new(), Vec::new());
+        for VolumeWanted { at, options, driver, labels } in std::mem::take(&mut mounts.volumes) {
+            let point = &mut mounts.points[at];
+            let wanted = volumes::Wanted { name: point.name.clone(), driver, options, labels };
+            let (volume, is_new) = self.0.shared.volumes.ensure(wanted)?;
+            volume.volume().name.clone_into(&mut point.name);
+            point.source = volume.volume().data().display().to_string();
+            "local".clone_into(&mut point.driver);
+            if is_new {
+                made.push(point.name.clone());
+            }
+            held.push(volume);
+        }
+        Ok((held, made))
+    }
+
+    fn mounts_of_others(&self, host: &HostConfig) -> Result<Vec<(MountPoint, bool)>> {
+        let mut all = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            let writable = match mode.split(',').find(|word| matches!(*word, "ro" | "rw")) {
+                Some("ro") => false,
+                Some(_) => true,
+                None => return Err(Failure::bad(format!("invalid mode for volumes-from: {}", cut(mode)))),
+            };
+            let points = self.find(name)?.record().mounts.clone();
+            all.extend(
+                points.into_iter().filter(|point| point.kind != "tmpfs").map(|point| (point, writable)),
+            );
+        }
+        Ok(all)
+    }
+
+    // === removal ===
+
+    /// Removes a container; with `force` one that runs, too; with `volumes` also the volumes that were made up for it.
+    ///
+    /// # Errors
+    /// 409 when it runs.
+    pub(super) async fn remove(&self, container: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
+        let state = container.record().state.clone();
+        match state.phase {
+            Phase::Removing => {
+                return Err(Failure::conflict(format!(
+                    "removal of container {} is already in progress",
+                    container.id
+                )));
+            }
+            Phase::Running | Phase::Restarting if !force => {
+                return Err(Failure::conflict(format!(
+                    "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",
+                    container.record().name,
+                    state.status()
+                )));
+            }
+            Phase::Running | Phase::Restarting => match self.stop(container, Some(0), None).await {
+                // It may have ended, and been removed, by itself.
+                Err(failure) if failure.status() != 304 => return Err(failure),
+                _ => {}
+            },
+            Phase::Created | Phase::Exited => {}
+        }
+        let _turn = container.turn().await;
+        self.remove_now(container, volumes).await
+    }
+
+    /// The container's turn is the caller's.
+    pub(super) async fn remove_now(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        let record = container.record();
+        if self.find(&container.id).is_err() {
+            return Ok(());
+        }
+        if record.state.is_running() {
+            return Err(Failure::conflict(format!("container {} was started meanwhile", record.name)));
+        }
+        container.change_state(|state| state.phase = Phase::Removing)?;
+        self.clear(container).await?;
+        self.bury(&container.dir).map_err(Failure::io(format!("remove container {}", record.name)))?;
+        self.forget(container);
+        if volumes {
+            self.remove_volumes(&record);
+        }
+        self.publish(&record, "destroy", []);
+        Ok(())
+    }
+
+    /// Those that were made up and nobody else has.
+    fn remove_volumes(&self, record: &Record) {
+        let volumes = &self.0.shared.volumes;
+        for point in record.mounts.iter().filter(|point| point.kind == "volume") {
+            if volumes.get(&point.name).is_ok_and(|volume| volume.anonymous) {
+                let users = |name: &str| self.ids_of_volume(name);
+                let _ = volumes.remove(&point.name, users);
+            }
+        }
+    }
+
+    /// Ids of the containers that have a volume.
+    pub(super) fn ids_of_volume(&self, volume: &str) -> Vec<String> {
+        let has = |record: &Record| {
+            record.mounts.iter().any(|point| point.kind == "volume" && point.name == volume)
+        };
+        self.all()
+            .iter()
+            .map(|container| container.record())
+            .filter(|record| has(record))
+            .map(|record| record.id.clone())
+            .collect()
+    }
+}
+
+fn no_such_image(name: &str) -> Failure {
+    Failure::not_found(format!("No such image: {}", cut(name)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+fn made_up_id() -> String {
+    husk_model::ContainerId::generate().to_string()
+}
+
+/// What contradicts itself, and the words that stand for others.
+fn check_host(config: &Config, host: &mut HostConfig) -> Result<()> {
+    let policy = &host.restart_policy;
+    match policy.name.as_str() {
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return Err(Failure::bad(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+            ));
+        }
+        "" | "no" | "always" | "unless-stopped" | "on-failure" if policy.maximum_retry_count >= 0 => {}
+        name => return Err(Failure::bad(format!("invalid restart policy: {:?}", cut(name)))),
+    }
+    if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
+        return Err(Failure::bad("can't create 'AutoRemove' container with restart policy"));
+    }
+    if config.hostname.len() > 63
+        || config.hostname.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+    {
+        return Err(Failure::bad(format!("invalid hostname {:?}", cut(&config.hostname))));
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Failure::bad(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            cut(&config.working_dir)
+        )));
+    }
+    if config.network_disabled {
+        "none".clone_into(&mut host.network_mode);
+    }
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        "bridge".clone_into(&mut host.network_mode);
+    }
+    if host.shm_size < 0 {
+        return Err(Failure::bad("SHM size can not be less than 0"));
+    }
+    Ok(())
+}
+
+/// Places in networks: that of the mode, with what is said of it, and those named beside.
+fn networks(
+    host: &mut HostConfig,
+    asked: BTreeMap<String, Option<EndpointSettings>>,
+) -> Result<BTreeMap<String, EndpointSettings>> {
+    let mode = host.network_mode.clone();
+    let mut networks: BTreeMap<String, EndpointSettings> = asked
+        .into_iter()
+        .map(|(name, place)| {
+            (if name == "default" { "bridge".to_owned() } else { name }, place.unwrap_or_default())
+        })
+        .collect();
+    if matches!(mode.as_str(), "host" | "none") || mode.starts_with("container:") {
+        if networks.keys().any(|name| *name != mode) {
+            return Err(Failure::bad(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ));
+        }
+        networks.clear();
+        if !mode.starts_with("container:") {
+            networks.insert(mode, EndpointSettings::default());
+        }
+        return Ok(networks);
+    }
+    networks.entry(mode).or_default();
+    Ok(networks)
+}
+
+/// What is taken and does nothing.
+fn warnings(record: &Record) -> Vec<String> {
+    let host = &record.host;
+    let mut warnings = Vec::new();
+    if host.memory_reservation != 0 {
+        warnings.push("HostConfig.MemoryReservation is kept on record and not enforced by husk".to_owned());
+    }
+    if !host.log_config.config.is_empty() && host.log_config.kind != "none" {
+        let known = ["max-size", "max-file", "mode", "compress"];
+        let unknown = host.log_config.config.keys().filter(|key| !known.contains(&key.as_str()));
+        warnings.extend(
+            unknown.map(|key| format!("log option {:?} is not known to husk and does nothing", cut(key))),
+        );
+    }
+    warnings
+}
+
+/// Makes the directory, last the record.
+fn build(dir: &Path, record: &Record) -> Result<()> {
+    let make = || -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o710).create(dir)?;
+        let layer = record::layer(dir);
+        fs::DirBuilder::new().mode(0o700).create(&layer)?;
+        // The container's root: everybody in it may enter it.
+        let upper = layer.join("upper");
+        fs::DirBuilder::new().create(&upper)?;
+        fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        fs::DirBuilder::new().mode(0o700).create(layer.join("work"))?;
+        if let Some(profile) = plan::profile(&record.host) {
+            file::replace(&plan::profile_path(dir), profile.as_bytes(), file::Outlives::PowerCut)?;
+        }
+        record.write(dir)
+    };
+    make().map_err(Failure::io(format!("make container {}", record.name)))
+}
+
+/// The answer of a creation.
+pub(super) fn answer(container: &Container, warnings: &[String]) -> Value {
+    json!({ "Id": container.id, "Warnings": warnings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Result<HostConfig> {
+        let mut host = serde_json::from_str(text).unwrap();
+        check_host(&Config::default(), &mut host).map(|()| host)
+    }
+
+    #[test]
+    fn policies_that_contradict_themselves_are_refused() {
+        for text in [
+            r#"{"RestartPolicy":{"Name":"sometimes"}}"#,
+            r#"{"RestartPolicy":{"Name":"always","MaximumRetryCount":3}}"#,
+            r#"{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":-1}}"#,
+            r#"{"RestartPolicy":{"Name":"always"},"AutoRemove":true}"#,
+        ] {
+            assert_eq!(host(text).unwrap_err().status(), 400, "{text}");
+        }
+        assert_eq!(host("{}").unwrap().network_mode, "bridge");
+        assert!(host(r#"{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_container_is_in_the_network_of_its_mode_and_in_those_named_beside() {
+        let of = |mode: &str, asked: &[&str]| {
+            let mut host = HostConfig { network_mode: mode.to_owned(), ..HostConfig::default() };
+            let asked = asked.iter().map(|name| ((*name).to_owned(), None)).collect();
+            networks(&mut host, asked).map(|networks| networks.into_keys().collect::<Vec<_>>())
+        };
+        assert_eq!(of("bridge", &["default"]).unwrap(), ["bridge"]);
+        assert_eq!(of("web", &["web", "db"]).unwrap(), ["db", "web"]);
+        assert_eq!(of("host", &["host"]).unwrap(), ["host"]);
+        assert!(of("none", &["web"]).is_err());
+        assert!(of("container:x", &[]).unwrap().is_empty());
+    }
+}

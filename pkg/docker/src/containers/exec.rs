@@ -1,0 +1,381 @@
+//! Commands in containers: `/containers/{id}/exec` and `/exec/{id}/...`.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use husk_model::{Command, ContainerId, UserRequest, WindowSize};
+use hyper::StatusCode;
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::{
+    container::Container,
+    store::Store,
+    streams::{DetachKeys, Ours, Pipe, Typed, Wants, copy_input, copy_output, pipes},
+};
+use crate::{
+    api::request,
+    error::{Failure, Result},
+    http::{Answer, Call, Frames, Hijacked, MULTIPLEXED, RAW, Version, empty, json},
+};
+
+/// Commands that are remembered. The oldest that have ended are forgotten first.
+const KEPT: usize = 4096;
+
+request! {
+    /// `POST /containers/{id}/exec`
+    struct ExecCreate {
+        /// Input goes in.
+        attach_stdin: bool = "AttachStdin",
+        /// Output comes out.
+        attach_stdout: bool = "AttachStdout",
+        /// Errors come out.
+        attach_stderr: bool = "AttachStderr",
+        /// Keys that let go.
+        detach_keys: String = "DetachKeys",
+        /// On a terminal.
+        tty: bool = "Tty",
+        /// `NAME=value`
+        env: Option<Vec<String>> = "Env",
+        /// Program and arguments.
+        cmd: Option<crate::api::container::Words> = "Cmd",
+        /// With every capability.
+        privileged: bool = "Privileged",
+        /// `user:group`
+        user: String = "User",
+        /// Working directory.
+        working_dir: String = "WorkingDir",
+        /// Rows and columns that it begins with.
+        console_size: Option<(u16, u16)> = "ConsoleSize",
+    }
+
+    /// `POST /exec/{id}/start`
+    struct ExecStart {
+        /// Nobody waits for it.
+        detach: bool = "Detach",
+        /// As at its creation.
+        tty: bool = "Tty",
+        /// Rows and columns that it begins with.
+        console_size: Option<(u16, u16)> = "ConsoleSize",
+    }
+}
+
+/// A command.
+#[derive(Debug)]
+pub(super) struct Exec {
+    id: String,
+    container: Arc<Container>,
+    wanted: ExecCreate,
+    state: Mutex<ExecState>,
+}
+
+#[derive(Debug, Default)]
+struct ExecState {
+    started: bool,
+    running: bool,
+    exit_code: Option<i32>,
+    size: Option<WindowSize>,
+    /// Master of its terminal while it runs.
+    terminal: Option<Arc<OwnedFd>>,
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Execs(Mutex<(u64, BTreeMap<u64, Arc<Exec>>)>);
+
+impl Execs {
+    fn add(&self, exec: Arc<Exec>) -> Result<()> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.1.len() >= KEPT {
+            let ended = all.1.iter().find(|(_, exec)| exec.state().exit_code.is_some()).map(|(at, _)| *at);
+            let oldest = ended
+                .ok_or_else(|| Failure::conflict(format!("{KEPT} commands were made and have not ended")))?;
+            all.1.remove(&oldest);
+        }
+        all.0 += 1;
+        let number = all.0;
+        all.1.insert(number, exec);
+        Ok(())
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Exec>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |exec: &&Arc<Exec>| exec.id == id || id.len() >= 12 && exec.id.starts_with(id);
+        let found = all.1.values().find(is_it).cloned();
+        found.ok_or_else(|| {
+            Failure::not_found(format!("No such exec instance: {}", id.chars().take(80).collect::<String>()))
+        })
+    }
+
+    /// Ids of those of a container.
+    pub(super) fn of(&self, container: &Container) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = |exec: &&Arc<Exec>| exec.container.id == container.id && exec.state().exit_code.is_none();
+        all.1.values().filter(runs).map(|exec| exec.id.clone()).collect()
+    }
+
+    /// Forgets those of a container that is gone.
+    pub(super) fn forget(&self, container: &Container) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.1.retain(|_, exec| exec.container.id != container.id);
+    }
+}
+
+impl Exec {
+    fn state(&self) -> MutexGuard<'_, ExecState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self) -> Command {
+        let wanted = &self.wanted;
+        let user = if wanted.user.is_empty() { None } else { UserRequest::parse(&wanted.user) };
+        let mut env = wanted.env.clone().unwrap_or_default();
+        if wanted.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+            env.push("TERM=xterm".to_owned());
+        }
+        Command {
+            argv: wanted.cmd.clone().unwrap_or_default().0,
+            env,
+            cwd: (!wanted.working_dir.is_empty()).then(|| wanted.working_dir.clone()),
+            user,
+            privileged: wanted.privileged,
+        }
+    }
+
+    fn resize(&self, size: WindowSize) -> Result<()> {
+        let mut state = self.state();
+        state.size = Some(size);
+        let Some(terminal) = &state.terminal else { return Ok(()) };
+        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&**terminal, size).map_err(|errno| Failure::io("resize the terminal")(errno.into()))
+    }
+}
+
+impl Store {
+    /// Makes a command, to be started later.
+    ///
+    /// # Errors
+    /// 409 when the container does not run, 400 when there is no command.
+    pub(super) fn create_exec(&self, container: &Arc<Container>, wanted: ExecCreate) -> Result<Answer> {
+        container.going()?;
+        let words = wanted.cmd.as_ref().map(|words| &words.0[..]).unwrap_or_default();
+        let texts = words.iter().chain(wanted.env.iter().flatten()).chain([&wanted.working_dir]);
+        if words.first().is_none_or(String::is_empty) {
+            return Err(Failure::bad("No exec command specified"));
+        }
+        if texts.into_iter().any(|text| text.contains('\0')) {
+            return Err(Failure::bad("a command, its environment or directory contains a NUL"));
+        }
+        if !wanted.working_dir.is_empty() && !wanted.working_dir.starts_with('/') {
+            return Err(Failure::bad("WorkingDir must be an absolute path"));
+        }
+        if !wanted.user.is_empty() && UserRequest::parse(&wanted.user).is_none() {
+            return Err(Failure::bad(format!(
+                "User {:?} is no user",
+                wanted.user.chars().take(80).collect::<String>()
+            )));
+        }
+        DetachKeys::parse(&wanted.detach_keys).ok_or_else(|| Failure::bad("Invalid detach keys provided"))?;
+        let id = ContainerId::generate().to_string();
+        let size = wanted.console_size.map(|(rows, columns)| WindowSize { columns, rows });
+        let state = Mutex::new(ExecState { size, ..ExecState::default() });
+        let line = words.join(" ");
+        let exec = Arc::new(Exec { id: id.clone(), container: Arc::clone(container), wanted, state });
+        self.0.execs.add(exec)?;
+        self.publish(&container.record(), &format!("exec_create: {line}"), [("execID", id.clone())]);
+        json(StatusCode::CREATED, &json!({ "Id": id }))
+    }
+
+    /// Starts one.
+    ///
+    /// # Errors
+    /// 409 when it was started or its container does not run.
+    pub(super) fn start_exec(&self, id: &str, asked: ExecStart, call: &Call) -> Result<Answer> {
+        let exec = self.0.execs.find(id)?;
+        let (_, container) = exec.container.going()?;
+        {
+            let mut state = exec.state();
+            if state.started {
+                return Err(Failure::conflict(format!("Error: Exec command {} has already run", exec.id)));
+            }
+            (state.started, state.running) = (true, true);
+            if let Some((rows, columns)) = asked.console_size {
+                state.size = Some(WindowSize { columns, rows });
+            }
+        }
+        let wanted = &exec.wanted;
+        let wants = match asked.detach {
+            true => Wants { stdin: false, stdout: false, stderr: false },
+            false => Wants {
+                stdin: wanted.attach_stdin,
+                stdout: wanted.attach_stdout,
+                stderr: wanted.attach_stderr && !wanted.tty,
+            },
+        };
+        self.publish(&exec.container.record(), "exec_start", [("execID", exec.id.clone())]);
+        let begun = if wanted.tty {
+            self.run_on_terminal(&exec, container)
+        } else {
+            self.run_on_pipes(&exec, container, wants)
+        };
+        let (streams, over) = begun.inspect_err(|_| {
+            let mut state = exec.state();
+            (state.running, state.exit_code) = (false, Some(126));
+        })?;
+        if asked.detach {
+            return Ok(empty(StatusCode::OK));
+        }
+        let keys = DetachKeys::parse(&wanted.detach_keys);
+        let tty = wanted.tty;
+        let session = async move |io: Hijacked| session(io, streams, over, wants, keys, tty).await;
+        let multiplexed = !tty && call.version >= Version::v1(42);
+        Ok(call.hijack(if multiplexed { MULTIPLEXED } else { RAW }, session))
+    }
+
+    fn run_on_pipes(&self, exec: &Arc<Exec>, id: ContainerId, wants: Wants) -> Result<(Streams, Over)> {
+        let (ours, theirs) = pipes(wants).map_err(Failure::io("make pipes for a command"))?;
+        let (engine, command) = (Arc::clone(&self.0.shared.engine), exec.command());
+        let ended = async move { engine.exec(id.as_str(), command, theirs).await };
+        let (say, over) = oneshot::channel();
+        self.follow_exec(exec, say, ended);
+        Ok((Streams::Pipes(ours), over))
+    }
+
+    fn run_on_terminal(&self, exec: &Arc<Exec>, id: ContainerId) -> Result<(Streams, Over)> {
+        let (engine, command, size) = (Arc::clone(&self.0.shared.engine), exec.command(), exec.state().size);
+        let (give, master) = oneshot::channel();
+        let own = Arc::clone(exec);
+        let on_master = move |master: OwnedFd| {
+            let master = Arc::new(master);
+            own.state().terminal = Some(Arc::clone(&master));
+            let _ = give.send(master);
+        };
+        let ended = async move { engine.exec_terminal(id.as_str(), command, size, on_master).await };
+        let (say, over) = oneshot::channel();
+        self.follow_exec(exec, say, ended);
+        Ok((Streams::Terminal(master), over))
+    }
+
+    /// Runs it to its end, whoever watches.
+    fn follow_exec(
+        &self,
+        exec: &Arc<Exec>,
+        say: oneshot::Sender<Option<String>>,
+        ended: impl Future<Output = husk_pods::Result<i32>> + Send + 'static,
+    ) {
+        let (exec, store) = (Arc::clone(exec), self.clone());
+        tokio::spawn(async move {
+            let (code, failure) = match ended.await {
+                Ok(code) => (code, None),
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    (super::life::exit_code_of(&failure).clamp(126, 127), Some(failure.message().to_owned()))
+                }
+            };
+            {
+                let mut state = exec.state();
+                (state.running, state.exit_code, state.terminal) = (false, Some(code), None);
+            }
+            let _ = say.send(failure);
+            let attributes = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
+            store.publish(&exec.container.record(), "exec_die", attributes);
+        });
+    }
+
+    /// `POST /exec/{id}/resize`
+    ///
+    /// # Errors
+    /// 404; 400 without a size.
+    pub(super) fn resize_exec(&self, id: &str, size: WindowSize) -> Result<Answer> {
+        self.0.execs.find(id)?.resize(size)?;
+        Ok(empty(StatusCode::OK))
+    }
+
+    /// `GET /exec/{id}/json`
+    ///
+    /// # Errors
+    /// 404.
+    pub(super) fn inspect_exec(&self, id: &str) -> Result<Value> {
+        let exec = self.0.execs.find(id)?;
+        let (wanted, state) = (&exec.wanted, exec.state());
+        let words = wanted.cmd.clone().unwrap_or_default().0;
+        Ok(json!({
+            "CanRemove": false,
+            "ContainerID": exec.container.id,
+            "DetachKeys": wanted.detach_keys,
+            "ExitCode": state.exit_code,
+            "ID": exec.id,
+            "OpenStderr": wanted.attach_stderr,
+            "OpenStdin": wanted.attach_stdin,
+            "OpenStdout": wanted.attach_stdout,
+            "ProcessConfig": {
+                "tty": wanted.tty,
+                "entrypoint": words.first(),
+                "arguments": words.get(1..).unwrap_or_default(),
+                "privileged": wanted.privileged,
+                "user": wanted.user,
+            },
+            "Running": state.running,
+            "Pid": 0,
+        }))
+    }
+}
+
+/// Resolves with why it could not be executed, if so, when it is over.
+type Over = oneshot::Receiver<Option<String>>;
+
+enum Streams {
+    Pipes(Ours),
+    Terminal(oneshot::Receiver<Arc<OwnedFd>>),
+}
+
+async fn session(
+    io: Hijacked,
+    streams: Streams,
+    over: Over,
+    wants: Wants,
+    keys: Option<DetachKeys>,
+    tty: bool,
+) {
+    let Hijacked { reader, writer } = io;
+    let mut frames = Frames::new(writer, !tty);
+    let ours = match streams {
+        Streams::Pipes(ours) => Some(ours),
+        Streams::Terminal(master) => terminal(master, wants).await,
+    };
+    if let Some(ours) = ours {
+        let keys = if tty { keys } else { None };
+        let input = copy_input(reader, ours.stdin, keys);
+        let output = copy_output(ours.stdout, ours.stderr, &mut frames);
+        tokio::pin!(input, output);
+        tokio::select! {
+            typed = &mut input => {
+                if typed == Typed::Detached {
+                    return;
+                }
+                let _ = output.await;
+            }
+            _ = &mut output => {}
+        }
+    }
+    // What could not be executed says so where its output would have been.
+    if let Ok(Some(failure)) = over.await {
+        let _ = frames.write(crate::http::Output::Out, format!("{failure}\r\n").as_bytes()).await;
+    }
+    let _ = frames.end().await;
+}
+
+/// Our ends of a terminal, once it is there.
+async fn terminal(master: oneshot::Receiver<Arc<OwnedFd>>, wants: Wants) -> Option<Ours> {
+    let master = master.await.ok()?;
+    let pipe = || Pipe::new(master.try_clone().ok()?).ok();
+    Some(Ours {
+        stdin: if wants.stdin { pipe() } else { None },
+        stdout: if wants.stdout { pipe() } else { None },
+        stderr: None,
+    })
+}

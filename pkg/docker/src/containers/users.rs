@@ -1,0 +1,85 @@
+//! What images, volumes, networks and the node ask of containers.
+
+use async_trait::async_trait;
+use husk_model::ImageId;
+
+use super::{
+    record::{Phase, Record},
+    store::Store,
+};
+use crate::{
+    api::network::EndpointSettings,
+    error::{Failure, Result},
+    facilities::{Containers, Counts, Endpoint, User},
+};
+
+impl Store {
+    fn users(&self, uses: impl Fn(&Record) -> bool) -> Vec<User> {
+        let records = self.all().into_iter().map(|container| container.record());
+        records.filter(|record| uses(record)).map(|record| user(&record)).collect()
+    }
+}
+
+fn user(record: &Record) -> User {
+    User { id: record.id.clone(), name: record.name.clone(), running: record.state.is_running() }
+}
+
+#[async_trait]
+impl Containers for Store {
+    fn of_image(&self, image: &ImageId) -> Vec<User> {
+        self.users(|record| record.image == *image)
+    }
+
+    fn of_volume(&self, volume: &str) -> Vec<User> {
+        self.users(|record| record.mounts.iter().any(|point| point.kind == "volume" && point.name == volume))
+    }
+
+    fn of_network(&self, network: &str) -> Vec<Endpoint> {
+        let all = self.all().into_iter().map(|container| container.record());
+        let is_in = |record: &Record| {
+            record.networks.iter().any(|(name, place)| name == network || place.network_id == network)
+        };
+        let empty = String::new;
+        all.filter(|record| is_in(record))
+            .map(|record| Endpoint {
+                user: user(&record),
+                endpoint: empty(),
+                mac: empty(),
+                ipv4: empty(),
+                ipv6: empty(),
+            })
+            .collect()
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for container in self.all() {
+            let state = &container.record().state;
+            match state.phase {
+                Phase::Running if state.paused => counts.paused += 1,
+                Phase::Running => counts.running += 1,
+                _ => counts.stopped += 1,
+            }
+        }
+        counts
+    }
+
+    async fn disk(&self) -> Result<Vec<serde_json::Value>> {
+        let store = self.clone();
+        // Walks the writable layers.
+        let listed = tokio::task::spawn_blocking(move || {
+            store.all().iter().map(|container| store.summary(container, true)).collect()
+        });
+        listed.await.map_err(|_| Failure::internal("listing containers panicked"))
+    }
+
+    async fn connect(&self, _network: &str, container: &str, _place: EndpointSettings) -> Result<()> {
+        self.find(container)?;
+        Err(Failure::missing("husk connects containers to networks when they are made"))
+    }
+
+    async fn disconnect(&self, _network: &str, container: &str, _force: bool) -> Result<()> {
+        self.find(container)?;
+        Err(Failure::missing("husk disconnects containers from networks when they are removed"))
+    }
+}
