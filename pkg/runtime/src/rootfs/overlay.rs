@@ -30,6 +30,8 @@ struct Stack<'a> {
     lowers: &'a [String],
     /// Upper and work directory; without them the mount is read-only for good.
     writable: Option<(&'a Path, &'a Path)>,
+    /// What is written need not be on the disk when the mount ends.
+    volatile: bool,
     /// SELinux context of all files.
     label: Option<&'a str>,
 }
@@ -45,7 +47,7 @@ pub(crate) fn mount(
     label: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
     let writable = Some((&*rootfs.upper, &*rootfs.work));
-    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label }, user)
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, volatile: true, label }, user)
 }
 
 /// Mounts layers alone, at least two, read-only. A layer may also be an absolute path.
@@ -55,7 +57,13 @@ pub(crate) fn mount_readonly(
     user: Option<&UserNamespace>,
     label: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
-    stack(&Stack { base, lowers, writable: None, label }, user)
+    stack(&Stack { base, lowers, writable: None, volatile: false, label }, user)
+}
+
+/// As [`mount`], for a container that does not run: what is written stays, and the next mount needs nothing of this one.
+pub(crate) fn mount_lasting(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+    let writable = Some((&*rootfs.upper, &*rootfs.work));
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, volatile: false, label: None }, None)
 }
 
 /// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
@@ -150,8 +158,10 @@ fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     }
     if let Some((upper, work)) = stack.writable {
         overlay.string("upperdir", upper)?.string("workdir", work)?;
-        // No syncs of the upper layer: a container's does not outlive the boot, and umount becomes 20 times faster.
-        overlay.flag("volatile")?;
+        if stack.volatile {
+            // No syncs of the upper layer: a container's does not outlive the boot, and umount becomes 20 times faster.
+            overlay.flag("volatile")?;
+        }
     }
     overlay.mount(if stack.writable.is_some() { Attr::empty() } else { Attr::MOUNT_ATTR_RDONLY })
 }
@@ -172,7 +182,8 @@ fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     let mut data = format!("lowerdir={}", stack.lowers.join(":"));
     let mut flags = MountFlags::RDONLY;
     if let Some((upper, work)) = stack.writable {
-        data.push_str(&format!(",upperdir={},workdir={},volatile", upper.display(), work.display()));
+        data.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
+        data.push_str(if stack.volatile { ",volatile" } else { "" });
         flags = MountFlags::empty();
     }
     if let Some(label) = stack.label {
@@ -212,7 +223,7 @@ mod tests {
 
     fn of(rootfs: &Rootfs, writable: bool) -> Stack<'_> {
         let writable = writable.then_some((&*rootfs.upper, &*rootfs.work));
-        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, label: None }
+        Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, volatile: true, label: None }
     }
 
     #[test]
