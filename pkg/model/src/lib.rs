@@ -9,6 +9,7 @@ mod container;
 mod error;
 mod id;
 mod network;
+mod networking;
 mod pod;
 mod process;
 mod record;
@@ -24,8 +25,9 @@ mod userns;
 
 pub use container::{ContainerConfig, ContainerMetadata, Device, EnvVar, Mount, MountSource, Propagation};
 pub use error::{Blame, Classify, Kind, chain};
-pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
+pub use id::{ContainerId, Digest, ImageId, InvalidId, NetworkId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
+pub use networking::{Attachment, PodNetworking};
 pub use pod::{PodConfig, PodMetadata};
 pub use process::Process;
 pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};

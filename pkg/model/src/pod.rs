@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DnsConfig, HostPort, Namespaces, Resources, SecurityContext, Sysctl};
+use crate::{DnsConfig, HostPort, Namespaces, PodNetworking, Resources, SecurityContext, Sysctl};
 
 /// The kubelet's name for a sandbox (CRI `PodSandboxMetadata`): unique on the node by all four fields together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,10 +28,14 @@ pub struct PodConfig {
     pub hostname: String,
     /// Absolute directory of the containers' logs; empty when none are wanted.
     pub log_directory: String,
-    /// resolv.conf; `None` means the node's.
+    /// resolv.conf; `None` means the node's. Where names of user networks are served, these are whom the resolver asks for all
+    /// others, and resolv.conf names the resolver.
     pub dns: Option<DnsConfig>,
-    /// Host ports; those with host port 0 are already gone.
+    /// Host ports. Of the CRI's, those with host port 0 are already gone; in user networks 0 is a free port.
     pub host_ports: Vec<HostPort>,
+    /// Its networks.
+    #[serde(default)]
+    pub networking: PodNetworking,
     /// Labels, echoed.
     pub labels: BTreeMap<String, String>,
     /// Annotations, echoed.
@@ -59,6 +63,7 @@ impl PodConfig {
             log_directory: String::new(),
             dns: None,
             host_ports: Vec::new(),
+            networking: PodNetworking::Default,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             cgroup_parent: String::new(),

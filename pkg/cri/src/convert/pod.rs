@@ -6,8 +6,8 @@ use std::{
 };
 
 use husk_model::{
-    DnsConfig, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol, Sysctl,
-    SysctlOwner,
+    DnsConfig, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking,
+    Protocol, Sysctl, SysctlOwner,
 };
 use husk_proto::cri::v1;
 
@@ -46,6 +46,7 @@ pub(crate) fn pod_config(
         },
         dns: message.dns_config.map(dns).transpose()?,
         host_ports: host_ports(message.port_mappings, &security.namespaces)?,
+        networking: PodNetworking::Default,
         labels: tags("config.labels", message.labels)?,
         annotations: tags("config.annotations", message.annotations)?,
         cgroup_parent: cgroup_parent(linux.cgroup_parent)?,
