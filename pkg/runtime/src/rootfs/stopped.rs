@@ -106,6 +106,7 @@ mod tests {
             upper: dir.join("upper"),
             work: dir.join("work"),
             readonly: false,
+            durable: true,
         };
         let before = std::env::current_dir().unwrap();
         // As the container has it, in a process of its own as it were.
