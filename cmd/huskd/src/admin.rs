@@ -154,7 +154,7 @@ impl Images for ImageArchives {
         tokio::spawn(async move {
             // What a slow client misses is told again by the next one.
             let report = |at| drop(sender.try_send(Ok(shown(at))));
-            let request = husk_images::PullRequest { reference: image, auth };
+            let request = husk_images::PullRequest { reference: image, auth, platform: None };
             let answer = tokio::select! {
                 pulled = store.pull_reporting(request, report) => pulled,
                 () = sender.closed() => return,

@@ -159,7 +159,8 @@ impl ImageService for ImageApi {
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<v1::PullImageResponse>, Status> {
         let request = request.into_inner();
-        let pull = PullRequest { reference: named(request.image)?, auth: request.auth.map(auth) };
+        let (reference, auth) = (named(request.image)?, request.auth.map(auth));
+        let pull = PullRequest { reference, auth, platform: None };
         self.metrics.pulls.inc();
         let id = self.store.pull(pull).await.map_err(pull_status)?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))

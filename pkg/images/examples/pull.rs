@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let store = ImageStore::open(Path::new(&root), config)?;
     let started = Instant::now();
-    let id = store.pull(PullRequest { reference, auth: None }).await?;
+    let id = store.pull(PullRequest { reference, auth: None, platform: None }).await?;
     let pulled = started.elapsed();
     store.idle().await;
     let usage = store.usage();

@@ -26,6 +26,7 @@ use crate::{
         merged::{Child, Merged},
         tree::visible,
     },
+    walked::Path,
 };
 
 /// What came of it.
@@ -87,26 +88,6 @@ fn root(path: &PathBuf) -> Result<OwnedFd, UnpackError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(io_error("open the layer", path.as_os_str().as_bytes()))
-}
-
-/// The path that a walk is at.
-#[derive(Default)]
-struct Path {
-    bytes: Vec<u8>,
-    /// Length of the path at each depth.
-    ends: Vec<usize>,
-}
-
-impl Path {
-    fn enter(&mut self, depth: usize, name: &[u8]) {
-        self.ends.truncate(depth);
-        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
-        if !self.bytes.is_empty() {
-            self.bytes.push(b'/');
-        }
-        self.bytes.extend_from_slice(name);
-        self.ends.push(self.bytes.len());
-    }
 }
 
 /// Lookups in the layers below.

@@ -66,6 +66,18 @@ pub(crate) fn to_layer(destination: &Destination) -> Result<Confined, UnpackErro
     .map_err(failed(root))
 }
 
+/// Confines the calling thread, which must end after its work, to what is in and below `root`.
+pub(crate) fn to_root(root: impl AsFd) -> io::Result<Confined> {
+    let filter = FILTER.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
+    this_thread(&Keep {
+        trees: &[root.as_fd()],
+        files: &[],
+        readable: &[],
+        capabilities: CAPABILITIES,
+        filter: (filter.bytes(), filter.flags()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::TcpStream, os::unix::net::UnixStream, path::PathBuf, process::Command};
@@ -141,7 +153,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let destination = destination(dir.path());
         let digest = husk_model::Digest::from_sha256(&[0; 32]);
-        let expected = Expected { blob: None, size: None, diff_id: crate::DiffId::new(digest) };
+        let expected = Expected { blob: None, size: None, diff_id: Some(crate::DiffId::new(digest)) };
         // No byte comes, so the thread waits in the reader, confined.
         let (bytes, nothing) = tokio::sync::mpsc::channel(1);
         let meter = || Meter::new(&Budget::default());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use husk_model::{Classify, Digest, ImageId, Kind, chain};
+use rustix::io::Errno;
 
 use crate::{
     registry::Attempts,
@@ -34,12 +35,40 @@ pub enum ImageError {
         /// Name or id.
         name: String,
     },
+    /// Several ids begin with what was given.
+    #[error("several images have an id that begins with {name}; give more of it")]
+    Ambiguous {
+        /// As received.
+        name: String,
+    },
+    /// An image cannot be removed by its id alone.
+    #[error("image {image} has names of several repositories ({}); remove these, or force it", names.join(", "))]
+    Named {
+        /// The image.
+        image: ImageId,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// An image cannot be held.
+    #[error("hold of an image: {reason}")]
+    Holder {
+        /// Why not.
+        reason: String,
+    },
     /// No registry or mirror served the object.
     #[error("{object}: {attempts}")]
     Fetch {
         /// What was asked for.
         object: String,
         /// Each place that was asked, and its answer.
+        attempts: Attempts,
+    },
+    /// A registry did not take what was pushed.
+    #[error("push of {object}: {attempts}")]
+    Push {
+        /// What was sent.
+        object: String,
+        /// The host, and its answer.
         attempts: Attempts,
     },
     /// A `hosts.toml` cannot be used.
@@ -147,6 +176,39 @@ pub enum ImageError {
     Layer {
         /// Digest of the blob.
         digest: Digest,
+        /// The cause.
+        #[source]
+        source: UnpackError,
+    },
+    /// An image that is made here cannot be as it was asked for.
+    #[error("new image: {reason}")]
+    NewImage {
+        /// Why not.
+        reason: String,
+    },
+    /// The layer of an image that is made here cannot be.
+    #[error("new layer")]
+    NewLayer {
+        /// The cause.
+        #[source]
+        source: UnpackError,
+    },
+    /// A path inside a root cannot be read, or written.
+    #[error("{step} {path:?} in the container")]
+    RootPath {
+        /// What was being done.
+        step: &'static str,
+        /// As it was given, cut to a length that can be shown.
+        path: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive cannot be unpacked into a container.
+    #[error("unpack into {path:?} of the container")]
+    Put {
+        /// The directory there.
+        path: String,
         /// The cause.
         #[source]
         source: UnpackError,
@@ -294,9 +356,13 @@ fn tried(failures: &[ImageError]) -> String {
 impl Classify for ImageError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Reference { .. } | Self::Archive { .. } => Kind::InvalidArgument,
+            Self::Reference { .. }
+            | Self::Archive { .. }
+            | Self::NewImage { .. }
+            | Self::Ambiguous { .. }
+            | Self::Holder { .. } => Kind::InvalidArgument,
             Self::NoImage { .. } | Self::Platform { .. } => Kind::NotFound,
-            Self::Fetch { attempts, .. } => attempts.kind(),
+            Self::Fetch { attempts, .. } | Self::Push { attempts, .. } => attempts.kind(),
             Self::ShortName { .. } => Kind::InvalidArgument,
             // The last one is the one that is meant to have what the others do not.
             Self::Search { failures, .. } => failures.last().map_or(Kind::NotFound, Classify::kind),
@@ -308,11 +374,30 @@ impl Classify for ImageError {
             | Self::Origin { .. }
             | Self::NotTaken { .. }
             | Self::Locked { .. }
+            | Self::Named { .. }
             | Self::Export { .. } => Kind::FailedPrecondition,
             Self::Content { .. } | Self::Digest { .. } | Self::Database { .. } | Self::Record { .. } => {
                 Kind::DataLoss
             }
             Self::Layer { source, .. } => source.kind(),
+            Self::RootPath { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Kind::NotFound,
+                io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::Unsupported => Kind::InvalidArgument,
+                io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::ResourceBusy => Kind::FailedPrecondition,
+                _ if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Kind::InvalidArgument,
+                _ => io_kind(source),
+            },
+            Self::NewLayer { source } | Self::Put { source, .. } => match source.kind() {
+                // Nobody's content was lost: it came like that.
+                Kind::DataLoss => Kind::InvalidArgument,
+                kind => kind,
+            },
             Self::ArchiveIo { source, .. } | Self::Store { source, .. } => io_kind(source),
             Self::Interrupted { .. } => Kind::Aborted,
             Self::Pull { source, .. } => source.kind(),

@@ -23,6 +23,10 @@ pub struct Image {
     pub config: Arc<ImageConfig>,
     /// Diff ids of the layers, lowest first.
     pub layers: Arc<[DiffId]>,
+    /// Bytes that each of them takes, in the same order. A layer that images share counts in each.
+    pub layer_sizes: Arc<[u64]>,
+    /// The image that it was made from on this node.
+    pub parent: Option<ImageId>,
 }
 
 /// What an image says about running it (OCI image-spec, config).

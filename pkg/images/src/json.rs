@@ -124,6 +124,7 @@ struct Seed<'a, T>(&'a mut T);
 struct ObjectOf<'a, T>(&'a mut T);
 struct TextOf<'a>(&'a mut String);
 struct NumberOf<'a>(&'a mut i64);
+struct TruthOf<'a>(&'a mut bool);
 struct ListOf<'a, T>(&'a mut Vec<T>);
 struct WordsOf<'a>(&'a mut Vec<String>);
 struct MapOf<'a, T>(&'a mut BTreeMap<String, T>);
@@ -140,6 +141,12 @@ impl Decode for String {
 impl Decode for i64 {
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
         from.deserialize_option(NumberOf(self))
+    }
+}
+
+impl Decode for bool {
+    fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
+        from.deserialize_option(TruthOf(self))
     }
 }
 
@@ -243,6 +250,19 @@ impl<'de> Visitor<'de> for NumberOf<'_> {
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
         *self.0 = i64::try_from(number)
             .map_err(|_| E::custom(format_args!("{number} is not a whole number of 64 bits")))?;
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for TruthOf<'_> {
+    nullable!(self, {}, deserialize_bool);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
+        *self.0 = truth;
         Ok(())
     }
 }
@@ -382,10 +402,18 @@ mod tests {
         text: String,
         inner: Inner,
         maybe: Option<Inner>,
+        truth: bool,
         list: Vec<Inner>,
         labels: BTreeMap<String, String>,
     }
-    object!(Outer { "text" => text, "inner" => inner, "maybe" => maybe, "list" => list, "Labels" => labels });
+    object!(Outer {
+        "text" => text,
+        "inner" => inner,
+        "maybe" => maybe,
+        "truth" => truth,
+        "list" => list,
+        "Labels" => labels,
+    });
 
     fn outer(text: &str) -> Outer {
         read(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -394,7 +422,7 @@ mod tests {
     #[test]
     fn null_changes_nothing_and_makes_lists_and_maps_absent() {
         assert_eq!(
-            outer(r#"{"text":null,"inner":null,"maybe":null,"list":null,"labels":null}"#),
+            outer(r#"{"text":null,"inner":null,"maybe":null,"truth":null,"list":null,"labels":null}"#),
             Outer::default()
         );
         let kept = outer(r#"{"text":"a","text":null,"inner":{"name":"n"},"inner":null,"labels":{"a":null}}"#);
@@ -441,6 +469,7 @@ mod tests {
             (r#"{"inner":{"size":9223372036854775808}}"#, vec!["9223372036854775808"]),
             (r#"{"inner":{"size":99999999999999999999999}}"#, vec!["size"]),
             (r#"{"text":5}"#, vec!["text: ", "expected a string"]),
+            (r#"{"truth":1}"#, vec!["truth: ", "expected true or false"]),
             (r#"{"list":{}}"#, vec!["list: ", "expected a list"]),
             (r#"{"list":[{},{"name":[]}]}"#, vec!["list: entry 1: name: "]),
             ("", vec!["empty"]),

@@ -16,7 +16,7 @@ use crate::{
     ids::ChainId,
     pipeline::{self, Expected, Source},
     stop::Stop,
-    store::{LayerRecord, Loose, Pin, Shared},
+    store::{BlobSource, LayerRecord, Loose, Pin, Shared},
     unpack::{
         Destination, UnpackError, Unpacked,
         limits::{Budget, Meter},
@@ -29,13 +29,28 @@ pub(crate) struct Unclaimed {
     shared: Arc<Shared>,
     number: Option<u64>,
     unpacked: Unpacked,
+    diff_id: Option<DiffId>,
+    sources: Vec<BlobSource>,
 }
 
 impl Unclaimed {
     fn new(shared: &Arc<Shared>) -> Result<(Self, Destination)> {
         let (number, destination) = shared.new_layer()?;
         let shared = Arc::clone(shared);
-        Ok((Self { shared, number: Some(number), unpacked: Unpacked::default() }, destination))
+        let unpacked = Unpacked::default();
+        let unclaimed = Self { shared, number: Some(number), unpacked, diff_id: None, sources: Vec::new() };
+        Ok((unclaimed, destination))
+    }
+
+    /// The digest of its archive.
+    pub(crate) fn diff_id(&self) -> Option<&DiffId> {
+        self.diff_id.as_ref()
+    }
+
+    /// Notes where the bytes that it was made of came from.
+    pub(crate) fn came_from(mut self, source: BlobSource) -> Self {
+        self.sources.push(source);
+        self
     }
 
     /// Gives the layer to the store.
@@ -51,7 +66,8 @@ impl Unclaimed {
     pub(crate) fn release(&mut self, diff_id: &DiffId) -> (LayerRecord, Loose) {
         let Unpacked { bytes, inodes, archive, opaque, implied, unsure } = std::mem::take(&mut self.unpacked);
         let number = self.number.take().unwrap_or_default();
-        let record = LayerRecord { number, diff_id: diff_id.clone(), bytes, inodes, archive, opaque };
+        let (diff_id, sources) = (diff_id.clone(), std::mem::take(&mut self.sources));
+        let record = LayerRecord { number, diff_id, bytes, inodes, archive, opaque, sources };
         (record, Loose { implied, unsure })
     }
 }
@@ -77,10 +93,10 @@ pub(crate) fn unpack(
 ) -> Result<Unclaimed> {
     let (mut unclaimed, destination) = Unclaimed::new(shared)?;
     let fail = |source| ImageError::Layer { digest: blob.clone(), source };
-    let (unpacked, meter) =
+    let (diff_id, unpacked, meter) =
         pipeline::run(source, expected, &destination, Meter::new(image), stop).map_err(fail)?;
     meter.keep();
-    unclaimed.unpacked = unpacked;
+    (unclaimed.unpacked, unclaimed.diff_id) = (unpacked, Some(diff_id));
     Ok(unclaimed)
 }
 
@@ -119,6 +135,7 @@ pub(crate) fn unpack_again(
     });
     unclaimed.unpacked =
         unpacked.map_err(|source| ImageError::Layer { digest: record.diff_id.digest().clone(), source })?;
+    unclaimed.sources.clone_from(&record.sources);
     Ok(unclaimed)
 }
 

@@ -11,6 +11,7 @@
 mod archive;
 mod compose;
 mod confine;
+mod details;
 mod error;
 mod flight;
 #[cfg(feature = "fuzzing")]
@@ -20,15 +21,19 @@ mod image;
 mod inflate;
 mod json;
 mod layer;
+mod make;
 mod manifest;
 mod pieces;
 mod pipeline;
 mod platform;
 mod pull;
+mod push;
 mod reference;
 mod registries;
 mod registry;
+mod remote;
 mod resolve;
+mod root;
 mod slots;
 mod stop;
 mod store;
@@ -37,17 +42,26 @@ mod tally;
 mod tar;
 mod trust;
 mod unpack;
+mod walked;
 
-pub use archive::Progress;
+pub use archive::{Loaded, Progress, SaveItem};
+pub use details::{HistoryEntry, ImageDetails, ManifestFacts};
 pub use error::{ImageError, Result};
 pub use ids::DiffId;
 pub use image::{FsUsage, Image, ImageConfig, LayerStack};
+pub use make::{Author, CommitRequest, ImportRequest, NewConfig};
 pub use platform::Platform;
 pub use pull::PullRequest;
+pub use push::{PushProgress, PushRequest, PushState, Pushed};
 pub use reference::{Reference, Selector};
 pub use registries::RegistriesConf;
-pub use registry::{Attempts, Auth, RegistryError};
-pub use store::{ImageLease, ImageStore, ImagesConfig};
+pub use registry::{Attempts, Auth, RegistryError, SearchResult};
+pub use remote::RemoteImage;
+pub use root::{
+    Change, ChangeKind, Owners, PathStat, PutRequest, TreeArchive, archive_path, flatten, put_archive,
+    stat_path,
+};
+pub use store::{ImageLease, ImageStore, ImagesConfig, Removed};
 pub use takeover::{Origin, TakenOver};
 pub use tally::PullProgress;
 pub use tar::TarError;

@@ -32,6 +32,10 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// What is made here.
+pub(crate) const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
 /// A reference to content, with what is claimed about it.
 #[derive(Debug, Clone, Serialize)]
@@ -139,7 +143,7 @@ object!(Raw {
 
 /// What a media type says the document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Declared {
+pub(crate) enum Declared {
     Manifest,
     Index,
     Schema1,
@@ -154,6 +158,17 @@ impl Declared {
             DOCKER_SCHEMA_1 | DOCKER_SCHEMA_1_SIGNED => Self::Schema1,
             _ => Self::Other,
         }
+    }
+
+    /// What a manifest calls itself; that of OCI, where naming it is optional, if it does not.
+    pub(crate) fn media_type_of(manifest: &[u8]) -> String {
+        #[derive(Default)]
+        struct Named {
+            media_type: String,
+        }
+        object!(Named { "mediaType" => media_type });
+        let Named { media_type } = json::read(manifest).unwrap_or_default();
+        if media_type.is_empty() { OCI_MANIFEST.to_owned() } else { media_type }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{
     fs::File,
     io::{self, Cursor, Read, Take},
+    os::unix::fs::FileExt,
+    sync::Arc,
 };
 
 /// A piece of an archive.
@@ -11,6 +13,15 @@ pub(crate) enum Piece {
     Bytes(Cursor<Vec<u8>>),
     /// So much of a file, from where it stands.
     Content(Take<File>),
+    /// A part of a file that somebody may be writing.
+    Live(Live),
+}
+
+/// So much of a file. What it lacks at the end is zeros, as other archivers have it: the header that tells its length is out.
+pub(crate) struct Live {
+    pub(crate) file: Arc<File>,
+    pub(crate) at: u64,
+    pub(crate) left: u64,
 }
 
 /// Where the pieces come from, in order.
@@ -64,6 +75,23 @@ impl Piece {
                 }
                 read => Ok(read),
             },
+            Self::Live(live) => live.read(out),
         }
+    }
+}
+
+impl Read for Live {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = out.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = match self.file.read_at(&mut out[..most], self.at)? {
+            0 => {
+                out[..most].fill(0);
+                most
+            }
+            read => read,
+        };
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
     }
 }

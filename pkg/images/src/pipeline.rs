@@ -27,7 +27,7 @@ use crate::{
 /// Size of a block between the two threads.
 const BLOCK: usize = 256 << 10;
 /// Blocks under way between them.
-const BLOCKS: usize = 4;
+pub(crate) const BLOCKS: usize = 4;
 /// Bytes that are still read of a layer that failed, to tell a damaged one from a wrong one. A layer may be declared as
 /// long as one likes, so not all of it.
 const REST_MAX: u64 = 16 << 20;
@@ -68,34 +68,32 @@ pub(crate) struct Expected {
     pub(crate) blob: Option<Digest>,
     /// Their number, likewise.
     pub(crate) size: Option<u64>,
-    /// Digest of the unpacked archive.
-    pub(crate) diff_id: DiffId,
+    /// Digest of the unpacked archive; `None` for one that is made here.
+    pub(crate) diff_id: Option<DiffId>,
 }
 
-/// Unpacks a layer and verifies it. Nothing of it may be used unless this succeeds. Blocks; run it on a blocking thread.
-/// Ends within a block on both threads when `stop` is set.
+/// Unpacks a layer and verifies it; the digest of its archive, and what it took. Nothing of it may be used unless this succeeds.
+/// Blocks; run it on a blocking thread. Ends within a block on both threads when `stop` is set.
 pub(crate) fn run(
     source: Source,
     expected: &Expected,
     destination: &Destination,
     meter: Meter,
     stop: &Stop,
-) -> Result<(Unpacked, Meter), UnpackError> {
+) -> Result<(DiffId, Unpacked, Meter), UnpackError> {
     let (filled, blocks) = blocking::sync_channel::<Vec<u8>>(BLOCKS);
     let (recycle, empty) = blocking::channel::<Vec<u8>>();
     let (blob, applied) = std::thread::scope(|scope| {
         let unpacker =
             std::thread::Builder::new().name("husk-unpack".into()).spawn_scoped(scope, move || {
-                let (current, stop_here) = (Vec::new(), stop.clone());
-                let mut input =
-                    Blocks { blocks, recycle, current, at: 0, hash: Sha256::new(), stop: stop_here };
+                let mut input = Blocks::new(blocks, recycle, stop);
                 // The thread is this layer's own and ends with it, so it needs nothing else of the node.
                 let result = confine::to_layer(destination)
                     .and_then(|_confined| unpack(&mut input, destination, None, meter, stop));
                 (result, DiffId::new(Digest::from_sha256(&input.hash.finalize().into())))
             });
         let mut blob = Blob::new(source, stop.clone());
-        let inflated = inflated(&mut blob, filled, &empty);
+        let inflated = inflated(&mut blob, stop, filled, &empty);
         // The rest is read even after a failure: a damaged blob shows as an odd archive first, and the digest tells.
         let drained = blob.drain();
         let applied = match unpacker.map(std::thread::ScopedJoinHandle::join) {
@@ -124,25 +122,25 @@ pub(crate) fn run(
         return Err(applied.err().unwrap_or(too_large));
     }
     blob.verify(expected)?;
-    let (unpacked, diff_id) = applied?;
-    if diff_id != expected.diff_id {
-        return Err(UnpackError::Digest {
+    let ((unpacked, meter), diff_id) = applied?;
+    match &expected.diff_id {
+        Some(expected) if *expected != diff_id => Err(UnpackError::Digest {
             what: "unpacked archive (diff id)",
-            expected: expected.diff_id.digest().clone(),
+            expected: expected.digest().clone(),
             actual: diff_id.digest().clone(),
-        });
+        }),
+        _ => Ok((diff_id, unpacked, meter)),
     }
-    Ok(unpacked)
 }
 
-/// Inflates the blob into blocks until its end or until the unpacker has gone.
-fn inflated(
-    blob: &mut Blob,
+/// Inflates what comes into blocks until its end or until the unpacker has gone.
+pub(crate) fn inflated(
+    input: &mut dyn BufRead,
+    stop: &Stop,
     filled: blocking::SyncSender<Vec<u8>>,
     empty: &blocking::Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
-    let stop = blob.stop.clone();
-    let mut stream = inflate::decoder(blob, &stop).map_err(UnpackError::Decompress)?;
+    let mut stream = inflate::decoder(input, stop).map_err(UnpackError::Decompress)?;
     loop {
         let mut block = empty.try_recv().unwrap_or_default();
         block.resize(BLOCK, 0);
@@ -243,13 +241,24 @@ impl BufRead for Blob {
 }
 
 /// The unpacker's end: blocks in, hashed; used ones go back.
-struct Blocks {
+pub(crate) struct Blocks {
     blocks: blocking::Receiver<Vec<u8>>,
     recycle: blocking::Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
     hash: Sha256,
     stop: Stop,
+}
+
+impl Blocks {
+    /// Takes blocks, and gives used ones back to be filled again.
+    pub(crate) fn new(
+        blocks: blocking::Receiver<Vec<u8>>,
+        recycle: blocking::Sender<Vec<u8>>,
+        stop: &Stop,
+    ) -> Self {
+        Self { blocks, recycle, current: Vec::new(), at: 0, hash: Sha256::new(), stop: stop.clone() }
+    }
 }
 
 impl Read for Blocks {

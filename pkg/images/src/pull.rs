@@ -21,7 +21,7 @@ use crate::{
     resolve::Resolved,
     slots::Turns,
     stop::Stop,
-    store::{NewImage, Pin, blocking},
+    store::{BlobSource, NewImage, Pin, blocking},
     tally::{Attempt, PullProgress, Tally},
     trust::Trust,
     unpack::limits::Budget,
@@ -39,6 +39,8 @@ pub struct PullRequest {
     pub reference: String,
     /// Credentials, if any.
     pub auth: Option<Auth>,
+    /// What the image shall be for; `None` is this node.
+    pub platform: Option<Platform>,
 }
 
 /// One pull: whom it asks, what of the disk it may take, how far it is.
@@ -111,14 +113,15 @@ impl ImageStore {
         request: &PullRequest,
     ) -> (Arc<Tally>, impl Future<Output = Result<ImageId>> + use<>) {
         let auth = request.auth.clone().unwrap_or_default();
-        let key = flight_key(&reference, &auth);
+        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::normalized);
+        let key = flight_key(&reference, &auth, &platform);
         let tally = self.tallies.of(&key);
         let (store, own) = (Arc::clone(self), Arc::clone(&tally));
         let pull = async move {
             let this = Arc::clone(&store);
             let work = || async move {
                 let image = reference.to_string();
-                this.pull_now(reference, auth, own).await.map_err(|error| error.of_pull(&image))
+                this.pull_now(reference, auth, platform, own).await.map_err(|error| error.of_pull(&image))
             };
             store.pulls.join(&key, work).await.0
         };
@@ -129,21 +132,16 @@ impl ImageStore {
         self: Arc<Self>,
         reference: Reference,
         auth: Auth,
+        platform: Platform,
         tally: Arc<Tally>,
     ) -> Result<ImageId> {
-        let config = self.config();
         // Read anew with every pull, as registries' settings are.
-        let policy = config.signature_policy;
+        let policy = self.config().signature_policy;
         let trust = policy.map(|policy| Trust::of(&policy, &reference)).transpose()?;
-        let config = RegistryConfig {
-            config_dir: config.registry_config_dir,
-            registries: config.registries,
-            progress_timeout: config.pull_progress_timeout,
-            credentials: Places { file: config.auth_file, helper_dir: config.credential_helper_dir },
-        };
+        let config = self.registry_config();
         let patience = config.progress_timeout;
         let session = Arc::new(Session::new(reference, auth, config, &self.clients)?);
-        let resolved = step!("resolve", session.resolve(&Platform::host())).await?;
+        let resolved = step!("resolve", session.resolve(&platform)).await?;
         if let Some(trust) = trust {
             step!("signatures", trust.admit(&session, &resolved.top, &resolved.digest, patience)).await?;
         }
@@ -157,13 +155,25 @@ impl ImageStore {
             Selector::Digest(_) => Vec::new(),
         };
         let digests = vec![format!("{}@{}", reference.name(), resolved.top)];
-        let new = NewImage { id: id.clone(), config: resolved.config, pins, tags, digests };
+        let manifest = Some(resolved.manifest_bytes);
+        let new = NewImage { tags, digests, manifest, ..NewImage::of(id.clone(), resolved.config, pins) };
         let shared = Arc::clone(&self.shared);
         let stop = Stop::default();
         let _with_this_task = stop.on_drop();
         step!("record", blocking("recording an image", move || shared.commit(new, &stop))).await?;
         layer::give_memory_back();
         Ok(id)
+    }
+
+    /// What all dealings with registries have in common.
+    pub(crate) fn registry_config(&self) -> RegistryConfig {
+        let config = self.config();
+        RegistryConfig {
+            config_dir: config.registry_config_dir,
+            registries: config.registries,
+            progress_timeout: config.pull_progress_timeout,
+            credentials: Places { file: config.auth_file, helper_dir: config.credential_helper_dir },
+        }
     }
 
     async fn fetch_layers(self: &Arc<Self>, pulling: &Pulling, resolved: &Resolved) -> Result<Vec<Arc<Pin>>> {
@@ -233,7 +243,13 @@ impl ImageStore {
         for (endpoint, foreign) in session.places(descriptor) {
             let unpack = self.unpack_from(pulling, endpoint, foreign.as_ref(), &blob, diff_id);
             match step!("layer", unpack, digest = %blob.digest, bytes = blob.size).await {
-                Ok(unclaimed) => return Ok(unclaimed.claim(&self.shared, diff_id, chain)),
+                Ok(unclaimed) => {
+                    let unclaimed = match foreign {
+                        None => unclaimed.came_from(source_of(&session.reference, descriptor)),
+                        Some(_) => unclaimed,
+                    };
+                    return Ok(unclaimed.claim(&self.shared, diff_id, chain));
+                }
                 Err(ImageError::Fetch { attempts: more, .. }) => attempts.0.extend(more.0),
                 // Another host may serve the same layer undamaged.
                 Err(error @ ImageError::Layer { .. }) => refused = Some(error),
@@ -275,8 +291,11 @@ impl ImageStore {
         let stop = Stop::default();
         // Ends both threads when this task is dropped, however much the archive still holds.
         let _with_this_task = stop.on_drop();
-        let expected =
-            Expected { blob: Some(blob.digest.clone()), size: Some(blob.size), diff_id: diff_id.clone() };
+        let expected = Expected {
+            blob: Some(blob.digest.clone()),
+            size: Some(blob.size),
+            diff_id: Some(diff_id.clone()),
+        };
         let (shared, digest, image) = (Arc::clone(&self.shared), blob.digest.clone(), pulling.image.clone());
         let source = Source::Channel(chunks, attempt.counter());
         let unpacking = blocking("unpacking a layer", move || {
@@ -294,6 +313,17 @@ impl ImageStore {
     }
 }
 
+/// Where the bytes of a layer are, now that they have turned out to be what the descriptor says.
+fn source_of(reference: &Reference, descriptor: &Descriptor) -> BlobSource {
+    BlobSource {
+        registry: reference.host().to_owned(),
+        repository: reference.repository().to_owned(),
+        digest: descriptor.digest.clone(),
+        size: descriptor.size,
+        media_type: descriptor.media_type.clone().unwrap_or_default(),
+    }
+}
+
 /// The error of a pull that failed for every meaning of its name.
 fn failed(name: String, mut failures: Vec<ImageError>) -> ImageError {
     match failures.len() {
@@ -302,8 +332,8 @@ fn failed(name: String, mut failures: Vec<ImageError>) -> ImageError {
     }
 }
 
-/// Pulls with different credentials are different pulls. Secrets do not go into the key.
-fn flight_key(reference: &Reference, auth: &Auth) -> String {
+/// Pulls with different credentials are different pulls, and those for different platforms. Secrets do not go into the key.
+fn flight_key(reference: &Reference, auth: &Auth, platform: &Platform) -> String {
     let mut hash = Sha256::new();
     let parts = [
         &auth.username,
@@ -317,5 +347,5 @@ fn flight_key(reference: &Reference, auth: &Auth) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    format!("{reference} {}", Digest::from_sha256(&hash.finalize().into()))
+    format!("{reference} {platform} {}", Digest::from_sha256(&hash.finalize().into()))
 }

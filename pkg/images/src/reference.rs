@@ -59,6 +59,16 @@ impl Reference {
         format!("{}/{}", self.host, self.repository)
     }
 
+    /// The reference as Docker shows it: without what is understood, `busybox:latest` for `docker.io/library/busybox:latest`.
+    pub fn familiar(&self) -> String {
+        let full = self.to_string();
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        match rest.strip_prefix("library/") {
+            Some(short) if !self.repository["library/".len()..].contains('/') => short.to_owned(),
+            _ => rest.to_owned(),
+        }
+    }
+
     /// The tag or digest as it stands in a registry's URL.
     pub fn selected(&self) -> &str {
         match &self.selector {
@@ -216,6 +226,21 @@ mod tests {
             ("gcr.io/a__b/c--d", "gcr.io/a__b/c--d:latest".to_owned()),
         ] {
             assert_eq!(Reference::parse(text).unwrap().to_string(), full, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_docker_shows_means_the_same_reference() {
+        for (full, shown) in [
+            ("docker.io/library/busybox:latest", "busybox:latest"),
+            ("docker.io/user/app:1", "user/app:1"),
+            ("docker.io/library/a/b:1", "library/a/b:1"),
+            ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9"),
+            ("localhost:5000/library/a:1", "localhost:5000/library/a:1"),
+        ] {
+            let reference = Reference::parse(full).unwrap();
+            assert_eq!(reference.familiar(), shown);
+            assert_eq!(Reference::parse(shown).unwrap(), reference);
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Resolved {
     /// Digest of the manifest.
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+    /// As it came.
+    pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) config: Vec<u8>,
     pub(crate) diff_ids: Vec<DiffId>,
 }
@@ -84,11 +86,12 @@ impl Session {
             Document::Manifest(manifest) => {
                 let Fetched { bytes: config, .. } = self.config(&manifest.config).await?;
                 let diff_ids = check_config(&manifest, &config, node, image)?;
-                let Fetched { digest, .. } = fetched;
+                let Fetched { digest, bytes: manifest_bytes, .. } = fetched;
                 Ok(Found::Image(Box::new(Resolved {
                     top: digest.clone(),
                     digest,
                     manifest,
+                    manifest_bytes,
                     config,
                     diff_ids,
                 })))

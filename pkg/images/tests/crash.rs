@@ -24,7 +24,7 @@ const REFERENCE: &str = "HUSK_CRASH_REFERENCE";
 #[ignore = "the process that the test below starts and kills"]
 async fn killed_puller() {
     let (root, reference) = (env::var(ROOT).unwrap(), env::var(REFERENCE).unwrap());
-    store(Path::new(&root)).pull(PullRequest { reference, auth: None }).await.unwrap();
+    store(Path::new(&root)).pull(PullRequest { reference, auth: None, platform: None }).await.unwrap();
     // Pulled before the signal came; the parent kills this process all the same.
     std::future::pending().await
 }
@@ -85,7 +85,7 @@ async fn a_killed_pull_leaves_whole_images_or_nothing() {
             }
             more => panic!("{more:?}"),
         }
-        store.pull(PullRequest { reference, auth: None }).await.unwrap();
+        store.pull(PullRequest { reference, auth: None, platform: None }).await.unwrap();
         store.remove(&image.id()).await.unwrap();
         store.idle().await;
         assert_eq!(layer_dirs(root.path()), 0, "stage {stage}");

@@ -67,7 +67,7 @@ fn write(path: &Path, file: &Value) {
 }
 
 async fn pull(store: &Arc<ImageStore>, reference: String, auth: Option<Auth>) -> Result<(), (Kind, String)> {
-    let pulled = store.pull(PullRequest { reference, auth }).await;
+    let pulled = store.pull(PullRequest { reference, auth, platform: None }).await;
     pulled.map(drop).map_err(|error| (error.kind(), shown(&error)))
 }
 

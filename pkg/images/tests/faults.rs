@@ -55,7 +55,7 @@ fn image() -> Image {
 
 /// The pull's result: its kind and whole text, or success.
 async fn pull(store: &Arc<ImageStore>, host: &str) -> Result<(), (Kind, String)> {
-    let request = PullRequest { reference: format!("{host}/r:1"), auth: None };
+    let request = PullRequest { reference: format!("{host}/r:1"), auth: None, platform: None };
     match tokio::time::timeout(PATIENCE, store.pull(request)).await.expect("the pull ends") {
         Ok(_) => Ok(()),
         Err(error) => {

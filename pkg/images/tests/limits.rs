@@ -110,7 +110,7 @@ async fn what_follows_the_end_of_an_archive_is_bounded() {
     let trailer = zeros(64);
     let image = Image::new(&[archive], |layer| [&common::zstd(layer)[..], &trailer].concat());
     registry.push("r", "1", &image);
-    let request = PullRequest { reference: format!("{}/r:1", registry.host()), auth: None };
+    let request = PullRequest { reference: format!("{}/r:1", registry.host()), auth: None, platform: None };
     let error = common::shown(&store.pull(request).await.unwrap_err());
     assert!(error.contains("follow the end of the archive"), "{error}");
     nothing_is_left(&store, root.path(), "trailer").await;
@@ -138,7 +138,7 @@ async fn a_pull_that_nobody_waits_for_ends_on_every_thread() {
     let content = zeros(64);
     let image = Image::new(&[head], |layer| [&common::zstd(layer)[..], &content].concat());
     registry.push("r", "1", &image);
-    let request = PullRequest { reference: format!("{}/r:1", registry.host()), auth: None };
+    let request = PullRequest { reference: format!("{}/r:1", registry.host()), auth: None, platform: None };
     let pull = tokio::spawn({
         let store = std::sync::Arc::clone(&store);
         async move { store.pull(request).await }
@@ -225,7 +225,7 @@ async fn measured_puller() {
     let before = peak();
     let pulls = references.split(' ').map(|reference| {
         let store = std::sync::Arc::clone(&store);
-        let request = PullRequest { reference: reference.to_owned(), auth: None };
+        let request = PullRequest { reference: reference.to_owned(), auth: None, platform: None };
         tokio::spawn(async move { store.pull(request).await.map(drop) })
     });
     for (reference, pull) in references.split(' ').zip(pulls.collect::<Vec<_>>()) {

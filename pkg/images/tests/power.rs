@@ -77,7 +77,10 @@ async fn powered_puller() {
     let (root, reference) = (env::var(ROOT).unwrap(), env::var(REFERENCE).unwrap());
     let store = store(Path::new(&root));
     loop {
-        let id = store.pull(PullRequest { reference: reference.clone(), auth: None }).await.unwrap();
+        let id = store
+            .pull(PullRequest { reference: reference.clone(), auth: None, platform: None })
+            .await
+            .unwrap();
         // A while recorded and not yet on the disk, a while on it: what a cut finds is a matter of how long each lasts.
         tokio::time::sleep(Duration::from_millis(100)).await;
         store.idle().await;
@@ -145,7 +148,8 @@ async fn after_a_power_cut_images_are_whole_or_pulled_again() {
             }
             more => panic!("cut {at}: {more:?}"),
         }
-        let pulled = store.pull(PullRequest { reference: reference.clone(), auth: None }).await;
+        let pulled =
+            store.pull(PullRequest { reference: reference.clone(), auth: None, platform: None }).await;
         let id = pulled.unwrap_or_else(|error| panic!("cut {at}: {}", shown(&error)));
         store.export(&[id.to_string()], &out, |_| {}).await.unwrap();
         store.idle().await;
@@ -174,7 +178,11 @@ async fn a_full_disk_is_a_clear_error_and_no_more() {
         many = many.file(&format!("{at}"), 0o644, b"");
     }
     let many = Image::new(&[many.bytes()], gzip);
-    let pull = |name: &str| PullRequest { reference: format!("{}/{name}:1", registry.host()), auth: None };
+    let pull = |name: &str| PullRequest {
+        reference: format!("{}/{name}:1", registry.host()),
+        auth: None,
+        platform: None,
+    };
     for (name, image) in [("small", &small), ("large", &large), ("many", &many)] {
         registry.push(name, "1", image);
     }

@@ -41,7 +41,7 @@ async fn last<T>(mut told: UnboundedReceiver<T>) -> Option<T> {
 }
 
 fn request(reference: String) -> PullRequest {
-    PullRequest { reference, auth: None }
+    PullRequest { reference, auth: None, platform: None }
 }
 
 async fn kind_of(store: &Arc<ImageStore>, reference: String) -> (Kind, String) {
@@ -254,10 +254,13 @@ async fn tokens_are_fetched_with_the_credentials_and_used_again() {
     let (kind, text) = kind_of(&store, reference.clone()).await;
     assert!(kind == Kind::Unauthenticated && text.contains("pull secret"), "{text}");
     let auth = Auth { username: "user".into(), password: "pass".into(), ..Auth::default() };
-    store.pull(PullRequest { reference: reference.clone(), auth: Some(auth) }).await.unwrap();
+    store.pull(PullRequest { reference: reference.clone(), auth: Some(auth), platform: None }).await.unwrap();
     assert_eq!(token_server.count("token"), 2, "one for each pull");
     let given = Auth { registry_token: "good".into(), ..Auth::default() };
-    store.pull(PullRequest { reference: reference.clone(), auth: Some(given) }).await.unwrap();
+    store
+        .pull(PullRequest { reference: reference.clone(), auth: Some(given), platform: None })
+        .await
+        .unwrap();
     assert_eq!(token_server.count("token"), 2, "a registry token needs no token service");
     let elsewhere = Auth {
         username: "user".into(),
@@ -265,7 +268,8 @@ async fn tokens_are_fetched_with_the_credentials_and_used_again() {
         server_address: "other.example".into(),
         ..Auth::default()
     };
-    let error = store.pull(PullRequest { reference, auth: Some(elsewhere) }).await.unwrap_err();
+    let error =
+        store.pull(PullRequest { reference, auth: Some(elsewhere), platform: None }).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthenticated);
 }
 
@@ -306,7 +310,7 @@ async fn basic_credentials_and_configured_headers_stay_with_their_host() {
     let store = store(root.path());
     let auth = Auth { auth: "dXNlcjpwYXNz".into(), ..Auth::default() };
     store
-        .pull(PullRequest { reference: format!("{}/r:1", registry.host()), auth: Some(auth) })
+        .pull(PullRequest { reference: format!("{}/r:1", registry.host()), auth: Some(auth), platform: None })
         .await
         .unwrap();
     let seen = storage.seen();

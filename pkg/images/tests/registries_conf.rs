@@ -26,7 +26,7 @@ fn store(root: &Path, conf: &str) -> Arc<ImageStore> {
 }
 
 fn request(reference: &str) -> PullRequest {
-    PullRequest { reference: reference.to_owned(), auth: None }
+    PullRequest { reference: reference.to_owned(), auth: None, platform: None }
 }
 
 fn image(content: &str) -> Image {
@@ -151,7 +151,7 @@ async fn credentials_that_name_no_registry_do_not_go_to_mirrors() {
         let (username, password) = ("u".to_owned(), "p".to_owned());
         Some(Auth { username, password, server_address: server.to_owned(), ..Auth::default() })
     };
-    let pull = |auth| store.pull(PullRequest { reference: "a.example/app:1".into(), auth });
+    let pull = |auth| store.pull(PullRequest { reference: "a.example/app:1".into(), auth, platform: None });
     for server in ["", "a.example"] {
         assert_eq!(pull(auth(server)).await.unwrap_err().kind(), Kind::Unauthenticated, "{server}");
     }

@@ -42,7 +42,7 @@ fn with(value: &Value, member: &str) -> String {
 }
 
 async fn pull(store: &Arc<ImageStore>, reference: String) -> Result<String, (Kind, String)> {
-    let pulled = store.pull(PullRequest { reference, auth: None }).await;
+    let pulled = store.pull(PullRequest { reference, auth: None, platform: None }).await;
     pulled.map(|id| id.to_string()).map_err(|error| {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
@@ -332,7 +332,7 @@ async fn foreign_layers_come_from_their_urls_without_credentials_and_not_from_th
         image.manifest = manifest.to_string().into_bytes();
         registry.push(name, "1", &image);
         let reference = format!("{}/{name}:1", registry.host());
-        store.pull(PullRequest { reference, auth: Some(auth.clone()) }).await
+        store.pull(PullRequest { reference, auth: Some(auth.clone()), platform: None }).await
     };
     // A stranger on this node is not asked, by whatever name; one with the class of other layers neither.
     let port = stranger.address.port();
@@ -374,7 +374,10 @@ async fn a_redirect_target_does_not_get_credentials_by_asking() {
     let root = tempfile::tempdir().unwrap();
     let auth = Auth { username: "user".into(), password: "secret".into(), ..Auth::default() };
     let reference = format!("{}/r:1", registry.host());
-    let error = store(root.path()).pull(PullRequest { reference, auth: Some(auth) }).await.unwrap_err();
+    let error = store(root.path())
+        .pull(PullRequest { reference, auth: Some(auth), platform: None })
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthenticated, "{error}");
     assert_eq!(greedy.seen().len(), 1);
     assert!(greedy.seen()[0].headers.get("authorization").is_none());

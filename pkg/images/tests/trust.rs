@@ -45,7 +45,7 @@ impl Node {
     }
 
     async fn pull(&self, reference: &str) -> Result<ImageId, (Kind, String)> {
-        let request = PullRequest { reference: reference.to_owned(), auth: None };
+        let request = PullRequest { reference: reference.to_owned(), auth: None, platform: None };
         let pulled = self.store.pull(request).await;
         pulled.map_err(|error| {
             assert_eq!(error.is_refusal(), shown(&error).contains("is refused by"), "{error}");

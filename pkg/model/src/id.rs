@@ -113,6 +113,11 @@ hex_id! {
     ContainerId
 }
 
+hex_id! {
+    /// Names one user network.
+    NetworkId
+}
+
 /// A content digest, `sha256:<64 hex>` (OCI image-spec, "Digests"). Other algorithms are refused: no registry in use
 /// serves them, and every further algorithm is one more way to alias content.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod container;
 mod error;
 mod id;
 mod network;
+mod networking;
 mod pod;
 mod process;
 mod record;
@@ -28,8 +29,9 @@ pub use container::{
     ContainerConfig, ContainerMetadata, Device, EnvVar, KeptLayer, Mount, MountSource, Propagation, Rlimit,
 };
 pub use error::{Blame, Classify, Kind, chain};
-pub use id::{ContainerId, Digest, ImageId, InvalidId, PodSandboxId};
+pub use id::{ContainerId, Digest, ImageId, InvalidId, NetworkId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
+pub use networking::{Attachment, PodNetworking};
 pub use pod::{Door, PodConfig, PodMetadata};
 pub use process::Process;
 pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};

@@ -42,7 +42,7 @@ pub struct HostPort {
     pub protocol: Protocol,
     /// Port inside the pod, 1-65535.
     pub container_port: u16,
-    /// Port on the node, 1-65535.
+    /// Port on the node, 1-65535; 0 is one that is free (only in user networks).
     pub host_port: u16,
     /// Address on the node to listen on; `None` is every address.
     pub host_ip: Option<IpAddr>,

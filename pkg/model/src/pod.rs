@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DnsConfig, HostPort, Namespaces, Resources, SecurityContext, Sysctl};
+use crate::{DnsConfig, HostPort, Namespaces, PodNetworking, Resources, SecurityContext, Sysctl};
 
 /// The kubelet's name for a sandbox (CRI `PodSandboxMetadata`): unique on the node by all four fields together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,13 +41,17 @@ pub struct PodConfig {
     pub hostname: String,
     /// Absolute directory of the containers' logs; empty when none are wanted.
     pub log_directory: String,
-    /// resolv.conf; `None` means the node's.
+    /// resolv.conf; `None` means the node's. Where names of user networks are served, these are whom the resolver asks for all
+    /// others, and resolv.conf names the resolver.
     pub dns: Option<DnsConfig>,
     /// Lines of /etc/hosts beyond husk's own: an address and its names.
     #[serde(default)]
     pub hosts: Vec<(IpAddr, String)>,
-    /// Host ports; those with host port 0 are already gone.
+    /// Host ports. Of the CRI's, those with host port 0 are already gone; in user networks 0 is a free port.
     pub host_ports: Vec<HostPort>,
+    /// Its networks.
+    #[serde(default)]
+    pub networking: PodNetworking,
     /// Labels, echoed.
     pub labels: BTreeMap<String, String>,
     /// Annotations, echoed.
@@ -80,6 +84,7 @@ impl PodConfig {
             dns: None,
             hosts: Vec::new(),
             host_ports: Vec::new(),
+            networking: PodNetworking::Default,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             cgroup_parent: String::new(),

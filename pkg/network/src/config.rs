@@ -52,6 +52,11 @@ impl NetworkConfig {
         self.root.join("network/pods")
     }
 
+    /// What there is of user networks.
+    pub(crate) fn user_dir(&self) -> PathBuf {
+        self.root.join("network/user")
+    }
+
     /// Where the kubelet's pod CIDR is kept.
     pub(crate) fn pod_cidr_file(&self) -> PathBuf {
         self.root.join("network/pod-cidr.json")

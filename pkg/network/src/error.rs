@@ -84,6 +84,112 @@ pub enum NetworkError {
         /// The configured subnet.
         subnet: IpNet,
     },
+    /// A wish for a user network that cannot be met by any node.
+    #[error("{0}")]
+    Wish(String),
+    /// There is a user network of this name already.
+    #[error("network with name {name} already exists")]
+    NetworkExists {
+        /// The name.
+        name: String,
+    },
+    /// No user network is called so.
+    #[error("network {name} not found")]
+    NoNetwork {
+        /// The name, the id or its beginning.
+        name: String,
+    },
+    /// Several user networks have ids that begin so.
+    #[error("network {prefix} is ambiguous: {count} networks have ids that begin with it")]
+    AmbiguousNetwork {
+        /// What the ids begin with.
+        prefix: String,
+        /// How many.
+        count: usize,
+    },
+    /// The user network has pods.
+    #[error("network {name} is in use by {pods} pods; disconnect or remove them first")]
+    NetworkInUse {
+        /// Its name.
+        name: String,
+        /// How many.
+        pods: usize,
+    },
+    /// The subnet is another user network's, or the embedded network's.
+    #[error("subnet {subnet} overlaps {taken} of {owner}; choose another subnet")]
+    SubnetOverlaps {
+        /// The wanted subnet.
+        subnet: IpNet,
+        /// What is in its way.
+        taken: IpNet,
+        /// Whose that is.
+        owner: String,
+    },
+    /// No subnet is left for another user network.
+    #[error("all predefined subnets are in use on this node; remove networks, or give the network a subnet")]
+    NoFreeSubnet,
+    /// A bridge is given to a user network that exists, and is not that network's.
+    #[error("the link {name} exists already; choose another com.docker.network.bridge.name")]
+    LinkExists {
+        /// The wanted name.
+        name: String,
+    },
+    /// The address is another pod's.
+    #[error("address {ip} is in use")]
+    AddressTaken {
+        /// The wanted address.
+        ip: IpAddr,
+    },
+    /// The address is none that a pod of the network can have.
+    #[error("address {ip} is not one that a pod of the network can have")]
+    AddressOutside {
+        /// The wanted address.
+        ip: IpAddr,
+    },
+    /// The pod has a place in the network already.
+    #[error("the pod is in network {network} already")]
+    Attached {
+        /// The network's name.
+        network: String,
+    },
+    /// The pod has no place in the network.
+    #[error("the pod is not in network {network}")]
+    NotAttached {
+        /// The network's name.
+        network: String,
+    },
+    /// The pod is not one of user networks.
+    #[error(
+        "pod {pod} has no place for user networks: it is not running, or has the node's network or its pod network"
+    )]
+    NotOfUserNetworks {
+        /// The pod.
+        pod: PodSandboxId,
+    },
+    /// Names of user networks cannot be served in a pod.
+    #[error("{step}")]
+    Names {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A port of the node is taken by a program of the node.
+    #[error("host port {port}/{protocol:?} is in use by a program of the node")]
+    HostPortBusy {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No port of the node is free.
+    #[error("no free host port for {protocol:?}")]
+    NoFreeHostPort {
+        /// Transport protocol.
+        protocol: Protocol,
+    },
     /// Host ports are wanted and the node has no nft.
     #[error("host ports and masquerading need the nft command (package nftables), which is not installed")]
     NftMissing,
@@ -219,13 +325,26 @@ const CNI_TRY_AGAIN: u32 = 11;
 impl Classify for NetworkError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Dns { .. } | Self::PodCidr { .. } => Kind::InvalidArgument,
-            Self::Exhausted { .. } => Kind::ResourceExhausted,
+            Self::Dns { .. } | Self::PodCidr { .. } | Self::Wish(_) | Self::AddressOutside { .. } => {
+                Kind::InvalidArgument
+            }
+            Self::Exhausted { .. } | Self::NoFreeSubnet | Self::NoFreeHostPort { .. } => {
+                Kind::ResourceExhausted
+            }
+            Self::NoNetwork { .. } | Self::NotAttached { .. } => Kind::NotFound,
+            Self::NetworkExists { .. } | Self::Attached { .. } => Kind::AlreadyExists,
+            Self::AmbiguousNetwork { .. } => Kind::InvalidArgument,
             Self::HostPortTaken { .. }
             | Self::NftMissing
             | Self::NameTaken { .. }
             | Self::BridgeDiffers { .. }
             | Self::SubnetTaken { .. }
+            | Self::SubnetOverlaps { .. }
+            | Self::NetworkInUse { .. }
+            | Self::LinkExists { .. }
+            | Self::AddressTaken { .. }
+            | Self::NotOfUserNetworks { .. }
+            | Self::HostPortBusy { .. }
             | Self::Config(_) => Kind::FailedPrecondition,
             Self::CniConfig(_) | Self::CniPluginMissing { .. } => Kind::Unavailable,
             Self::CniFailed { code: Some(CNI_TRY_AGAIN), .. } => Kind::Unavailable,
@@ -234,6 +353,7 @@ impl Classify for NetworkError {
             Self::File { .. }
             | Self::Netns { .. }
             | Self::NetlinkSocket(_)
+            | Self::Names { .. }
             | Self::Netlink { .. }
             | Self::Nft { .. }
             | Self::NftRun(_)

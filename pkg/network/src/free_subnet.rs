@@ -108,7 +108,7 @@ pub(crate) async fn choose(
     let mut taken: Vec<IpNet> = Vec::new();
     taken.extend(addresses.iter().filter(|(index, _)| Some(*index) != bridge).map(|(_, net)| *net));
     taken.extend(routes.iter().filter(|route| route.link != bridge).filter_map(|route| route.destination));
-    taken.extend(OTHERS.iter().flat_map(|directory| configured(Path::new(directory))));
+    taken.extend(of_others());
     let Some(subnet) = own.or_else(|| first_free(&taken)) else {
         // The bridge's own check says what is in the way, and nothing is kept.
         tracing::warn!("no subnet of the usual ones is free; set network.subnet");
@@ -140,7 +140,7 @@ fn lived_on(bridge: &str, records: &Records) -> Result<bool, NetworkError> {
     Ok(records.all()?.into_iter().any(|(_, record)| match record {
         Ok(record) => match &record.attachment {
             Attachment::Bridge(attachment) => attachment.bridge == bridge && record.request.netns.exists(),
-            Attachment::Cni(_) => false,
+            Attachment::Cni(_) | Attachment::User(_) => false,
         },
         Err(_) => true,
     }))
@@ -173,6 +173,11 @@ fn first_free(taken: &[IpNet]) -> Option<Ipv4Net> {
         let candidate = IpNet::V4(*candidate);
         !taken.iter().any(|net| candidate.contains(&net.trunc()) || net.trunc().contains(&candidate))
     })
+}
+
+/// Subnets that the configurations of other runtimes name.
+pub(crate) fn of_others() -> impl Iterator<Item = IpNet> {
+    OTHERS.iter().flat_map(|directory| configured(Path::new(directory)))
 }
 
 /// Subnets that the files of a directory name, in whatever format: everything that looks like one.

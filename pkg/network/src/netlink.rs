@@ -20,7 +20,7 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-    route::{RouteAddress, RouteAttribute, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkUnspec, RouteMessageBuilder, proto::ConnectionHandle,
@@ -112,6 +112,7 @@ pub(crate) struct Link {
     pub(crate) kind: Option<InfoKind>,
     pub(crate) master: Option<u32>,
     pub(crate) mtu: u32,
+    pub(crate) alias: Option<String>,
 }
 
 impl From<LinkMessage> for Link {
@@ -122,6 +123,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.into_iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind),
@@ -190,11 +192,13 @@ pub(crate) struct Veth {
     /// Bridge it becomes a port of.
     pub(crate) bridge: u32,
     /// Name of the pod's end.
-    pub(crate) peer: &'static str,
+    pub(crate) peer: String,
     /// Address of the pod's end.
     pub(crate) peer_mac: [u8; 6],
     /// MTU of both.
     pub(crate) mtu: u32,
+    /// Reaches nothing of the bridge but the node: no other port that is isolated too.
+    pub(crate) isolated: bool,
 }
 
 /// Makes a veth pair in one message: node's end enslaved and up, the peer born in `ns`. Nothing is moved
@@ -207,7 +211,7 @@ pub(crate) async fn add_veth(
 ) -> io::Result<()> {
     let mut peer = LinkMessage::default();
     peer.attributes = vec![
-        LinkAttribute::IfName(veth.peer.to_owned()),
+        LinkAttribute::IfName(veth.peer),
         LinkAttribute::Address(veth.peer_mac.to_vec()),
         LinkAttribute::Mtu(veth.mtu),
         LinkAttribute::NumTxQueues(1),
@@ -236,7 +240,7 @@ pub(crate) async fn add_veth(
     result?;
     // With br_netfilter (every kubeadm node) translation happens on the bridge, so a pod that calls itself through a
     // host port or a service gets its packet back through its own port, which a bridge does only in hairpin mode.
-    let port = LinkBridgePort::new(0).name(veth.host).hairpin(true).build();
+    let port = LinkBridgePort::new(0).name(veth.host).hairpin(true).isolated(veth.isolated).build();
     handle.link().set_port(port).execute().await.map_err(kernel)
 }
 
@@ -252,17 +256,31 @@ pub(crate) async fn add_address(handle: &Handle, index: u32, address: IpNet) -> 
     request.execute().await.map_err(kernel)
 }
 
+/// Gives a link words for those who look at it (`ip -d link`), and by which it is known again.
+pub(crate) async fn set_alias(handle: &Handle, index: u32, alias: &str) -> io::Result<()> {
+    let message = LinkUnspec::new_with_index(index).alias(alias).build();
+    handle.link().set(message).execute().await.map_err(kernel)
+}
+
 /// Adds a default route.
 pub(crate) async fn add_default_route(handle: &Handle, index: u32, gateway: IpAddr) -> io::Result<()> {
-    let message = match gateway {
+    handle.route().add(default_route(index, gateway)).execute().await.map_err(kernel)
+}
+
+/// Adds a default route in place of the one that there is, if there is one.
+pub(crate) async fn replace_default_route(handle: &Handle, index: u32, gateway: IpAddr) -> io::Result<()> {
+    handle.route().add(default_route(index, gateway)).replace().execute().await.map_err(kernel)
+}
+
+fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
+    match gateway {
         IpAddr::V4(ip) => {
             RouteMessageBuilder::<std::net::Ipv4Addr>::new().output_interface(index).gateway(ip).build()
         }
         IpAddr::V6(ip) => {
             RouteMessageBuilder::<std::net::Ipv6Addr>::new().output_interface(index).gateway(ip).build()
         }
-    };
-    handle.route().add(message).execute().await.map_err(kernel)
+    }
 }
 
 /// The node's own addresses, that is, those a packet for the node may carry.

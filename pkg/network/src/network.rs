@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use husk_model::{PodSandboxId, chain};
+use husk_model::{PodNetworking, PodSandboxId, chain};
 
 use crate::{
     BridgeConfig, Free, GcReport, NetworkConfig, NetworkError, NetworkStatus, Owners, PodCidr, PodNetwork,
@@ -21,6 +21,7 @@ use crate::{
     netns_pool::{Flavor, Pool, Prepared},
     pod_cidr::Kept,
     record::{Attachment, Record, Records},
+    user::{User, UserNetworks},
 };
 
 /// The pod network of one daemon. All state that matters is on disk and in the kernel; dropping this changes neither.
@@ -31,6 +32,7 @@ pub struct Network {
     pool: Arc<Pool>,
     embedded: Arc<Embedded>,
     cni: Arc<Cni>,
+    user: Arc<User>,
     records: Records,
     state: Mutex<State>,
 }
@@ -74,17 +76,66 @@ impl Network {
         let ipam = ipam.with_subnets(config.bridge.subnets());
         let embedded =
             Arc::new(Embedded::new(config.bridge.clone(), netlink.clone(), ipam, records.clone())?);
+        let user = User::open(config.user_dir(), netlink.clone(), embedded.clone(), records.clone()).await?;
         let cni = Cni::start(&config).await;
         let pool = Pool::start(netlink.clone(), config.netns_pool, flavor(&cni.choice(), &embedded));
-        let network =
-            Arc::new(Self { config, netlink, pool, embedded, cni, records, state: Mutex::default() });
+        let network = Arc::new(Self {
+            config,
+            netlink,
+            pool,
+            embedded,
+            cni,
+            user: Arc::new(user),
+            records,
+            state: Mutex::default(),
+        });
         if let cni::Choice::Embedded = network.cni.choice() {
             // Its trouble, if any, is kept for the status.
             let embedded = network.embedded.clone();
             let _ = network.netlink.run(async move { embedded.ensure_ready().await }).await?;
         }
+        let user = network.user.clone();
+        network.netlink.run(async move { user.repair().await }).await?;
         network.follow_cni();
         Ok(network)
+    }
+
+    /// The user networks.
+    pub fn user(self: &Arc<Self>) -> UserNetworks {
+        UserNetworks::new(self.clone())
+    }
+
+    pub(crate) fn user_networks(&self) -> &Arc<User> {
+        &self.user
+    }
+
+    /// Does work on the network thread, and to its end even when the caller goes away.
+    pub(crate) async fn on_the_thread<F>(&self, work: F) -> Result<F::Output, NetworkError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.netlink.run(work).await
+    }
+
+    /// Does work on a pod that is set up, on the network thread, while nobody else sets it up or tears it down.
+    pub(crate) async fn alone<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &PodSandboxId,
+        work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+    ) -> Result<T, NetworkError> {
+        let (this, id) = (self.clone(), id.clone());
+        let known = self.state().pods.contains_key(&id);
+        let alone = self.pod_lock(&id).lock_owned().await;
+        let work = async move {
+            let result = work.await;
+            if !known {
+                this.forget(&id);
+            }
+            drop(alone);
+            result
+        };
+        self.netlink.run(work).await?
     }
 
     /// The subnets from which the embedded network gives new pods their addresses.
@@ -305,8 +356,16 @@ impl Network {
             Ok(found) => report.addresses = found.into_iter().map(|reservation| reservation.ip).collect(),
             Err(error) => report.failures.push(chain(&error)),
         }
+        match self.user.stale_addresses(stale, &free) {
+            Ok(found) => report.addresses.extend(found),
+            Err(error) => report.failures.push(chain(&error)),
+        }
         match self.embedded.stale_links(live, &free).await {
             Ok(found) => report.links = found,
+            Err(error) => report.failures.push(chain(&error)),
+        }
+        match self.user.stale_links(live, &free).await {
+            Ok(found) => report.links.extend(found),
             Err(error) => report.failures.push(chain(&error)),
         }
         match self.embedded.stale_elements(&free).await {
@@ -320,14 +379,18 @@ impl Network {
         report
     }
 
-    /// Deletes the embedded bridge and its nftables table: for a daemon that leaves the node for good (`make run`, an
+    /// Deletes the bridges of user networks, the embedded bridge and the nftables table: for a daemon that leaves the node for good (`make run`, an
     /// uninstallation). Pods that are still there lose their network; tear them down first.
     ///
     /// # Errors
     /// What the kernel or nft said.
     pub async fn dismantle(&self) -> Result<(), NetworkError> {
-        let embedded = self.embedded.clone();
-        self.netlink.run(async move { embedded.dismantle().await }).await?
+        let (embedded, user) = (self.embedded.clone(), self.user.clone());
+        let work = async move {
+            user.dismantle().await?;
+            embedded.dismantle().await
+        };
+        self.netlink.run(work).await?
     }
 
     /// Ends the background work and drops the pool. Pods keep their network.
@@ -341,12 +404,19 @@ impl Network {
         // An earlier attempt for this pod died half-way.
         self.teardown_record(&request.id).await?;
         let prepared = self.state().prepared.remove(&request.netns);
+        match &request.networking {
+            PodNetworking::Default => {}
+            // Its loopback is up already.
+            PodNetworking::Isolated => return Ok(PodNetwork::loopback()),
+            PodNetworking::Named(wanted) => {
+                let wanted = wanted.clone();
+                let prepared = self.prepared(prepared, &request.netns)?;
+                return self.user.setup(request, wanted, prepared).await;
+            }
+        }
         match self.cni.choice() {
             cni::Choice::Embedded => {
-                let prepared = match prepared {
-                    Some(prepared) => prepared,
-                    None => self.open_netns(&request.netns)?,
-                };
+                let prepared = self.prepared(prepared, &request.netns)?;
                 self.embedded.setup(request, prepared).await
             }
             cni::Choice::Cni(list) => {
@@ -364,7 +434,7 @@ impl Network {
         }
         // No record: a crash may have come between reservation and record.
         self.embedded.free_addresses(|owner| owner == id.as_str())?;
-        Ok(())
+        self.user.free_addresses_of(id)
     }
 
     /// Whether there was a record.
@@ -379,6 +449,10 @@ impl Network {
                 self.cni.teardown(&self.records, &attachment, &request).await?;
                 Ok(true)
             }
+            Ok(Some(Record { attachment: Attachment::User(attachment), .. })) => {
+                self.user.teardown(id, &attachment).await?;
+                Ok(true)
+            }
             // Damaged by a crash of the node. The address is found by its owner's id; that is all that can be done.
             Err(NetworkError::Record { path, source }) => {
                 tracing::warn!(path = %path.display(), error = %source, "drop a damaged network record");
@@ -387,6 +461,10 @@ impl Network {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn prepared(&self, prepared: Option<Prepared>, path: &Path) -> Result<Prepared, NetworkError> {
+        prepared.map_or_else(|| self.open_netns(path), Ok)
     }
 
     /// A namespace this process did not make, or whose socket it gave up.

@@ -52,7 +52,14 @@ fn try_links(config: &BridgeConfig) -> Result<(), String> {
         let link =
             netlink::link(&handle, &config.name).await.map_err(|error| failed("find the bridge", error))?;
         let bridge = link.ok_or("the bridge vanished")?.index;
-        let veth = Veth { host: "husk-check".into(), bridge, peer: "eth0", peer_mac: mac, mtu: 1500 };
+        let veth = Veth {
+            host: "husk-check".into(),
+            bridge,
+            peer: "eth0".into(),
+            peer_mac: mac,
+            mtu: 1500,
+            isolated: false,
+        };
         netlink::add_veth(&handle, veth, Arc::new(peer))
             .await
             .map_err(|error| failed("make a veth pair on the bridge", error))
@@ -60,7 +67,7 @@ fn try_links(config: &BridgeConfig) -> Result<(), String> {
 }
 
 fn try_table(config: &BridgeConfig) -> Result<(), String> {
-    let load = async { nft::run("load the table", nft::table(config, &[])).await };
+    let load = async { nft::run("load the table", nft::table(config, &[], [].iter())).await };
     runtime()?.block_on(load).map_err(|error: NetworkError| chain(&error))
 }
 

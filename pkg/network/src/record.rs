@@ -10,14 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_model::PodSandboxId;
+use husk_model::{HostPort, PodSandboxId};
 use husk_node::file::{self, Outlives};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    NetworkError, PodNetwork, PodNetworkRequest, cni::config::NetworkList, embedded::mapping::Mapping,
-};
+pub(crate) use crate::embedded::mapping::Mapping;
+use crate::{NetworkError, PodNetwork, PodNetworkRequest, cni::config::NetworkList};
 
 /// One pod's record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(crate) enum Attachment {
     Bridge(BridgeAttachment),
     /// CNI plugins.
     Cni(CniAttachment),
+    /// User networks.
+    User(UserAttachment),
 }
 
 /// What undoing a pod's place on the bridge takes.
@@ -58,6 +60,48 @@ pub(crate) struct CniAttachment {
     pub(crate) list: NetworkList,
     /// The result of the last plugin, once ADD was through.
     pub(crate) result: Option<Value>,
+}
+
+/// What undoing a pod's places in user networks takes, and what keeping them does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserAttachment {
+    /// In the order in which they came.
+    pub(crate) plugs: Vec<Plug>,
+    /// What was published: the ports that were asked for, each with the port of the node that it got.
+    pub(crate) ports: Vec<HostPort>,
+    /// Where the ports lead now.
+    pub(crate) mappings: Vec<Mapping>,
+    /// The port in the pod's namespace that queries for names are led to.
+    #[serde(default)]
+    pub(crate) name_port: Option<u16>,
+}
+
+/// A pod's place in one user network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plug {
+    /// What was asked, the network's id with it.
+    pub(crate) wanted: husk_model::Attachment,
+    /// Name of the pod's end.
+    pub(crate) interface: String,
+    /// Name of the node's end.
+    pub(crate) link: String,
+    /// Addresses with the prefix of their subnet.
+    pub(crate) addresses: Vec<IpNet>,
+    /// The node's addresses in the network.
+    pub(crate) gateways: Vec<IpAddr>,
+    /// Hardware address of the pod's end.
+    pub(crate) mac: [u8; 6],
+    /// The network has no way out.
+    pub(crate) internal: bool,
+    /// It is on its way in or out while the pod runs; whoever finds it so after a crash takes it out.
+    #[serde(default)]
+    pub(crate) unsettled: bool,
+}
+
+impl Plug {
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(IpNet::addr).collect()
+    }
 }
 
 /// A pod with its record, or why that cannot be read.

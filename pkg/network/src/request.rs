@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use husk_model::{DnsConfig, HostPort, PodConfig, PodSandboxId};
+use husk_model::{DnsConfig, HostPort, PodConfig, PodNetworking, PodSandboxId};
 use serde::{Deserialize, Serialize};
 
 /// Name of the pod's interface. Everybody expects this one (CRI-O and containerd set it as `CNI_IFNAME`).
@@ -33,6 +33,9 @@ pub struct PodNetworkRequest {
     pub netns: PathBuf,
     /// Ports of the node that lead into the pod.
     pub host_ports: Vec<HostPort>,
+    /// Its networks.
+    #[serde(default)]
+    pub networking: PodNetworking,
     /// Annotations; `kubernetes.io/ingress-bandwidth` and `-egress-bandwidth` go to plugins that shape traffic.
     pub annotations: BTreeMap<String, String>,
     /// DNS wishes, for plugins with the `dns` capability.
@@ -51,6 +54,7 @@ impl PodNetworkRequest {
             uid: pod.metadata.uid.clone(),
             netns,
             host_ports: pod.host_ports.clone(),
+            networking: pod.networking.clone(),
             annotations: pod.annotations.clone(),
             dns: pod.dns.clone(),
             cgroup_parent: pod.cgroup_parent.clone(),
@@ -64,10 +68,21 @@ pub struct PodNetwork {
     /// Addresses of the pod's interface; the first is the pod's IP (CRI `PodSandboxNetworkStatus.ip`), the others
     /// are its `additional_ips`.
     pub ips: Vec<IpAddr>,
-    /// Name of the interface in the pod.
+    /// Name of the interface in the pod that the first address is of.
     pub interface: String,
+    /// Names of user networks are served in the pod, at [`crate::NAME_SERVER`].
+    #[serde(default)]
+    pub names: bool,
     /// Who made it.
     pub provider: Provider,
+}
+
+impl PodNetwork {
+    /// That of a pod that has loopback and nothing else.
+    pub(crate) fn loopback() -> Self {
+        let (ips, interface) = (Vec::new(), "lo".to_owned());
+        Self { ips, interface, names: false, provider: Provider::Nobody }
+    }
 }
 
 /// Who provides a pod's network.
@@ -78,6 +93,10 @@ pub enum Provider {
     Embedded(String),
     /// The CNI network of this name.
     Cni(String),
+    /// User networks.
+    User,
+    /// Nobody: the pod has loopback and nothing else.
+    Nobody,
 }
 
 /// CRI's `NetworkReady` condition.

@@ -31,6 +31,39 @@ pub fn render(dns: Option<&DnsConfig>, node: &str) -> Result<String, NetworkErro
     Ok(text)
 }
 
+/// Renders the file of a pod in which names of user networks are served: the resolver is the one name server, and asks those of
+/// `dns` or the node by itself. Search domains and options are the pod's, or else the node's; `ndots:0`, unless it is set, has names of
+/// one word tried as they are, which is what containers are called.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_served(dns: Option<&DnsConfig>, node: &str) -> Result<String, NetworkError> {
+    let of_pod =
+        |list: fn(&DnsConfig) -> &Vec<String>| dns.map(list).filter(|list| !list.is_empty()).cloned();
+    // The last line of a kind counts, and `domain` is an older `search` (resolv.conf(5)). Words of the node's own file that do not
+    // fit are the node's trouble, not the pod's.
+    let of_node = |keywords: &[&str]| {
+        let mut words = Vec::new();
+        for line in node.lines() {
+            let mut parts = line.split_ascii_whitespace();
+            if parts.next().is_some_and(|keyword| keywords.contains(&keyword)) {
+                words = parts.filter(|word| is_word(word)).map(str::to_owned).collect();
+            }
+        }
+        words
+    };
+    let mut options = of_pod(|dns| &dns.options).unwrap_or_else(|| of_node(&["options"]));
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
+    let served = DnsConfig {
+        servers: vec![crate::NAME_SERVER.to_string()],
+        searches: of_pod(|dns| &dns.searches).unwrap_or_else(|| of_node(&["search", "domain"])),
+        options,
+    };
+    render(Some(&served), node)
+}
+
 fn line(keyword: &'static str, words: &[String]) -> Result<String, NetworkError> {
     match words.iter().find(|word| !is_word(word)) {
         Some(bad) => Err(NetworkError::Dns { keyword, value: bad.chars().take(80).collect() }),
@@ -72,6 +105,23 @@ mod tests {
             render(Some(&wish), "nameserver 192.0.2.1\n").unwrap(),
             "search ns.svc.cluster.local .\nnameserver 10.96.0.10\nnameserver fd00::a\noptions ndots:5 edns0\n"
         );
+    }
+
+    #[test]
+    fn where_names_are_served_the_resolver_is_the_one_server() {
+        let node =
+            "nameserver 192.0.2.1\nsearch old\nsearch corp.example lab.example\noptions edns0 timeout:1\n";
+        assert_eq!(
+            render_served(None, node).unwrap(),
+            "search corp.example lab.example\nnameserver 127.0.0.11\noptions edns0 timeout:1 ndots:0\n"
+        );
+        let wish = dns(&["192.0.2.53"], &["mine"], &["ndots:2"]);
+        assert_eq!(
+            render_served(Some(&wish), node).unwrap(),
+            "search mine\nnameserver 127.0.0.11\noptions ndots:2\n"
+        );
+        assert_eq!(render_served(None, "").unwrap(), "nameserver 127.0.0.11\noptions ndots:0\n");
+        assert!(render_served(Some(&dns(&[], &["a\nb"], &[])), "").is_err());
     }
 
     #[test]

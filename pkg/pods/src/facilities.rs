@@ -95,6 +95,15 @@ impl Classify for ImageFault {
     }
 }
 
+/// A pod's network, as far as the pod's own files tell of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networked {
+    /// Its addresses; none of a pod that has loopback only.
+    pub ips: Vec<IpAddr>,
+    /// Names of user networks are served in it, at [`husk_network::NAME_SERVER`].
+    pub names: bool,
+}
+
 /// The pod network.
 #[async_trait]
 pub trait PodNetworks: Send + Sync + 'static {
@@ -105,13 +114,13 @@ pub trait PodNetworks: Send + Sync + 'static {
     /// Pins one that was made elsewhere at `netns`.
     async fn adopt(&self, netns: &Path, made: OwnedFd) -> Result<(), NetworkError>;
 
-    /// Gives the pod its network in the namespace that is pinned at `netns`. Returns its addresses.
+    /// Gives the pod the networks that its configuration asks for, in the namespace that is pinned at `netns`.
     async fn set_up(
         &self,
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
-    ) -> Result<Vec<IpAddr>, NetworkError>;
+    ) -> Result<Networked, NetworkError>;
 
     /// Takes the network and the namespace back. Idempotent; nothing to do is fine.
     async fn tear_down(&self, id: &PodSandboxId, netns: &Path) -> Result<(), NetworkError>;
@@ -135,9 +144,10 @@ impl PodNetworks for Arc<Network> {
         id: &PodSandboxId,
         netns: &Path,
         config: &PodConfig,
-    ) -> Result<Vec<IpAddr>, NetworkError> {
+    ) -> Result<Networked, NetworkError> {
         let request = PodNetworkRequest::new(id.clone(), netns.to_owned(), config);
-        Ok(self.setup(&request).await?.ips)
+        let network = self.setup(&request).await?;
+        Ok(Networked { ips: network.ips, names: network.names })
     }
 
     async fn tear_down(&self, id: &PodSandboxId, netns: &Path) -> Result<(), NetworkError> {

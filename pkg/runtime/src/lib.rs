@@ -51,6 +51,6 @@ pub use self::{
     },
     probe::probe_user_namespaces,
     report::{Account, Failure, Ready, Report, Step},
-    rootfs::cgroupfs::prepare,
+    rootfs::{cgroupfs::prepare, stopped::stopped_root},
     sandbox::spawn_sandbox,
 };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use husk_model::{
-    DnsConfig, Door, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata, Protocol,
-    Sysctl, SysctlOwner,
+    DnsConfig, Door, HostPort, InvalidSysctl, NamespaceMode, Namespaces, PodConfig, PodMetadata,
+    PodNetworking, Protocol, Sysctl, SysctlOwner,
 };
 use husk_proto::cri::v1;
 
@@ -48,6 +48,7 @@ pub(crate) fn pod_config(
         dns: message.dns_config.map(dns).transpose()?,
         hosts: Vec::new(),
         host_ports: host_ports(message.port_mappings, &security.namespaces)?,
+        networking: PodNetworking::Default,
         labels: tags("config.labels", message.labels)?,
         annotations: tags("config.annotations", message.annotations)?,
         cgroup_parent: cgroup_parent(linux.cgroup_parent)?,

@@ -70,3 +70,22 @@ fn with_type(status: StatusCode, kind: HeaderValue, body: Body) -> Answer {
     *answer.headers_mut() = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::required::assert_whole;
+
+    #[test]
+    fn a_failure_is_told_in_dockers_form() {
+        let answer = failed(&Failure::conflict("in use"));
+        assert_eq!(answer.status(), 409);
+        let Body::Whole(Some(bytes)) = answer.into_body() else { panic!("a whole body") };
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_whole("ErrorResponse", &body);
+        assert_eq!(body["message"], "in use");
+        assert!(matches!(failed(&Failure::not_modified()).into_body(), Body::Whole(None)));
+    }
+}

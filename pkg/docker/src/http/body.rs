@@ -108,6 +108,11 @@ impl Pieces {
         let _ = self.0.send(Piece::Broken).await;
     }
 
+    /// As [`Self::break_off`], from a thread that may block.
+    pub(crate) fn break_off_blocking(self) {
+        let _ = self.0.blocking_send(Piece::Broken);
+    }
+
     /// Resolves when the client is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;

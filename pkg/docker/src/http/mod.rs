@@ -9,8 +9,10 @@
 //! | `multiplex` | the frames by which output and errors share a stream |
 //! | `hijack` | a connection that leaves HTTP |
 //! | `call` | a request |
+//! | `blocking` | its body, for a thread that may block |
 
 mod answer;
+mod blocking;
 mod body;
 mod call;
 mod hijack;
@@ -19,6 +21,7 @@ mod query;
 mod version;
 
 pub(crate) use answer::{Answer, empty, failed, json, plain, streamed, streamed_as};
+pub(crate) use blocking::BlockingReader;
 pub(crate) use body::{Body, Pieces};
 pub(crate) use call::{Call, Content, ContentReader};
 pub(crate) use hijack::{Hijacked, MULTIPLEXED, RAW, Session, SessionSlot};

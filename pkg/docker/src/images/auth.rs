@@ -9,7 +9,7 @@ use husk_images::Auth;
 use hyper::header::HeaderName;
 
 use crate::{
-    api::request,
+    api::auth::AuthConfig,
     error::{Failure, Result},
     http::Call,
 };
@@ -18,31 +18,6 @@ use crate::{
 const MAX: usize = 64 << 10;
 
 const HEADER: HeaderName = HeaderName::from_static("x-registry-auth");
-
-request! {
-    /// Credentials, in the spelling of Docker's clients.
-    struct AuthConfig {
-        /// User name.
-        username: String = "username",
-        /// Password.
-        password: String = "password",
-        /// Base 64 of both.
-        auth: String = "auth",
-        /// The registry.
-        server_address: String = "serveraddress",
-        /// A refresh token.
-        identity_token: String = "identitytoken",
-        /// A bearer token.
-        registry_token: String = "registrytoken",
-    }
-}
-
-impl From<AuthConfig> for Auth {
-    fn from(config: AuthConfig) -> Self {
-        let AuthConfig { username, password, auth, server_address, identity_token, registry_token } = config;
-        Self { username, password, auth, server_address, identity_token, registry_token }
-    }
-}
 
 /// The credentials of a request, if it has any.
 ///

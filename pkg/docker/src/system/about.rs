@@ -2,7 +2,7 @@
 
 use husk_images::Platform;
 use hyper::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     error::Result,
@@ -17,39 +17,55 @@ pub(super) const HUSK: &str = env!("CARGO_PKG_VERSION");
 
 /// `GET /version`
 pub(super) fn version() -> Result<Answer> {
+    json(StatusCode::OK, &versions())
+}
+
+fn versions() -> Value {
     let kernel = husk_node::kernel_release();
     let architecture = Platform::host().architecture;
-    json(
-        StatusCode::OK,
-        &json!({
-            "Platform": { "Name": "husk" },
+    json!({
+        "Platform": { "Name": "husk" },
+        "Version": ENGINE,
+        "ApiVersion": MAX_API,
+        "MinAPIVersion": MIN_API,
+        "Os": "linux",
+        "Arch": architecture,
+        "KernelVersion": kernel,
+        "GitCommit": "",
+        "GoVersion": "",
+        "BuildTime": "",
+        "Components": [{
+            "Name": "Engine",
             "Version": ENGINE,
-            "ApiVersion": MAX_API,
-            "MinAPIVersion": MIN_API,
-            "Os": "linux",
-            "Arch": architecture,
-            "KernelVersion": kernel,
-            "GitCommit": "",
-            "GoVersion": "",
-            "BuildTime": "",
-            "Components": [{
-                "Name": "Engine",
-                "Version": ENGINE,
-                "Details": {
-                    "ApiVersion": MAX_API,
-                    "MinAPIVersion": MIN_API,
-                    "Os": "linux",
-                    "Arch": architecture,
-                    "KernelVersion": kernel,
-                    "Experimental": "false",
-                    "GitCommit": "",
-                    "GoVersion": "",
-                    "BuildTime": "",
-                },
-            }, {
-                "Name": "husk",
-                "Version": HUSK,
-            }],
-        }),
-    )
+            "Details": {
+                "ApiVersion": MAX_API,
+                "MinAPIVersion": MIN_API,
+                "Os": "linux",
+                "Arch": architecture,
+                "KernelVersion": kernel,
+                "Experimental": "false",
+                "GitCommit": "",
+                "GoVersion": "",
+                "BuildTime": "",
+            },
+        }, {
+            "Name": "husk",
+            "Version": HUSK,
+        }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::required::assert_whole;
+
+    #[test]
+    fn the_version_begins_as_that_of_the_engine_that_speaks_this_api() {
+        let versions = versions();
+        assert_whole("SystemVersion", &versions);
+        let version = versions["Version"].as_str().unwrap();
+        assert!(version.starts_with("29.8."), "{version}");
+        assert!(version.ends_with(HUSK), "{version}");
+    }
 }

@@ -246,7 +246,7 @@ fn without_tag(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Query;
+    use crate::{api::required::assert_whole, http::Query};
 
     fn event(subject: Subject, action: &str, attributes: &[(&str, &str)]) -> Event {
         let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -273,6 +273,7 @@ mod tests {
                 "timeNano": 1_500_000_000,
             })
         );
+        assert_whole("EventMessage", &document(&event, false));
         let legacy = document(&event, true);
         assert_eq!((&legacy["status"], &legacy["from"]), (&json!("start"), &json!("busybox")));
     }

@@ -122,3 +122,20 @@ fn publish(door: &Parts, action: &str, volume: &Volume) {
     let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
     door.events.publish(Subject::Volume, action, &volume.name, attributes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::required::assert_whole, volumes::Volumes};
+
+    #[test]
+    fn a_volume_is_shown_with_every_field_that_clients_count_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Arc::new(Volumes::open(dir.path().join("volumes")).unwrap());
+        let (held, _) = volumes.ensure(Wanted { name: "data".to_owned(), ..Wanted::default() }).unwrap();
+        let shown = serde_json::to_value(shown(held.volume(), None)).unwrap();
+        assert_whole("Volume", &shown);
+        assert!(shown["Mountpoint"].as_str().unwrap().ends_with("/volumes/data/_data"));
+        assert_eq!(shown.get("UsageData"), None);
+    }
+}

@@ -15,13 +15,26 @@ use husk_model::Digest;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Progress, Report, members::failed, reproduce::reproduce};
+use super::{Progress, Report, members::failed, names, reproduce::reproduce};
 use crate::{
-    Image, ImageError, ImageStore, Result,
+    Image, ImageError, ImageLease, ImageStore, Reference, Result,
     manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST},
     store::{LayerRecord, Shared, blocking},
+    tar::{self, TarEntry},
     unpack::Destination,
 };
+
+/// An image to be saved, and under which names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaveItem {
+    /// A name or id.
+    pub image: String,
+    /// The names that the archive has for it, as full references with tags; `None` takes all tags that it has.
+    pub tags: Option<Vec<String>>,
+}
+
+/// An image that goes into the archive, and its names there.
+type Item = (Arc<Image>, Vec<String>);
 
 impl ImageStore {
     /// Writes the images of `names` (names or ids) to the tar `output`, which other tools read as an OCI layout or with
@@ -35,20 +48,13 @@ impl ImageStore {
         output: &Path,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<()> {
-        let mut images: Vec<(Arc<Image>, Vec<String>)> = Vec::new();
-        let mut leases = Vec::new();
-        for name in names {
-            let image = self.resolve(name).ok_or_else(|| ImageError::NoImage { name: name.clone() })?;
-            leases.push(self.acquire(&image.id)?);
-            if !images.iter().any(|(have, _)| have.id == image.id) {
-                let tags = image.repo_tags.clone();
-                images.push((image, tags));
-            }
-        }
+        let items = names.iter().map(|name| SaveItem { image: name.clone(), tags: None }).collect();
+        let (items, leases) = self.items(items)?;
         let (shared, output) = (Arc::clone(&self.shared), output.to_owned());
         blocking("exporting images", move || {
             let _held = leases;
-            let written = write(&shared, &images, &output, &progress);
+            let file = File::create(&output).map_err(failed(format!("write {}", output.display())))?;
+            let written = write(&shared, &items, file, &output.display().to_string(), &progress);
             if written.is_err() {
                 // The error tells more than a failure to clean up after it would.
                 let _left = fs::remove_file(&output);
@@ -56,6 +62,45 @@ impl ImageStore {
             written
         })
         .await
+    }
+
+    /// As [`Self::export`], to `output`, which is written on a thread for it. After a failure it is cut off.
+    ///
+    /// # Errors
+    /// As [`Self::export`]; [`ImageError::Reference`] for a name that is no tag.
+    pub async fn save(
+        self: &Arc<Self>,
+        items: Vec<SaveItem>,
+        output: impl Write + Send + 'static,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let (items, leases) = self.items(items)?;
+        let shared = Arc::clone(&self.shared);
+        blocking("saving images", move || {
+            let _held = leases;
+            write(&shared, &items, output, "the archive", &progress)
+        })
+        .await
+    }
+
+    /// Looks images up, each once, and keeps them.
+    fn items(&self, items: Vec<SaveItem>) -> Result<(Vec<Item>, Vec<ImageLease>)> {
+        let mut images: Vec<Item> = Vec::new();
+        let mut leases = Vec::new();
+        for SaveItem { image: name, tags } in items {
+            let image = self.resolve(&name).ok_or(ImageError::NoImage { name })?;
+            leases.push(self.acquire(&image.id)?);
+            let tags = tags.map_or_else(|| Ok(image.repo_tags.clone()), |tags| names::full_tags(&tags))?;
+            match images.iter_mut().find(|(have, _)| have.id == image.id) {
+                Some((_, have)) => {
+                    have.extend(tags);
+                    have.sort();
+                    have.dedup();
+                }
+                None => images.push((image, tags)),
+            }
+        }
+        Ok((images, leases))
     }
 }
 
@@ -68,13 +113,13 @@ struct Prepared {
 
 fn write(
     shared: &Arc<Shared>,
-    images: &[(Arc<Image>, Vec<String>)],
-    output: &Path,
+    images: &[Item],
+    output: impl Write,
+    name: &str,
     progress: &Report,
 ) -> Result<()> {
-    let fail = || failed(format!("write {}", output.display()));
-    let file = File::create(output).map_err(fail())?;
-    let mut tar = TarWriter { out: BufWriter::with_capacity(256 << 10, file) };
+    let fail = || failed(format!("write {name}"));
+    let mut tar = TarWriter { out: BufWriter::with_capacity(256 << 10, output) };
     let mut written: BTreeSet<PathBuf> = BTreeSet::new();
     let (mut index, mut docker) = (Vec::new(), Vec::new());
     tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).map_err(fail())?;
@@ -95,7 +140,7 @@ fn write(
         index.extend(index_entries(&manifest, prepared.manifest.len(), image, tags));
         docker.push(json!({
             "Config": blob(image.id.digest()),
-            "RepoTags": tags,
+            "RepoTags": tags.iter().map(|tag| familiar(tag)).collect::<Vec<_>>(),
             "Layers": prepared.layers.iter().map(|(record, _)| blob(record.diff_id.digest())).collect::<Vec<_>>(),
         }));
     }
@@ -201,6 +246,11 @@ impl<W: Write> Write for Checked<'_, W> {
     }
 }
 
+/// A tag as Docker shows it, which is how its own archives have it.
+fn familiar(tag: &str) -> String {
+    Reference::parse(tag).map_or_else(|_| tag.to_owned(), |reference| reference.familiar())
+}
+
 fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
@@ -209,7 +259,7 @@ fn sha256(bytes: &[u8]) -> Digest {
     Digest::from_sha256(&Sha256::digest(bytes).into())
 }
 
-/// Writes the few members of an archive; ustar headers.
+/// Writes the few members of an archive.
 struct TarWriter<W: Write> {
     out: W,
 }
@@ -222,37 +272,15 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn header(&mut self, name: &str, size: u64) -> io::Result<()> {
-        let mut block = [0u8; 512];
-        block[..name.len()].copy_from_slice(name.as_bytes());
-        for (range, text) in [
-            (100..108, "0000644\0"),
-            (108..116, "0000000\0"),
-            (116..124, "0000000\0"),
-            (136..148, "00000000000\0"),
-            (148..156, "        "),
-            (156..157, "0"),
-            (257..265, "ustar\x0000"),
-        ] {
-            block[range].copy_from_slice(text.as_bytes());
-        }
-        if size < 1 << 33 {
-            block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
-        } else {
-            block[124] = 0x80;
-            block[128..136].copy_from_slice(&size.to_be_bytes());
-        }
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        self.out.write_all(&block)
+        self.out.write_all(&tar::header(&TarEntry::file(name, size), size))
     }
 
     fn pad(&mut self, size: u64) -> io::Result<()> {
-        let padding = (size.wrapping_neg() % 512) as usize;
-        self.out.write_all(&[0; 512][..padding])
+        self.out.write_all(&vec![0; tar::padding(size)])
     }
 
     fn finish(mut self) -> io::Result<()> {
-        self.out.write_all(&[0; 1024])?;
+        self.out.write_all(&tar::END)?;
         self.out.flush()
     }
 }

@@ -1,9 +1,6 @@
 //! Import: the images of an archive become images of the store.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::Read, path::Path, sync::Arc};
 
 use husk_model::{Digest, ImageId};
 use sha2::{Digest as _, Sha256};
@@ -46,11 +43,48 @@ impl ImageStore {
         let (shared, archive) = (Arc::clone(&self.shared), archive.to_owned());
         let stop = Stop::default();
         let _with_this_task = stop.on_drop();
-        let ids =
-            blocking("importing images", move || import(&shared, archive, Arc::new(progress), &stop)).await?;
+        let loaded = blocking("importing images", move || {
+            let members = Members::open(&archive, &shared.directory().join("spool"), &stop)?;
+            import(&shared, members, Arc::new(progress), &stop)
+        })
+        .await?;
         layer::give_memory_back();
+        let mut ids: Vec<ImageId> = loaded.into_iter().map(|loaded| loaded.id).collect();
+        ids.sort();
+        ids.dedup();
         Ok(ids.iter().filter_map(|id| self.resolve(id.as_str())).collect())
     }
+
+    /// As [`Self::import`], of an archive that comes as a stream: it is kept in a file of the store until it is read, which nobody else
+    /// sees and which goes with this process. Tells what the archive had, in its order. `archive` is read on a thread for it; its end, or an
+    /// error of it, must come when nobody sends any more.
+    ///
+    /// # Errors
+    /// As [`Self::import`]; [`ImageError::ArchiveIo`] when the disk is almost full.
+    pub async fn load(
+        self: &Arc<Self>,
+        archive: impl Read + Send + 'static,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Vec<Loaded>> {
+        let (shared, stop) = (Arc::clone(&self.shared), Stop::default());
+        let _with_this_task = stop.on_drop();
+        let loaded = blocking("loading images", move || {
+            let members = Members::of_stream(archive, &shared.directory().join("spool"), &stop)?;
+            import(&shared, members, Arc::new(progress), &stop)
+        })
+        .await?;
+        layer::give_memory_back();
+        Ok(loaded)
+    }
+}
+
+/// An image that an archive had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The image.
+    pub id: ImageId,
+    /// Its names in the archive, in full; none for an image that it gives no name.
+    pub tags: Vec<String>,
 }
 
 pub(crate) struct Importer<'a> {
@@ -63,16 +97,10 @@ pub(crate) struct Importer<'a> {
     stop: Stop,
 }
 
-fn import(
-    shared: &Arc<Shared>,
-    archive: PathBuf,
-    progress: Arc<Report>,
-    stop: &Stop,
-) -> Result<Vec<ImageId>> {
-    let members = Members::open(&archive, &shared.directory().join("spool"), stop)?;
+fn import(shared: &Arc<Shared>, members: Members, progress: Arc<Report>, stop: &Stop) -> Result<Vec<Loaded>> {
     let importer = Importer { shared, members, absent, progress, node: Platform::host(), stop: stop.clone() };
     let docker = names::docker_entries(&importer.members)?;
-    let mut ids = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
+    let found = match (importer.members.small("index.json", MANIFEST_MAX)?, &docker) {
         (Some(index), _) => importer.oci(&index, docker.as_deref().unwrap_or_default())?,
         (None, Some(entries)) => importer.docker(entries)?,
         (None, None) => {
@@ -81,9 +109,19 @@ fn import(
             });
         }
     };
-    ids.sort();
-    ids.dedup();
-    if ids.is_empty() { Err(ImageError::Archive { reason: "no image in it".into() }) } else { Ok(ids) }
+    // An index has an entry for each name.
+    let mut loaded: Vec<Loaded> = Vec::new();
+    for image in found {
+        match loaded.iter_mut().find(|have| have.id == image.id) {
+            Some(have) => have.tags.extend(image.tags),
+            None => loaded.push(image),
+        }
+    }
+    for image in &mut loaded {
+        image.tags.sort();
+        image.tags.dedup();
+    }
+    if loaded.is_empty() { Err(ImageError::Archive { reason: "no image in it".into() }) } else { Ok(loaded) }
 }
 
 /// Reads all that an import asks an archive for, and keeps nothing.
@@ -123,21 +161,24 @@ impl<'a> Importer<'a> {
     pub(crate) fn take(&self, entry: &Entry, tags: Vec<String>, digests: Vec<String>) -> Result<ImageId> {
         let (manifest, config, diff_ids) = self.image(entry)?;
         let pins = self.oci_layers(&manifest, diff_ids)?;
-        self.commit(manifest.config.digest, config, pins, tags, digests)
+        Ok(self.commit(manifest.config.digest, config, pins, tags, digests)?.id)
     }
 
     /// The layers of a manifest, by the digests that it gives.
     fn oci_layers(&self, manifest: &Manifest, diff_ids: Vec<DiffId>) -> Result<Vec<Arc<Pin>>> {
         let layers = manifest.layers.iter().zip(diff_ids).map(|(descriptor, diff_id)| {
-            let expected =
-                Expected { blob: Some(descriptor.digest.clone()), size: Some(descriptor.size), diff_id };
-            (blob_path(&descriptor.digest), expected)
+            let expected = Expected {
+                blob: Some(descriptor.digest.clone()),
+                size: Some(descriptor.size),
+                diff_id: Some(diff_id.clone()),
+            };
+            (blob_path(&descriptor.digest), diff_id, expected)
         });
         self.layers(layers.collect())
     }
 
     /// An OCI layout; `docker` adds the names that `docker save` has beside it.
-    fn oci(&self, index: &[u8], docker: &[DockerEntry]) -> Result<Vec<ImageId>> {
+    fn oci(&self, index: &[u8], docker: &[DockerEntry]) -> Result<Vec<Loaded>> {
         let document = Document::parse(index, None)
             .map_err(|reason| ImageError::Archive { reason: format!("index.json: {reason}") })?;
         let Document::Index(entries) = document else {
@@ -176,7 +217,7 @@ impl<'a> Importer<'a> {
     }
 
     /// `docker save` as it was before Docker 25: layers are named by the manifest and checked by their diff ids.
-    fn docker(&self, entries: &[DockerEntry]) -> Result<Vec<ImageId>> {
+    fn docker(&self, entries: &[DockerEntry]) -> Result<Vec<Loaded>> {
         if entries.len() > IMAGES_MAX {
             return Err(ImageError::Archive { reason: format!("more than {IMAGES_MAX} images") });
         }
@@ -204,8 +245,11 @@ impl<'a> Importer<'a> {
                 skipped.add(ImageError::Platform { image, wanted, offered });
                 continue;
             }
-            let expected = |diff_id: &DiffId| Expected { blob: None, size: None, diff_id: diff_id.clone() };
-            let layers = names.iter().cloned().zip(file.diff_ids().iter().map(expected)).collect();
+            let layer = |(name, diff_id): (&String, &DiffId)| {
+                let expected = Expected { blob: None, size: None, diff_id: Some(diff_id.clone()) };
+                (name.clone(), diff_id.clone(), expected)
+            };
+            let layers = names.iter().zip(file.diff_ids()).map(layer).collect();
             let pins = self.layers(layers)?;
             let tags = names::full_tags(&entry.repo_tags)?;
             ids.push(self.commit(digest, config, pins, tags, Vec::new())?);
@@ -220,10 +264,11 @@ impl<'a> Importer<'a> {
         pins: Vec<Arc<Pin>>,
         tags: Vec<String>,
         digests: Vec<String>,
-    ) -> Result<ImageId> {
-        let id = ImageId::new(config_digest);
-        self.shared.commit(NewImage { id: id.clone(), config, pins, tags, digests }, &self.stop)?;
-        Ok(id)
+    ) -> Result<Loaded> {
+        let loaded = Loaded { id: ImageId::new(config_digest), tags: tags.clone() };
+        let new = NewImage { tags, digests, ..NewImage::of(loaded.id.clone(), config, pins) };
+        self.shared.commit(new, &self.stop)?;
+        Ok(loaded)
     }
 
     /// Follows an entry to the image for this node: manifest, configuration and diff ids.
@@ -259,23 +304,30 @@ impl<'a> Importer<'a> {
     }
 
     /// Layers by member name, lowest first.
-    fn layers(&self, layers: Vec<(String, Expected)>) -> Result<Vec<Arc<Pin>>> {
+    fn layers(&self, layers: Vec<(String, DiffId, Expected)>) -> Result<Vec<Arc<Pin>>> {
         let (mut below, image): (Option<ChainId>, _) = (None, Budget::default());
         let mut pins = Vec::with_capacity(layers.len());
-        for (name, expected) in layers {
-            let chain = ChainId::above(below.as_ref(), &expected.diff_id);
-            pins.push(match self.shared.pin(&expected.diff_id, &chain) {
+        for (name, diff_id, expected) in layers {
+            let chain = ChainId::above(below.as_ref(), &diff_id);
+            pins.push(match self.shared.pin(&diff_id, &chain) {
                 Some(pin) => pin,
-                None => self.layer(&name, &expected, &chain, &image)?,
+                None => self.layer(&name, &diff_id, &expected, &chain, &image)?,
             });
             below = Some(chain);
         }
         Ok(pins)
     }
 
-    fn layer(&self, name: &str, expected: &Expected, chain: &ChainId, image: &Budget) -> Result<Arc<Pin>> {
+    fn layer(
+        &self,
+        name: &str,
+        diff_id: &DiffId,
+        expected: &Expected,
+        chain: &ChainId,
+        image: &Budget,
+    ) -> Result<Arc<Pin>> {
         let (member, total) = self.members.member(name)?.ok_or_else(|| (self.absent)(name))?;
-        let what = format!("layer {}", expected.diff_id);
+        let what = format!("layer {diff_id}");
         let progress = Arc::clone(&self.progress);
         let mut done = 0;
         let source = Source::File(
@@ -285,10 +337,10 @@ impl<'a> Importer<'a> {
                 progress(Progress { what: what.clone(), done, total });
             }),
         );
-        let blob = expected.blob.as_ref().unwrap_or(expected.diff_id.digest());
+        let blob = expected.blob.as_ref().unwrap_or(diff_id.digest());
         Ok(layer::unpack(self.shared, source, expected, blob, image, &self.stop)?.claim(
             self.shared,
-            &expected.diff_id,
+            diff_id,
             chain,
         ))
     }
@@ -330,7 +382,7 @@ impl Skipped {
     }
 
     /// What was imported, unless all that there was is for other platforms.
-    fn then(self, ids: Vec<ImageId>) -> Result<Vec<ImageId>> {
+    fn then(self, ids: Vec<Loaded>) -> Result<Vec<Loaded>> {
         match self.0 {
             Some(error) if ids.is_empty() => Err(error),
             _ => Ok(ids),

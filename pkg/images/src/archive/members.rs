@@ -3,16 +3,16 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use crate::{
-    ImageError, Result,
+    ImageError, Result, UnpackError,
     inflate::decoder,
     stop::Stop,
     tar::{EntryKind, Sink, TarError, TarReader},
-    unpack::tree::clean,
+    unpack::{space::Space, tree::clean},
 };
 
 /// Most members of an archive. `docker save` writes a few per layer.
@@ -38,8 +38,8 @@ enum Place {
 /// An archive that is open for import.
 pub(super) struct Members {
     place: Place,
-    /// The inflated copy of a compressed archive.
-    _inflated: Option<Spooled>,
+    /// The copy of an archive that was compressed, or came as a stream.
+    _spooled: Option<Spooled>,
 }
 
 /// Removes its file in the end.
@@ -57,20 +57,27 @@ impl Members {
     pub(super) fn open(path: &Path, spool: &Path, stop: &Stop) -> Result<Self> {
         let meta = fs::metadata(path).map_err(failed(format!("open {}", path.display())))?;
         if meta.is_dir() {
-            return Ok(Self { place: Place::Directory(path.to_owned()), _inflated: None });
+            return Ok(Self { place: Place::Directory(path.to_owned()), _spooled: None });
         }
         match inflate(path, spool, stop)? {
             Some(inflated) => {
                 let place = index(&inflated.0)?;
-                Ok(Self { place, _inflated: Some(inflated) })
+                Ok(Self { place, _spooled: Some(inflated) })
             }
-            None => Ok(Self { place: index(path)?, _inflated: None }),
+            None => Ok(Self { place: index(path)?, _spooled: None }),
         }
+    }
+
+    /// Takes a tar in from a stream, plain or compressed.
+    pub(super) fn of_stream(archive: impl Read, spool: &Path, stop: &Stop) -> Result<Self> {
+        let mut archive = BufReader::with_capacity(256 << 10, archive);
+        let spooled = spooled(&mut archive, spool, stop).map_err(failed("take it in".to_owned()))?;
+        Ok(Self { place: index(&spooled.0)?, _spooled: Some(spooled) })
     }
 
     /// A directory that is known to be one.
     pub(super) fn of(directory: &Path) -> Self {
-        Self { place: Place::Directory(directory.to_owned()), _inflated: None }
+        Self { place: Place::Directory(directory.to_owned()), _spooled: None }
     }
 
     /// A member and its length; `None` when there is none of that name.
@@ -135,18 +142,27 @@ fn inflate(path: &Path, spool: &Path, stop: &Stop) -> Result<Option<Spooled>> {
         return Ok(None);
     }
     input.rewind().map_err(fail())?;
+    spooled(&mut input, spool, stop).map(Some).map_err(failed(format!("inflate {}", path.display())))
+}
+
+/// Writes what `input` holds, inflated, to a file in `spool`.
+fn spooled(input: &mut dyn BufRead, spool: &Path, stop: &Stop) -> io::Result<Spooled> {
     let name = format!("{}-{:?}", std::process::id(), std::thread::current().id());
     let spooled = Spooled(spool.join(name.replace(['(', ')'], "")));
-    let mut output = File::create(&spooled.0).map_err(failed(format!("create {}", spooled.0.display())))?;
-    let mut stream = decoder(&mut input, stop).map_err(fail())?.take(INFLATED_MAX);
-    let mut copy = || -> io::Result<()> {
-        while io::copy(&mut (&mut stream).take(PIECE), &mut output)? > 0 {
-            stop.check()?;
+    let mut output = File::create(&spooled.0)?;
+    let mut stream = decoder(input, stop)?.take(INFLATED_MAX);
+    let (mut space, mut written) = (Space::default(), 0);
+    loop {
+        stop.check()?;
+        let full = |error: UnpackError| io::Error::new(io::ErrorKind::StorageFull, error);
+        space.check(&output, written, 0).map_err(full)?;
+        match io::copy(&mut (&mut stream).take(PIECE), &mut output)? {
+            0 => break,
+            more => written += more,
         }
-        output.flush()
-    };
-    copy().map_err(failed(format!("inflate {}", path.display())))?;
-    Ok(Some(spooled))
+    }
+    output.flush()?;
+    Ok(spooled)
 }
 
 struct Nowhere;

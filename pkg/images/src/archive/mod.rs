@@ -6,10 +6,12 @@ mod members;
 mod names;
 mod reproduce;
 
+pub use export::SaveItem;
 pub(crate) use import::Importer;
-pub(crate) use reproduce::Replay;
+pub use import::Loaded;
 #[cfg(feature = "fuzzing")]
-pub(crate) use {import::docker_names, reproduce::reproduce};
+pub(crate) use import::docker_names;
+pub(crate) use reproduce::{Replay, reproduce};
 
 /// How far an import or export is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,6 +49,29 @@ impl RegistriesConf {
         }
     }
 
+    /// Where the registry of `reference` itself is, to which images are pushed; no mirror. `None` when no `[[registry]]` fits.
+    ///
+    /// # Errors
+    /// [`ImageError::Blocked`]; [`ImageError::Registries`] when the location makes no name.
+    pub(crate) fn home(&self, reference: &Reference) -> Result<Option<Location>> {
+        let name = reference.name();
+        let Some((prefix, end, registry)) = self.find(&name) else { return Ok(None) };
+        if registry.blocked {
+            return Err(blocked_by(reference, prefix, registry));
+        }
+        let there = registry
+            .location
+            .as_deref()
+            .map_or_else(|| name.clone(), |location| format!("{location}{}", &name[end..]));
+        match self.find(&there) {
+            Some((by, _, found)) if found.blocked => Err(blocked_by(reference, by, found)),
+            _ => {
+                let reference = renamed(&there, reference, registry)?;
+                Ok(Some(Location { reference, insecure: registry.insecure }))
+            }
+        }
+    }
+
     /// The `[[registry]]` with the longest prefix that fits `name`, and where in the name the prefix ends.
     fn find(&self, name: &str) -> Option<(&str, usize, &Registry)> {
         let fitting = self.registries.iter().filter_map(|(prefix, registry)| {

@@ -57,6 +57,9 @@ pub enum RegistryError {
     /// What a token service answered is no token.
     #[error("{0}")]
     NoToken(String),
+    /// An answer that is not what was asked for.
+    #[error("its answer cannot be read: {0}")]
+    Malformed(String),
     /// A redirect that may not or cannot be followed.
     #[error("redirect refused: {0}")]
     Redirect(String),
@@ -111,7 +114,7 @@ impl RegistryError {
             Self::Status { status, .. } if *status >= 500 => Kind::Unavailable,
             Self::Status { .. } => Kind::FailedPrecondition,
             Self::Token { kind, .. } => *kind,
-            Self::NoToken(_) => Kind::FailedPrecondition,
+            Self::NoToken(_) | Self::Malformed(_) => Kind::FailedPrecondition,
             Self::TooLarge { .. }
             | Self::Length { .. }
             | Self::Digest { .. }

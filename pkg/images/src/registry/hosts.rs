@@ -39,6 +39,8 @@ pub(crate) struct Endpoint {
     pub(super) pull: bool,
     /// May be asked what a tag means.
     pub(super) resolve: bool,
+    /// May be given images. No mirror may.
+    pub(super) push: bool,
     /// It stands for the registry, and is neither that nor its server.
     pub(super) mirror: bool,
     /// Where credentials for the hosts of this hosts.toml may be.
@@ -61,6 +63,11 @@ impl Endpoint {
     /// Its name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.host
+    }
+
+    /// Whether it may be asked what there is.
+    pub(crate) fn may_resolve(&self) -> bool {
+        self.resolve && self.pull
     }
 
     /// What is asked for there, as files of credentials name it: `mirror.example:5000/path/repository`.
@@ -177,6 +184,24 @@ pub(super) fn endpoints(
     let mut endpoints = Vec::new();
     for location in locations.unwrap_or_else(as_it_is) {
         endpoints.extend(endpoints_of(&location, &config.config_dir, clients)?);
+    }
+    Ok(endpoints)
+}
+
+/// Where images for `reference` are pushed: the registry itself, after registries.conf and its hosts.toml; over HTTPS and then without
+/// encryption where that is allowed. Never none.
+pub(super) fn home(
+    reference: &Reference,
+    config: &RegistryConfig,
+    clients: &Arc<Clients>,
+) -> Result<Vec<Arc<Endpoint>>> {
+    let location = config.registries.as_ref().map(|conf| conf.home(reference)).transpose()?.flatten();
+    let location = location.unwrap_or_else(|| Location { reference: reference.clone(), insecure: false });
+    let mut endpoints = endpoints_of(&location, &config.config_dir, clients)?;
+    endpoints.retain(|endpoint| endpoint.push);
+    if endpoints.is_empty() {
+        let reason = format!("the server of {} may not be pushed to (capabilities)", reference.host());
+        return Err(ImageError::Hosts { path: config.config_dir.clone(), reason });
     }
     Ok(endpoints)
 }
@@ -326,7 +351,8 @@ fn endpoint(
             headers.append(name.clone(), value);
         }
     }
-    let known = settings.capabilities.unwrap_or_else(|| vec!["pull".into(), "resolve".into()]);
+    let all = ["pull", "resolve", "push"].map(str::to_owned);
+    let known = settings.capabilities.unwrap_or_else(|| all.to_vec());
     let is_registry =
         host == reference.host() || (reference.host() == "docker.io" && host == "registry-1.docker.io");
     // What is wrong with the files of the configuration is told before anything is asked.
@@ -339,6 +365,7 @@ fn endpoint(
         clients: Arc::clone(clients),
         pull: known.iter().any(|capability| capability == "pull"),
         resolve: known.iter().any(|capability| capability == "resolve"),
+        push: !is_entry && known.iter().any(|capability| capability == "push"),
         registry: reference.host().to_owned(),
         repository: reference.repository().to_owned(),
         namespace: (!is_registry).then(|| reference.host().to_owned()),
@@ -416,6 +443,20 @@ mod tests {
         assert!(!found[0].resolve && found[0].pull && found[1].resolve);
         assert_eq!(found[1].headers["x-team"], "infra");
         assert_eq!(found[0].namespace.as_deref(), Some("registry.k8s.io"));
+    }
+
+    #[test]
+    fn only_the_registry_itself_is_pushed_to_and_only_if_it_may_be() {
+        let pushed = |text: &str| -> Vec<bool> {
+            hosts("a.example:5000/b", text).unwrap().iter().map(|endpoint| endpoint.push).collect()
+        };
+        let mirror = "[host.\"http://m.example\"]\ncapabilities = [\"pull\", \"push\"]";
+        let server = "server = \"http://a.example:5000\"\n";
+        assert_eq!(pushed(&format!("{server}{mirror}")), [false, true]);
+        assert_eq!(
+            pushed(&format!("{server}capabilities = [\"pull\", \"resolve\"]\n{mirror}")),
+            [false, false]
+        );
     }
 
     #[test]

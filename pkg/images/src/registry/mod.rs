@@ -20,4 +20,5 @@ pub use error::{Attempts, RegistryError};
 #[cfg(feature = "fuzzing")]
 pub(crate) use fuzzing::{challenges, credentials, hosts_of};
 pub(crate) use hosts::Endpoint;
-pub(crate) use session::{Blob, Fetched, Session};
+pub use session::SearchResult;
+pub(crate) use session::{Begun, Blob, Content, Fetched, Session, Upload};

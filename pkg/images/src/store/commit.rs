@@ -33,6 +33,20 @@ pub(crate) struct NewImage {
     /// Names that from now on mean this image.
     pub(crate) tags: Vec<String>,
     pub(crate) digests: Vec<String>,
+    /// The image that it was made from here.
+    pub(crate) parent: Option<ImageId>,
+    /// The manifest that it was pulled by.
+    pub(crate) manifest: Option<Vec<u8>>,
+}
+
+/// Largest manifest that is kept. It is only good for pushing the image as it came.
+const KEPT_MAX: usize = 1 << 20;
+
+impl NewImage {
+    /// One without names.
+    pub(crate) fn of(id: ImageId, config: Vec<u8>, pins: Vec<Arc<Pin>>) -> Self {
+        Self { id, config, pins, tags: Vec::new(), digests: Vec::new(), parent: None, manifest: None }
+    }
 }
 
 impl Shared {
@@ -92,13 +106,20 @@ impl Shared {
             stored_at: now(),
             hidden: false,
             unsettled: Some(self.boot.clone()),
+            parent: None,
+            holders: BTreeSet::new(),
         });
         record.hidden = false;
+        if record.parent.is_none() {
+            record.parent.clone_from(&new.parent);
+        }
         merge(&mut record.tags, &new.tags);
         merge(&mut record.digests, &new.digests);
         changes.put_images =
             losers(&state, &new.id, &new.tags.iter().chain(&new.digests).collect::<Vec<_>>());
         changes.put_images.push(record.clone());
+        let manifest = new.manifest.as_ref().filter(|manifest| manifest.len() <= KEPT_MAX);
+        changes.put_manifest = manifest.map(|manifest| (new.id.clone(), manifest.clone()));
         if is_new {
             changes.put_config = Some((new.id.clone(), new.config.clone()));
             let keys: BTreeSet<&String> = record.layers.iter().collect();
@@ -219,16 +240,19 @@ mod tests {
         let (layer, _destination) = store.shared.new_layer().unwrap();
         let diff_id = DiffId::new(Digest::from_sha256(&[number; 32]));
         let chain = ChainId::above(None, &diff_id);
-        let record = LayerRecord { number: layer, diff_id, bytes: 0, inodes: 0, archive: 0, opaque: false };
+        let record = LayerRecord {
+            number: layer,
+            diff_id,
+            bytes: 0,
+            inodes: 0,
+            archive: 0,
+            opaque: false,
+            sources: Vec::new(),
+        };
         let pin = store.shared.add_layer(record, Loose::default(), &chain);
         store.shared.made(layer);
-        NewImage {
-            id: ImageId::new(Digest::from_sha256(&[0x80 | number; 32])),
-            config: b"{}".to_vec(),
-            pins: vec![pin],
-            tags: vec![format!("x:{number}")],
-            digests: Vec::new(),
-        }
+        let id = ImageId::new(Digest::from_sha256(&[0x80 | number; 32]));
+        NewImage { tags: vec![format!("x:{number}")], ..NewImage::of(id, b"{}".to_vec(), vec![pin]) }
     }
 
     fn marks(db: &Db) -> Vec<Option<String>> {

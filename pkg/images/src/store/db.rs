@@ -1,11 +1,11 @@
 //! The metadata on disk: one redb file, JSON values, every change one transaction.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use husk_model::{ImageId, UnixNanos};
+use husk_model::{Digest, ImageId, UnixNanos};
 use husk_node::file;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
 const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 /// Image configurations by id, as they came.
 const CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("configs");
+/// Manifests that images were pulled by, by image id, as they came.
+const MANIFESTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("manifests");
 /// Facts about the store itself.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// Version of the records.
@@ -39,6 +41,20 @@ pub(crate) struct LayerRecord {
     /// Hides all layers below.
     #[serde(default)]
     pub(crate) opaque: bool,
+    /// Blobs of it that registries are known to have, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sources: Vec<BlobSource>,
+}
+
+/// A blob that is this layer: it was unpacked here from these very bytes, or made of it here and taken by the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlobSource {
+    /// As references name it.
+    pub(crate) registry: String,
+    pub(crate) repository: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
 }
 
 /// An image.
@@ -57,6 +73,12 @@ pub(crate) struct ImageRecord {
     /// may be incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unsettled: Option<String>,
+    /// The image that it was made from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<ImageId>,
+    /// Who holds it across restarts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) holders: BTreeSet<String>,
 }
 
 /// Changes that become visible together.
@@ -67,6 +89,7 @@ pub(crate) struct Changes {
     pub(crate) put_images: Vec<ImageRecord>,
     pub(crate) drop_images: Vec<ImageId>,
     pub(crate) put_config: Option<(ImageId, Vec<u8>)>,
+    pub(crate) put_manifest: Option<(ImageId, Vec<u8>)>,
 }
 
 /// Everything stored.
@@ -120,6 +143,7 @@ impl Db {
                 write.open_table(LAYERS)?;
                 write.open_table(IMAGES)?;
                 write.open_table(CONFIGS)?;
+                write.open_table(MANIFESTS)?;
                 let found = meta.get("version")?.map(|value| value.value().to_owned());
                 if found.is_none() {
                     meta.insert("version", VERSION)?;
@@ -176,6 +200,14 @@ impl Db {
         })
     }
 
+    /// The manifest that an image was pulled by, as it came; `None` for one that came otherwise.
+    pub(crate) fn manifest(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        self.tried(|| {
+            let manifests = self.database.begin_read()?.open_table(MANIFESTS)?;
+            Ok(manifests.get(id.as_str())?.map(|value| value.value().to_vec()))
+        })
+    }
+
     /// Makes `changes` durable, all or none.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
         self.tried(|| {
@@ -196,9 +228,14 @@ impl Db {
                 if let Some((id, bytes)) = &changes.put_config {
                     configs.insert(id.as_str(), bytes.as_slice())?;
                 }
+                let mut manifests = write.open_table(MANIFESTS)?;
+                if let Some((id, bytes)) = &changes.put_manifest {
+                    manifests.insert(id.as_str(), bytes.as_slice())?;
+                }
                 for id in &changes.drop_images {
                     images.remove(id.as_str())?;
                     configs.remove(id.as_str())?;
+                    manifests.remove(id.as_str())?;
                 }
             }
             write.commit()?;

@@ -109,7 +109,7 @@ impl ImageStore {
 
     /// What a name without a registry means by registries.conf, empty when it may mean nothing; `None` for every other name, and
     /// without such a file.
-    fn meanings(&self, name: &str) -> Option<Vec<Reference>> {
+    pub(super) fn meanings(&self, name: &str) -> Option<Vec<Reference>> {
         if !is_short(name) {
             return None;
         }

@@ -32,7 +32,7 @@ impl Drop for ImageLease {
         let mut state = self.shared.state();
         let Some(slot) = state.images.get_mut(&self.id) else { return };
         slot.leases = slot.leases.saturating_sub(1);
-        if slot.leases == 0 && slot.record.hidden {
+        if slot.record.hidden && !slot.is_used() {
             drop(state);
             self.shared.enqueue(Job::Collect(self.id.clone()));
         }
@@ -83,6 +83,21 @@ impl Shared {
             }
         }
         None
+    }
+
+    /// Pins the layers of an image, lowest first, with their diff ids.
+    pub(crate) fn pins_of(self: &Arc<Self>, id: &ImageId) -> Result<Vec<(DiffId, Arc<Pin>)>> {
+        let mut state = self.state();
+        let absent = || ImageError::NoImage { name: id.to_string() };
+        let keys = state.images.get(id).ok_or_else(absent)?.record.layers.clone();
+        let mut pins = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(slot) = state.layers.get_mut(&key) else { continue };
+            slot.pins += 1;
+            let diff_id = slot.record.diff_id.clone();
+            pins.push((diff_id, Arc::new(Pin { shared: Arc::clone(self), key })));
+        }
+        Ok(pins)
     }
 
     /// Takes up a layer that was just unpacked. If another pull was faster with the same one, this one's files go.

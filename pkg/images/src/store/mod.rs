@@ -24,15 +24,18 @@
 mod commit;
 mod db;
 mod examine;
+mod hold;
 mod images;
 mod janitor;
 mod job;
 mod lease;
 mod open;
 mod pins;
+mod pushed;
 mod remove;
 mod state;
 mod tag;
+mod untag;
 
 use std::{
     collections::BTreeSet,
@@ -48,13 +51,14 @@ use husk_model::ImageId;
 
 pub(crate) use commit::NewImage;
 use db::Db;
-pub(crate) use db::LayerRecord;
+pub(crate) use db::{BlobSource, LayerRecord};
 pub use images::{ImageStore, ImagesConfig};
 use job::Job;
 pub use lease::ImageLease;
 pub(crate) use lease::Pin;
 pub(crate) use state::Loose;
 use state::{Snapshot, State};
+pub use untag::Removed;
 
 use crate::{ImageError, Result, unpack::Destination};
 
@@ -105,6 +109,11 @@ impl Shared {
     /// The configuration of an image as it came.
     pub(crate) fn config_bytes(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
         self.db().config(id)
+    }
+
+    /// The manifest that an image was pulled by, as it came.
+    pub(crate) fn manifest_bytes(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        self.db().manifest(id)
     }
 
     /// A new place for a layer. Its directory exists afterwards.

@@ -12,9 +12,14 @@ impl Shared {
     pub(super) fn remove(&self, name: &str, meanings: Option<&[Reference]>) -> Result<()> {
         let db = self.db();
         let Some(image) = self.snapshot().resolve(name, meanings).map(Arc::clone) else { return Ok(()) };
+        self.drop_image(&db, &image.id)
+    }
+
+    /// Removes an image with all its names. The layers of one that is used stay until nobody does.
+    pub(super) fn drop_image(&self, db: &super::Db, id: &ImageId) -> Result<()> {
         let mut state = self.state();
-        let Some(slot) = state.images.get(&image.id) else { return Ok(()) };
-        if slot.leases > 0 {
+        let Some(slot) = state.images.get(id) else { return Ok(()) };
+        if slot.is_used() {
             let mut record = slot.record.clone();
             record.hidden = true;
             record.tags.clear();
@@ -23,35 +28,35 @@ impl Shared {
             db.apply(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
             state = self.state();
             let mut unused = false;
-            if let Some(slot) = state.images.get_mut(&image.id) {
+            if let Some(slot) = state.images.get_mut(id) {
                 slot.record = record;
-                unused = slot.leases == 0;
+                unused = !slot.is_used();
             }
             self.publish(&state);
             drop(state);
             // The last lease may have ended while the record was written.
-            if unused { self.delete(&db, vec![image.id.clone()]) } else { Ok(()) }
+            if unused { self.delete(db, vec![id.clone()]) } else { Ok(()) }
         } else {
             drop(state);
-            self.delete(&db, vec![image.id.clone()])
+            self.delete(db, vec![id.clone()])
         }
     }
 
-    /// Deletes hidden images without leases: the one named, or all.
+    /// Deletes hidden images that nobody uses: the one named, or all.
     pub(super) fn collect(&self, only: Option<&ImageId>) -> Result<()> {
         let db = self.db();
         let unused: Vec<ImageId> = {
             let state = self.state();
             let images = state.images.iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
             images
-                .filter(|(_, slot)| slot.record.hidden && slot.leases == 0)
+                .filter(|(_, slot)| slot.record.hidden && !slot.is_used())
                 .map(|(id, _)| id.clone())
                 .collect()
         };
         if unused.is_empty() { Ok(()) } else { self.delete(&db, unused) }
     }
 
-    fn delete(&self, db: &super::Db, ids: Vec<ImageId>) -> Result<()> {
+    pub(super) fn delete(&self, db: &super::Db, ids: Vec<ImageId>) -> Result<()> {
         let drop_layers = unreferenced_without(&self.state(), &ids);
         let changes = Changes { drop_layers, drop_images: ids, ..Changes::default() };
         db.apply(&changes)?;

@@ -44,6 +44,13 @@ pub(crate) struct ImageSlot {
     pub(crate) leases: u32,
 }
 
+impl ImageSlot {
+    /// Whether somebody needs its layers whatever becomes of its names.
+    pub(crate) fn is_used(&self) -> bool {
+        self.leases > 0 || !self.record.holders.is_empty()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) layers: HashMap<String, LayerSlot>,
@@ -73,6 +80,8 @@ impl State {
             stored_at: slot.record.stored_at,
             config: Arc::clone(&slot.config),
             layers: layers.iter().map(|layer| layer.record.diff_id.clone()).collect(),
+            layer_sizes: layers.iter().map(|layer| layer.record.bytes).collect(),
+            parent: slot.record.parent.clone(),
         })
     }
 
@@ -101,27 +110,33 @@ impl State {
 }
 
 impl Snapshot {
+    /// Finds an image as Docker does: by its id, by a name in any spelling, then by the beginning of an id of any length. The images that
+    /// it may be: one, or the first two of several whose ids begin so.
+    pub(crate) fn find(&self, name: &str, meanings: Option<&[Reference]>) -> Vec<&Arc<Image>> {
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if let Some(image) = self.named(name, meanings) {
+            return vec![image];
+        }
+        if hex.is_empty() || hex.len() > 64 || !is_hex(hex) {
+            return Vec::new();
+        }
+        let from = self.list.partition_point(|image| image.id.digest().hex() < hex);
+        self.list[from..]
+            .iter()
+            .take_while(|image| image.id.digest().hex().starts_with(hex))
+            .take(2)
+            .collect()
+    }
+
     /// Finds an image by what clients use: id with or without `sha256:`, reference in any spelling, unique beginning of an id.
     /// `meanings` are the references that `name` stands for, if not the one of Docker's rule.
     pub(crate) fn resolve(&self, name: &str, meanings: Option<&[Reference]>) -> Option<&Arc<Image>> {
-        let by_id = |text: &str| {
-            let at = self.list.binary_search_by(|image| image.id.digest().hex().cmp(text)).ok()?;
-            self.list.get(at)
-        };
-        let hex = name.strip_prefix("sha256:").unwrap_or(name);
-        if let Some(image) = by_id(hex) {
-            return Some(image);
-        }
-        if let Some(image) = self.by_name.get(name) {
-            return Some(image);
-        }
-        let found = match meanings {
-            Some(meanings) => meanings.iter().find_map(|meant| self.by_name.get(&meant.to_string())),
-            None => Reference::parse(name).ok().and_then(|meant| self.by_name.get(&meant.to_string())),
-        };
+        let found = self.named(name, meanings);
         if found.is_some() {
             return found;
         }
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
         if hex.len() < 4
             || hex.len() > 64
             || !hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
@@ -132,6 +147,21 @@ impl Snapshot {
         match (matching.next(), matching.next()) {
             (Some(image), None) => Some(image),
             _ => None,
+        }
+    }
+
+    /// By the whole id, or a name.
+    fn named(&self, name: &str, meanings: Option<&[Reference]>) -> Option<&Arc<Image>> {
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        if let Ok(at) = self.list.binary_search_by(|image| image.id.digest().hex().cmp(hex)) {
+            return self.list.get(at);
+        }
+        if let Some(image) = self.by_name.get(name) {
+            return Some(image);
+        }
+        match meanings {
+            Some(meanings) => meanings.iter().find_map(|meant| self.by_name.get(&meant.to_string())),
+            None => Reference::parse(name).ok().and_then(|meant| self.by_name.get(&meant.to_string())),
         }
     }
 }

@@ -194,11 +194,9 @@ impl Taking<'_> {
         let pins = self.layers(&layers)?;
         let top = manifests.last().cloned();
         let new = NewImage {
-            id: ImageId::new(digest),
-            config,
-            pins,
             tags: names.tags.iter().cloned().collect(),
             digests: names.digests(top.as_ref(), |named| manifests.contains(named)),
+            ..NewImage::of(ImageId::new(digest), config, pins)
         };
         let id = new.id.clone();
         self.shared.commit(new, self.stop)?;
@@ -306,7 +304,7 @@ impl Taking<'_> {
             progress(Progress { what: what.clone(), done, total: total.max(done) });
         };
         let source = Source::Stream(Box::new(archive), Box::new(count));
-        let expected = Expected { blob: None, size: None, diff_id: diff_id.clone() };
+        let expected = Expected { blob: None, size: None, diff_id: Some(diff_id.clone()) };
         let unpacked = layer::unpack(self.shared, source, &expected, diff_id.digest(), budget, self.stop)?;
         Ok(unpacked.claim(self.shared, diff_id, chain))
     }

@@ -1,4 +1,5 @@
-//! A streaming tar reader for hostile input: ustar, PAX and GNU headers, sparse files, no seeking, bounded memory.
+//! A streaming tar reader for hostile input: ustar, PAX and GNU headers, sparse files, no seeking, bounded memory. And the headers
+//! of archives that are made here (`writer`).
 //!
 //! The `tar` crate unpacks by path string, and its reader hides the bytes between the members; both are needed here: the
 //! extractor works through directory descriptors, and the recorder keeps every byte that is not file content so that an
@@ -8,9 +9,11 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 pub(crate) use header::{EntryKind, TarEntry};
 pub(crate) use reader::{Sink, TarReader};
+pub(crate) use writer::{END, header, padding, sparse_map};
 
 /// Size of a header and granule of the format.
 pub(crate) const BLOCK: usize = 512;

@@ -19,20 +19,13 @@ use super::{
     marks::{set_opaque, stat},
     record::Recorder,
     shown,
+    space::Space,
     tree::{Cleared, Spot, Tree, clean, inode, open_directory, split},
 };
 use crate::{
     stop::Stop,
     tar::{EntryKind, TarEntry, TarReader},
 };
-
-/// Bytes written between two looks at the free space of the disk.
-const SPACE_CHECK: u64 = 64 << 20;
-/// Share of the disk that a pull leaves free, as a divisor, so that the node's own services can go on.
-const SPACE_RESERVE: u64 = 100;
-
-/// Inodes made between two such looks.
-const INODES_CHECK: u64 = 4096;
 
 /// Unpacks the archive `input` and returns what it was, and what it spent. The caller removes the destination when this
 /// fails. `below` are the roots of the layers below, topmost first, when they are known: then names resolve through them,
@@ -55,8 +48,7 @@ pub(crate) fn unpack(
         stop,
         content: 0,
         overhead: 0,
-        next_space: 0,
-        next_inodes: 0,
+        space: Space::default(),
     };
     loop {
         if stop.is_set() {
@@ -81,9 +73,7 @@ struct Layer<'stop, R> {
     content: u64,
     /// Bytes of the archive beside that, as counted so far.
     overhead: u64,
-    /// Content and inodes at which the disk is looked at again.
-    next_space: u64,
-    next_inodes: u64,
+    space: Space,
 }
 
 impl<R: BufRead> Layer<'_, R> {
@@ -373,25 +363,9 @@ impl<R: BufRead> Layer<'_, R> {
         Ok(())
     }
 
-    /// Looks now and then whether the disk still has room.
     fn check_space(&mut self) -> Result<(), UnpackError> {
         let inodes = self.tree.meter.spent(Resource::Inodes);
-        if self.content < self.next_space && inodes < self.next_inodes {
-            return Ok(());
-        }
-        self.next_space = self.content + SPACE_CHECK;
-        self.next_inodes = inodes + INODES_CHECK;
-        let root = self.tree.root()?;
-        let stat = rustix::fs::fstatvfs(&*root).map_err(io_error("measure the disk of", b"/"))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free < stat.f_blocks.saturating_mul(stat.f_frsize) / SPACE_RESERVE {
-            return Err(UnpackError::DiskFull { free, what: "bytes" });
-        }
-        // Filesystems without a fixed number of inodes have 0 of 0.
-        if stat.f_favail < stat.f_files / SPACE_RESERVE {
-            return Err(UnpackError::DiskFull { free: stat.f_favail, what: "inodes" });
-        }
-        Ok(())
+        self.space.check(&*self.tree.root()?, self.content, inodes)
     }
 
     fn finish(mut self) -> Result<(Unpacked, Meter), UnpackError> {

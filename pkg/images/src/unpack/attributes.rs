@@ -15,22 +15,17 @@ use crate::tar::TarEntry;
 
 /// Sets everything on an open file or directory. The order matters: a change of owner clears the setuid bits and file
 /// capabilities, and every change moves the times.
-pub(super) fn set_on(file: &OwnedFd, entry: &TarEntry, path: &[u8]) -> Result<(), UnpackError> {
+pub(crate) fn set_on(file: &OwnedFd, entry: &TarEntry, path: &[u8]) -> Result<(), UnpackError> {
     rustix::fs::fchown(file, owner(entry.uid), group(entry.gid))
         .map_err(io_error("change the owner of", path))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))
         .map_err(io_error("change the mode of", path))?;
-    for (name, value) in &entry.xattrs {
-        match class(name) {
-            Attribute::Kept => {
-                match rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty()) {
-                    Ok(()) => {}
-                    // The filesystem has no such attributes. Capabilities decide what a program may do, so they may not get lost.
-                    Err(Errno::NOTSUP) if name != b"security.capability" => {}
-                    Err(errno) => return Err(io_error("set an extended attribute of", path)(errno)),
-                }
-            }
-            Attribute::Ignored => {}
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
+        match rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty()) {
+            Ok(()) => {}
+            // The filesystem has no such attributes. Capabilities decide what a program may do, so they may not get lost.
+            Err(Errno::NOTSUP) if name != b"security.capability" => {}
+            Err(errno) => return Err(io_error("set an extended attribute of", path)(errno)),
         }
     }
     Ok(())
@@ -62,11 +57,11 @@ pub(super) fn set_at(
         .map_err(io_error("set the time of", path))
 }
 
-pub(super) fn set_times(file: &OwnedFd, mtime: (i64, u32), path: &[u8]) -> Result<(), UnpackError> {
+pub(crate) fn set_times(file: &OwnedFd, mtime: (i64, u32), path: &[u8]) -> Result<(), UnpackError> {
     rustix::fs::futimens(file, &times(mtime)).map_err(io_error("set the time of", path))
 }
 
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+pub(crate) fn times((seconds, nanos): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
     Timestamps { last_access: time, last_modification: time }
 }
@@ -87,22 +82,15 @@ fn group_id(gid: u32) -> Gid {
     Gid::from_raw(gid)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Attribute {
-    Kept,
-    Ignored,
-}
-
 /// Kept is what programs in a container can rely on. Labels of security modules and trusted attributes belong to the
 /// node and are not the image's to set. Those of overlayfs would change what the layers below show; published images
 /// have them, left there by the storage of whoever built the image, and mean nothing by it.
-fn class(name: &[u8]) -> Attribute {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     if name.starts_with(b"user.overlay.") {
-        return Attribute::Ignored;
+        return false;
     }
-    let kept = name.starts_with(b"user.")
-        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default");
-    if kept { Attribute::Kept } else { Attribute::Ignored }
+    name.starts_with(b"user.")
+        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
 }
 
 #[cfg(test)]
@@ -112,14 +100,14 @@ mod tests {
     #[test]
     fn attributes_of_the_node_are_not_the_images_to_set() {
         for (name, expected) in [
-            ("user.a", Attribute::Kept),
-            ("security.capability", Attribute::Kept),
-            ("security.selinux", Attribute::Ignored),
-            ("trusted.other", Attribute::Ignored),
-            ("trusted.overlay.opaque", Attribute::Ignored),
-            ("user.overlay.redirect", Attribute::Ignored),
+            ("user.a", true),
+            ("security.capability", true),
+            ("security.selinux", false),
+            ("trusted.other", false),
+            ("trusted.overlay.opaque", false),
+            ("user.overlay.redirect", false),
         ] {
-            assert_eq!(class(name.as_bytes()), expected, "{name}");
+            assert_eq!(is_kept(name.as_bytes()), expected, "{name}");
         }
     }
 }

@@ -6,19 +6,21 @@
 //! is reported in [`Unpacked`] and settled by `compose` when the image is put together.
 
 mod apply;
-mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod copy;
 mod error;
 pub(crate) mod limits;
-mod marks;
+pub(crate) mod marks;
 pub(crate) mod merged;
 mod notes;
 pub(crate) mod record;
+pub(crate) mod space;
 pub(crate) mod tree;
 
 use std::path::PathBuf;
 
 pub(crate) use apply::unpack;
+pub(crate) use attributes::is_kept;
 pub use error::UnpackError;
 pub(crate) use error::{io_error, io_kind, shown};
 

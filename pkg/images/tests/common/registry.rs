@@ -1,15 +1,16 @@
-//! A registry on loopback that serves what a test gives it, and misbehaves as told.
+//! A registry on loopback that serves what a test gives it, takes what is pushed, and misbehaves as told.
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
+    io,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex},
 };
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::{
-    Request, Response,
+    Method, Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
     header::{HeaderMap, HeaderName, HeaderValue},
     server::conn::http1,
@@ -18,14 +19,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::Image;
+use super::{Image, uploads};
 
 /// A request as the registry saw it.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    pub method: Method,
     pub path: String,
     pub query: String,
     pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// An answer.
@@ -47,10 +50,14 @@ impl Answer {
 type Hook = dyn Fn(&Seen) -> Option<Answer> + Send + Sync;
 
 #[derive(Default)]
-struct Content {
+pub struct Content {
     /// `repository/manifests/<tag or digest>` and `repository/blobs/<digest>` to content type and bytes.
-    files: HashMap<String, (String, Vec<u8>)>,
+    pub files: HashMap<String, (String, Vec<u8>)>,
+    /// Uploads under way, by their path.
+    pub uploads: HashMap<String, Vec<u8>>,
     seen: Vec<Seen>,
+    /// After how many bytes the connections of the next uploads break.
+    cuts: Vec<usize>,
 }
 
 /// Where hooks wait until the test lets them go on.
@@ -93,7 +100,7 @@ impl Registry {
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (content, hook) = (Arc::clone(&content), Arc::clone(&hook));
-                        async move { Ok::<_, Infallible>(answer(content, hook, &request).await) }
+                        async move { answer(content, hook, request).await }
                     });
                     // A client that goes away is part of some tests.
                     let _closed = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -122,6 +129,21 @@ impl Registry {
         }
     }
 
+    /// Breaks the connection of the next upload that has none coming to it after so many bytes.
+    pub fn cut_upload(&self, bytes: usize) {
+        self.content.lock().unwrap().cuts.insert(0, bytes);
+    }
+
+    /// What it has under `path`, such as `repository/manifests/tag`.
+    pub fn get(&self, path: &str) -> Option<(String, Vec<u8>)> {
+        self.content.lock().unwrap().files.get(path).cloned()
+    }
+
+    /// Requests of this method.
+    pub fn called(&self, method: Method) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.method == method).collect()
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.content.lock().unwrap().seen.clone()
     }
@@ -132,18 +154,31 @@ impl Registry {
     }
 }
 
-async fn answer(content: Arc<Mutex<Content>>, hook: Arc<Hook>, request: &Request<Incoming>) -> Response<Cut> {
+async fn answer(
+    content: Arc<Mutex<Content>>,
+    hook: Arc<Hook>,
+    request: Request<Incoming>,
+) -> io::Result<Response<Cut>> {
+    let (head, body) = request.into_parts();
+    let cut = if head.method == Method::PATCH { content.lock().unwrap().cuts.pop() } else { None };
     let seen = Seen {
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
-        headers: request.headers().clone(),
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: head.headers,
+        body: received(body, cut).await,
     };
     content.lock().unwrap().seen.push(seen.clone());
+    if cut.is_some() {
+        uploads::take(&mut content.lock().unwrap(), &seen);
+        return Err(io::Error::other("cut"));
+    }
     // A hook may wait: nothing is locked meanwhile, and no thread of the runtime is held, which may have other tasks to
     // run that nobody can take from it. Neither is it one that the runtime would wait for when the test fails.
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        let answer = hook(&seen).unwrap_or_else(|| stored(&content.lock().unwrap(), &seen));
+        let served = || uploads::answer(&mut content.lock().unwrap(), &seen);
+        let answer = hook(&seen).or_else(served).unwrap_or_else(|| stored(&content.lock().unwrap(), &seen));
         let _gone = tell.send(answer);
     });
     let answer = told.await.expect("the hook does not panic");
@@ -151,7 +186,20 @@ async fn answer(content: Arc<Mutex<Content>>, hook: Arc<Hook>, request: &Request
     for (name, value) in &answer.headers {
         response = response.header(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     }
-    response.body(Cut { at: 0, cut: answer.cut, body: answer.body.into() }).unwrap()
+    Ok(response.body(Cut { at: 0, cut: answer.cut, body: answer.body.into() }).unwrap())
+}
+
+/// The body, or as much of it as comes before the cut.
+async fn received(mut body: Incoming, cut: Option<usize>) -> Bytes {
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if cut.is_some_and(|cut| bytes.len() >= cut) {
+            break;
+        }
+    }
+    bytes.truncate(cut.unwrap_or(usize::MAX));
+    bytes.into()
 }
 
 fn stored(content: &Content, seen: &Seen) -> Answer {

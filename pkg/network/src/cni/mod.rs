@@ -211,7 +211,7 @@ impl Cni {
             // A record that cannot be read may well be of this network: nothing of its pod may be freed.
             let of_this = match record?.attachment {
                 Attachment::Cni(attachment) => attachment.list.name == list.name,
-                Attachment::Bridge(_) => false,
+                Attachment::Bridge(_) | Attachment::User(_) => false,
             };
             if of_this {
                 valid.push(json!({"containerID": id, "ifname": INTERFACE}));
@@ -246,8 +246,12 @@ impl Cni {
             |reason| NetworkError::CniResult { plugin: last.to_owned(), command: Verb::Add.name(), reason };
         let result = result.ok_or_else(|| unusable("it is empty".to_owned()))?;
         let ips = result::addresses(&result, INTERFACE).map_err(unusable)?;
-        let network =
-            PodNetwork { ips, interface: INTERFACE.to_owned(), provider: Provider::Cni(list.name.clone()) };
+        let network = PodNetwork {
+            ips,
+            interface: INTERFACE.to_owned(),
+            names: false,
+            provider: Provider::Cni(list.name.clone()),
+        };
         Ok((result, network))
     }
 

@@ -140,6 +140,7 @@ mod tests {
             namespace: "shop".into(),
             uid: "u1".into(),
             netns: "/run/netns/x".into(),
+            networking: husk_model::PodNetworking::Default,
             host_ports: vec![HostPort {
                 protocol: Protocol::Udp,
                 container_port: 53,

@@ -18,8 +18,8 @@ const DEFAULT_MTU: u32 = 1500;
 /// The bridge as it is in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bridge {
-    pub(super) index: u32,
-    pub(super) mtu: u32,
+    pub(crate) index: u32,
+    pub(crate) mtu: u32,
 }
 
 /// Finds the bridge or makes it, up and with the gateway addresses.
@@ -35,7 +35,8 @@ pub(super) async fn ensure(handle: Handle, config: BridgeConfig) -> Result<Bridg
         return Err(NetworkError::NameTaken { name: config.name });
     }
     let index = existing.map(|link| link.index);
-    refuse_overlaps(&handle, &config, index, &links, &addresses).await?;
+    let subnets: Vec<IpNet> = config.subnets().collect();
+    refuse_overlaps(&handle, &config.name, &subnets, index, &links, &addresses).await?;
 
     let bridge = match existing {
         Some(link) => {
@@ -81,7 +82,9 @@ pub(crate) async fn check(handle: Handle, config: &BridgeConfig) -> Result<(), N
     if existing.is_some_and(|link| link.kind != Some(InfoKind::Bridge)) {
         return Err(NetworkError::NameTaken { name: config.name.clone() });
     }
-    refuse_overlaps(&handle, config, existing.map(|link| link.index), &links, &addresses).await
+    let subnets: Vec<IpNet> = config.subnets().collect();
+    refuse_overlaps(&handle, &config.name, &subnets, existing.map(|link| link.index), &links, &addresses)
+        .await
 }
 
 async fn make(handle: &Handle, config: &BridgeConfig, links: &[Link]) -> Result<Bridge, NetworkError> {
@@ -106,7 +109,7 @@ async fn make(handle: &Handle, config: &BridgeConfig, links: &[Link]) -> Result<
 
 /// The MTU of the link that the default route leaves by: on clouds with tunnels it is below 1500, and packets of the
 /// pods would have to be cut or be lost.
-async fn default_mtu(handle: &Handle, links: &[Link]) -> u32 {
+pub(crate) async fn default_mtu(handle: &Handle, links: &[Link]) -> u32 {
     let routes = netlink::routes(handle, false).await.unwrap_or_default();
     routes
         .iter()
@@ -117,9 +120,13 @@ async fn default_mtu(handle: &Handle, links: &[Link]) -> u32 {
 
 /// Addresses of other links that overlap the subnet in either way would be cut off or cut us off. Of routes only those
 /// inside the subnet matter: a wider one (10.0.0.0/8 to a corporate network, say) just loses to the bridge's.
-async fn refuse_overlaps(
+///
+/// # Errors
+/// [`NetworkError::SubnetTaken`], or what the kernel says.
+pub(crate) async fn refuse_overlaps(
     handle: &Handle,
-    config: &BridgeConfig,
+    name: &str,
+    subnets: &[IpNet],
     bridge: Option<u32>,
     links: &[Link],
     addresses: &[(u32, IpNet)],
@@ -129,7 +136,7 @@ async fn refuse_overlaps(
         let link = link.map_or_else(|| format!("number {index}"), |link| link.name.clone());
         Err(NetworkError::SubnetTaken { subnet, taken, link })
     };
-    for subnet in config.subnets() {
+    for subnet in subnets.iter().copied() {
         let overlaps = |net: &IpNet| subnet.contains(&net.trunc()) || net.trunc().contains(&subnet);
         if let Some((index, net)) =
             addresses.iter().find(|(index, net)| Some(*index) != bridge && overlaps(net))
@@ -138,7 +145,7 @@ async fn refuse_overlaps(
         }
         let routes = netlink::routes(handle, subnet.addr().is_ipv6())
             .await
-            .map_err(NetworkError::netlink("list routes for", &config.name))?;
+            .map_err(NetworkError::netlink("list routes for", name))?;
         for route in routes {
             if let (Some(destination), Some(index)) = (route.destination, route.link)
                 && route.link != bridge
@@ -152,11 +159,11 @@ async fn refuse_overlaps(
 }
 
 /// An address with the prefix length of its subnet.
-pub(super) fn with_prefix(ip: IpAddr, subnet: IpNet) -> IpNet {
+pub(crate) fn with_prefix(ip: IpAddr, subnet: IpNet) -> IpNet {
     // A prefix length that comes from a subnet of the same family is in range.
     IpNet::new(ip, subnet.prefix_len()).unwrap_or_else(|_| ip.into())
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }

@@ -38,7 +38,7 @@ struct Flow {
 
 /// Which flows go.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Stale<'a> {
+pub(crate) enum Stale<'a> {
     /// Those that are led to the targets of mappings which are gone.
     Led(&'a [Mapping]),
     /// Those that call a mapped port of the node (which has these addresses) and are not led anywhere.
@@ -63,7 +63,7 @@ impl Stale<'_> {
     }
 
     /// Whether there is a UDP mapping at all: reading the table of flows is not free.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         let (Self::Led(mappings) | Self::Unled(mappings, _)) = self;
         mappings.iter().any(|mapping| mapping.protocol == Protocol::Udp)
     }

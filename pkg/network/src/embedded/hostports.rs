@@ -3,7 +3,7 @@
 //! The records are the truth; this is rebuilt from them at start, and the table is loaded with all of them whenever it
 //! is (re)made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use husk_model::PodSandboxId;
 
@@ -12,17 +12,21 @@ use crate::{BridgeConfig, Free, NetworkError};
 use super::{
     mapping::{Key, Mapping},
     nft,
+    user_rules::UserRules,
 };
 
-/// All mappings of the node.
+/// All mappings of the node, and the user networks that the table they are in speaks of.
 #[derive(Debug, Default)]
-pub(super) struct HostPorts {
+pub(crate) struct HostPorts {
     owners: HashMap<Key, (PodSandboxId, Mapping)>,
+    user: BTreeMap<String, UserRules>,
+    /// Of those, the ones that this process has loaded.
+    loaded: HashSet<String>,
 }
 
 impl HostPorts {
     /// Takes over what a record says, at start.
-    pub(super) fn adopt(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
+    pub(crate) fn adopt(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
         for mapping in mappings {
             self.owners.insert(mapping.key(), (id.clone(), mapping.clone()));
         }
@@ -32,24 +36,64 @@ impl HostPorts {
     ///
     /// # Errors
     /// Those of nft.
-    pub(super) async fn load_table(&self, config: &BridgeConfig) -> Result<(), NetworkError> {
+    pub(crate) async fn load_table(&mut self, config: &BridgeConfig) -> Result<(), NetworkError> {
         let all: Vec<Mapping> = self.owners.values().map(|(_, mapping)| mapping.clone()).collect();
-        nft::run("load the table", nft::table(config, &all)).await
+        nft::run("load the table", nft::table(config, &all, self.user.values())).await?;
+        self.loaded = self.user.keys().cloned().collect();
+        Ok(())
     }
 
-    /// Gives `id` its ports. When nft refuses, perhaps because somebody flushed the rule set, the table is loaded anew.
+    /// Takes over a user network; the next load of the table has it.
+    pub(crate) fn adopt_network(&mut self, id: &str, rules: UserRules) {
+        self.user.insert(id.to_owned(), rules);
+    }
+
+    /// Loads the table with a user network, unless it is in it.
     ///
     /// # Errors
-    /// [`NetworkError::HostPortTaken`], or those of nft; none of the ports is mapped then.
-    pub(super) async fn add(
+    /// Those of nft; the table is as it was then.
+    pub(crate) async fn add_network(
         &mut self,
         config: &BridgeConfig,
-        id: &PodSandboxId,
-        mappings: &[Mapping],
+        id: &str,
+        rules: UserRules,
     ) -> Result<(), NetworkError> {
-        if mappings.is_empty() {
+        if self.loaded.contains(id) && self.user.get(id) == Some(&rules) {
             return Ok(());
         }
+        self.adopt_network(id, rules);
+        let loaded = self.load_table(config).await;
+        if loaded.is_err() {
+            self.user.remove(id);
+        }
+        loaded
+    }
+
+    /// Loads the table without a user network.
+    ///
+    /// # Errors
+    /// Those of nft.
+    pub(crate) async fn remove_network(
+        &mut self,
+        config: &BridgeConfig,
+        id: &str,
+    ) -> Result<(), NetworkError> {
+        let Some(rules) = self.user.remove(id) else { return Ok(()) };
+        match self.load_table(config).await {
+            // Without nft there is nothing that it could be in.
+            Ok(()) | Err(NetworkError::NftMissing) => Ok(()),
+            Err(error) => {
+                self.user.insert(id.to_owned(), rules);
+                Err(error)
+            }
+        }
+    }
+
+    /// Who has a port of the node already, if it is not `id`.
+    ///
+    /// # Errors
+    /// [`NetworkError::HostPortTaken`].
+    pub(crate) fn check_free(&self, id: &PodSandboxId, mappings: &[Mapping]) -> Result<(), NetworkError> {
         for mapping in mappings {
             if let Some((owner, _)) = self.owners.get(&mapping.key()).filter(|(owner, _)| owner != id) {
                 return Err(NetworkError::HostPortTaken {
@@ -60,6 +104,23 @@ impl HostPorts {
                 });
             }
         }
+        Ok(())
+    }
+
+    /// Gives `id` its ports. When nft refuses, perhaps because somebody flushed the rule set, the table is loaded anew.
+    ///
+    /// # Errors
+    /// [`NetworkError::HostPortTaken`], or those of nft; none of the ports is mapped then.
+    pub(crate) async fn add(
+        &mut self,
+        config: &BridgeConfig,
+        id: &PodSandboxId,
+        mappings: &[Mapping],
+    ) -> Result<(), NetworkError> {
+        if mappings.is_empty() {
+            return Ok(());
+        }
+        self.check_free(id, mappings)?;
         self.adopt(id, mappings);
         let added = match nft::run("map host ports", nft::add(&config.table, mappings)).await {
             Err(NetworkError::Nft { .. }) => self.load_table(config).await,
@@ -75,7 +136,7 @@ impl HostPorts {
     ///
     /// # Errors
     /// Those of nft.
-    pub(super) async fn remove(
+    pub(crate) async fn remove(
         &mut self,
         config: &BridgeConfig,
         id: &PodSandboxId,
@@ -104,7 +165,7 @@ impl HostPorts {
     ///
     /// # Errors
     /// Those of nft.
-    pub(super) async fn free_stale(
+    pub(crate) async fn free_stale(
         &mut self,
         config: &BridgeConfig,
         free: &Free,
@@ -128,7 +189,8 @@ impl HostPorts {
         Ok(stale.iter().map(nft::element).collect())
     }
 
-    fn forget(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
+    /// Gives ports back that were adopted and never mapped.
+    pub(crate) fn forget(&mut self, id: &PodSandboxId, mappings: &[Mapping]) {
         for mapping in mappings {
             if self.owners.get(&mapping.key()).is_some_and(|(owner, _)| owner == id) {
                 self.owners.remove(&mapping.key());

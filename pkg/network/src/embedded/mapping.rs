@@ -17,7 +17,7 @@ pub(crate) struct Mapping {
 
 /// Two mappings cannot both have this.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(crate) struct Key {
     protocol: Protocol,
     host_ip: Option<IpAddr>,
     host_port: u16,
@@ -25,7 +25,7 @@ pub(super) struct Key {
 }
 
 impl Mapping {
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         Key {
             protocol: self.protocol,
             host_ip: self.host_ip,
@@ -39,7 +39,7 @@ impl Mapping {
 /// is mapped once for each family the pod has (an unspecified address: only for its own family). A port on an address of a
 /// family that the pod lacks leads nowhere and is left out, as CNI's portmap does: manifests that serve nodes of both families
 /// have them. The same port asked for twice is mapped once.
-pub(super) fn mappings(ports: &[HostPort], ips: &[IpAddr]) -> Vec<Mapping> {
+pub(crate) fn mappings(ports: &[HostPort], ips: &[IpAddr]) -> Vec<Mapping> {
     let mut mappings = Vec::new();
     for port in ports {
         let fits = |ip: &IpAddr| port.host_ip.is_none_or(|host| host.is_ipv4() == ip.is_ipv4());

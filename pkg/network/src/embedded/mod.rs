@@ -7,12 +7,13 @@
 //! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
 
 pub(crate) mod bridge;
-mod conntrack;
-mod hostports;
+pub(crate) mod conntrack;
+pub(crate) mod hostports;
 pub(crate) mod mapping;
-mod names;
+pub(crate) mod names;
 pub(crate) mod nft;
 mod pod;
+pub(crate) mod user_rules;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -99,8 +100,10 @@ impl Embedded {
     ) -> Result<Self, NetworkError> {
         let mut host_ports = HostPorts::default();
         for (id, record) in records.all()? {
-            if let Ok(Record { attachment: Attachment::Bridge(attachment), .. }) = record {
-                host_ports.adopt(&id, &attachment.mappings);
+            match record.map(|record| record.attachment) {
+                Ok(Attachment::Bridge(attachment)) => host_ports.adopt(&id, &attachment.mappings),
+                Ok(Attachment::User(attachment)) => host_ports.adopt(&id, &attachment.mappings),
+                Ok(Attachment::Cni(_)) | Err(_) => {}
             }
         }
         Ok(Self {
@@ -122,6 +125,11 @@ impl Embedded {
     pub(crate) fn condition(&self) -> (bool, Option<String>) {
         let state = self.state();
         (state.bridge.is_some(), state.trouble.clone())
+    }
+
+    /// Who has which port of the node, and the table they are in.
+    pub(crate) async fn host_ports(&self) -> tokio::sync::MutexGuard<'_, HostPorts> {
+        self.host_ports.lock().await
     }
 
     /// How the network looks now.
@@ -332,6 +340,7 @@ impl Embedded {
         PodNetwork {
             ips: attachment.ips.clone(),
             interface: INTERFACE.to_owned(),
+            names: false,
             provider: Provider::Embedded(self.config().name.clone()),
         }
     }

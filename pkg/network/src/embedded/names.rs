@@ -16,7 +16,7 @@ pub(super) fn is_veth_name(name: &str) -> bool {
 
 /// A locally administered address made from the IP. A pod that gets an address again later gets its MAC as well, so
 /// no neighbour entry of the predecessor can be wrong.
-pub(super) fn mac(ip: IpAddr) -> [u8; 6] {
+pub(crate) fn mac(ip: IpAddr) -> [u8; 6] {
     let bytes = match ip {
         IpAddr::V4(ip) => ip.octets(),
         IpAddr::V6(ip) => {

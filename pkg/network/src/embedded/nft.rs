@@ -1,6 +1,6 @@
 //! The one nftables table of husk, as text, and the nft command that loads it.
 //!
-//! The rules are static; what changes are elements of four maps. Loading the table whole replaces it in one
+//! The rules are static; what changes are elements of four maps, and of the sets of user networks (`user_rules`). Loading the table whole replaces it in one
 //! transaction, so no packet ever sees half of it.
 //!
 //! Why each rule is there:
@@ -23,7 +23,10 @@ use tokio::{
 
 use crate::{BridgeConfig, NetworkError};
 
-use super::mapping::Mapping;
+use super::{
+    mapping::Mapping,
+    user_rules::{self, UserRules},
+};
 
 /// A transaction takes milliseconds; one that takes this long hangs.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -33,8 +36,12 @@ const MAX_MESSAGE: u64 = 4096;
 /// And of a table: some 100 bytes an element, of which there are at most 65535 a protocol.
 const MAX_OUTPUT: u64 = 64 << 20;
 
-/// The whole table with the given mappings in it, replacing what there is.
-pub(crate) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
+/// The whole table with the given mappings and user networks in it, replacing what there is.
+pub(crate) fn table<'a>(
+    config: &BridgeConfig,
+    mappings: &[Mapping],
+    user: impl Iterator<Item = &'a UserRules> + Clone,
+) -> String {
     let BridgeConfig { name: bridge, table, .. } = config;
     // A set of nft has no overlapping elements, but a pod CIDR may lie within a former one.
     let all = IpNet::aggregate(&config.all_subnets().collect());
@@ -79,7 +86,9 @@ pub(crate) fn table(config: &BridgeConfig, mappings: &[Mapping]) -> String {
              oifname != \"{bridge}\" ip6 saddr {{ {subnets6} }} ip6 daddr != {{ {subnets6}, ff00::/8 }} masquerade\n",
         );
     }
-    text.push_str("}\n}\n");
+    text.push_str("}\n");
+    text.push_str(&user_rules::section(user));
+    text.push_str("}\n");
     text.push_str(&add(table, mappings));
     text
 }
@@ -273,10 +282,10 @@ mod tests {
     #[test]
     fn the_table_replaces_itself_and_mentions_ipv6_only_when_there_is_any() {
         let mut config = BridgeConfig::default();
-        let plain = table(&config, &[]);
+        let plain = table(&config, &[], [].iter());
         assert!(plain.starts_with("table inet husk {}\ndelete table inet husk\n"));
         assert!(!plain.contains("ip6 saddr"));
         config.subnet6 = Some("fd00:88::/64".parse().unwrap());
-        assert!(table(&config, &[]).contains("ip6 saddr { fd00:88::/64 }"));
+        assert!(table(&config, &[], [].iter()).contains("ip6 saddr { fd00:88::/64 }"));
     }
 }

@@ -56,7 +56,7 @@ impl Embedded {
     }
 
     /// What cannot be forgotten times out; no pod fails for it.
-    pub(super) async fn forget_flows(&self, stale: Stale<'_>) {
+    pub(crate) async fn forget_flows(&self, stale: Stale<'_>) {
         if !stale.is_possible() {
             return;
         }
@@ -82,9 +82,10 @@ impl Embedded {
             let veth = Veth {
                 host: name.to_owned(),
                 bridge: bridge.index,
-                peer: INTERFACE,
+                peer: INTERFACE.to_owned(),
                 peer_mac: ips.first().copied().map(mac).unwrap_or_default(),
                 mtu: bridge.mtu,
+                isolated: false,
             };
             let error = match netlink::add_veth(&self.netlink.host(), veth, ns.clone()).await {
                 Ok(()) => return Ok(()),

@@ -5,4 +5,6 @@ mod cni;
 mod common;
 mod crash;
 mod embedded;
+mod names;
 mod reference_plugins;
+mod user;

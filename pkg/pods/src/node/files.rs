@@ -10,6 +10,7 @@ use husk_spec::PodFiles;
 
 use crate::{
     error::{PodsError, Result},
+    facilities::Networked,
     records::write_file,
 };
 
@@ -27,21 +28,26 @@ pub(crate) fn node_hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Writes them for a pod with these addresses.
-pub(crate) fn write(pod_dir: &Path, config: &PodConfig, ips: &[IpAddr]) -> Result<()> {
+/// Writes them for a pod with this network.
+pub(crate) fn write(pod_dir: &Path, config: &PodConfig, network: &Networked) -> Result<()> {
     let paths = paths(pod_dir);
     let own_network = config.namespaces().network != NamespaceMode::Node;
     // A new UTS namespace starts with the node's name, so that is what an unnamed pod is called.
     let hostname = if config.hostname.is_empty() { node_hostname() } else { config.hostname.clone() };
     write_file(&paths.hostname, format!("{hostname}\n").as_bytes())?;
-    let mut hosts = if own_network { hosts(&hostname, ips) } else { read_node("/etc/hosts")? };
+    let mut hosts = if own_network { hosts(&hostname, &network.ips) } else { read_node("/etc/hosts")? };
     for (address, names) in &config.hosts {
         // Writing to a string cannot fail.
         let _ = writeln!(hosts, "{address}\t{names}");
     }
     write_file(&paths.hosts, hosts.as_bytes())?;
-    let resolv = husk_network::resolv::render(config.dns.as_ref(), &read_node("/etc/resolv.conf")?)
-        .map_err(PodsError::Network)?;
+    let (dns, node) = (config.dns.as_ref(), read_node("/etc/resolv.conf")?);
+    let resolv = if network.names {
+        husk_network::resolv::render_served(dns, &node)
+    } else {
+        husk_network::resolv::render(dns, &node)
+    };
+    let resolv = resolv.map_err(PodsError::Network)?;
     write_file(&paths.resolv_conf, resolv.as_bytes())
 }
 

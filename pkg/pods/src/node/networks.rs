@@ -1,12 +1,12 @@
 //! The network of a pod: pods that share the node's have none of their own.
 
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use husk_model::{NamespaceMode, PodConfig, PodSandboxId};
 
 use crate::{
     error::{PodsError, Result},
-    facilities::PodNetworks,
+    facilities::{Networked, PodNetworks},
     records::{PodFile, Records},
 };
 
@@ -43,13 +43,13 @@ impl Networks {
         self.facility.adopt(&self.records.netns(&file.id), made).await.map_err(PodsError::Network)
     }
 
-    /// Gives a pod its network, in its namespace. Returns its addresses.
+    /// Gives a pod its network, in its namespace.
     ///
     /// # Errors
     /// As [`Networks::make`].
-    pub(crate) async fn set_up(&self, file: &PodFile) -> Result<Vec<IpAddr>> {
+    pub(crate) async fn set_up(&self, file: &PodFile) -> Result<Networked> {
         if !has_own(&file.config) {
-            return Ok(Vec::new());
+            return Ok(Networked::default());
         }
         let netns = self.records.netns(&file.id);
         self.facility.set_up(&file.id, &netns, &file.config).await.map_err(PodsError::Network)

@@ -10,7 +10,6 @@
 //! pod.json of a pod that is being made, for which start-up does the same.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,6 +25,7 @@ use tracing::{Instrument, debug};
 use super::{follow::Follow, undo::Undo};
 use crate::{
     error::{PodsError, Result},
+    facilities::Networked,
     node::{OfPod, Place, Security, files, make_log_directory},
     planning::{Settings, sandbox_request},
     records::PodFile,
@@ -50,7 +50,7 @@ struct Made {
     process: Process,
     /// Holds the pod's unit until a process of the pod does.
     anchor: Option<Anchor>,
-    ips: Vec<IpAddr>,
+    network: Networked,
     /// From before there was anything that could end.
     events: Events,
 }
@@ -129,11 +129,11 @@ impl Run {
         }
         let netns = records.netns(&file.id);
         let request = sandbox_request(&config, self.settings, &place.cgroup, netns, selinux.labels);
-        let Made { monitor, process, anchor, ips, events } = self.make(&file, place, request).await?;
+        let Made { monitor, process, anchor, network, events } = self.make(&file, place, request).await?;
         if let Some(anchor) = anchor {
             anchor.release().await;
         }
-        file.ips = ips;
+        file.ips = network.ips;
         let pod = Pod::new(NewPod {
             file,
             life: PodLife::Making,
@@ -165,7 +165,7 @@ impl Run {
     async fn make(&self, file: &PodFile, place: &Place, request: SandboxRequest) -> Result<Made> {
         let (networks, began) = (&self.undo.networks, Instant::now());
         let brings_network = request.network == PodNetwork::OwnedByUserNamespace;
-        let (ips, held) = if brings_network {
+        let (network, held) = if brings_network {
             let held = self.hold(file, place, request).await?;
             networks.adopt(file, husk_monitor::network_namespace(held.process)?).await?;
             (step!("network", networks.set_up(file)).await?, held)
@@ -177,11 +177,11 @@ impl Run {
             // Both have run to their end, so that the undoing finds all there is.
             (network?, held?)
         };
-        files::write(&self.follow.records.pod(&file.id), &file.config, &ips)?;
+        files::write(&self.follow.records.pod(&file.id), &file.config, &network)?;
         let held_after = began.elapsed();
         let process = step!("release pause", held.monitor.release_sandbox()).await?;
         debug!(pod = %file.id, ?held_after, whole = ?began.elapsed(), "made a sandbox");
-        Ok(Made { process, ips, ..held })
+        Ok(Made { process, network, ..held })
     }
 
     /// Makes pause, which waits until it is released. Its addresses are not known yet.
@@ -195,7 +195,7 @@ impl Run {
         let events = monitor.events();
         let (process, pause_took) = timed(step!("pause", monitor.run_sandbox(request))).await;
         debug!(pod = %file.id, ?monitor_took, ?unit_took, ?pause_took, "made pause");
-        Ok(Made { process: process?, monitor, anchor, ips: Vec::new(), events })
+        Ok(Made { process: process?, monitor, anchor, network: Networked::default(), events })
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     fs, io,
-    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -20,7 +19,7 @@ use husk_model::{ContainerConfig, ContainerState, Digest, Exit, ImageId, PodConf
 use husk_network::{Free, GcReport, NetworkError, Owners};
 use husk_pods::{
     Engine, EngineConfig, Hang, MonitorConfig, PodsError,
-    facilities::{ImageFacts, ImageFault, Images, Lease, PodNetworks},
+    facilities::{ImageFacts, ImageFault, Images, Lease, Networked, PodNetworks},
 };
 use husk_spec::ImageDefaults;
 use tempfile::TempDir;
@@ -143,14 +142,14 @@ impl PodNetworks for SharedLoopback {
         Ok(())
     }
 
-    async fn set_up(&self, _: &PodSandboxId, _: &Path, _: &PodConfig) -> Result<Vec<IpAddr>, NetworkError> {
+    async fn set_up(&self, _: &PodSandboxId, _: &Path, _: &PodConfig) -> Result<Networked, NetworkError> {
         self.0.set_up.fetch_add(1, Ordering::SeqCst);
         let delay = *self.0.delay.lock().unwrap();
         tokio::time::sleep(delay).await;
         if self.0.fails.load(Ordering::SeqCst) {
             return Err(failed("set-up was told to fail"));
         }
-        Ok(vec!["192.0.2.7".parse().unwrap()])
+        Ok(Networked { ips: vec!["192.0.2.7".parse().unwrap()], names: false })
     }
 
     async fn tear_down(&self, _: &PodSandboxId, netns: &Path) -> Result<(), NetworkError> {

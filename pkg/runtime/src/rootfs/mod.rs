@@ -27,6 +27,7 @@ pub(crate) mod planned;
 pub(crate) mod procfs;
 pub(crate) mod relabel;
 pub(crate) mod sources;
+pub(crate) mod stopped;
 pub(crate) mod supplies;
 pub(crate) mod volumes;
 

@@ -63,6 +63,12 @@ pub(crate) fn mount_readonly(
     stack(&Stack { base, lowers, writable: None, durable: false, label }, user)
 }
 
+/// As [`mount`], for a container that does not run: what is written stays, and the next mount needs nothing of this one.
+pub(crate) fn mount_lasting(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+    let writable = Some((&*rootfs.upper, &*rootfs.work));
+    stack(&Stack { base: &rootfs.base, lowers: &rootfs.lowers, writable, durable: true, label: None }, None)
+}
+
 /// The lower directories are named relative to the working directory, which this changes: with full paths 30 layers would
 /// not fit into the page of options that old kernels take.
 fn stack(stack: &Stack<'_>, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {

@@ -156,9 +156,9 @@ impl Session {
         reach: Reach,
         credentials: Option<&Auth>,
     ) -> Result<Response, RegistryError> {
-        let own_scope = format!("repository:{}:pull", endpoint.repository);
-        let scope = challenge.parameters.get("scope").filter(|scope| !scope.trim().is_empty());
-        let scope = scope.unwrap_or(&own_scope);
+        let asked =
+            challenge.parameters.get("scope").map(|scope| scope.trim()).filter(|scope| !scope.is_empty());
+        let scope = self.purpose.scope(asked, &endpoint.repository);
         let service = challenge.parameters.get("service").filter(|service| !service.is_empty());
         let credentials = credentials.filter(|_| hosts::is_confidential(url));
         let refresh = credentials.map(|auth| auth.identity_token.as_str()).filter(|token| !token.is_empty());

@@ -100,7 +100,7 @@ impl Session {
         limit: u64,
     ) -> Result<Fetched, RegistryError> {
         let accept = format!("{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*;q=0.1");
-        let request = Request { target: Target::Path(path), accept: Some(&accept), offset: 0 };
+        let request = Request { target: Target::Path(path), accept: Some(&accept), offset: 0, head: false };
         let mut again = true;
         let (response, bytes) = loop {
             let mut response = self.get(endpoint, request).await?;
@@ -151,7 +151,7 @@ impl Session {
         let target = foreign.map_or(Target::Path(&path), Target::Foreign);
         let (mut offset, mut interruptions) = (0, 0);
         loop {
-            let response = self.get(endpoint, Request { target, accept: None, offset }).await?;
+            let response = self.get(endpoint, Request { target, accept: None, offset, head: false }).await?;
             let before = offset;
             match self.pump(response, blob, &mut offset, &sink).await {
                 Ok(()) => return Ok(()),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::{
-    Client, RequestBuilder, Response, StatusCode, Url,
+    Client, Method, RequestBuilder, Response, StatusCode, Url,
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
         WWW_AUTHENTICATE,
@@ -14,7 +14,7 @@ use super::Session;
 use crate::{
     json::{self, object},
     registry::{
-        challenge,
+        challenge::{self, Challenge},
         error::RegistryError,
         hosts::{self, Endpoint},
         reach::Reach,
@@ -48,6 +48,8 @@ pub(super) struct Request<'a> {
     pub(super) accept: Option<&'a str>,
     /// First byte wanted.
     pub(super) offset: u64,
+    /// Only whether it is there is asked.
+    pub(super) head: bool,
 }
 
 /// An answer, and what whoever gave it may send this node to.
@@ -97,11 +99,7 @@ impl Session {
         if !is_challenge {
             return self.accepted(answered.response).await;
         }
-        let headers = answered.response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges: Vec<_> = headers
-            .iter()
-            .flat_map(|value| challenge::parse(&String::from_utf8_lossy(value.as_bytes())))
-            .collect();
+        let challenges = challenges(&answered.response);
         let header =
             self.log_in(endpoint, &challenges, answered.reach).await.map_err(|error| (error, None))?;
         let answered = self.ask(endpoint, request, Some(header)).await?;
@@ -121,7 +119,8 @@ impl Session {
         let url = url.map_err(|error| (error, None))?;
         let is_ours = matches!(request.target, Target::Path(_));
         let build = |client: &Client, url: Url, is_origin: bool| {
-            let mut builder = client.get(url).header(ACCEPT_ENCODING, "identity");
+            let method = if request.head { Method::HEAD } else { Method::GET };
+            let mut builder = client.request(method, url).header(ACCEPT_ENCODING, "identity");
             if is_origin && is_ours {
                 builder = builder.headers(endpoint.headers.clone());
                 if let Some(value) = &authorization {
@@ -139,7 +138,7 @@ impl Session {
         self.follow(endpoint, url, reach, build).await.map_err(|error| (error, None))
     }
 
-    async fn accepted(&self, response: Response) -> Result<Response, Failure> {
+    pub(super) async fn accepted(&self, response: Response) -> Result<Response, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -196,7 +195,8 @@ impl Session {
         Err(RegistryError::Redirect(format!("more than {REDIRECTS} in a row")))
     }
 
-    fn url(&self, endpoint: &Endpoint, path: &str) -> Result<Url, RegistryError> {
+    /// The address of `path` below the repository.
+    pub(super) fn url(&self, endpoint: &Endpoint, path: &str) -> Result<Url, RegistryError> {
         let base = endpoint.base.as_str().trim_end_matches('/');
         let text = format!("{base}/{}/{path}", endpoint.repository);
         let mut url = Url::parse(&text).map_err(|error| RegistryError::Connect(error.to_string()))?;
@@ -205,6 +205,12 @@ impl Session {
         }
         Ok(url)
     }
+}
+
+/// What an answer asks for.
+pub(super) fn challenges(response: &Response) -> Vec<Challenge> {
+    let headers = response.headers().get_all(WWW_AUTHENTICATE);
+    headers.iter().flat_map(|value| challenge::parse(&String::from_utf8_lossy(value.as_bytes()))).collect()
 }
 
 /// Waits before the next attempt: as long as the host asks, within bounds.

@@ -9,10 +9,12 @@
 //!
 //! The files are the only truth: nothing is cached, so nothing can disagree. All calls block on the lock and the disk.
 
+mod range;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -22,6 +24,8 @@ use husk_model::PodSandboxId;
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock};
 
+use self::range::Range;
+pub(crate) use self::range::{Addresses, gateway};
 use crate::NetworkError;
 
 /// The reservations of one network.
@@ -49,14 +53,26 @@ impl Ipam {
         network: &str,
         subnets: impl Iterator<Item = IpNet>,
     ) -> Result<Self, NetworkError> {
+        Self::of_ranges(data_dir, network, subnets.map(whole))
+    }
+
+    /// As [`Ipam::open`], of the given addresses.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub(crate) fn of_ranges(
+        data_dir: &Path,
+        network: &str,
+        ranges: impl Iterator<Item = Addresses>,
+    ) -> Result<Self, NetworkError> {
         let dir = data_dir.join(network);
         fs::create_dir_all(&dir).map_err(NetworkError::file("create", &dir))?;
-        Ok(Self { dir, ranges: subnets.map(Range::new).collect() })
+        Ok(Self { dir, ranges: ranges.map(Range::new).collect() })
     }
 
     /// The same reservations, with pods of other subnets from now on.
     pub(crate) fn with_subnets(&self, subnets: impl Iterator<Item = IpNet>) -> Self {
-        Self { dir: self.dir.clone(), ranges: subnets.map(Range::new).collect() }
+        Self { dir: self.dir.clone(), ranges: subnets.map(whole).map(Range::new).collect() }
     }
 
     /// The same for another network of the data directory: the bridge may have had another name when a pod came.
@@ -74,10 +90,35 @@ impl Ipam {
         interface: &str,
         held: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<IpAddr>, NetworkError> {
+        self.reserve_wanted(id, interface, &[], held)
+    }
+
+    /// As [`Ipam::reserve`]; an address of `wanted` is taken in place of any other of its subnet, held or not.
+    ///
+    /// # Errors
+    /// Also [`NetworkError::AddressTaken`] and [`NetworkError::AddressOutside`].
+    pub(crate) fn reserve_wanted(
+        &self,
+        id: &PodSandboxId,
+        interface: &str,
+        wanted: &[IpAddr],
+        held: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<IpAddr>, NetworkError> {
+        if let Some(ip) = wanted.iter().find(|ip| !self.ranges.iter().any(|range| range.may_have(**ip))) {
+            return Err(NetworkError::AddressOutside { ip: *ip });
+        }
         let _lock = self.lock()?;
         let mut ips = Vec::with_capacity(self.ranges.len());
         for (number, range) in self.ranges.iter().enumerate() {
-            match self.reserve_in(number, range, id, interface, &held) {
+            let reserved = match wanted.iter().find(|ip| range.may_have(**ip)) {
+                Some(ip) => match self.claim(*ip, id, interface) {
+                    Ok(true) => Ok(*ip),
+                    Ok(false) => Err(NetworkError::AddressTaken { ip: *ip }),
+                    Err(error) => Err(error),
+                },
+                None => self.reserve_in(number, range, id, interface, &held),
+            };
+            match reserved {
                 Ok(ip) => ips.push(ip),
                 Err(error) => {
                     for ip in ips {
@@ -124,6 +165,18 @@ impl Ipam {
             self.release_one(reservation.ip, &stale)?;
         }
         Ok(found)
+    }
+
+    /// Gives back reservations that were found to be nobody's, if they are as they were found.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub(crate) fn give_back(&self, stray: &[Reservation]) -> Result<(), NetworkError> {
+        if stray.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        stray.iter().try_for_each(|found| self.release_one(found.ip, |owner| owner == found.id))
     }
 
     /// All reservations.
@@ -227,53 +280,9 @@ fn remember(path: &Path, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-/// The addresses of a subnet that pods may have: not the network's, not the gateway's (the first), not the broadcast
-/// address.
-#[derive(Debug, Clone)]
-struct Range {
-    subnet: IpNet,
-    first: u128,
-    last: u128,
-}
-
-impl Range {
-    fn new(subnet: IpNet) -> Self {
-        let (network, end) = (number(subnet.network()), number(subnet.broadcast()));
-        // IPv6 has no broadcast, but host-local leaves the last address out there as well.
-        Self { subnet, first: network + 2, last: end - 1 }
-    }
-
-    /// Every address once, beginning behind `last`.
-    fn after(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpAddr> {
-        let start = match last.filter(|ip| self.subnet.contains(ip)).map(number) {
-            Some(last) if (self.first..self.last).contains(&last) => last + 1,
-            _ => self.first,
-        };
-        let ipv4 = self.subnet.addr().is_ipv4();
-        (start..=self.last).chain(self.first..start).map(move |n| address(n, ipv4))
-    }
-}
-
-/// The gateway: the first address of the subnet.
-pub(crate) fn gateway(subnet: IpNet) -> IpAddr {
-    address(number(subnet.network()) + 1, subnet.addr().is_ipv4())
-}
-
-fn number(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(ip),
-    }
-}
-
-fn address(number: u128, ipv4: bool) -> IpAddr {
-    if ipv4 {
-        // Numbers come from `number` of an IPv4 subnet and stay inside it, so the cut loses nothing.
-        #[allow(clippy::cast_possible_truncation)]
-        Ipv4Addr::from(number as u32).into()
-    } else {
-        Ipv6Addr::from(number).into()
-    }
+/// All of a subnet but the first address, which is the gateway's.
+fn whole(subnet: IpNet) -> Addresses {
+    Addresses { subnet, within: None, taken: vec![gateway(subnet)] }
 }
 
 #[cfg(test)]
@@ -339,6 +348,30 @@ mod tests {
         let ipam = ipam(dir.path(), &["10.1.0.0/24"]);
         let held = ips(&["10.1.0.2", "10.1.0.3"]);
         assert_eq!(ipam.reserve(&pod(1), "eth0", |ip| held.contains(&ip)).unwrap(), ips(&["10.1.0.4"]));
+    }
+
+    #[test]
+    fn a_range_and_what_is_taken_bound_what_pods_get_unasked_and_a_wish_only_the_subnet() {
+        let dir = tempfile::tempdir().unwrap();
+        let addresses = Addresses {
+            subnet: "10.1.0.0/24".parse().unwrap(),
+            within: Some("10.1.0.64/30".parse().unwrap()),
+            taken: ips(&["10.1.0.65", "10.1.0.1"]),
+        };
+        let ipam = Ipam::of_ranges(dir.path(), "net", [addresses].into_iter()).unwrap();
+        let mut got = Vec::new();
+        for n in 0..3 {
+            got.extend(ipam.reserve(&pod(n), "eth0", FREE).unwrap());
+        }
+        got.sort();
+        assert_eq!(got, ips(&["10.1.0.64", "10.1.0.66", "10.1.0.67"]));
+        assert!(matches!(ipam.reserve(&pod(4), "eth0", FREE), Err(NetworkError::Exhausted { .. })));
+        let want = |ip: &str| ipam.reserve_wanted(&pod(5), "eth0", &ips(&[ip]), FREE);
+        assert_eq!(want("10.1.0.9").unwrap(), ips(&["10.1.0.9"]));
+        assert!(matches!(want("10.1.0.9"), Err(NetworkError::AddressTaken { .. })));
+        for outside in ["10.1.0.0", "10.1.0.255", "10.1.0.1", "10.1.0.65", "10.2.0.9", "fd00::9"] {
+            assert!(matches!(want(outside), Err(NetworkError::AddressOutside { .. })), "{outside}");
+        }
     }
 
     #[test]
