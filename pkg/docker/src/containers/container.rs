@@ -25,7 +25,7 @@ pub(crate) struct Container {
     pub(crate) dir: PathBuf,
     record: Mutex<Arc<Record>>,
     /// Start, end, removal: one after the other.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// How often it ended, and whether it is gone.
     ends: watch::Sender<Ends>,
     /// Clients that attached before it was started.
@@ -59,7 +59,7 @@ impl Container {
             id: record.id.clone(),
             dir,
             record: Mutex::new(Arc::new(record)),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
             ends: watch::Sender::new(ends),
             waiting: Mutex::default(),
             health: Mutex::default(),
@@ -76,6 +76,11 @@ impl Container {
     /// Its turn: who has it changes the life of the container.
     pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
+    }
+
+    /// As [`Self::turn`], to be kept beside the container.
+    pub(crate) async fn own_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Changes what is on record, first on disk.

@@ -87,7 +87,7 @@ impl Store {
         let (record, engine) = (container.record(), &self.0.shared.engine);
         let (mounts, _held) = self.mounts(&record)?;
         let config = plan::container(&record, &container.dir, mounts)?;
-        let pod = plan::pod(&record, &container.dir, attempt)?;
+        let pod = plan::pod(&record, &container.dir, attempt, self.networking(&record)?)?;
         // On record before anything is made: whoever comes next finds it by its name.
         let run = Run { attempt, pod: None, container: None };
         container.change_state(|state| state.run = Some(run.clone()))?;

@@ -15,7 +15,7 @@
 //! | `store` | all of them |
 //! | `care` | health checks, run |
 //! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
-//! | `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
+//! | `files`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
 //! | `users` | what images, volumes and networks ask |
 //! | `routes` | requests |
 
@@ -24,6 +24,7 @@ mod care;
 mod container;
 mod create;
 mod exec;
+mod files;
 mod health;
 mod inspect;
 mod life;
