@@ -39,6 +39,9 @@ pub struct PodConfig {
     pub door: Door,
     /// Hostname in the pod's UTS namespace; empty with the node's network namespace means the node's own name.
     pub hostname: String,
+    /// Domain of the host name, for /etc/hosts alone; may be empty.
+    #[serde(default)]
+    pub domain: String,
     /// Absolute directory of the containers' logs; empty when none are wanted.
     pub log_directory: String,
     /// resolv.conf; `None` means the node's. Where names of user networks are served, these are whom the resolver asks for all
@@ -80,6 +83,7 @@ impl PodConfig {
             metadata,
             door: Door::default(),
             hostname: String::new(),
+            domain: String::new(),
             log_directory: String::new(),
             dns: None,
             hosts: Vec::new(),

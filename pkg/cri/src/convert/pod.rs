@@ -41,6 +41,7 @@ pub(crate) fn pod_config(
         },
         door: Door::Cri,
         hostname: hostname(message.hostname)?,
+        domain: String::new(),
         log_directory: match message.log_directory.as_str() {
             "" => String::new(),
             _ => plain_absolute("config.log_directory", message.log_directory)?,

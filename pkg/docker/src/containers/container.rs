@@ -99,6 +99,14 @@ impl Container {
         self.change_and(|record| change(&mut record.state), Record::write_state)
     }
 
+    /// As [`Self::change_state`], for what depends on the rest of the record.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) fn change_and_state(&self, change: impl FnOnce(&mut Record)) -> Result<Arc<Record>> {
+        self.change_and(change, Record::write_state)
+    }
+
     fn change_and(
         &self,
         change: impl FnOnce(&mut Record),

@@ -52,7 +52,12 @@ impl Store {
         }
         container.no_restart.notify_waiters();
         container.change_state(|state| (state.restarts, state.stopped_by_hand) = (0, false))?;
-        self.run(container).await
+        let started = self.run(container).await;
+        if started.is_err() && record.host.auto_remove {
+            // Its client waits for that.
+            note(&container.id, self.remove_now(container, true).await);
+        }
+        started
     }
 
     /// The container's turn is the caller's.
@@ -405,10 +410,15 @@ impl Store {
 
     /// Takes in an end, and what follows from it. The container's turn is the caller's.
     async fn finish(&self, container: &Arc<Container>, exit: Exit) {
-        let changed = container.change_state(|state| {
+        let changed = container.change_and_state(|record| {
+            let state = &mut record.state;
             (state.phase, state.paused) = (Phase::Exited, false);
             (state.exit_code, state.finished_at) = (exit.code, exit.finished_at);
             state.oom_killed = exit.reason == ExitReason::OomKilled;
+            // In one step: whoever waits for its end must not take a pause for it.
+            if restarts(record) {
+                record.state.phase = Phase::Restarting;
+            }
         });
         let record = container.record();
         note(&container.id, changed.map(drop));
@@ -420,8 +430,7 @@ impl Store {
         if record.host.auto_remove {
             return note(&container.id, self.remove_now(container, true).await);
         }
-        if restarts(&record) {
-            note(&container.id, container.change_state(|state| state.phase = Phase::Restarting).map(drop));
+        if record.state.phase == Phase::Restarting {
             self.restart_by_policy(container);
         }
     }
