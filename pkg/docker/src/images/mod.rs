@@ -3,18 +3,32 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `names` | names as Docker's clients show them |
+//! | `find` | an image by what a client calls it |
 //! | `auth` | credentials that come with a request |
-//! | `summary`, `list` | an image in a list, the list |
-//! | `pull` | a pull, with its progress |
+//! | `summary`, `list`, `inspect` | images in a list, one looked at, its history |
+//! | `pull`, `push`, `remote` | registries |
+//! | `changes`, `import` | an image of files |
+//! | `archive` | save and load |
+//! | `remove` | names taken away, images removed, prune |
 //! | `routes` | which answers what |
 
+mod archive;
 mod auth;
+mod changes;
+mod find;
+mod import;
+mod inspect;
 mod list;
 mod names;
 mod pull;
+mod push;
+mod remote;
+mod remove;
 mod routes;
 mod summary;
 
+pub(crate) use changes::apply as apply_changes;
+pub(crate) use find::find;
 pub(crate) use names::familiar;
 pub(crate) use routes::route;
 pub(crate) use summary::summary;
