@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e conformance test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e conformance test-docker test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -81,6 +81,9 @@ node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server
 
 conformance: build ## Kubernetes' conformance suite on a cluster of three nodes (root; hours on two cores; FOCUS=regex RUNTIME=containerd)
 	hack/conformance $(if $(FOCUS),--focus "$(FOCUS)") $(if $(RUNTIME),--runtime $(RUNTIME))
+
+test-docker: build ## what tutorials of Docker teach, by the real docker and docker compose on a huskd of its own (root; minutes; STEPS="compose ports" CLIENT=old)
+	hack/docker-tour --husk $(if $(CLIENT),--client $(CLIENT)) $(STEPS)
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk

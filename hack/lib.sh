@@ -317,7 +317,7 @@ EOF
 }
 
 # start_husk NAME [cni]: huskd in $work/NAME on its embedded network, or on the CNI plugins; sets what start_containerd sets.
-# With $nri it serves NRI; with $handler a RuntimeClass can name that; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
+# With $nri it serves NRI, with $docker_socket Docker's API there; with $handler a RuntimeClass can name that; $HUSK_CGROUP_DRIVER chooses its cgroup driver.
 start_husk() {
     local dir=$work/$1 huskd=${HUSKD:-${HUSK_DIST:-$hack/../target/dist}/huskd}
     [ -x "$huskd" ] || die "no huskd at $huskd: run 'make build', or set HUSKD"
@@ -340,7 +340,8 @@ handlers = ['$handler']}
 EOF
     daemon_log=$dir/log
     ${supervisor[@]+"${supervisor[@]}"} "$huskd" --config "$dir/husk.toml" --root "$dir/root" --state "$work/run/$1/s" --address "$socket" --cni-conf-dir "$dir/cni" \
-        --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" ${nri:+--nri-socket "$nri_socket"} >"$daemon_log" 2>&1 &
+        --cni-bin-dir "$("$hack/tools/path" cni)" --registry-config-dir "$work/certs.d" ${nri:+--nri-socket "$nri_socket"} \
+        ${docker_socket:+--docker-address "$docker_socket"} >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
     wait_for huskd 30 crictl_at "$socket" version

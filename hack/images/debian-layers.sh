@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Writes layers of Debian packages with all that they link, to lie above busybox, into the directory $1.
+# Writes layers of Debian packages with all that they link, to lie above busybox: those that are named, into the directory that is the last argument.
 set -euo pipefail
 
 # shellcheck source=hack/images/debian.sh
 . "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
 
-out=$1
+out=${*: -1}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 private_apt "$work" deb
@@ -27,7 +27,13 @@ write_layer() {
     rm -rf "$root" "$work/debs-$name"
 }
 
-# What pods of the suites call by name: names, addresses, connections and load. getent is libc-bin's.
-write_layer tools bash bind9-dnsutils curl iperf iproute2 libc-bin netcat-openbsd socat stress util-linux
-write_layer nginx nginx
-write_layer perl perl-base
+for layer in "${@:1:$#-1}"; do
+    case $layer in
+    # What pods of the suites call by name: names, addresses, connections and load. getent is libc-bin's.
+    tools) write_layer tools bash bind9-dnsutils curl iperf iproute2 libc-bin netcat-openbsd socat stress util-linux ;;
+    perl) write_layer perl perl-base ;;
+    nginx) write_layer nginx nginx ;;
+    redis) write_layer redis redis-server ;;
+    *) echo "no layer is named '$layer'" >&2 && exit 2 ;;
+    esac
+done

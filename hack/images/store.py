@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--e2e DIR --debian DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--e2e DIR --debian DIR] [--docker DIR]
 
---bin holds busybox, server, nnp and pause (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
+--bin holds busybox, server, nnp, pause and hello (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
 write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster; --e2e holds the programs that Kubernetes'
-own suites have in their images (e2e-programs of hack/tools), --debian the layers that debian-layers.sh writes for them.
+own suites have in their images (e2e-programs of hack/tools), --debian the layers that debian-layers.sh writes for them; --docker holds such layers too.
 The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
 """
 
@@ -301,7 +301,7 @@ def write_e2e_images(store, binaries, programs, debian):
     image("nonewprivs", ["1.4"], {"Cmd": ["nnp"]}, [base, nnp])
     image("ipc-utils", ["1.4"], shell, [base, tools])
     image("glibc-dns-testing", ["2.1.1"], shell, [base, tools])
-    config = Tree().directory("var/log/nginx").directory("var/lib/nginx").file("etc/nginx/nginx.conf", NGINX).layer()
+    config = nginx_config()
     serve = {"Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
     for tag in ("1.27.0-2", "1.28.0-2"):
         image("nginx", [tag], {**serve, "Labels": {"version": tag}}, [base, nginx, config])
@@ -330,6 +330,27 @@ def write_e2e_images(store, binaries, programs, debian):
         ("sample-device-plugin", ["1.7", "1.8.0"], ["-alsologtostderr"]),
     ):  # fmt: skip
         image(name, tags, {"Entrypoint": [f"/{name}", *arguments]}, [base, Tree().program(programs / name, name).layer()])
+
+
+def nginx_config():
+    return Tree().directory("var/log/nginx").directory("var/lib/nginx").file("etc/nginx/nginx.conf", NGINX).layer()
+
+
+def write_docker_images(store, binaries, layers):
+    """What the tour of Docker's door runs, under the names that tutorials use."""
+    base = busybox_tree(binaries).layer()
+    nginx, redis = (Layer.from_file(layers / f"{name}.tar.gz") for name in ("nginx", "redis"))
+    hello = Tree().program(binaries / "hello", "hello").layer()
+    store.image("library/hello-world", ["latest"], {"Cmd": ["/hello"]}, [hello], OCI)
+    for tag in ("latest", "3.10"):
+        # The name that the tests of docker-py ask for.
+        store.image("library/alpine", [tag], {"Cmd": ["sh"], "Labels": {"tag": tag}}, [base], OCI)
+    for tag in ("latest", "1.36"):
+        store.image("library/busybox", [tag], {"Cmd": ["sh"], "Labels": {"tag": tag}}, [base], OCI)
+    serve = {"Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
+    store.image("library/nginx", ["latest"], serve, [base, nginx, nginx_config()])
+    serve = {"Cmd": ["redis-server", "--protected-mode", "no"], "ExposedPorts": {"6379/tcp": {}}, "Volumes": {"/data": {}}, "WorkingDir": "/data"}
+    store.image("library/redis", ["latest", "7"], serve, [base, redis, Tree().directory("data").layer()])
 
 
 def write_images(store, binaries):
@@ -384,6 +405,7 @@ def main():
     parser.add_argument("--cluster", type=Path)
     parser.add_argument("--e2e", type=Path)
     parser.add_argument("--debian", type=Path)
+    parser.add_argument("--docker", type=Path)
     options = parser.parse_args()
     store = Store(options.store)
     write_images(store, options.bin)
@@ -393,6 +415,8 @@ def main():
         write_cluster_images(store, options.cluster)
     if options.e2e:
         write_e2e_images(store, options.bin, options.e2e, options.debian)
+    if options.docker:
+        write_docker_images(store, options.bin, options.docker)
     # Repositories of the three hosts do not collide, so one flat registry serves them all.
     (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
 

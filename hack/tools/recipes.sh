@@ -89,6 +89,18 @@ build_grpcio() {
     rm -rf "$1/venv"
 }
 
+# Docker's client for Python with its tests, and what they import: a directory to run pytest in, with packages/ for PYTHONPATH. Of later versions,
+# PyPI has no tests.
+build_docker-py() {
+    nice -n 10 python3 -m venv "$1/venv"
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: --target "$1/packages" \
+        requests==2.31.0 urllib3==1.26.20 websocket-client==1.8.0 packaging==24.2 paramiko==3.5.1 pytest==7.4.4 pytest-timeout==2.3.1
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --no-binary docker --dest "$1" "docker==${2#v}"
+    mkdir "$1/docker-py"
+    tar -xzf "$1/docker-${2#v}.tar.gz" --strip-components=1 -C "$1/docker-py"
+    rm -r "$1/venv" "$1/docker-${2#v}.tar.gz"
+}
+
 # A plugin for tests, on containerd's stub.
 build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
 
@@ -117,6 +129,79 @@ WRAPPER
     chmod 0755 "$1/skopeo"
 }
 
+# go_unpacked DIRECTORY MODULE@VERSION: the module's files in DIRECTORY, writable: for modules that cannot be installed by version.
+go_unpacked() {
+    local json
+    json=$(cd "$1" && go_env mod download -json "$2")
+    cp -r "$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$json")/." "$1"
+    chmod -R u+w "$1"
+}
+
+# Docker's command line keeps its go.mod under another name; static, because test images lack a C library.
+build_docker() {
+    mkdir "$1/source"
+    go_unpacked "$1/source" "github.com/docker/cli@$2+incompatible"
+    cp "$1/source/vendor.mod" "$1/source/go.mod"
+    cp "$1/source/vendor.sum" "$1/source/go.sum"
+    go_env build -C "$1/source" -mod=mod -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=${2#v}" -o "$1/docker" ./cmd/docker
+    rm -r "$1/source"
+}
+
+build_docker-compose() {
+    go_env build -C "$tools_dir/compose" -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$2" -o "$1/docker-compose" github.com/docker/compose/v5/cmd
+}
+
+# These have replace lines, with which Go does not install by version. buildctl lies beside buildkitd.
+build_buildkitd() {
+    mkdir "$1/source"
+    go_unpacked "$1/source" "github.com/moby/buildkit@$2"
+    go_env build -C "$1/source" -mod=mod -tags 'osusergo netgo static_build' \
+        -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$2" -o "$1/" ./cmd/buildkitd ./cmd/buildctl
+    rm -r "$1/source"
+}
+build_docker-buildx() {
+    mkdir "$1/source"
+    go_unpacked "$1/source" "github.com/docker/buildx@$2"
+    go_env build -C "$1/source" -mod=mod -ldflags "-s -w -X github.com/docker/buildx/version.Version=$2" -o "$1/docker-buildx" ./cmd/buildx
+    rm -r "$1/source"
+}
+
+# The newest Docker Engine, as a peer.
+build_dockerd() {
+    mkdir "$1/source"
+    go_unpacked "$1/source" "github.com/moby/moby/v2@$2"
+    go_env build -C "$1/source" -mod=mod -tags 'osusergo netgo' -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=${2#v}" \
+        -o "$1/dockerd" ./cmd/dockerd
+    rm -r "$1/source"
+}
+
+# Debian's older pair of clients, with dockerd, containerd and runc, unpacked and not installed: no service is started, and the
+# machine's own stay as they are.
+build_docker-debian() {
+    local work=$1/apt apt deb
+    # shellcheck source=hack/images/debian.sh
+    . "$tools_dir/../images/debian.sh"
+    mkdir "$work"
+    private_apt "$work" deb
+    (cd "$work" && "${apt[@]}" download "docker.io=$2" containerd runc tini docker-compose python3-{attr,cached-property,certifi,chardet,charset-normalizer} \
+        python3-{distro,distutils,lib2to3,docker,dockerpty,docopt,dotenv,idna,jsonschema,pkg-resources,pyrsistent,requests,setuptools,six} \
+        python3-{texttable,urllib3,websocket,yaml} libyaml-0-2)
+    for deb in "$work"/*.deb; do
+        dpkg-deb -x "$deb" "$1/root"
+    done
+    rm -r "$work"
+    ln -sf tini-static "$1/root/usr/bin/docker-init"
+    ln -s root/usr/sbin/dockerd root/usr/bin/docker root/usr/bin/{containerd,containerd-shim-runc-v2,docker-init} root/usr/sbin/{docker-proxy,runc} "$1/"
+    cat >"$1/docker-compose" <<'WRAPPER'
+#!/usr/bin/env bash
+root=$(dirname "${BASH_SOURCE[0]}")/root
+export PYTHONPATH=$root/usr/lib/python3/dist-packages:$root/usr/lib/python3.11 LD_LIBRARY_PATH
+LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+exec /usr/bin/python3 -W ignore "$root/usr/bin/docker-compose" "$@"
+WRAPPER
+    chmod 0755 "$1/docker-compose"
+}
+
 # tools_names: every name, in the order of the pins (quick ones first).
 tools_names() { awk '!/^#/ && NF { print $1 }' "$tools_dir/pins"; }
 tools_version() { awk -v n="$1" '$1 == n { print $2 }' "$tools_dir/pins"; }
@@ -130,10 +215,12 @@ tools_home() {
     crictl | critest | crictl-e2e | ginkgo) module=cri-tools ;;
     kubelet | kubernetes | e2e.test | e2e-node | e2e-programs) module=kubelet ;;
     etcd | nri-plugin | crio) module=$name ;;
+    docker-compose) module=compose ;;
     esac
     hash=$({
         echo "$name $version"
         declare -f go_env "build_$name"
+        case $(declare -f "build_$name") in *go_unpacked*) declare -f go_unpacked ;; esac
         [ "$module" = /dev/null ] || cat "$tools_dir/$module/go.mod" "$tools_dir/$module/go.sum"
         [ "$name" != nri-plugin ] || cat "$tools_dir/$module/main.go"
     } | sha256sum)
@@ -161,12 +248,12 @@ tools_build() {
     ) 9>"$tools_cache/.$name.lock"
 }
 
-# tools_path NAME: what callers use: the binary, or for cni and kubernetes (and containerd's companions) the directory of them.
+# tools_path NAME: what callers use: the binary, or for cni, kubernetes and docker-debian (and containerd's companions) the directory of them.
 tools_path() {
     local home
     home=$(tools_home "$1")
     case $1 in
-    cni | kubernetes | e2e-programs) echo "$home" ;;
+    cni | kubernetes | e2e-programs | docker-debian) echo "$home" ;;
     *) echo "$home/$1" ;;
     esac
 }

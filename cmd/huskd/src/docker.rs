@@ -5,6 +5,7 @@ use std::{error::Error, pin::Pin, sync::Arc};
 use husk_config::{Config, DockerConfig};
 use husk_docker::{Door, DoorParts};
 use husk_images::ImageStore;
+use husk_model::Door as Of;
 use husk_network::Network;
 use husk_pods::Engine;
 use nix::unistd::{Gid, Group};
@@ -27,7 +28,7 @@ pub(crate) fn parts(
     network: &Arc<Network>,
 ) -> DoorParts {
     DoorParts {
-        engine: Arc::clone(engine),
+        engine: engine.through(Of::Docker),
         images: Arc::clone(images),
         network: Arc::clone(network),
         root: config.root.join("docker"),

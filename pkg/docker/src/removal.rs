@@ -1,6 +1,6 @@
 //! Deleting trees that containers wrote.
 
-use std::{ffi::CString, fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{ffi::CString, io, path::Path};
 
 use husk_sys::tree;
 use rustix::fs::{CWD, Mode, OFlags, openat};

@@ -58,7 +58,8 @@ impl Store {
                 let _ = logs::send_all(&container, wanted, &mut frames).await;
             }
             let Some(over) = over else { return drop(frames.end().await) };
-            let keys = (tty || wants.stdin).then_some(keys);
+            // Without a terminal nobody types, and bytes of a file may be any.
+            let keys = tty.then_some(keys);
             let detached = {
                 let input = copy_input(reader, ours.stdin, keys);
                 let output = async {

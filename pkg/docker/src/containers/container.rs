@@ -9,11 +9,12 @@ use std::{
 use husk_images::ImageLease;
 use tokio::sync::{Notify, watch};
 
-use super::record::{Phase, Record, State};
-use crate::{
-    containers::streams::Waiting,
-    error::{Failure, Result},
+use super::{
+    health::Health,
+    record::{Phase, Record, State},
+    streams::Waiting,
 };
+use crate::error::{Failure, Result};
 
 /// A container. What is done to it one after the other is done under its turn; what is asked reads a copy of the record.
 #[derive(Debug)]
@@ -24,11 +25,13 @@ pub(crate) struct Container {
     pub(crate) dir: PathBuf,
     record: Mutex<Arc<Record>>,
     /// Start, end, removal: one after the other.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// How often it ended, and whether it is gone.
     ends: watch::Sender<Ends>,
     /// Clients that attached before it was started.
     waiting: Mutex<Vec<Waiting>>,
+    /// What its health check says, while it runs.
+    health: Mutex<Option<Health>>,
     /// Its image's layers stay while it does.
     _image: ImageLease,
     /// Somebody does not want to wait for the next restart.
@@ -56,9 +59,10 @@ impl Container {
             id: record.id.clone(),
             dir,
             record: Mutex::new(Arc::new(record)),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
             ends: watch::Sender::new(ends),
             waiting: Mutex::default(),
+            health: Mutex::default(),
             _image: image,
             no_restart: Notify::new(),
         }
@@ -72,6 +76,11 @@ impl Container {
     /// Its turn: who has it changes the life of the container.
     pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
+    }
+
+    /// As [`Self::turn`], to be kept beside the container.
+    pub(crate) async fn own_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Changes what is on record, first on disk.
@@ -133,6 +142,16 @@ impl Container {
     /// Clients that are attached with the next start.
     pub(crate) fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its health check says; `None` without one.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how it is.
+    pub(super) fn set_health(&self, health: Option<Health>) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
     /// The engine's container of this run.

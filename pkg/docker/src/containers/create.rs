@@ -37,7 +37,7 @@ impl Store {
     ///
     /// # Errors
     /// 400 for what cannot be, 404 for an image that is not here, 409 for a name that is taken; nothing is left.
-    pub(super) fn create(&self, wanted: Create) -> Result<(Arc<Container>, Vec<String>)> {
+    pub(super) async fn create(&self, wanted: Create) -> Result<(Arc<Container>, Vec<String>)> {
         let Create { name, mut config, besides: CreateBesides { host_config: mut host, networking_config } } =
             wanted;
         let shared = &self.0.shared;
@@ -63,7 +63,11 @@ impl Store {
         };
         record.name.clone_from(named.name());
         let dir = self.dir(&record.id);
-        let built = plan::check(&record).and_then(|()| build(&dir, &record));
+        let found = match plan::check(&record) {
+            Ok(()) => self.find_networks(&mut record).await,
+            refused => refused,
+        };
+        let built = found.and_then(|()| build(&dir, &record));
         if let Err(failure) = built {
             self.bury(&dir).map_err(Failure::io("take back a container"))?;
             drop(held);
@@ -75,6 +79,10 @@ impl Store {
         }
         let warnings = warnings(&record);
         let container = Arc::new(Container::new(dir, record, lease));
+        if let Err(failure) = self.copy_up(&container).await {
+            self.bury(&container.dir).map_err(Failure::io("take back a container"))?;
+            return Err(failure.of("fill new volumes with what the image has"));
+        }
         self.add(named, Arc::clone(&container));
         // From here on the record says that the volumes are used.
         drop(held);

@@ -26,7 +26,7 @@ impl Store {
             "Created": when::text(record.created),
             "Path": words.first().cloned().unwrap_or_default(),
             "Args": words.get(1..).unwrap_or_default(),
-            "State": state(&record, if record.state.is_running() { pid } else { 0 }),
+            "State": state(container, &record, if record.state.is_running() { pid } else { 0 }),
             "Image": record.image.as_str(),
             "ResolvConfPath": "",
             "HostnamePath": "",
@@ -72,10 +72,10 @@ fn log_path(container: &Container, record: &Record) -> String {
     }
 }
 
-fn state(record: &Record, pid: u32) -> Value {
+fn state(container: &Container, record: &Record, pid: u32) -> Value {
     let state = &record.state;
     let time = |at| if at == 0 { when::NEVER.to_owned() } else { when::text(at) };
-    json!({
+    let mut value = json!({
         "Status": state.status(),
         "Running": state.is_running() || state.phase == Phase::Restarting,
         "Paused": state.paused,
@@ -87,7 +87,11 @@ fn state(record: &Record, pid: u32) -> Value {
         "Error": state.error,
         "StartedAt": time(state.started_at),
         "FinishedAt": time(state.finished_at),
-    })
+    });
+    if let Some(health) = container.health() {
+        value["Health"] = health.shown();
+    }
+    value
 }
 
 /// A mount without what inspection does not show.

@@ -87,7 +87,7 @@ impl Store {
         let (record, engine) = (container.record(), &self.0.shared.engine);
         let (mounts, _held) = self.mounts(&record)?;
         let config = plan::container(&record, &container.dir, mounts)?;
-        let pod = plan::pod(&record, &container.dir, attempt)?;
+        let pod = plan::pod(&record, &container.dir, attempt, self.networking(&record)?)?;
         // On record before anything is made: whoever comes next finds it by its name.
         let run = Run { attempt, pod: None, container: None };
         container.change_state(|state| state.run = Some(run.clone()))?;
@@ -104,6 +104,7 @@ impl Store {
             (state.started_at, state.finished_at) = (husk_node::now(), 0);
         })?;
         self.publish(&container.record(), "start", []);
+        self.look_after(container, id);
         Ok(())
     }
 
@@ -341,6 +342,9 @@ impl Store {
                     }
                 });
                 note(&container.id, running.map(drop));
+                if let (Some(id), None) = (run, container.health()) {
+                    self.look_after(container, id);
+                }
             }
             Some(ContainerState::Exited { exit, .. }) if record.state.is_running() => {
                 self.finish(container, exit).await;

@@ -50,6 +50,7 @@ impl Store {
             let shown = (all || record.state.is_running())
                 && before.is_none_or(|before| record.created < before)
                 && since.is_none_or(|since| record.created > since)
+                && filters.is("health", container.health().map_or("none", |health| health.status()))
                 && self.suits(&record, &filters);
             if shown {
                 listed.push(self.summary(&container, call.query.flag("size")));
@@ -101,7 +102,6 @@ impl Store {
             && name
             && filters.suits("id", &record.id)
             && filters.labels_suit(&record.config.labels)
-            && filters.is("health", "none")
             && has("volume", &volumes)
             && has("network", &networks)
             && ports_suit("expose", ports::exposed(&record.config).unwrap_or_default())
@@ -134,12 +134,12 @@ impl Store {
             "Names": [format!("/{}", record.name)],
             "Image": record.config.image,
             "ImageID": record.image.as_str(),
-            "Command": words.join(" "),
+            "Command": words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
             "Created": record.created / 1_000_000_000,
             "Ports": self.ports(&record),
             "Labels": record.config.labels,
             "State": record.state.status(),
-            "Status": status_line(&record),
+            "Status": status_line(&container, &record),
             "HostConfig": { "NetworkMode": record.host.network_mode },
             "NetworkSettings": { "Networks": self.places(&record) },
             "Mounts": record.mounts.iter().filter(|point| point.kind != "tmpfs").map(mount).collect::<Vec<_>>(),
@@ -181,15 +181,27 @@ impl Store {
     }
 }
 
+/// A word of a command, in quotes where it has blanks, as dockerd shows it.
+fn quoted(word: &str) -> String {
+    match word.contains(' ') {
+        true => format!("'{}'", word.replace('\'', "\\'")),
+        false => word.to_owned(),
+    }
+}
+
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`.
-fn status_line(record: &Record) -> String {
+fn status_line(container: &Container, record: &Record) -> String {
     let state = &record.state;
     let now = husk_node::now();
     let since = |at: i64| spoken(now.saturating_sub(at).max(0) / 1_000_000_000);
     match state.phase {
         Phase::Created => "Created".to_owned(),
         Phase::Running if state.paused => format!("Up {} (Paused)", since(state.started_at)),
-        Phase::Running => format!("Up {}", since(state.started_at)),
+        Phase::Running => match container.health().map(|health| health.status()) {
+            None => format!("Up {}", since(state.started_at)),
+            Some("starting") => format!("Up {} (health: starting)", since(state.started_at)),
+            Some(status) => format!("Up {} ({status})", since(state.started_at)),
+        },
         Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
         Phase::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
         Phase::Removing => "Removal In Progress".to_owned(),

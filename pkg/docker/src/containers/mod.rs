@@ -7,20 +7,25 @@
 //! | --- | --- |
 //! | `names`, `ports`, `mounts`, `merge` | parts of a request, checked |
 //! | `record` | what is written down |
+//! | `health` | whether one is well |
 //! | `streams` | copying between a client and a container |
 //! | `container` | what is known of one now, and who waits for what |
 //! | `plan` | from a record to what the engine is asked for |
 //! | `exec` | commands in running containers |
 //! | `store` | all of them |
+//! | `care` | health checks, run |
 //! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
-//! | `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
+//! | `files`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
 //! | `users` | what images, volumes and networks ask |
 //! | `routes` | requests |
 
 mod attach;
+mod care;
 mod container;
 mod create;
 mod exec;
+mod files;
+mod health;
 mod inspect;
 mod life;
 mod list;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use husk_model::{
     AppArmor, Capabilities, ContainerConfig, ContainerMetadata, Device, DnsConfig, EnvVar, KeptLayer, Mount,
-    NamespaceMode, Namespaces, PodConfig, PodMetadata, Resources, Rlimit, SeccompProfile, SecurityContext,
-    Signal, UserRequest,
+    NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking, Resources, Rlimit, SeccompProfile,
+    SecurityContext, Signal, UserRequest,
 };
 
 use super::{
@@ -57,7 +57,7 @@ pub(super) fn check(record: &Record) -> Result<()> {
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn pod(record: &Record, dir: &Path, attempt: u32) -> Result<PodConfig> {
+pub(super) fn pod(record: &Record, dir: &Path, attempt: u32, networking: PodNetworking) -> Result<PodConfig> {
     let (host, modes) = (&record.host, Modes::of(&record.host)?);
     let dns = DnsConfig {
         servers: host.dns.clone().unwrap_or_default(),
@@ -90,6 +90,7 @@ pub(super) fn pod(record: &Record, dir: &Path, attempt: u32) -> Result<PodConfig
             privileged: host.privileged,
             ..SecurityContext::default()
         },
+        networking,
         shm_size: u64::try_from(host.shm_size).unwrap_or(0),
         ..PodConfig::named(metadata)
     })

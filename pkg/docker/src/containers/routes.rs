@@ -47,7 +47,7 @@ async fn created(store: &Store, call: &mut Call) -> Result<Answer> {
     let wrong = |error| Failure::bad(format!("invalid JSON: {error}"));
     let config: Config = serde_json::from_value(body.clone()).map_err(wrong)?;
     let besides: CreateBesides = serde_json::from_value(body).map_err(wrong)?;
-    let (container, warnings) = store.create(Create { name, config, besides })?;
+    let (container, warnings) = store.create(Create { name, config, besides }).await?;
     json(StatusCode::CREATED, &create::answer(&container, &warnings))
 }
 
@@ -107,6 +107,11 @@ async fn container(store: &Store, mut call: Call, method: Method, id: &str, rest
         }
         (Method::POST, ["wait"]) => wait::answer(store, &container, &call),
         (Method::POST, ["attach"]) => store.attach(&container, &call),
+        (Method::HEAD, ["archive"]) => store.stat_archive(&container, &call).await,
+        (Method::GET, ["archive"]) => store.get_archive(&container, &call).await,
+        (Method::PUT, ["archive"]) => store.put_archive(&container, call).await,
+        (Method::GET, ["export"]) => store.export(&container).await,
+        (Method::GET, ["changes"]) => json(StatusCode::OK, &store.changes(&container).await?),
         (Method::POST, ["exec"]) => {
             let wanted: ExecCreate = call.json().await?;
             store.create_exec(&container, wanted)

@@ -35,20 +35,7 @@ impl Containers for Store {
     }
 
     fn of_network(&self, network: &str) -> Vec<Endpoint> {
-        let all = self.all().into_iter().map(|container| container.record());
-        let is_in = |record: &Record| {
-            record.networks.iter().any(|(name, place)| name == network || place.network_id == network)
-        };
-        let empty = String::new;
-        all.filter(|record| is_in(record))
-            .map(|record| Endpoint {
-                user: user(&record),
-                endpoint: empty(),
-                mac: empty(),
-                ipv4: empty(),
-                ipv6: empty(),
-            })
-            .collect()
+        self.endpoints(network)
     }
 
     fn counts(&self) -> Counts {
@@ -73,13 +60,11 @@ impl Containers for Store {
         listed.await.map_err(|_| Failure::internal("listing containers panicked"))
     }
 
-    async fn connect(&self, _network: &str, container: &str, _place: EndpointSettings) -> Result<()> {
-        self.find(container)?;
-        Err(Failure::missing("husk connects containers to networks when they are made"))
+    async fn connect(&self, network: &str, container: &str, place: EndpointSettings) -> Result<()> {
+        self.connect_to(&self.find(container)?, network, place).await
     }
 
-    async fn disconnect(&self, _network: &str, container: &str, _force: bool) -> Result<()> {
-        self.find(container)?;
-        Err(Failure::missing("husk disconnects containers from networks when they are removed"))
+    async fn disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
+        self.disconnect_from(&self.find(container)?, network, force).await
     }
 }

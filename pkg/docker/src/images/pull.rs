@@ -25,7 +25,7 @@ pub(super) async fn pull(door: &Arc<Parts>, call: &Call) -> Result<Answer> {
         name(call.query.get("fromImage").unwrap_or_default(), call.query.get("tag").unwrap_or_default());
     let reference = Reference::parse(&name)?;
     check_platform(call.query.get("platform"))?;
-    let request = PullRequest { reference: name, auth: auth(call)? };
+    let request = PullRequest { reference: name, auth: auth(call)?, platform: None };
     let (progress, answer) = progress();
     let (decide, decided) = oneshot::channel();
     let door = Arc::clone(door);

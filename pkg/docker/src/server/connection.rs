@@ -48,6 +48,8 @@ async fn speak<F: Future<Output = Answer> + Send + 'static>(
     });
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
+        // As dockerd sends them: scripts look for `Api-Version`.
+        .title_case_headers(true)
         .header_read_timeout(IDLE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);

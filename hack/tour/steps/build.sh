@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# Images from Dockerfiles. Sourced by step. Without BuildKit's client plugin, the commands of both clients ask the daemon's own builder.
+export DOCKER_BUILDKIT=0
+
+build() { docker build --tag "$1" "${@:2}" . >build.log 2>&1 || refuse "docker build failed: $(tail -n 5 build.log)"; }
+
+# step build: a first Dockerfile: COPY, RUN, ENV, WORKDIR, CMD
+step_build() {
+    echo "a file" >file
+    cat >Dockerfile <<'EOT'
+FROM busybox
+WORKDIR /work
+COPY file copied
+ENV WHO=world
+RUN echo "hello, $WHO" >greeting
+CMD ["cat", "greeting", "copied"]
+EOT
+    build built:1
+    gives $'hello, world\na file' docker run --rm built:1
+    gives "[cat greeting copied] /work" docker image inspect --format '{{.Config.Cmd}} {{.Config.WorkingDir}}' built:1
+    shows "WORKDIR /work" docker history --no-trunc built:1
+    # The second time, nothing is done again.
+    build built:2
+    is "the second image" "$(docker image inspect --format '{{.Id}}' built:2)" "$(docker image inspect --format '{{.Id}}' built:1)"
+    docker rmi built:1 built:2
+}
+
+# step build-entrypoint: a program with ENTRYPOINT and a default CMD, as figlet's in tutorials
+step_build_entrypoint() {
+    cat >banner <<'EOT'
+#!/bin/sh
+line=$(echo "$*" | sed 's/./=/g')
+printf '%s\n%s\n%s\n' "$line" "$*" "$line"
+EOT
+    cat >Dockerfile <<'EOT'
+FROM busybox
+COPY banner /usr/bin/banner
+RUN chmod 0755 /usr/bin/banner
+ENTRYPOINT ["banner"]
+CMD ["nothing to say"]
+EOT
+    build banner
+    gives $'==============\nnothing to say\n==============' docker run --rm banner
+    gives $'==\nhi\n==' docker run --rm banner hi
+    gives sh docker run --rm --entrypoint echo banner sh
+    docker rmi banner
+}
+
+# step build-stages: several stages, of which one is kept, and --target
+step_build_stages() {
+    cat >Dockerfile <<'EOT'
+FROM busybox AS tools
+RUN mkdir /out && echo made >/out/product && head -c 3000000 /dev/urandom >/heavy
+FROM busybox AS final
+COPY --from=tools /out/product /product
+CMD ["cat", "/product"]
+EOT
+    build staged
+    gives made docker run --rm staged
+    fails 1 "" docker run --rm staged test -e /heavy
+    build half --target tools
+    docker run --rm half test -e /heavy
+    docker rmi staged half
+    docker image prune --force
+}
+
+# step build-args: ARG, --build-arg, LABEL, USER, EXPOSE, VOLUME, HEALTHCHECK, STOPSIGNAL, SHELL
+step_build_args() {
+    cat >Dockerfile <<'EOT'
+ARG BASE=nothing
+FROM $BASE
+ARG VERSION=0
+LABEL version=$VERSION
+RUN echo $VERSION >/version
+EXPOSE 80/tcp 53/udp
+VOLUME /data
+HEALTHCHECK --interval=5s CMD true
+STOPSIGNAL SIGINT
+SHELL ["/bin/sh", "-ec"]
+USER www-data
+EOT
+    build args --build-arg BASE=busybox --build-arg VERSION=3
+    gives 3 docker run --rm args cat /version
+    gives 33 docker run --rm args id -u
+    gives "3 SIGINT www-data" docker image inspect --format '{{.Config.Labels.version}} {{.Config.StopSignal}} {{.Config.User}}' args
+    gives "map[53/udp:{} 80/tcp:{}] map[/data:{}]" docker image inspect --format '{{.Config.ExposedPorts}} {{.Config.Volumes}}' args
+    docker rmi args
+}
+
+# step build-onbuild: ONBUILD of a base
+step_build_onbuild() {
+    printf 'FROM busybox\nONBUILD COPY file /taken\n' >Dockerfile
+    build base
+    echo taken >file
+    printf 'FROM base\n' >Dockerfile
+    build child
+    gives taken docker run --rm child cat /taken
+    docker rmi child base
+}
+
+# step build-ignore: .dockerignore, ADD of a tar, a context from standard input
+step_build_ignore() {
+    mkdir context
+    cd context
+    echo secret >secret
+    echo kept >kept
+    mkdir tarred
+    echo inside >tarred/file
+    tar -cf files.tar tarred
+    rm -r tarred
+    echo secret >.dockerignore
+    printf 'FROM busybox\nCOPY . /all/\nADD files.tar /unpacked/\n' >Dockerfile
+    build ignoring
+    gives kept docker run --rm ignoring cat /all/kept
+    fails 1 "" docker run --rm ignoring cat /all/secret
+    gives inside docker run --rm ignoring cat /unpacked/tarred/file
+    tar -c . | docker build --tag piped - >../build.log 2>&1
+    gives kept docker run --rm piped cat /all/kept
+    printf 'FROM busybox\nRUN echo only\n' | docker build --tag only - >>../build.log 2>&1
+    docker rmi ignoring piped only
+}
+
+# step build-fails: what is wrong is said, and nothing is left tagged
+step_build_fails() {
+    printf 'FROM busybox\nRUN echo before; exit 7\n' >Dockerfile
+    fails "[17]" "7" docker build --tag failing .
+    fails 1 "" docker image inspect failing
+    printf 'FROM busybox\nNONSENSE x\n' >Dockerfile
+    fails 1 "NONSENSE" docker build --tag failing .
+    printf 'FROM busybox\nCOPY ../../etc/passwd /x\n' >Dockerfile
+    fails 1 "" docker build --tag failing .
+    docker container prune --force
+    docker image prune --force
+}
