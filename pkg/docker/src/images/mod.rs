@@ -14,12 +14,12 @@
 
 mod archive;
 mod auth;
-mod changes;
-mod find;
+pub(crate) mod changes;
+pub(crate) mod find;
 mod import;
 mod inspect;
 mod list;
-mod names;
+pub(crate) mod names;
 mod pull;
 mod push;
 mod remote;
@@ -27,8 +27,5 @@ mod remove;
 mod routes;
 mod summary;
 
-pub(crate) use changes::apply as apply_changes;
-pub(crate) use find::find;
-pub(crate) use names::familiar;
 pub(crate) use routes::route;
 pub(crate) use summary::summary;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use husk_images::{Image, Reference, Removed};
+use husk_images::{Image, ImageError, Reference, Removed};
 use hyper::StatusCode;
 
 use super::{find::find, names::familiar};
@@ -42,7 +42,12 @@ pub(super) async fn remove(door: &Parts, call: &Call, name: &str) -> Result<Answ
             ));
         }
         refuse_pods(door, &image, force)?;
-        door.images.remove_image(&image.id, force).await?
+        door.images.remove_image(&image.id, force).await.map_err(|error| match error {
+            ImageError::Named { .. } => {
+                conflict(&short, "must be forced", "image is referenced in multiple repositories".to_owned())
+            }
+            error => error.into(),
+        })?
     } else {
         let is_last = image.repo_tags.len() + usize::from(image.repo_tags.is_empty()) <= 1;
         if is_last && !force {

@@ -10,7 +10,6 @@
 mod routes;
 mod shown;
 mod wanted;
-mod which;
+pub(crate) mod which;
 
 pub(crate) use routes::route;
-pub(crate) use which::{Which, find};
