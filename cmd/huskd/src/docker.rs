@@ -32,7 +32,6 @@ pub(crate) fn parts(
         images: Arc::clone(images),
         network: Arc::clone(network),
         root: config.root.join("docker"),
-        state: config.state.join("docker"),
     }
 }
 

@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// What huskd makes in the root directory and in the state directory, the lock last.
 const OF_ROOT: [&str; 6] = ["images", "containers", "network", "docker", "trash", directories::LOCK];
-const OF_STATE: [&str; 5] = ["pods", "netns", "docker", "trash", directories::LOCK];
+const OF_STATE: [&str; 4] = ["pods", "netns", "trash", directories::LOCK];
 
 /// Removes it, or without `yes` tells what would go.
 ///

@@ -20,8 +20,6 @@ pub struct DoorParts {
     pub network: Arc<Network>,
     /// The door's directory that outlives a reboot: `<root>/docker`.
     pub root: PathBuf,
-    /// The door's directory that does not: `<state>/docker`.
-    pub state: PathBuf,
 }
 
 impl std::fmt::Debug for DoorParts {
@@ -57,14 +55,12 @@ impl Door {
     /// # Errors
     /// When a directory or a record cannot be read or mended.
     pub async fn open(parts: DoorParts) -> Result<Self, OpenError> {
-        let DoorParts { engine, images, network, root, state } = parts;
-        for dir in [&root, &state] {
-            std::fs::create_dir_all(dir).map_err(OpenError::records("make", dir))?;
-        }
+        let DoorParts { engine, images, network, root } = parts;
+        std::fs::create_dir_all(&root).map_err(OpenError::records("make", &root))?;
         let volumes = Arc::new(Volumes::open(root.join("volumes"))?);
         let events = Events::default();
         let (close, closing) = watch::channel(false);
-        let shared = Arc::new(Shared { engine, images, network, volumes, events, root, state, closing });
+        let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
         let containers = Store::open(Arc::clone(&shared)).await?;
         Ok(Self(Arc::new(Parts { shared, containers, close })))
     }

@@ -25,8 +25,6 @@ pub(crate) enum Subject {
     Volume,
     /// A network.
     Network,
-    /// The daemon.
-    Daemon,
 }
 
 impl Subject {
@@ -37,7 +35,6 @@ impl Subject {
             Self::Image => "image",
             Self::Volume => "volume",
             Self::Network => "network",
-            Self::Daemon => "daemon",
         }
     }
 }

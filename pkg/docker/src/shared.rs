@@ -23,8 +23,6 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     /// Where records are that outlive a reboot: `<root>/docker`.
     pub(crate) root: PathBuf,
-    /// Where records are that do not: `<state>/docker`.
-    pub(crate) state: PathBuf,
     /// True when the door closes: streams without an end of their own end then.
     pub(crate) closing: watch::Receiver<bool>,
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use husk_e2e::{Daemon, Docker, FakeRegistry, Options, busybox_archive, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -167,4 +167,77 @@ fn a_silent_client_is_put_out_and_others_are_served() {
     oldest.set_read_timeout(Some(LIMIT)).unwrap();
     let _gone_already = oldest.write_all(b"GET /_ping HTTP/1.1\r\n");
     assert!(matches!(oldest.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn an_image_is_named_saved_removed_and_loaded_again() {
+    let world = World::new();
+    let docker = &world.docker;
+    let registry = FakeRegistry::serve("some/image", "1", &busybox_archive(), |_| {});
+    let name = format!("{}/some/image:1", registry.host());
+    docker.send("POST", &format!("/images/create?fromImage={name}"), &[], b"").documents();
+    let inspected = docker.get(&format!("/images/{name}/json")).json(200);
+    assert_eq!(inspected["Config"]["Cmd"], json!(["sh"]));
+    let id = inspected["Id"].as_str().unwrap();
+    assert_eq!(docker.get(&format!("/images/{}/json", &id[7..19])).json(200)["Id"], id);
+    assert_eq!(docker.get("/images/absent/json").message(404), "No such image: absent");
+    let history = docker.get(&format!("/images/{name}/history")).json(200);
+    assert_eq!(history[0]["Id"], id);
+    assert_eq!(docker.send("POST", &format!("/images/{name}/tag?repo=mine&tag=2"), &[], b"").status, 201);
+    assert_eq!(docker.get("/images/mine:2/json").json(200)["Id"], id);
+    let saved = docker.get("/images/mine:2/get");
+    assert_eq!((saved.status, saved.header("content-type")), (200, Some("application/x-tar")));
+    assert!(docker.delete(&format!("/images/{id}")).message(409).contains("must be forced"));
+    assert_eq!(docker.delete("/images/mine:2").json(200), json!([{ "Untagged": "mine:2" }]));
+    let removed = docker.delete(&format!("/images/{name}")).json(200);
+    assert!(removed.as_array().unwrap().contains(&json!({ "Deleted": id })), "{removed}");
+    assert_eq!(docker.get("/images/json").json(200), json!([]));
+    let loaded = docker
+        .send("POST", "/images/load?quiet=1", &[("Content-Type", "application/x-tar")], &saved.body)
+        .documents();
+    assert!(loaded.iter().any(|line| line["stream"] == "Loaded image: mine:2\n"), "{loaded:?}");
+    assert_eq!(docker.get("/images/mine:2/json").json(200)["Id"], id);
+    let broken = docker.send("POST", "/images/load", &[], b"no archive").documents();
+    assert!(broken.last().unwrap()["error"].is_string(), "{broken:?}");
+}
+
+#[test]
+fn files_become_an_image_that_is_run_as_the_changes_say() {
+    let world = World::new();
+    let docker = &world.docker;
+    let layer = &busybox_archive().layers[0].0;
+    let path = "/images/create?fromSrc=-&repo=files&tag=1&changes=CMD%20%5B%22sh%22%5D&changes=ENV%20A%3Db";
+    docker.send("POST", path, &[], layer).documents();
+    let config = docker.get("/images/files:1/json").json(200)["Config"].clone();
+    assert_eq!((&config["Cmd"], &config["Env"]), (&json!(["sh"]), &json!(["A=b"])));
+    let refused = docker.send("POST", "/images/create?fromSrc=-&changes=RUN%20true", &[], layer);
+    assert!(refused.message(400).contains("RUN true"));
+}
+
+#[test]
+fn networks_live_until_they_are_removed_and_three_are_always_there() {
+    let world = World::new();
+    let docker = &world.docker;
+    let names = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|network| network["Name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&docker.get("/networks").json(200)), ["bridge", "host", "none"]);
+    let made = docker
+        .post("/networks/create", &json!({ "Name": "web", "Labels": { "a": "b" }, "IPAM": null }))
+        .json(201);
+    let id = made["Id"].as_str().unwrap();
+    let web = docker.get("/networks/web").json(200);
+    assert_eq!(
+        (&web["Id"], &web["Driver"], &web["Labels"]),
+        (&json!(id), &json!("bridge"), &json!({ "a": "b" }))
+    );
+    assert!(web["IPAM"]["Config"][0]["Subnet"].is_string(), "{web}");
+    assert_eq!(docker.get(&format!("/networks/{}", &id[..12])).json(200), web);
+    assert_eq!(docker.post("/networks/create", &json!({ "Name": "web" })).status, 409);
+    assert_eq!(docker.post("/networks/create", &json!({ "Name": "bridge" })).status, 403);
+    assert_eq!(docker.delete("/networks/host").status, 403);
+    let custom = docker.get("/networks?filters=%7B%22type%22%3A%7B%22custom%22%3Atrue%7D%7D").json(200);
+    assert_eq!(names(&custom), ["web"]);
+    assert_eq!(docker.post("/networks/prune", &json!({})).json(200)["NetworksDeleted"], json!(["web"]));
+    assert_eq!(docker.get("/networks/web").message(404), "network web not found");
 }

@@ -19,7 +19,8 @@ pub(crate) struct BlockingReader {
 }
 
 impl Content {
-    /// Reads the body in a task of its own, as fast as it is taken.
+    /// Reads the body in a task of its own, as fast as it is taken. What nobody takes is read and dropped, so that a client that is
+    /// still sending gets to read what was wrong with it.
     pub(crate) fn into_blocking(mut self) -> BlockingReader {
         let (sender, pieces) = mpsc::channel(BACKLOG);
         tokio::spawn(async move {
@@ -30,7 +31,8 @@ impl Content {
                     Err(failure) => Err(io::Error::other(failure.message().to_owned())),
                 };
                 let is_last = piece.as_ref().is_ok_and(Bytes::is_empty) || piece.is_err();
-                if sender.send(piece).await.is_err() || is_last {
+                let _nobody_takes_it = sender.send(piece).await;
+                if is_last {
                     return;
                 }
             }

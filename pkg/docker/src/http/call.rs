@@ -2,19 +2,17 @@
 
 use std::{
     future::Future,
-    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use hyper::{
     HeaderMap, Method,
     body::{Body as _, Incoming},
     header::{CONNECTION, CONTENT_TYPE, HeaderName, UPGRADE},
 };
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     answer::Answer,
@@ -155,35 +153,6 @@ impl Content {
         }
         Ok(all.freeze())
     }
-
-    /// For whom reads bytes.
-    pub(crate) fn into_reader(self) -> ContentReader {
-        ContentReader { content: self, piece: Bytes::new() }
-    }
-}
-
-/// A body as a reader of bytes.
-#[derive(Debug)]
-pub(crate) struct ContentReader {
-    content: Content,
-    piece: Bytes,
-}
-
-impl AsyncRead for ContentReader {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.piece.is_empty() {
-            let next = ready!(this.content.poll_next(cx));
-            match next.map_err(|failure| io::Error::other(failure.message().to_owned()))? {
-                Some(piece) => this.piece = piece,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let length = this.piece.len().min(buf.remaining());
-        buf.put_slice(&this.piece[..length]);
-        this.piece.advance(length);
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]
@@ -205,7 +174,6 @@ impl Call {
 mod tests {
     use hyper::header::HeaderValue;
     use serde_json::Value;
-    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -231,13 +199,6 @@ mod tests {
     async fn json_without_bound_is_refused() {
         let long = format!("\"{}\"", "x".repeat(MAX_JSON));
         assert_eq!(post(&long).json::<Value>().await.unwrap_err().status(), 413);
-    }
-
-    #[tokio::test]
-    async fn a_body_can_be_read_as_bytes() {
-        let mut text = String::new();
-        post("all of it").content.into_reader().read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "all of it");
     }
 
     #[test]

@@ -10,8 +10,6 @@ pub(crate) enum Output {
     Out,
     /// Standard error.
     Err,
-    /// A message of the daemon about the stream itself.
-    System,
 }
 
 /// The head of a frame with `length` bytes.
@@ -19,7 +17,6 @@ pub(crate) fn frame(output: Output, length: u32) -> [u8; 8] {
     let which = match output {
         Output::Out => 1,
         Output::Err => 2,
-        Output::System => 3,
     };
     let [a, b, c, d] = length.to_be_bytes();
     [which, 0, 0, 0, a, b, c, d]
@@ -75,6 +72,6 @@ mod tests {
         let mut raw = Frames::new(Vec::new(), false);
         raw.write(Output::Err, b"hi").await.unwrap();
         assert_eq!(raw.to, b"hi");
-        assert_eq!(frame(Output::System, 0x0102_0304), [3, 0, 0, 0, 1, 2, 3, 4]);
+        assert_eq!(frame(Output::Err, 0x0102_0304), [2, 0, 0, 0, 1, 2, 3, 4]);
     }
 }

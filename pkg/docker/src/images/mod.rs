@@ -3,18 +3,29 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `names` | names as Docker's clients show them |
+//! | `find` | an image by what a client calls it |
 //! | `auth` | credentials that come with a request |
-//! | `summary`, `list` | an image in a list, the list |
-//! | `pull` | a pull, with its progress |
+//! | `summary`, `list`, `inspect` | images in a list, one looked at, its history |
+//! | `pull`, `push`, `remote` | registries |
+//! | `changes`, `import` | an image of files |
+//! | `archive` | save and load |
+//! | `remove` | names taken away, images removed, prune |
 //! | `routes` | which answers what |
 
+mod archive;
 mod auth;
+pub(crate) mod changes;
+pub(crate) mod find;
+mod import;
+mod inspect;
 mod list;
-mod names;
+pub(crate) mod names;
 mod pull;
+mod push;
+mod remote;
+mod remove;
 mod routes;
 mod summary;
 
-pub(crate) use names::familiar;
 pub(crate) use routes::route;
 pub(crate) use summary::summary;

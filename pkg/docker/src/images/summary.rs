@@ -14,7 +14,7 @@ pub(crate) fn summary(image: &Image, containers: i64, shared_size: i64) -> Image
         created: when::nanos(&config.created).unwrap_or(0).div_euclid(1_000_000_000),
         id: image.id.to_string(),
         labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
-        parent_id: String::new(),
+        parent_id: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         repo_digests: names(&image.repo_digests),
         repo_tags: names(&image.repo_tags),
         shared_size,
