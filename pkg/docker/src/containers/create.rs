@@ -235,6 +235,11 @@ fn check_host(config: &Config, host: &mut HostConfig) -> Result<()> {
     {
         return Err(Failure::bad(format!("invalid hostname {:?}", cut(&config.hostname))));
     }
+    if config.domainname.len() > 255
+        || config.domainname.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(Failure::bad(format!("invalid domain name {:?}", cut(&config.domainname))));
+    }
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
         return Err(Failure::bad(format!(
             "the working directory '{}' is invalid, it needs to be an absolute path",

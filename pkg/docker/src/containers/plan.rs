@@ -75,6 +75,7 @@ pub(super) fn pod(record: &Record, dir: &Path, attempt: u32, networking: PodNetw
             NamespaceMode::Node => String::new(),
             _ => hostname(record),
         },
+        domain: record.config.domainname.clone(),
         log_directory: dir.display().to_string(),
         dns: (!dns.is_empty()).then_some(dns),
         hosts: hosts(host)?,

@@ -35,7 +35,11 @@ pub(crate) fn write(pod_dir: &Path, config: &PodConfig, network: &Networked) -> 
     // A new UTS namespace starts with the node's name, so that is what an unnamed pod is called.
     let hostname = if config.hostname.is_empty() { node_hostname() } else { config.hostname.clone() };
     write_file(&paths.hostname, format!("{hostname}\n").as_bytes())?;
-    let mut hosts = if own_network { hosts(&hostname, &network.ips) } else { read_node("/etc/hosts")? };
+    let mut hosts = if own_network {
+        hosts(&names(&hostname, &config.domain), &network.ips)
+    } else {
+        read_node("/etc/hosts")?
+    };
     for (address, names) in &config.hosts {
         // Writing to a string cannot fail.
         let _ = writeln!(hosts, "{address}\t{names}");
@@ -49,6 +53,14 @@ pub(crate) fn write(pod_dir: &Path, config: &PodConfig, network: &Networked) -> 
     };
     let resolv = resolv.map_err(PodsError::Network)?;
     write_file(&paths.resolv_conf, resolv.as_bytes())
+}
+
+/// The name with its domain comes first: it is the one that programs take for the whole name.
+fn names(hostname: &str, domain: &str) -> String {
+    match domain {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    }
 }
 
 /// A node without the file gives an empty one.
