@@ -13,6 +13,7 @@
 //! | `http` | a request as handlers see it, its query and body; answers, streams of them, hijacked connections |
 //! | `api` | the types of requests and answers, in Docker's spelling |
 //! | `filters` | `filters={"label":["a=b"]}`, in both encodings |
+//! | `instructions` | `changes` of a commit or an import |
 //! | `progress` | answers that are a sequence of JSON documents |
 //! | `events` | what happened, for those who follow it; the last of it is kept |
 //! | `facilities` | what the other parts ask of containers |
@@ -36,6 +37,7 @@ mod facilities;
 mod filters;
 mod http;
 mod images;
+mod instructions;
 mod networks;
 mod progress;
 mod removal;

@@ -44,6 +44,13 @@ impl Store {
         let image = shared.images.resolve(&config.image).ok_or_else(|| no_such_image(&config.image))?;
         let lease = shared.images.acquire(&image.id)?;
         super::merge::merge(&mut config, &image.config);
+        let inherits =
+            config.healthcheck.as_ref().and_then(|check| check.test.as_ref()).is_none_or(Vec::is_empty);
+        if inherits {
+            let own = config.healthcheck.take().unwrap_or_default();
+            config.healthcheck = super::commit::healthcheck(&shared.images.details(&image.id).await?.config)
+                .map(|image| super::health::overlaid(image, own));
+        }
         check_host(&config, &mut host)?;
         let networks = networks(&mut host, networking_config.endpoints_config)?;
         let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;

@@ -76,6 +76,19 @@ impl Health {
     }
 }
 
+/// An image's check with what a request says of its times.
+pub(super) fn overlaid(image: Healthcheck, asked: Healthcheck) -> Healthcheck {
+    let or = |asked: i64, image: i64| if asked == 0 { image } else { asked };
+    Healthcheck {
+        test: image.test,
+        interval: or(asked.interval, image.interval),
+        timeout: or(asked.timeout, image.timeout),
+        retries: or(asked.retries, image.retries),
+        start_period: or(asked.start_period, image.start_period),
+        start_interval: or(asked.start_interval, image.start_interval),
+    }
+}
+
 /// What is run, if anything.
 pub(super) fn command(check: Option<&Healthcheck>) -> Option<Vec<String>> {
     let test = check?.test.as_deref()?;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     container::{Container, short},
-    mounts, plan,
+    mounts, plan, ports,
     record::{LOST, Phase, Record, Run},
     store::Store,
 };
@@ -91,15 +91,13 @@ impl Store {
     async fn build_and_start(&self, container: &Arc<Container>, attempt: u32) -> Result<()> {
         let (record, engine) = (container.record(), &self.0.shared.engine);
         let (mounts, _held) = self.mounts(&record)?;
-        let config = plan::container(&record, &container.dir, mounts)?;
-        let pod = plan::pod(&record, &container.dir, attempt, self.networking(&record)?)?;
-        // On record before anything is made: whoever comes next finds it by its name.
-        let run = Run { attempt, pod: None, container: None };
-        container.change_state(|state| state.run = Some(run.clone()))?;
-        let pod = engine.run_pod_sandbox(pod).await?;
-        container.change_state(|state| state.run = Some(Run { pod: Some(pod.clone()), ..run.clone() }))?;
+        let (run, pod, target) = match record.host.network_mode.strip_prefix(plan::CONTAINER) {
+            Some(other) => self.join(container, other, attempt)?,
+            None => self.own_pod(container, &record, attempt).await?,
+        };
+        let config = plan::container(&record, &container.dir, mounts, target.as_ref())?;
         let id = engine.create_container(pod.as_str(), config).await?;
-        let run = Run { pod: Some(pod), container: Some(id.clone()), ..run };
+        let run = Run { container: Some(id.clone()), ..run };
         container.change_state(|state| state.run = Some(run))?;
         self.attach_waiting(container, &id);
         engine.start_container(id.as_str()).await?;
@@ -111,6 +109,51 @@ impl Store {
         self.publish(&container.record(), "start", []);
         self.look_after(container, id);
         Ok(())
+    }
+
+    /// A pod of its own.
+    async fn own_pod(
+        &self,
+        container: &Container,
+        record: &Record,
+        attempt: u32,
+    ) -> Result<(Run, PodSandboxId, Option<ContainerId>)> {
+        let gateway = self.host_gateway(record).await?;
+        let mut pod = plan::pod(record, &container.dir, attempt, self.networking(record)?, gateway)?;
+        let taken: Vec<_> = self.all().iter().flat_map(|other| self.bound_ports(&other.record())).collect();
+        ports::choose(&record.host, &mut pod.host_ports, |port| {
+            taken.iter().any(|other| (other.protocol, other.host_port) == (port.protocol, port.host_port))
+        });
+        // On record before anything is made: whoever comes next finds it by its name.
+        let run = Run { attempt, pod: None, container: None, guest: false };
+        container.change_state(|state| state.run = Some(run.clone()))?;
+        let pod = self.0.shared.engine.run_pod_sandbox(pod).await?;
+        let run = Run { pod: Some(pod.clone()), ..run };
+        container.change_state(|state| state.run = Some(run.clone()))?;
+        Ok((run, pod, None))
+    }
+
+    /// The pod of another, whose network it shares. It ends with that.
+    fn join(
+        &self,
+        container: &Container,
+        other: &str,
+        attempt: u32,
+    ) -> Result<(Run, PodSandboxId, Option<ContainerId>)> {
+        let other = self.find(other)?;
+        let not_running = |_| {
+            Failure::conflict(format!(
+                "cannot join network namespace of a non running container: container {} is not running",
+                other.id
+            ))
+        };
+        let (record, target) = other.going().map_err(not_running)?;
+        let pod = record.state.run.as_ref().and_then(|run| run.pod.clone()).ok_or_else(|| {
+            Failure::conflict(format!("container {} has no pod of its own to join", other.id))
+        })?;
+        let run = Run { attempt, pod: Some(pod.clone()), container: None, guest: true };
+        container.change_state(|state| state.run = Some(run.clone()))?;
+        Ok((run, pod, Some(target)))
     }
 
     /// What is mounted, and the volumes among it, which stay until the engine has them.
@@ -150,6 +193,12 @@ impl Store {
         let record = container.record();
         let Some(run) = &record.state.run else { return Ok(()) };
         let engine = &self.0.shared.engine;
+        if run.guest {
+            if let Some(id) = &run.container {
+                engine.remove_container(id.as_str()).await?;
+            }
+            return self.cleared(container);
+        }
         let pod = match &run.pod {
             Some(pod) => Some(pod.clone()),
             // Its making was interrupted: the engine knows it by name, or undid it.
@@ -158,9 +207,13 @@ impl Store {
         if let Some(pod) = pod {
             engine.remove_pod_sandbox(pod.as_str()).await?;
         }
+        self.cleared(container)
+    }
+
+    fn cleared(&self, container: &Container) -> Result<()> {
         container.change_state(|state| {
             if let Some(run) = &mut state.run {
-                (run.pod, run.container) = (None, None);
+                (run.pod, run.container, run.guest) = (None, None, false);
             }
         })?;
         Ok(())

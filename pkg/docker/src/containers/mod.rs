@@ -15,12 +15,13 @@
 //! | `store` | all of them |
 //! | `care` | health checks, run |
 //! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
-//! | `files`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
+//! | `files`, `commit`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
 //! | `users` | what images, volumes and networks ask |
 //! | `routes` | requests |
 
 mod attach;
 mod care;
+mod commit;
 mod container;
 mod create;
 mod exec;

@@ -62,8 +62,21 @@ impl Store {
         let mut places: Vec<_> = record.networks.iter().collect();
         // The one that the container was made with is its first interface.
         places.sort_by_key(|(name, _)| (**name != record.host.network_mode, (*name).clone()));
-        let attachments = places.into_iter().map(|(name, place)| attachment(place, &own_names(record, name)));
+        let attachments =
+            places.into_iter().map(|(name, place)| attachment(place, &own_names(record, name, place)));
         Ok(PodNetworking::Named(attachments.collect::<Result<_>>()?))
+    }
+
+    /// The node's address in Docker's network `bridge`, which `host-gateway` stands for.
+    ///
+    /// # Errors
+    /// Those of making that network.
+    pub(super) async fn host_gateway(&self, record: &Record) -> Result<Option<IpAddr>> {
+        if !record.host.extra_hosts.iter().flatten().any(|entry| entry.ends_with(super::plan::HOST_GATEWAY)) {
+            return Ok(None);
+        }
+        let bridge = self.0.shared.network.user().default_bridge().await?;
+        Ok(bridge.subnets.first().map(|subnet| subnet.gateway))
     }
 
     /// Names and ids of its networks.
@@ -78,7 +91,7 @@ impl Store {
         let mut places = Map::new();
         for (name, place) in &record.networks {
             let mut place = place.clone();
-            let names = own_names(record, name);
+            let names = own_names(record, name, &place);
             place.dns_names = (!names.is_empty()).then(|| names.clone());
             if let Some(attached) = attached.iter().find(|attached| attached.network == place.network_id) {
                 fill_in(&mut place, record, attached);
@@ -164,7 +177,7 @@ impl Store {
             )));
         }
         place.network_id.clone_from(&network.id);
-        let wanted = attachment(&place, &own_names(&record, &network.name))?;
+        let wanted = attachment(&place, &own_names(&record, &network.name, &place))?;
         let running = pod_of(&record);
         if let Some(pod) = &running {
             user.connect(pod, wanted).await?;
@@ -219,13 +232,12 @@ fn pod_of(record: &Record) -> Option<PodSandboxId> {
 }
 
 /// What others in a network of a user call it by itself.
-fn own_names(record: &Record, network: &str) -> Vec<String> {
+fn own_names(record: &Record, network: &str, place: &EndpointSettings) -> Vec<String> {
     match network {
         BRIDGE => Vec::new(),
         _ => {
             let mut names = vec![record.name.clone()];
-            let given = record.networks.get(network).and_then(|place| place.aliases.clone());
-            names.extend(given.unwrap_or_default());
+            names.extend(place.aliases.clone().unwrap_or_default());
             names.push(short(&record.id).to_owned());
             if !record.config.hostname.is_empty() {
                 names.push(record.config.hostname.clone());

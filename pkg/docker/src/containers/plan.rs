@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use husk_model::{
-    AppArmor, Capabilities, ContainerConfig, ContainerMetadata, Device, DnsConfig, EnvVar, KeptLayer, Mount,
-    NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking, Resources, Rlimit, SeccompProfile,
-    SecurityContext, Signal, UserRequest,
+    AppArmor, Capabilities, ContainerConfig, ContainerId, ContainerMetadata, Device, DnsConfig, EnvVar,
+    KeptLayer, Mount, NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking, Resources, Rlimit,
+    SeccompProfile, SecurityContext, Signal, UserRequest,
 };
 
 use super::{
@@ -32,7 +32,7 @@ pub(super) fn check(record: &Record) -> Result<()> {
     merge::command(&record.config)?;
     resources(&record.host)?;
     rlimits(&record.host)?;
-    hosts(&record.host)?;
+    hosts(&record.host, Some(IpAddr::from([0; 4])))?;
     security(record, Path::new("/"))?;
     sysctls(&record.host)?;
     Modes::of(&record.host)?;
@@ -57,7 +57,13 @@ pub(super) fn check(record: &Record) -> Result<()> {
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn pod(record: &Record, dir: &Path, attempt: u32, networking: PodNetworking) -> Result<PodConfig> {
+pub(super) fn pod(
+    record: &Record,
+    dir: &Path,
+    attempt: u32,
+    networking: PodNetworking,
+    host_gateway: Option<IpAddr>,
+) -> Result<PodConfig> {
     let (host, modes) = (&record.host, Modes::of(&record.host)?);
     let dns = DnsConfig {
         servers: host.dns.clone().unwrap_or_default(),
@@ -76,9 +82,10 @@ pub(super) fn pod(record: &Record, dir: &Path, attempt: u32, networking: PodNetw
             _ => hostname(record),
         },
         domain: record.config.domainname.clone(),
-        log_directory: dir.display().to_string(),
+        // That of all, because a container may be in another's pod.
+        log_directory: dir.parent().unwrap_or(dir).display().to_string(),
         dns: (!dns.is_empty()).then_some(dns),
-        hosts: hosts(host)?,
+        hosts: hosts(host, host_gateway)?,
         host_ports: match modes.network {
             NamespaceMode::Node => Vec::new(),
             _ => super::ports::wanted(&record.config, host)?,
@@ -101,10 +108,16 @@ pub(super) fn pod(record: &Record, dir: &Path, attempt: u32, networking: PodNetw
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn container(record: &Record, dir: &Path, mounts: Vec<Mount>) -> Result<ContainerConfig> {
+pub(super) fn container(
+    record: &Record,
+    dir: &Path,
+    mounts: Vec<Mount>,
+    target: Option<&ContainerId>,
+) -> Result<ContainerConfig> {
     let (config, host) = (&record.config, &record.host);
     let env = merge::environment(config, &hostname(record));
-    let metadata = ContainerMetadata { name: record.name.clone(), attempt: 0 };
+    // Unique in another's pod, too.
+    let metadata = ContainerMetadata { name: record.id.clone(), attempt: 0 };
     Ok(ContainerConfig {
         command: merge::command(config)?,
         working_dir: config.working_dir.clone(),
@@ -112,12 +125,19 @@ pub(super) fn container(record: &Record, dir: &Path, mounts: Vec<Mount>) -> Resu
         mounts,
         devices: devices(host)?,
         cdi_devices: cdi(host)?,
-        log_path: if host.log_config.kind == "none" { String::new() } else { LOG.to_owned() },
+        log_path: match host.log_config.kind.as_str() {
+            "none" => String::new(),
+            _ => format!("{}/{LOG}", record.id),
+        },
         stdin: config.open_stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,
         resources: resources(host)?,
-        security: security(record, dir)?,
+        security: {
+            let mut security = security(record, dir)?;
+            security.namespaces.target_id = target.map(ContainerId::to_string).unwrap_or_default();
+            security
+        },
         stop_signal: signal(&config.stop_signal)?,
         user: config.user.clone(),
         rlimits: rlimits(host)?,
@@ -152,6 +172,9 @@ fn cut(text: &str) -> String {
 
 // === namespaces ===
 
+/// What the mode of a namespace begins with that is another container's.
+pub(super) const CONTAINER: &str = "container:";
+
 /// Whose namespaces it has.
 struct Modes {
     network: NamespaceMode,
@@ -169,19 +192,23 @@ impl Modes {
         };
         let network = match host.network_mode.as_str() {
             "host" => NamespaceMode::Node,
-            mode if mode.starts_with("container:") => return Err(foreign("NetworkMode", mode)),
             _ => NamespaceMode::Pod,
         };
+        // A container of another's pod shares what that has: its network always, the rest if it wants to.
+        let shared = host.network_mode.strip_prefix(CONTAINER);
+        let is_shared = |mode: &str| shared.is_some() && mode.strip_prefix(CONTAINER) == shared;
         let pid = match host.pid_mode.as_str() {
             "host" => NamespaceMode::Node,
             // pause is the first process of a shared namespace, and reaps as an init does.
             "" | "private" if host.init == Some(true) => NamespaceMode::Pod,
             "" | "private" => NamespaceMode::Container,
+            mode if is_shared(mode) => NamespaceMode::Target,
             mode => return Err(foreign("PidMode", mode)),
         };
         let ipc = match host.ipc_mode.as_str() {
             "host" => NamespaceMode::Node,
             "" | "private" | "shareable" | "none" => NamespaceMode::Pod,
+            mode if is_shared(mode) => NamespaceMode::Pod,
             mode => return Err(foreign("IpcMode", mode)),
         };
         for (field, mode) in [("UTSMode", &host.uts_mode), ("UsernsMode", &host.userns_mode)] {
@@ -203,14 +230,20 @@ impl Modes {
     }
 }
 
-/// `name:address` or `name=address`; `host-gateway` needs a network that has one.
-fn hosts(host: &HostConfig) -> Result<Vec<(IpAddr, String)>> {
+/// What stands for the node's address in `--add-host`.
+pub(super) const HOST_GATEWAY: &str = "host-gateway";
+
+/// `name:address` or `name=address`.
+fn hosts(host: &HostConfig, gateway: Option<IpAddr>) -> Result<Vec<(IpAddr, String)>> {
     let parse = |entry: &String| {
         let wrong = || Failure::bad(format!("invalid IP address in add-host: {:?}", cut(entry)));
         let (name, address) = entry.split_once(['=', ':']).ok_or_else(wrong)?;
         let is_name =
             |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?;
+        let address = match (address, gateway) {
+            (HOST_GATEWAY, Some(gateway)) => gateway,
+            _ => address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?,
+        };
         is_name(name).then(|| (address, name.to_owned())).ok_or_else(wrong)
     };
     host.extra_hosts.iter().flatten().map(parse).collect()
@@ -388,6 +421,13 @@ pub(super) fn resources(host: &HostConfig) -> Result<Resources> {
     if host.nano_cpus < 0 || host.cpu_shares < 0 || host.cpu_period < 0 {
         return Err(bad("a limit of CPUs is negative"));
     }
+    let there =
+        i64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(i64::MAX);
+    if host.nano_cpus > there.saturating_mul(1_000_000_000) {
+        return Err(Failure::bad(format!(
+            "range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        )));
+    }
     let (period, quota) = match host.nano_cpus {
         0 => (positive(host.cpu_period), Some(host.cpu_quota).filter(|quota| *quota != 0)),
         nanos => (Some(100_000), Some(nanos / 10_000)),
@@ -490,7 +530,7 @@ mod tests {
 
     #[test]
     fn names_of_hosts_are_checked() {
-        let hosts = |text: &str| hosts(&host(text));
+        let hosts = |text: &str| hosts(&host(text), None);
         assert_eq!(hosts(r#"{"ExtraHosts":["db:10.0.0.1","v6=[::1]"]}"#).unwrap().len(), 2);
         assert!(hosts(r#"{"ExtraHosts":["db"]}"#).is_err());
         assert!(hosts(r#"{"ExtraHosts":["a b:10.0.0.1"]}"#).is_err());

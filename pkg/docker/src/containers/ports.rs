@@ -93,6 +93,21 @@ pub(crate) fn wanted(config: &Config, host: &HostConfig) -> Result<Vec<HostPort>
     Ok(ports)
 }
 
+/// Takes for each port that may be any of a range the first that `taken` does not have, in the order of [`wanted`].
+pub(crate) fn choose(host: &HostConfig, ports: &mut [HostPort], taken: impl Fn(&HostPort) -> bool) {
+    let ranges = host.port_bindings.iter().flatten().flat_map(|(port, bindings)| {
+        let count = Port::parse_range(port).map_or(0, Iterator::count);
+        let lasts =
+            bindings.iter().flatten().map(|binding| number_range(&binding.host_port).map(|(_, last)| last));
+        lasts.collect::<Vec<_>>().repeat(count)
+    });
+    for (port, last) in ports.iter_mut().zip(ranges) {
+        while port.host_port != 0 && last.is_some_and(|last| port.host_port < last) && taken(port) {
+            port.host_port += 1;
+        }
+    }
+}
+
 fn check_count(count: usize) -> Result<()> {
     match count > MOST {
         true => Err(Failure::bad(format!("more than {MOST} published ports"))),
@@ -119,7 +134,7 @@ fn host_port(port: Port, binding: &PortBinding) -> Result<HostPort> {
         "" | "0.0.0.0" | "::" => None,
         text => Some(text.parse::<IpAddr>().map_err(|_| wrong(text))?),
     };
-    // Of a range the first is taken: the client's own ranges come as single ports.
+    // Of a range the first; which one is free is seen at the start.
     let host_port = match binding.host_port.as_str() {
         "" => 0,
         text => number_range(text).ok_or_else(|| wrong(text))?.0,
@@ -142,6 +157,17 @@ mod tests {
         let host = r#"{"PortBindings":{"80/tcp":[{"HostPort":"8080"},{"HostIp":"127.0.0.1","HostPort":""}],"90-91":[{}]},"PublishAllPorts":true}"#;
         let found = ports(r#"{"ExposedPorts":{"80/tcp":{},"53/udp":{}}}"#, host).unwrap();
         assert_eq!(found, [(80, 8080), (80, 0), (90, 0), (91, 0), (53, 0)]);
+    }
+
+    #[test]
+    fn of_a_range_the_first_that_is_free_is_taken() {
+        let host: HostConfig = serde_json::from_str(
+            r#"{"PortBindings":{"80/tcp":[{"HostPort":"9000-9002"}],"90/tcp":[{"HostPort":"9000"}]}}"#,
+        )
+        .unwrap();
+        let mut ports = wanted(&Config::default(), &host).unwrap();
+        choose(&host, &mut ports, |port| port.host_port < 9002);
+        assert_eq!(ports.iter().map(|port| port.host_port).collect::<Vec<_>>(), [9002, 9000]);
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub(crate) struct Run {
     pub(crate) pod: Option<PodSandboxId>,
     /// Once it is there.
     pub(crate) container: Option<ContainerId>,
+    /// The pod is another container's.
+    #[serde(default)]
+    pub(crate) guest: bool,
 }
 
 /// Where it is in its life.

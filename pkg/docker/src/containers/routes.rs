@@ -27,6 +27,7 @@ pub(crate) async fn route(store: &Store, mut call: Call, path: &[&str]) -> Resul
         (Method::GET, ["containers", "json"]) => json(StatusCode::OK, &store.list(&call)?),
         (Method::POST, ["containers", "create"]) => created(store, &mut call).await,
         (Method::POST, ["containers", "prune"]) => prune(store, &call).await,
+        (Method::POST, ["commit"]) => store.commit(call).await,
         (Method::DELETE, ["containers", id]) => {
             let query = &call.query;
             if query.flag("link") {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use husk_images::{Author, ImportRequest, NewConfig};
 use serde_json::Map;
 
-use super::changes;
 use crate::{
     door::Parts,
     error::{Failure, Result},
@@ -28,7 +27,7 @@ pub(super) async fn import(door: &Arc<Parts>, call: Call) -> Result<Answer> {
     };
     let changes: Vec<String> = call.query.all("changes").map(str::to_owned).collect();
     let mut config = Map::new();
-    changes::apply(&mut config, &changes)?;
+    crate::instructions::apply(&mut config, &changes)?;
     let entry = Author {
         created: when::text(husk_node::now()),
         comment: call.query.get("message").unwrap_or("Imported from -").to_owned(),

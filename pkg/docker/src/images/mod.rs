@@ -7,14 +7,12 @@
 //! | `auth` | credentials that come with a request |
 //! | `summary`, `list`, `inspect` | images in a list, one looked at, its history |
 //! | `pull`, `push`, `remote` | registries |
-//! | `changes`, `import` | an image of files |
 //! | `archive` | save and load |
 //! | `remove` | names taken away, images removed, prune |
 //! | `routes` | which answers what |
 
 mod archive;
 mod auth;
-pub(crate) mod changes;
 pub(crate) mod find;
 mod import;
 mod inspect;
