@@ -94,6 +94,7 @@ targets!(
     child,
     bolt,
     tar_split,
+    names,
     rewritten,
     spdy,
     websocket,

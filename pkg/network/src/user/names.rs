@@ -203,7 +203,7 @@ impl Wanted {
             dns.options.iter().filter_map(|option| option.strip_prefix("ndots:")?.parse::<u32>().ok());
         Self {
             servers: servers.map(|ip| Server { address: SocketAddr::new(ip, PORT), inside: true }).collect(),
-            keeps_single_words: ndots.last().is_some_and(|dots| dots > 0),
+            keeps_single_words: ndots.next_back().is_some_and(|dots| dots > 0),
         }
     }
 }

@@ -326,7 +326,7 @@ impl User {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // An unknown master is EINVAL.
                 Some(Errno::INVAL | Errno::NODEV) if tries == 1 => {
-                    drop(self.state().bridges.remove(&network.id))
+                    self.state().bridges.remove(&network.id);
                 }
                 Some(Errno::EXIST) if tries == 1 => self.delete_link(&plug.link).await?,
                 _ => return Err(NetworkError::netlink("make the veth pair", &plug.link)(error)),

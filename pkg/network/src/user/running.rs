@@ -54,7 +54,12 @@ impl User {
             .await;
         if made.is_err() {
             // The first error is the one to report; what cannot be undone is undone by the next start.
-            if let Err(undo) = self.take_out(&mut record, &network.id).await {
+            let undone = match self.take_out(&mut record, &network.id).await {
+                // Ports and routes may have been led there already.
+                Ok(places) => self.settle(&mut record, places, Some(&prepared)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(undo) = undone {
                 let undo = &undo as &dyn std::error::Error;
                 tracing::warn!(%id, error = undo, "take a pod out of a network that it could not come into");
             }

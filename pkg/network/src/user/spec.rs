@@ -384,7 +384,7 @@ mod tests {
         assert!(spec(|wanted| wanted.ip_range = Some("10.6.0.0/28".parse().unwrap())).is_err());
         assert!(spec(|wanted| wanted.ip_range = Some("10.5.0.0/16".parse().unwrap())).is_err());
         assert!(
-            spec(|wanted| drop(wanted.auxiliary.insert("x".into(), "10.6.0.1".parse().unwrap()))).is_err()
+            spec(|wanted| wanted.auxiliary = [("x".to_owned(), "10.6.0.1".parse().unwrap())].into()).is_err()
         );
         assert!(subnet(&with_subnet("10.5.0.0/31")).is_err());
         assert!(subnet(&with_subnet("0.0.0.0/0")).is_err());

@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use husk_model::{ContainerConfig, ContainerState, Digest, Exit, ImageId, PodConfig, PodSandboxId};
-use husk_network::{Free, GcReport, NetworkError, Owners};
+use husk_network::{Free, GcReport, Network, NetworkConfig, NetworkError, Owners};
 use husk_pods::{
     Engine, EngineConfig, Hang, MonitorConfig, PodsError,
     facilities::{ImageFacts, ImageFault, Images, Lease, Networked, PodNetworks},
@@ -175,6 +175,9 @@ pub struct Node {
     pub cgroup_parent: String,
     /// Of the next engine.
     pub hang: Hang,
+    /// The real network, where a test wants it: `network` is not asked then.
+    pub real: Option<Arc<Network>>,
+    networked: bool,
     runtime: Option<Runtime>,
     engine: Option<Arc<Engine>>,
 }
@@ -184,8 +187,17 @@ impl Node {
         Self::start_with(Hang::default())
     }
 
+    /// Starts an engine with the real network, in the network namespace of the caller.
+    pub fn start_networked() -> Self {
+        Self::start_as(Hang::default(), true)
+    }
+
     /// Starts an engine that gives a monitor so long before it counts as hung.
     pub fn start_with(hang: Hang) -> Self {
+        Self::start_as(hang, false)
+    }
+
+    fn start_as(hang: Hang, networked: bool) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = tempfile::tempdir().unwrap();
@@ -196,6 +208,8 @@ impl Node {
             cgroup_parent: format!("/husk-test-{}-{number}", std::process::id()),
             dir,
             hang,
+            real: None,
+            networked,
             runtime: None,
             engine: None,
         };
@@ -226,7 +240,15 @@ impl Node {
             unprivileged_icmp: false,
             hang: self.hang,
         };
-        let network = Arc::new(SharedLoopback(Arc::clone(&self.network)));
+        self.real = self.networked.then(|| {
+            let mut config = NetworkConfig::new(self.root(), self.state());
+            config.cni_conf_dir = self.dir.path().join("net.d");
+            runtime.block_on(Network::start(config)).expect("the network starts")
+        });
+        let network: Arc<dyn PodNetworks> = match &self.real {
+            Some(real) => Arc::new(Arc::clone(real)),
+            None => Arc::new(SharedLoopback(Arc::clone(&self.network))),
+        };
         // A new process has no leases.
         self.images = Arc::new(OneImage { base: self.images.base.clone(), leases: Arc::default() });
         let engine = runtime
@@ -243,6 +265,7 @@ impl Node {
     /// Drops every task and connection at whatever point they are, as SIGKILL does.
     pub fn kill_engine(&mut self) {
         self.engine = None;
+        self.real = None;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }

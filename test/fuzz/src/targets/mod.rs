@@ -5,6 +5,7 @@ mod calls;
 mod documents;
 mod input;
 mod messages;
+mod names;
 mod node;
 mod requests;
 mod streams;
@@ -51,6 +52,8 @@ pub static TARGETS: &[Target] = &[
     archive("bolt", takeover::bolts, takeover::bolt),
     // A line of a record may have 16 MiB, and is held a few times while it is decoded.
     Target { memory: 96 << 20, ..target("tar_split", takeover::tar_splits, takeover::tar_split) },
+    // What a container, or a name server, wrote.
+    target("names", names::queries, names::query),
     // What a client wrote.
     // Held bytes, two results and their buffers: nothing is kept for a field.
     Target { memory: 16 << 10, factor: 10, ..target("rewritten", calls::connections, calls::rewritten) },
