@@ -124,6 +124,12 @@ fn of(image: Arc<Image>, raw: Vec<u8>, manifest: Option<&[u8]>) -> ImageDetails 
     }
 }
 
+/// Reads what an image says of itself; how many steps it tells of.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn steps(raw: &[u8]) -> usize {
+    json::read::<Told>(raw).unwrap_or_default().history.len()
+}
+
 /// Gives each step that has a layer its size. Layers that no step tells of come last.
 fn with_sizes(mut history: Vec<HistoryEntry>, sizes: &[u64]) -> Vec<HistoryEntry> {
     let mut sizes = sizes.iter();

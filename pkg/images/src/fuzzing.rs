@@ -7,12 +7,15 @@ use std::{
 };
 
 use crate::{
-    Reference, UnpackError,
+    DiffId, Reference, UnpackError,
     archive::{docker_names, reproduce},
+    details,
     inflate::decoder,
+    make,
     manifest::{ConfigFile, DOCKER_INDEX, DOCKER_MANIFEST, Document, OCI_INDEX, OCI_MANIFEST},
     platform::Platform,
     registry,
+    root::put_small,
     stop::Stop,
     tar::{EntryKind, Sink, TarError, TarReader},
     unpack::{
@@ -157,6 +160,49 @@ pub fn manifest(bytes: &[u8]) {
     if let Ok(config) = ConfigFile::parse(bytes) {
         let _parts = (config.diff_ids().len(), config.platform());
     }
+}
+
+/// Reads a configuration for its history, and makes that of a child of it. What a child is made of can be read again.
+///
+/// # Panics
+/// When the child has another layer than it was given, or another history than its parent's and one step.
+pub fn child_config(bytes: &[u8]) {
+    let before = details::steps(bytes);
+    let layer = DiffId::new(husk_model::Digest::from_sha256(&[7; 32]));
+    let Ok(child) =
+        make::build(Some(bytes), &crate::NewConfig::default(), std::slice::from_ref(&layer), true)
+    else {
+        return;
+    };
+    let file = ConfigFile::parse(&child).unwrap_or_else(|error| panic!("the child cannot be read: {error}"));
+    assert_eq!(file.diff_ids(), [layer], "the parent's layers are the child's");
+    assert!(details::steps(&child) <= before.max(16 << 10) + 1, "steps that nobody made");
+}
+
+/// Unpacks an archive into `root`, as into a container, and archives that again; how many members come out, if it was taken.
+///
+/// # Errors
+/// Why it was refused.
+///
+/// # Panics
+/// When the archive that is made cannot be read.
+pub fn put(bytes: &[u8], root: &Path, keep_kinds: bool) -> Result<usize, UnpackError> {
+    let io = |source| UnpackError::Io { step: "open", path: root.display().to_string(), source };
+    let root: std::os::fd::OwnedFd = fs::File::open(root).map_err(io)?.into();
+    let put = put_small(&root, bytes, crate::PutRequest { keep_kinds, ..crate::PutRequest::default() });
+    let mut again = Vec::new();
+    let flat = crate::flatten(&root).unwrap_or_else(|error| panic!("the root cannot be read: {error}"));
+    // A file may be longer than what was unpacked of it.
+    flat.take(64 << 20)
+        .read_to_end(&mut again)
+        .unwrap_or_else(|error| panic!("the root cannot be archived: {error}"));
+    put?;
+    let mut members = 0;
+    let mut reader = TarReader::new(&again[..], Seen::default());
+    while again.len() < 64 << 20 && reader.next_entry()?.is_some() {
+        members += 1;
+    }
+    Ok(members)
 }
 
 /// Reads `hosts.toml` for a reference.

@@ -4,7 +4,7 @@
 //! image for a newer level of amd64 (`amd64/v3`) is taken only when the index has none for the baseline: containerd never
 //! takes one, so publishers put what must run everywhere into the baseline.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,28 @@ impl fmt::Display for Platform {
     }
 }
 
+impl FromStr for Platform {
+    type Err = &'static str;
+
+    /// `linux/arm64`, `linux/arm/v7`, or an architecture of Linux alone, in normal form.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let is_word = |word: &str| {
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if text.len() > 100 || !parts.iter().all(|part| is_word(part)) {
+            return Err("a platform is os/architecture or os/architecture/variant");
+        }
+        match parts.as_slice() {
+            [architecture] => Ok(Self::new("linux", architecture, "").normalized()),
+            [os, architecture] => Ok(Self::new(os, architecture, "").normalized()),
+            [os, architecture, variant] => Ok(Self::new(os, architecture, variant).normalized()),
+            _ => Err("a platform is os/architecture or os/architecture/variant"),
+        }
+    }
+}
+
 /// The x86-64 psABI level of this CPU.
 #[cfg(target_arch = "x86_64")]
 fn amd64_level() -> u32 {
@@ -182,6 +204,22 @@ mod tests {
         let mut parts = text.split('/');
         let mut next = || parts.next().unwrap_or_default();
         Platform::new(next(), next(), next())
+    }
+
+    #[test]
+    fn platforms_are_read_as_clients_write_them() {
+        for (text, shown) in [
+            ("linux/arm64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm/v7", "linux/arm/v7"),
+            ("aarch64", "linux/arm64"),
+            ("Linux/X86_64", "linux/amd64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown, "{text}");
+        }
+        for text in ["", "/", "linux/", "a/b/c/d", "linux/arm 64", &"a".repeat(200)] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -347,5 +347,5 @@ fn flight_key(reference: &Reference, auth: &Auth, platform: &Platform) -> String
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    format!("{reference} {platform} {}", Digest::from_sha256(&hash.finalize().into()))
+    format!("{reference} {platform:?} {}", Digest::from_sha256(&hash.finalize().into()))
 }

@@ -144,12 +144,14 @@ async fn a_container_s_changes_become_a_layer_that_shows_what_the_container_saw(
     for absent in ["dev", "etc/hosts", "new/.wh.sly", "new/socket"] {
         assert!(fs::symlink_metadata(layer.join(absent)).is_err(), "{absent}");
     }
-    let Some(seen) =
-        merged(root.path(), &layers, "ls etc replaced; cat replaced/both new/link; test -e var/deep/file")
-    else {
+    let Some(seen) = merged(
+        root.path(),
+        &layers,
+        "ls etc replaced; cat replaced/both; readlink new/link; test -e var/deep/file",
+    ) else {
         return;
     };
-    assert_eq!(seen, "etc:\npasswd\n\nreplaced:\nboth\nnewroot and more");
+    assert_eq!(seen, "etc:\npasswd\n\nreplaced:\nboth\nnew/etc/passwd\n");
 }
 
 #[tokio::test]

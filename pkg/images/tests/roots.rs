@@ -302,14 +302,13 @@ fn a_container_that_swaps_directories_for_links_gains_nothing() {
             .bytes();
         for _ in 0..200 {
             let _may_be_refused = put(&root, "/", &archive, PutRequest::default());
-            if let Ok((_, archive)) = archive_path(&opened(&root), Path::new("/race")) {
-                let mut bytes = Vec::new();
-                let _may_break_off = archive.take(1 << 20).read_to_end(&mut bytes);
-                assert!(
-                    !bytes
-                        .windows(6)
-                        .any(|window| window == b"secret\0".split_at(6).0 && bytes.len() > 1 << 20)
-                );
+            let Ok((_, archive)) = archive_path(&opened(&root), Path::new("/race")) else { continue };
+            for entry in tar::Archive::new(archive).entries().unwrap() {
+                // Directories that are moved meanwhile end the archive.
+                let Ok(mut entry) = entry else { break };
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).ok();
+                assert_ne!(content, b"secret", "a file of the node in an archive of the container");
             }
         }
         over.store(true, Ordering::Relaxed);

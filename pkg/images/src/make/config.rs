@@ -1,5 +1,9 @@
 //! The configuration of an image that is made here (OCI image-spec, config).
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -37,7 +41,7 @@ const OURS: [&str; 8] = ["created", "author", "config", "rootfs", "history", "os
 
 /// The configuration of an image above `parent` (its configuration as it came), whose layers are `diff_ids` in all. `has_layer` says
 /// whether the newest entry of the history has one of them.
-pub(super) fn build(
+pub(crate) fn build(
     parent: Option<&[u8]>,
     new: &NewConfig,
     diff_ids: &[DiffId],
@@ -92,22 +96,49 @@ fn refused(reason: String) -> ImageError {
     ImageError::NewImage { reason }
 }
 
-/// The parent's fields, those that are written here under the names that they have here.
+/// The parent's fields, those that are written here under the names that they have here. One that comes twice would be read as both together,
+/// which one document cannot say again.
 fn fields(bytes: &[u8]) -> Result<Map<String, Value>> {
     let told = |error: serde_json::Error| {
         refused(format!("the parent's configuration cannot be taken over: {error}"))
     };
-    let parsed: Map<String, Value> = serde_json::from_slice(bytes).map_err(told)?;
+    let Pairs(pairs) = serde_json::from_slice(bytes).map_err(told)?;
     let mut fields = Map::new();
-    for (name, value) in parsed {
-        match OURS.iter().find(|ours| same_name(&name, ours)) {
-            Some(ours) => fields.insert((*ours).to_owned(), value),
-            None => fields.insert(name, value),
-        };
+    for (name, value) in pairs {
+        let name = OURS.iter().find(|ours| same_name(&name, ours)).map_or(name, |ours| (*ours).to_owned());
+        if fields.insert(name.clone(), value).is_some() {
+            let name: String = name.chars().take(100).collect();
+            return Err(refused(format!("the parent's configuration has {name:?} twice")));
+        }
     }
     // Of the container that the parent was made from, which nothing reads any more.
     fields.retain(|name, _| !["container", "container_config"].iter().any(|old| same_name(name, old)));
     Ok(fields)
+}
+
+/// The fields of an object, each as often as it comes.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Fields)
+    }
 }
 
 fn entry(author: &Author, has_layer: bool) -> Value {
@@ -160,6 +191,16 @@ mod tests {
         let child = built(Some(parent), &changed, &[], false);
         assert_eq!(child["config"], json!({ "Cmd": ["b"] }));
         assert_eq!(child["history"][1], json!({ "empty_layer": true }));
+    }
+
+    #[test]
+    fn a_parent_that_says_something_twice_is_refused() {
+        for parent in
+            [r#"{"config":{"User":"1"},"config":{}}"#, r#"{"config":{"User":"1"},"Config":{}}"#, "[]", "{"]
+        {
+            let error = build(Some(parent.as_bytes()), &NewConfig::default(), &[], true).unwrap_err();
+            assert!(error.to_string().contains("parent"), "{error}");
+        }
     }
 
     #[test]

@@ -9,5 +9,7 @@ mod config;
 mod root;
 
 pub use commit::CommitRequest;
+#[cfg(feature = "fuzzing")]
+pub(crate) use config::build;
 pub use config::{Author, NewConfig};
 pub use root::ImportRequest;

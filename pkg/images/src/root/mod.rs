@@ -27,4 +27,6 @@ pub use find::{PathStat, archive_path, flatten, stat_path};
 pub(crate) use mounts::Mounts;
 pub use pack::TreeArchive;
 pub(crate) use pack::{Form, Pack};
+#[cfg(feature = "fuzzing")]
+pub(crate) use put::put_small;
 pub use put::{Owners, PutRequest, put_archive};

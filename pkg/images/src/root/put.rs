@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{CString, OsStr},
-    io::{BufReader, Read},
+    io::{BufRead, BufReader, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -113,6 +113,22 @@ pub fn put_archive(
     }
 }
 
+/// Unpacks without a thread of its own, in small measure.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn put_small(root: &OwnedFd, archive: &[u8], request: PutRequest) -> Outcome {
+    let directory = root.try_clone().map_err(|source| UnpackError::Io {
+        step: "keep",
+        path: "the root".into(),
+        source,
+    })?;
+    let mut put = Put::new(root, Vec::new(), directory, request)?;
+    let small = [(Resource::Bytes, 16 << 20), (Resource::Inodes, 10_000), (Resource::Lookups, 1 << 16)];
+    for (resource, limit) in small {
+        put.meter = put.meter.limited(resource, limit);
+    }
+    put.all(&mut TarReader::new(archive, Nowhere))
+}
+
 struct Nowhere;
 
 impl Sink for Nowhere {
@@ -157,7 +173,7 @@ impl Put {
         })
     }
 
-    fn all(mut self, reader: &mut TarReader<Blocks, Nowhere>) -> Outcome {
+    fn all(mut self, reader: &mut TarReader<impl BufRead, Nowhere>) -> Outcome {
         while let Some(mut entry) = reader.next_entry()? {
             self.meter.spend(Resource::Inodes, 1)?;
             self.space.check(&self.directory, self.content, self.meter.spent(Resource::Inodes))?;
@@ -182,7 +198,7 @@ impl Put {
 
     fn member(
         &mut self,
-        reader: &mut TarReader<Blocks, Nowhere>,
+        reader: &mut TarReader<impl BufRead, Nowhere>,
         entry: &TarEntry,
         inside: &[u8],
     ) -> Outcome {
@@ -281,7 +297,7 @@ impl Put {
 
     fn put_file(
         &mut self,
-        reader: &mut TarReader<Blocks, Nowhere>,
+        reader: &mut TarReader<impl BufRead, Nowhere>,
         entry: &TarEntry,
         parent: &OwnedFd,
         name: &[u8],
@@ -306,7 +322,7 @@ impl Put {
 
     fn copy(
         &mut self,
-        reader: &mut TarReader<Blocks, Nowhere>,
+        reader: &mut TarReader<impl BufRead, Nowhere>,
         file: &OwnedFd,
         mut left: u64,
         inside: &[u8],

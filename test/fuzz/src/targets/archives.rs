@@ -255,6 +255,19 @@ pub(super) fn layer(bytes: &[u8]) {
     }
 }
 
+/// Unpacks into a root of a container: nothing beside it changes, and what is in it can be archived.
+pub(super) fn put(bytes: &[u8]) {
+    let (keep_kinds, archive) = match bytes.split_first() {
+        Some((first, _)) => (first % 2 == 1, bytes),
+        None => return,
+    };
+    let ground = Ground::new().expect("a temporary directory");
+    let root = ground.dir.path().join("layer");
+    fs::create_dir(&root).expect("a directory in it");
+    let _may_be_refused = husk_images::fuzzing::put(archive, &root, keep_kinds);
+    ground.check();
+}
+
 /// Small streams of every compression.
 pub(super) fn compressed() -> Vec<Vec<u8>> {
     let plain = ordinary();

@@ -25,6 +25,11 @@ pub(super) fn manifest(bytes: &[u8]) {
     husk_images::fuzzing::manifest(bytes);
 }
 
+/// A configuration is made that of a child, which says what it was given.
+pub(super) fn child_config(bytes: &[u8]) {
+    husk_images::fuzzing::child_config(bytes);
+}
+
 /// Names of images.
 pub(super) fn references() -> Vec<Vec<u8>> {
     texts(&[

@@ -34,9 +34,12 @@ pub static TARGETS: &[Target] = &[
     archive("tar", archives::tars, archives::tar),
     target("made_archive", archives::recipes, archives::made_archive),
     archive("layer", archives::tars, archives::layer),
+    // What is unpacked into a container is archived again, 64 MiB of it.
+    Target { memory: 160 << 20, ..archive("put", archives::tars, archives::put) },
     // A decoder gets 32 MiB of output; the windows of zstd and gzip are C's and bounded by the decoder.
     Target { memory: 80 << 20, ..archive("inflate", archives::compressed, archives::inflate) },
     target("manifest", documents::manifests, documents::manifest),
+    target("child_config", documents::manifests, documents::child_config),
     // The other implementation's regular expressions are compiled by the first that it takes.
     Target { memory: 16 << 20, ..target("reference", documents::references, documents::reference) },
     target("hosts", documents::hosts_files, documents::hosts),

@@ -87,6 +87,9 @@ enum Sent<'a> {
 impl Session {
     /// The first host that answers; there are several where HTTPS need not be spoken.
     pub(crate) async fn home(&self) -> Result<&Arc<Endpoint>, (String, RegistryError)> {
+        if let [only] = self.endpoints.as_slice() {
+            return Ok(only);
+        }
         let mut failure = None;
         for endpoint in &self.endpoints {
             match self.ping(endpoint).await {
@@ -159,6 +162,10 @@ impl Session {
         let (mut offset, mut interruptions) = (0, 0);
         loop {
             counted.store(offset, Ordering::Relaxed);
+            // All came, and only the answer did not.
+            if offset > 0 && offset == content.size {
+                break;
+            }
             let (error, asked) = match self.patch(endpoint, &upload, content, offset, counted).await {
                 Ok(next) => {
                     upload = next;
@@ -166,12 +173,14 @@ impl Session {
                 }
                 Err(failure) => failure,
             };
+            // 404 and 416: it knows another state of the upload than we do.
             let is_interrupted = error.is_transient()
                 || matches!(
                     error,
-                    RegistryError::Stalled(_) | RegistryError::Status { status: 404 | 416, .. }
-                )
-                || matches!(error, RegistryError::NotFound);
+                    RegistryError::Stalled(_)
+                        | RegistryError::NotFound
+                        | RegistryError::Status { status: 416, .. }
+                );
             interruptions += 1;
             if !is_interrupted || interruptions > INTERRUPTIONS {
                 return Err(error);
@@ -209,6 +218,9 @@ impl Session {
         let body = Sent::File(content, offset, counted);
         let call = Call { method: Method::PATCH, to: upload, headers, body };
         let (response, reach) = self.call(endpoint, &call).await?;
+        if !response.headers().contains_key(LOCATION) {
+            return Ok(upload.clone());
+        }
         next(endpoint, upload, &response, reach).map_err(|error| (error, None))
     }
 
@@ -319,6 +331,8 @@ impl Session {
             _ => &still,
         };
         builder = match &call.body {
+            Sent::Nothing if call.method == Method::GET => builder,
+            // Its length of 0 is told.
             Sent::Nothing => builder.body(Vec::new()),
             Sent::Bytes(bytes) => builder.body(bytes.to_vec()),
             Sent::File(content, offset, counted) => {
