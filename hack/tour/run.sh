@@ -23,6 +23,14 @@ prepare_subject() {
     "$hack/tools/build" "${tools[@]}"
 }
 
+# start_husk_with_docker NAME: huskd with Docker's API, which is $socket.
+start_husk_with_docker() {
+    docker_socket=$work/run/$1-docker.sock
+    send_to_registry docker.io
+    start_husk "$1"
+    socket=$docker_socket
+}
+
 # start_subject: the registries and the daemon, in namespaces of their own but for a host's; sets $socket and DOCKER_HOST.
 start_subject() {
     if [ "$subject" = host ]; then
@@ -33,12 +41,7 @@ start_subject() {
     start_registry "$("$hack/images/build" --docker)"
     start_writable_registry
     case $subject in
-    husk)
-        docker_socket=$work/run/docker.sock
-        send_to_registry docker.io
-        start_husk husk
-        socket=$docker_socket
-        ;;
+    husk) start_husk_with_docker husk ;;
     control) start_dockerd docker ;;
     control-new) start_dockerd docker new ;;
     host) socket=${host#unix://} ;;
