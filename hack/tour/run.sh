@@ -39,7 +39,11 @@ start_subject() {
         make_work_dir
     fi
     start_registry "$("$hack/images/build" --docker)"
-    start_writable_registry
+    # bcrypt, which is all that the registry takes: user "tour", password "secret".
+    perl -e 'print "tour:", crypt("secret", q($2b$05$abcdefghijklmnopqrstuu)), "\n"' >"$work/htpasswd"
+    start_writable_registry private "$work/htpasswd"
+    private_port=$writable_port
+    start_writable_registry pushed
     case $subject in
     husk) start_husk_with_docker husk ;;
     control) start_dockerd docker ;;
@@ -60,17 +64,18 @@ in_callers_namespaces() {
     trap 'exit 130' INT TERM
 }
 
-# start_writable_registry: an empty one to push to; sets $writable_port.
+# start_writable_registry NAME [HTPASSWD]: an empty one to push to; sets $writable_port.
 start_writable_registry() {
     writable_port=$(free_port)
-    mkdir "$work/pushed"
-    write_registry_config "$work/pushed" "$writable_port" "$work/pushed.yml"
-    sed -i '/readonly/d; /cache that all runs share/d' "$work/pushed.yml"
-    daemon_log=$work/pushed.log
-    OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/pushed.yml" >"$daemon_log" 2>&1 &
+    mkdir "$work/$1"
+    write_registry_config "$work/$1" "$writable_port" "$work/$1.yml" "${2:-}"
+    sed -i '/readonly/d; /cache that all runs share/d' "$work/$1.yml"
+    daemon_log=$work/$1.log
+    OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/$1.yml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
-    wait_for "the registry to push to" 20 curl -fsS "http://127.0.0.1:$writable_port/v2/"
+    # It also answers when it asks for a password.
+    wait_for "the registry to push to" 20 curl -sS "http://127.0.0.1:$writable_port/v2/"
 }
 
 # send_to_registry HOST: huskd asks the registry of the test images instead.
@@ -82,7 +87,7 @@ send_to_registry() {
 # choose_client new|old: sets what steps are told of the clients.
 choose_client() {
     local debian
-    export TOUR_CLIENT TOUR_COMPOSE TOUR_HACK=$hack TOUR_REGISTRY=127.0.0.1:$registry_port TOUR_WRITABLE=127.0.0.1:$writable_port
+    export TOUR_CLIENT TOUR_COMPOSE TOUR_HACK=$hack TOUR_REGISTRY=127.0.0.1:$registry_port TOUR_WRITABLE=127.0.0.1:$writable_port TOUR_PRIVATE=127.0.0.1:$private_port
     export DOCKER_CONFIG=$work/config
     mkdir -p "$DOCKER_CONFIG/cli-plugins"
     rm -f "$DOCKER_CONFIG/cli-plugins"/*

@@ -10,7 +10,7 @@ step_bridge() {
     is "its gateway" "$(docker exec web ip route | awk '/default/ { print $3 }')" "$(docker inspect --format '{{.NetworkSettings.Networks.bridge.Gateway}}' web)"
     has "its hosts file" "$(docker exec web cat /etc/hosts)" "$(address web)"
     has "the network's containers" "$(docker network inspect --format '{{range .Containers}}{{.Name}} {{end}}' bridge)" web
-    gives "bridge host none" echo "$(docker network ls --format '{{.Name}}' | sort | xargs | awk '{ print $1, $2, $3 }')"
+    is "the networks that are always there" "$(docker network ls --format '{{.Name}}' | sort | xargs)" "bridge host none"
     has "its hardware address" "$(docker exec web cat /sys/class/net/eth0/address)" "$(docker inspect --format '{{.NetworkSettings.Networks.bridge.MacAddress}}' web)"
 }
 
