@@ -3,8 +3,8 @@
 #
 # $subject is husk, control, control-new or host; $host then names the daemon's socket.
 
-# Longer than any step takes on a busy machine.
-step_limit=180
+# Seconds, more than any step takes on a busy machine; emulated processors get more.
+step_limit=$((180 * ${HUSK_E2E_PATIENCE:-1}))
 images=(busybox hello-world nginx redis)
 
 # prepare_subject TOOL...: builds what is missing, where there is a network.
