@@ -1,4 +1,5 @@
-// The benchmark: asks several CRI runtimes for the same pods in turn and compares what each RPC takes.
+// The benchmark: asks several CRI runtimes for the same pods in turn and compares what each RPC takes; and daemons that speak Docker's API for the
+// same containers.
 //
 // hack/bench starts the runtimes and this program. Rounds alternate between the runtimes (A B C A B C ...), so that
 // what else the machine does meets all of them alike; only the parts with many pods take one runtime after the other.
@@ -14,6 +15,7 @@ import (
 
 const usage = `usage: benchmark run [flags] NAME=SOCKET,DAEMON_PID[,HANDLER]...   measure; the first is the baseline
        benchmark count [flags] NAME=SOCKET,DAEMON_PID...           count system calls and instructions instead
+       benchmark docker [flags] NAME=SOCKET...                     measure docker run; the first is the baseline
        benchmark table FILE.json                                   the table of a run, in Markdown
        benchmark plot FILE.json DIRECTORY                          its plots, in SVG
        benchmark compare OLD.json NEW.json                         fail on a row that became worse`
@@ -35,6 +37,8 @@ func dispatch(arguments []string) error {
 		return run(arguments)
 	case verb == "count":
 		return count(arguments)
+	case verb == "docker":
+		return dockerBench(arguments)
 	case verb == "table" && len(arguments) == 1:
 		document, err := report.Load(arguments[0])
 		if err == nil {

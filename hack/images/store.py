@@ -341,10 +341,11 @@ def write_docker_images(store, binaries, layers):
     base = busybox_tree(binaries).layer()
     nginx, redis = (Layer.from_file(layers / f"{name}.tar.gz") for name in ("nginx", "redis"))
     hello = Tree().program(binaries / "hello", "hello").layer()
+    # What docker-py's tests know of it.
+    alpine = Tree().directory("var/opt").file("etc/passwd", PASSWD + "postgres:x:70:70::/var/lib/postgresql:/bin/sh\n").layer()
     store.image("library/hello-world", ["latest"], {"Cmd": ["/hello"]}, [hello], OCI)
     for tag in ("latest", "3.10"):
-        # The name that the tests of docker-py ask for.
-        store.image("library/alpine", [tag], {"Cmd": ["sh"], "Labels": {"tag": tag}}, [base], OCI)
+        store.image("library/alpine", [tag], {"Cmd": ["sh"], "Labels": {"tag": tag}}, [base, alpine], OCI)
     for tag in ("latest", "1.36"):
         store.image("library/busybox", [tag], {"Cmd": ["sh"], "Labels": {"tag": tag}}, [base], OCI)
     serve = {"Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}

@@ -4,7 +4,7 @@
 # A step is a function step_NAME of a file in steps/, run by a process of its own in a directory of its own ($PWD), against a daemon that has no
 # container, volume or network of a user. The comment above it is what --list prints. Its commands are those that a user types.
 
-: "${TOUR_CLIENT:?run it by hack/docker-tour}" "${TOUR_COMPOSE:?}" "${TOUR_REGISTRY:?}" "${TOUR_WRITABLE:?}" "${DOCKER_HOST:?}"
+: "${TOUR_CLIENT:?run it by hack/docker-tour}" "${TOUR_COMPOSE:?}" "${TOUR_REGISTRY:?}" "${TOUR_WRITABLE:?}" "${TOUR_PRIVATE:?}" "${DOCKER_HOST:?}"
 socket=${DOCKER_HOST#unix://}
 
 docker() { command "$TOUR_CLIENT" "$@"; }

@@ -3,8 +3,8 @@
 #
 # $subject is husk, control, control-new or host; $host then names the daemon's socket.
 
-# Longer than any step takes on a busy machine.
-step_limit=180
+# Seconds, more than any step takes on a busy machine; emulated processors get more.
+step_limit=$((180 * ${HUSK_E2E_PATIENCE:-1}))
 images=(busybox hello-world nginx redis)
 
 # prepare_subject TOOL...: builds what is missing, where there is a network.
@@ -23,6 +23,14 @@ prepare_subject() {
     "$hack/tools/build" "${tools[@]}"
 }
 
+# start_husk_with_docker NAME: huskd with Docker's API, which is $socket.
+start_husk_with_docker() {
+    docker_socket=$work/run/$1-docker.sock
+    send_to_registry docker.io
+    start_husk "$1"
+    socket=$docker_socket
+}
+
 # start_subject: the registries and the daemon, in namespaces of their own but for a host's; sets $socket and DOCKER_HOST.
 start_subject() {
     if [ "$subject" = host ]; then
@@ -31,14 +39,13 @@ start_subject() {
         make_work_dir
     fi
     start_registry "$("$hack/images/build" --docker)"
-    start_writable_registry
+    # bcrypt, which is all that the registry takes: user "tour", password "secret".
+    perl -e 'print "tour:", crypt("secret", q($2b$05$abcdefghijklmnopqrstuu)), "\n"' >"$work/htpasswd"
+    start_writable_registry private "$work/htpasswd"
+    private_port=$writable_port
+    start_writable_registry pushed
     case $subject in
-    husk)
-        docker_socket=$work/run/docker.sock
-        send_to_registry docker.io
-        start_husk husk
-        socket=$docker_socket
-        ;;
+    husk) start_husk_with_docker husk ;;
     control) start_dockerd docker ;;
     control-new) start_dockerd docker new ;;
     host) socket=${host#unix://} ;;
@@ -57,17 +64,18 @@ in_callers_namespaces() {
     trap 'exit 130' INT TERM
 }
 
-# start_writable_registry: an empty one to push to; sets $writable_port.
+# start_writable_registry NAME [HTPASSWD]: an empty one to push to; sets $writable_port.
 start_writable_registry() {
     writable_port=$(free_port)
-    mkdir "$work/pushed"
-    write_registry_config "$work/pushed" "$writable_port" "$work/pushed.yml"
-    sed -i '/readonly/d; /cache that all runs share/d' "$work/pushed.yml"
-    daemon_log=$work/pushed.log
-    OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/pushed.yml" >"$daemon_log" 2>&1 &
+    mkdir "$work/$1"
+    write_registry_config "$work/$1" "$writable_port" "$work/$1.yml" "${2:-}"
+    sed -i '/readonly/d; /cache that all runs share/d' "$work/$1.yml"
+    daemon_log=$work/$1.log
+    OTEL_TRACES_EXPORTER=none "$("$hack/tools/path" registry)" serve "$work/$1.yml" >"$daemon_log" 2>&1 &
     daemon_pid=$!
     daemons+=("$daemon_pid")
-    wait_for "the registry to push to" 20 curl -fsS "http://127.0.0.1:$writable_port/v2/"
+    # It also answers when it asks for a password.
+    wait_for "the registry to push to" 20 curl -sS "http://127.0.0.1:$writable_port/v2/"
 }
 
 # send_to_registry HOST: huskd asks the registry of the test images instead.
@@ -79,7 +87,7 @@ send_to_registry() {
 # choose_client new|old: sets what steps are told of the clients.
 choose_client() {
     local debian
-    export TOUR_CLIENT TOUR_COMPOSE TOUR_HACK=$hack TOUR_REGISTRY=127.0.0.1:$registry_port TOUR_WRITABLE=127.0.0.1:$writable_port
+    export TOUR_CLIENT TOUR_COMPOSE TOUR_HACK=$hack TOUR_REGISTRY=127.0.0.1:$registry_port TOUR_WRITABLE=127.0.0.1:$writable_port TOUR_PRIVATE=127.0.0.1:$private_port
     export DOCKER_CONFIG=$work/config
     mkdir -p "$DOCKER_CONFIG/cli-plugins"
     rm -f "$DOCKER_CONFIG/cli-plugins"/*

@@ -66,6 +66,12 @@ const (
 	ProbesCPU     = "CPU with probes"
 	CPUPerProbe   = "CPU per probe"
 	ProbesReached = "probes per second"
+
+	DockerRun    = "docker run"
+	DockerCreate = "docker create"
+	DockerStart  = "docker start"
+	DockerEnd    = "docker wait"
+	DockerRemove = "docker rm"
 )
 
 // The names of the series: values by how many pods are running.
@@ -114,4 +120,9 @@ var Rows = []Row{
 	{Key: ProbesCPU, Label: "CPU with an exec probe a second in each pod, seconds a minute", Unit: "s", Goal: Goal{Ratio: 10}},
 	{Key: CPUPerProbe, Label: "CPU of one probe", Unit: "ms"},
 	{Key: ProbesReached, Label: "probes answered a second", Unit: "/s", Higher: true},
+	{Key: DockerCreate, Label: "Docker's API: create", Unit: "ms"},
+	{Key: DockerStart, Label: "Docker's API: start", Unit: "ms"},
+	{Key: DockerEnd, Label: "Docker's API: from start to the end of `true`", Unit: "ms"},
+	{Key: DockerRemove, Label: "Docker's API: remove", Unit: "ms"},
+	{Key: DockerRun, Label: "**docker run** `busybox true` (create, attach, start, wait, remove)", Unit: "ms", Least: 10, Goal: Goal{Ratio: 10}},
 }

@@ -196,7 +196,8 @@ wait says one
 wait says one
 send \x03
 EOT
-    eventually 15 test -z "$(docker ps --quiet)"
+    none_runs() { is "what runs" "$(docker ps --quiet)" ""; }
+    eventually 15 none_runs
     compose down
     has "up to the end of one" "$(compose run --rm -T one echo ran 2>/dev/null)" ran
 }

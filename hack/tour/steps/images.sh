@@ -121,7 +121,56 @@ step_prune() {
     docker image inspect busybox >/dev/null
 }
 
-# step search: a registry that does not search says so
+# serve_search FILE: a registry that can only be searched, until the step ends; its port is written to FILE.
+serve_search() {
+    python3 - "$1" <<'EOT' &
+import http.server, json, os, sys, urllib.parse
+
+class Search(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        term = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("q", [""])[0]
+        result = {"name": f"{term}/found", "description": "it is here", "star_count": 7, "is_official": False, "is_automated": False}
+        body = json.dumps({"query": term, "num_results": 1, "results": [result]} if "/v1/search" in self.path else True).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Docker-Registry-Standalone", "true")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Search)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(server.server_port))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+server.serve_forever()
+EOT
+    # shellcheck disable=SC2064 # the pid is known now
+    trap "kill $!" EXIT
+    eventually 10 test -s "$1"
+}
+
+# step search: a registry's answer to a search, and one that does not search
 step_search() {
+    local found
+    serve_search port
+    found=$(docker search "127.0.0.1:$(cat port)/term")
+    has "what was found" "$found" term/found
+    has "what was found" "$found" "it is here"
     fails 1 "" docker search "$TOUR_REGISTRY/nothing"
+}
+
+# step login: a registry that asks for a password: refused, right, pushed to, pulled from, forgotten
+step_login() {
+    local port=$TOUR_PRIVATE
+    export DOCKER_CONFIG=$PWD/config
+    docker tag busybox "$port/mine:1"
+    fails 1 "" docker push "$port/mine:1"
+    fails 1 "unauthorized" docker login --username tour --password wrong "$port"
+    has "what login says" "$(echo secret | docker login --username tour --password-stdin "$port")" "Login Succeeded"
+    docker push "$port/mine:1"
+    docker rmi "$port/mine:1"
+    docker pull "$port/mine:1"
+    docker logout "$port"
+    docker rmi "$port/mine:1"
+    fails 1 "" docker pull "$port/mine:1"
 }
