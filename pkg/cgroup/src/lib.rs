@@ -26,6 +26,7 @@ mod devices;
 mod dir;
 mod enable;
 mod error;
+mod freeze;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod hierarchy;

@@ -16,8 +16,8 @@ use crate::{
     Child, ExecPlan, Failure, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
-    process::Program,
-    stdio, terminal, userns,
+    process::{self, Program},
+    stdio, terminal, user, userns,
 };
 
 /// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
@@ -30,6 +30,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
     let program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(plan.target.as_raw_fd());
+    keep.extend(process::inherited(plan.inherited));
     let launch = Launch {
         namespaces: UnshareFlags::empty(),
         pid_namespace_of: None,
@@ -46,7 +47,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
 /// processes have, which waits for its parent to know of it.
 fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
     if let Some(mappings) = &plan.user_namespace {
-        stdio::give(&plan.stdio, mappings.root())?;
+        stdio::give(&plan.stdio, mappings.root().unwrap_or_default())?;
     }
     program.labels.claim()?;
     let mut warnings: Vec<String> = program.claim()?.into_iter().collect();
@@ -56,6 +57,7 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::PROCESS_ID;
+    kinds.set(ThreadNameSpaceType::TIME, plan.time_namespace);
     kinds.set(ThreadNameSpaceType::USER, plan.user_namespace.is_some());
     // Joining a mount namespace also moves root and working directory to its root: the container's, which its init
     // pivoted to. A PID namespace is joined by the children.
@@ -70,19 +72,25 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         Stdio::Terminal(size) => Some(terminal::open(&root, *size)?),
         Stdio::Pipes(_) => None,
     };
-    match &terminal {
-        Some(terminal) => terminal.install(plan.account.user.uid)?,
-        None => stdio::install(&plan.stdio, &root, &plan.account.user)?,
+    let account = user::identify(&root, &plan.identity)?;
+    if let Some(mappings) = &plan.user_namespace {
+        userns::check_user(mappings, &account.user)?;
     }
-    let (confined, warning) = program.confine(&plan.account)?;
+    match &terminal {
+        Some(terminal) => terminal.install(account.user.uid)?,
+        None => stdio::install(&plan.stdio, &root, &account.user)?,
+    }
+    let (confined, warning) = program.confine(&account, plan.inherited)?;
     warnings.extend(warning);
-    let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
-    link.appear(&shown, |link| {
+    let mut shown: Vec<_> =
+        terminal.iter().flat_map(terminal::Terminal::descriptors).map(|fd| fd.as_raw_fd()).collect();
+    shown.extend(process::inherited(plan.inherited));
+    link.appear(shown, |link| {
         if let Some(terminal) = &terminal {
             terminal.control()?;
         }
         confined.restrict()?;
-        link.ready(&plan.account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
         confined.execute()
     })
 }

@@ -95,6 +95,20 @@ impl Procfs {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// As [`Self::read_self`], of a process that the caller has not reaped: `uid_map`.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and read(2); `EXDEV` when something is mounted over it.
+    pub fn read_of(&self, pid: u32, name: &str) -> Result<String> {
+        let path = PathBuf::from(pid.to_string()).join(name);
+        let file = self.open(&path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS)?;
+        let mut text = String::new();
+        std::fs::File::from(file).read_to_string(&mut text).map_err(|error| {
+            Error::new("read", format!("{path:?}"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        Ok(text)
+    }
+
     /// Writes a file of a process that the caller has not reaped, so that the id is still its own: `uid_map`.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{IdMappings, SeccompFilter, Stdio};
-use husk_runtime::{Account, CgroupTarget, ExecPlan};
+use husk_model::{IdMaps, SeccompFilter, Stdio};
+use husk_runtime::{Account, CgroupTarget, ExecPlan, Identity};
 use oci_spec::runtime::Process;
 
 use crate::{
@@ -31,7 +31,7 @@ pub struct Execs {
     /// Known once the container is built.
     pub account: Account,
     /// Of its user namespace.
-    pub user_mappings: Option<IdMappings>,
+    pub user_mappings: Option<IdMaps>,
     /// Sub-cgroups of execs that left background processes.
     pub left: Left,
 }
@@ -64,9 +64,11 @@ impl Execs {
             target: dup(init)?,
             process,
             raw_env: self.raw_env.clone(),
-            account: self.account.clone(),
+            identity: Identity::Account(self.account.clone()),
             seccomp: self.seccomp.clone(),
-            user_namespace: self.user_mappings,
+            user_namespace: self.user_mappings.clone(),
+            time_namespace: false,
+            inherited: 0,
             cgroup,
             stdio,
         })

@@ -6,8 +6,9 @@ use husk_sys::{
     root::Root,
 };
 use rustix::{
+    fs::{self, Mode, OFlags},
     mount::{UnmountFlags, unmount},
-    process::{chdir, fchdir, pivot_root},
+    process::{chdir, chroot, fchdir, pivot_root},
 };
 
 use crate::{Failure, Step, failure::At};
@@ -20,6 +21,18 @@ pub(crate) fn enter(root: &Root) -> Result<(), Failure> {
     // The old root comes to lie on the new one at ".", which needs no directory for it (pivot_root(2), NOTES).
     pivot_root(".", ".").at(step, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(step, "umount of the old root")?;
+    chdir("/").at(step, "/")
+}
+
+/// As [`enter`], where the node's root is one that pivot_root(2) does not take (an initial RAM filesystem): the root is moved over
+/// it. What was there stays in the namespace, out of reach for whoever has no CAP_SYS_CHROOT and CAP_SYS_ADMIN.
+pub(crate) fn enter_without_pivot(root: &Root) -> Result<(), Failure> {
+    let step = Step::Pivot;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let node = fs::open("/", flags, Mode::empty()).at(step, "/")?;
+    mount::attach(root, node).at(step, "/")?;
+    fchdir(root).at(step, "")?;
+    chroot(".").at(step, "chroot")?;
     chdir("/").at(step, "/")
 }
 

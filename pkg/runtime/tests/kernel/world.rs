@@ -17,7 +17,7 @@ use husk_model::{
     WindowSize,
 };
 use husk_runtime::{
-    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, NetNs, PidNs, Ready,
+    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, Identity, NetNs, PidNs, Ready,
     Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
@@ -241,7 +241,7 @@ impl Pod {
     fn user(&self) -> Option<UserNamespace> {
         self.user.as_ref().map(|(fd, mappings, owns_network)| UserNamespace {
             fd: fd.try_clone().unwrap(),
-            mappings: *mappings,
+            mappings: (*mappings).into(),
             owns_network: *owns_network,
         })
     }
@@ -430,9 +430,11 @@ impl Running {
             target: self.child.pidfd.try_clone().unwrap(),
             process: serde_json::from_value(process).unwrap(),
             raw_env: Vec::new(),
-            account: self.ready.account.clone(),
+            identity: Identity::Account(self.ready.account.clone()),
             seccomp: None,
-            user_namespace: self.mappings,
+            user_namespace: self.mappings.map(Into::into),
+            time_namespace: false,
+            inherited: 0,
             cgroup: CgroupTarget::default(),
             stdio: Stdio::Pipes(Streams {
                 stdin: None,
