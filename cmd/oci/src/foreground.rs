@@ -33,8 +33,7 @@ pub(crate) fn signals() -> io::Result<SignalFd> {
 ///
 /// # Errors
 /// Those of poll(2), and of a terminal.
-pub(crate) fn wait(child: &Child, terminal: Option<OwnedFd>, signals: &SignalFd) -> io::Result<u8> {
-    let screen = terminal.map(Screen::new).transpose()?;
+pub(crate) fn wait(child: &Child, screen: Option<&Screen>, signals: &SignalFd) -> io::Result<u8> {
     let (mut shows, mut reads) = (screen.is_some(), screen.is_some());
     loop {
         let mut fds = vec![
@@ -42,7 +41,7 @@ pub(crate) fn wait(child: &Child, terminal: Option<OwnedFd>, signals: &SignalFd)
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
         let stdin = rustix::stdio::stdin();
-        if let Some(screen) = &screen {
+        if let Some(screen) = screen {
             let of = |wanted: bool| if wanted { PollFlags::IN } else { PollFlags::empty() };
             fds.push(PollFd::new(&screen.master, of(shows)));
             if reads {
@@ -55,7 +54,7 @@ pub(crate) fn wait(child: &Child, terminal: Option<OwnedFd>, signals: &SignalFd)
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        if let Some(screen) = &screen {
+        if let Some(screen) = screen {
             if shows && ready[2] {
                 shows = screen.show()?;
             }
@@ -64,14 +63,14 @@ pub(crate) fn wait(child: &Child, terminal: Option<OwnedFd>, signals: &SignalFd)
             }
         }
         if ready[0] {
-            if let Some(screen) = screen.as_ref().filter(|_| shows) {
+            if let Some(screen) = screen.filter(|_| shows) {
                 screen.show()?;
             }
             let exit = pidfd::reap(&child.pidfd).map_err(io::Error::other)?;
             return Ok(u8::try_from(exit.code() & 0xff).unwrap_or(255));
         }
         if ready[1] {
-            forward(child, signals, screen.as_ref())?;
+            forward(child, signals, screen)?;
         }
     }
 }
@@ -96,13 +95,17 @@ fn forward(child: &Child, signals: &SignalFd, screen: Option<&Screen>) -> io::Re
 }
 
 /// A container's terminal, shown on our own streams.
-struct Screen {
+pub(crate) struct Screen {
     master: OwnedFd,
     raw: Option<Raw>,
 }
 
 impl Screen {
-    fn new(master: OwnedFd) -> io::Result<Self> {
+    /// To be made before the container writes its first word.
+    ///
+    /// # Errors
+    /// Those of tcsetattr(3).
+    pub(crate) fn new(master: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
         plain_line_ends(master.as_fd())?;

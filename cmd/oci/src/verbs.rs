@@ -16,7 +16,7 @@ use oci_spec::runtime::{Capabilities, Capability, Process};
 
 use crate::{
     cli::{self, Cli, Command, Handover},
-    foreground,
+    foreground::{self, Screen},
     log::{Level, Log},
     show, update,
 };
@@ -114,11 +114,15 @@ fn make(store: &Store, options: cli::Create, detached: bool, log: &Log, given: u
 fn run_container(store: &Store, options: cli::Run, log: &Log, given: u32) -> Result<u8> {
     let signals = foreground::signals().map_err(|error| invalid(format!("signals: {error}")))?;
     let mut created = make(store, options.create, options.detach, log, given)?;
-    let outcome = start(&created.container).and_then(|()| match created.child.await_report()? {
-        Report::Failed(failure) => Err(Error::Process(failure)),
-        _ if options.detach => Ok(0),
-        _ => foreground::wait(&created.child, created.terminal.take(), &signals)
-            .map_err(|error| invalid(format!("wait for the container: {error}"))),
+    let screen = created.terminal.take().map(show_terminal).transpose();
+    let outcome = screen.and_then(|screen| {
+        start(&created.container)?;
+        match created.child.await_report()? {
+            Report::Failed(failure) => Err(Error::Process(failure)),
+            _ if options.detach => Ok(0),
+            _ => foreground::wait(&created.child, screen.as_ref(), &signals)
+                .map_err(|error| invalid(format!("wait for the container: {error}"))),
+        }
     });
     let keeps = options.keep || (options.detach && outcome.is_ok());
     if !keeps {
@@ -152,13 +156,21 @@ fn run_exec(store: &Store, options: cli::Exec, log: &Log, given: u32) -> Result<
         pidfd_socket: options.handover.pidfd_socket,
         pid_file: options.handover.pid_file,
     };
-    let exec = exec(&container, options)?;
+    let mut screen = None;
+    let exec = exec(&container, options, &mut |master| {
+        screen = Some(show_terminal(master)?);
+        Ok(())
+    })?;
     warn(log, &exec.warnings);
     if detached {
         return Ok(0);
     }
-    foreground::wait(&exec.child, exec.terminal, &signals)
+    foreground::wait(&exec.child, screen.as_ref(), &signals)
         .map_err(|error| invalid(format!("wait for the process: {error}")))
+}
+
+fn show_terminal(master: OwnedFd) -> Result<Screen> {
+    Screen::new(master).map_err(|error| invalid(format!("show the container's terminal: {error}")))
 }
 
 /// What the flags of `exec` change of the container's own process.

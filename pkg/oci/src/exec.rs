@@ -42,8 +42,6 @@ pub struct ExecOptions {
 pub struct Exec {
     /// The process.
     pub child: Child,
-    /// Its terminal, if it has one and there was no socket for it.
-    pub terminal: Option<OwnedFd>,
     /// What was left out, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -64,11 +62,16 @@ pub fn process_of(container: &Container, file: Option<&Path>) -> Result<(Process
     Ok((own, Vec::new()))
 }
 
-/// Runs a process in a container. When it returns, the program is executed.
+/// Runs a process in a container. When it returns, the program is executed. `terminal` gets the process's terminal before that, if
+/// there is no socket for it.
 ///
 /// # Errors
 /// [`Error::WrongState`]; the step that failed.
-pub fn exec(container: &Container, options: ExecOptions) -> Result<Exec> {
+pub fn exec(
+    container: &Container,
+    options: ExecOptions,
+    terminal: &mut dyn FnMut(OwnedFd) -> Result<()>,
+) -> Result<Exec> {
     match container.status()? {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
@@ -100,34 +103,38 @@ pub fn exec(container: &Container, options: ExecOptions) -> Result<Exec> {
         seccomp: filter(linux.and_then(|linux| linux.seccomp().as_ref()))?,
         user_namespace: container.record.user.clone(),
         time_namespace: spaces.iter().any(|namespace| namespace.typ() == Kind::Time),
+        held: true,
         inherited: options.inherited,
         cgroup: group::target(&group)?,
     };
     let mut child = spawn_exec(plan)?;
     let outcome = (|| -> Result<_> {
-        let (mut terminal, mut warnings) = (None, Vec::new());
+        let mut warnings = Vec::new();
         loop {
             match child.await_report()? {
-                Report::Ready(ready) => (terminal, warnings) = (ready.terminal, ready.warnings),
-                Report::Executed => break,
+                Report::Ready(ready) => {
+                    warnings = ready.warnings;
+                    match (ready.terminal, &options.console_socket) {
+                        (Some(master), Some(socket)) => send_descriptor(socket, master.as_fd(), "/dev/console")?,
+                        (Some(master), None) => terminal(master)?,
+                        (None, _) => {}
+                    }
+                    if let Some(socket) = &options.pidfd_socket {
+                        send_descriptor(socket, child.pidfd.as_fd(), "pidfd")?;
+                    }
+                    if let Some(path) = &options.pid_file {
+                        write_pid(path, child.pid)?;
+                    }
+                    child.open_gate().map_err(Error::io("release", "the process"))?;
+                }
+                Report::Executed => return Ok(warnings),
                 Report::Failed(failure) => return Err(Error::Process(failure)),
                 Report::Prepared | Report::Moved { .. } => {}
             }
         }
-        if let (Some(socket), Some(master)) = (&options.console_socket, &terminal) {
-            send_descriptor(socket, master.as_fd(), "/dev/console")?;
-            terminal = None;
-        }
-        if let Some(socket) = &options.pidfd_socket {
-            send_descriptor(socket, child.pidfd.as_fd(), "pidfd")?;
-        }
-        if let Some(path) = &options.pid_file {
-            write_pid(path, child.pid)?;
-        }
-        Ok((terminal, warnings))
     })();
     match outcome {
-        Ok((terminal, warnings)) => Ok(Exec { child, terminal, warnings }),
+        Ok(warnings) => Ok(Exec { child, warnings }),
         Err(error) => {
             let _ = pidfd::signal(&child.pidfd, rustix::process::Signal::KILL);
             let _ = pidfd::reap(&child.pidfd);

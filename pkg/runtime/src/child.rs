@@ -127,7 +127,7 @@ impl Child {
     }
 
     /// Lets a [`Report::Ready`] container go on to `execve`, a [`Report::Prepared`] one to its root, or a pause in a user
-    /// namespace begin. Exec'd processes have no gate.
+    /// namespace begin. Exec'd processes have a gate only if they are held.
     ///
     /// # Errors
     /// `EPIPE` when the child is gone.

@@ -20,8 +20,8 @@ use crate::{
     stdio, terminal, user, userns,
 };
 
-/// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
-/// and `Executed` follows by itself.
+/// Clones a process into a running container. [`crate::Report::Ready`] brings the terminal, if any. Unless it is held, `Executed`
+/// follows by itself.
 ///
 /// # Errors
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
@@ -91,6 +91,9 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         }
         confined.restrict()?;
         link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        if plan.held {
+            link.wait_gate()?;
+        }
         confined.execute()
     })
 }

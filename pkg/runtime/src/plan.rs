@@ -202,6 +202,8 @@ pub struct ExecPlan {
     pub user_namespace: Option<IdMaps>,
     /// Whether the container has a time namespace, of its own or another's. A kernel without them refuses to enter one.
     pub time_namespace: bool,
+    /// Whether it waits at a gate when it is ready ([`crate::Child::open_gate`]).
+    pub held: bool,
     /// How many descriptors from 3 on the process gets from the caller, as they are.
     pub inherited: u32,
     /// A sub-cgroup of the container's, or the container's own.

@@ -434,6 +434,7 @@ impl Running {
             seccomp: None,
             user_namespace: self.mappings.map(Into::into),
             time_namespace: false,
+            held: false,
             inherited: 0,
             cgroup: CgroupTarget::default(),
             stdio: Stdio::Pipes(Streams {
