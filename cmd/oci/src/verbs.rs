@@ -201,7 +201,7 @@ fn change(process: &mut Process, options: &cli::Exec) -> Result<()> {
     }
     let mut added = Capabilities::new();
     for name in &options.cap {
-        let known = name.to_ascii_uppercase().parse::<Capability>();
+        let known = serde_json::from_value::<Capability>(name.to_ascii_uppercase().into());
         added.insert(known.map_err(|_| invalid(format!("unknown capability {name:?}")))?);
     }
     if !added.is_empty() {

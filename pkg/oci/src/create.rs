@@ -64,7 +64,8 @@ pub struct Created {
 pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<Created> {
     let (rootfs, root) = bundle.open_rootfs()?;
     let cgroup = group::path(&bundle.spec, &options.id)?;
-    let resources = group::resources(&bundle.spec);
+    let resources = group::resources(&bundle.spec)?;
+    group::check_vacant(&cgroup)?;
     let seccomp = filter(bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
     let namespaces = namespaces::of(&bundle.spec)?;
     let own = process::identify(std::process::id()).map_err(Error::io("read", "/proc/self/stat"))?;
@@ -126,6 +127,10 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
     match (built, made) {
         (Ok(terminal), Made { child: Some(child), .. }) => Ok(Created { container, child, terminal, warnings }),
         (built, made) => {
+            if made.group.is_none() {
+                // It is somebody else's, and not to be ended with ours.
+                container.record.cgroup = None;
+            }
             made.undo();
             // What stays is found by its record, and what went wrong first is what is told.
             let _ = delete::destroy(&container);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
+use husk_cgroup::{Cgroup, CgroupPath, Hierarchy, Version};
 use husk_runtime::CgroupTarget;
 use oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec,
@@ -33,13 +33,27 @@ pub(crate) fn path(spec: &Spec, id: &str) -> Result<CgroupPath> {
 }
 
 /// The limits of a spec with the device rules that every container has.
-pub(crate) fn resources(spec: &Spec) -> LinuxResources {
+///
+/// # Errors
+/// Keys of cgroup v2 on a node that has v1's controllers.
+pub(crate) fn resources(spec: &Spec) -> Result<LinuxResources> {
     let linux = spec.linux().as_ref();
     let mut resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let unified = resources.unified().as_ref().is_some_and(|keys| !keys.is_empty());
+    if unified && Hierarchy::detect()?.version() != Version::V2 {
+        let text = "invalid configuration: resources.unified needs a node with cgroup v2 alone";
+        return Err(Error::Invalid(text.into()));
+    }
+    // The specification's 0 is a limit; the CRI's, which husk-cgroup follows, is none.
+    if let Some(pids) = resources.pids().filter(|pids| pids.limit() == 0) {
+        let mut pids = pids;
+        pids.set_limit(1);
+        resources.set_pids(Some(pids));
+    }
     let mut devices = resources.devices().clone().unwrap_or_default();
     devices.extend(allowed());
     resources.set_devices(Some(devices));
-    resources
+    Ok(resources)
 }
 
 /// Making any device, and using those of config-linux (Default Devices), the terminals and their multiplexer.
@@ -73,13 +87,12 @@ fn allowed() -> Vec<LinuxDeviceCgroup> {
     .collect()
 }
 
-/// Makes the cgroup. One that is there already may only be empty: what runs in it would be ended with the container.
+/// Refuses a cgroup that somebody else is in: what runs in it would be ended with the container.
 ///
 /// # Errors
-/// Those of husk-cgroup; a group with processes.
-pub(crate) fn make(path: &CgroupPath) -> Result<Cgroup> {
-    let hierarchy = Hierarchy::detect()?;
-    if let Ok(there) = hierarchy.open(path) {
+/// Those of husk-cgroup; a group with processes, or one that is frozen.
+pub(crate) fn check_vacant(path: &CgroupPath) -> Result<()> {
+    if let Ok(there) = Hierarchy::detect()?.open(path) {
         let pids = there.pids()?;
         if !pids.is_empty() {
             let text = format!("container's cgroup is not empty: {} process(es) found", pids.len());
@@ -89,7 +102,16 @@ pub(crate) fn make(path: &CgroupPath) -> Result<Cgroup> {
             return Err(Error::WrongState("container's cgroup unexpectedly frozen".into()));
         }
     }
-    Ok(hierarchy.create(path)?)
+    Ok(())
+}
+
+/// Makes the cgroup.
+///
+/// # Errors
+/// Those of husk-cgroup, and of [`check_vacant`].
+pub(crate) fn make(path: &CgroupPath) -> Result<Cgroup> {
+    check_vacant(path)?;
+    Ok(Hierarchy::detect()?.create(path)?)
 }
 
 /// Where a child is cloned to.
@@ -178,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_container_may_use_the_default_devices_whatever_its_config_denies() {
-        let resources = resources(&example(false));
+        let resources = resources(&example(false)).unwrap();
         let rules = resources.devices().as_ref().unwrap();
         assert!(!rules[0].allow());
         assert!(rules.iter().any(|rule| rule.allow() && (rule.major(), rule.minor()) == (Some(1), Some(3))));

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use crate::{
-    Child, ExecPlan, Failure, Result, Step,
+    Child, ExecPlan, Failure, Identity, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
     process::{self, Program},
@@ -27,7 +27,10 @@ use crate::{
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
-    let program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
+    let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
+    if matches!(plan.identity, Identity::Ids(_)) {
+        program = program.to_the_letter(&plan.process);
+    }
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(plan.target.as_raw_fd());
     keep.extend(process::inherited(plan.inherited));

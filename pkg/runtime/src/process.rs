@@ -88,6 +88,12 @@ impl Program {
         })
     }
 
+    /// As whoever wrote the spec says it, where it is not a pod's: see [`CapabilityPlan::to_the_letter`].
+    pub(crate) fn to_the_letter(mut self, process: &Process) -> Self {
+        self.capabilities = self.capabilities.to_the_letter(process.capabilities().as_ref());
+        self
+    }
+
     /// A session keyring of its own, OOM score and hard limits: what needs the node's /proc and the privileges that end
     /// with a user namespace. Returns a warning.
     pub(crate) fn claim(&self) -> Result<Option<String>, Failure> {

@@ -96,7 +96,7 @@ pub struct StandalonePlan {
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
 pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
-    let mut program = Program::new(process, &[], plan.seccomp.clone())?;
+    let mut program = Program::new(process, &[], plan.seccomp.clone())?.to_the_letter(process);
     program.new_keyring = plan.new_keyring;
     let scheduling = Scheduling::new(&plan.spec)?;
     plan.namespaces.check()?;
