@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// As runc's own help is laid out, which scripts read.
-const HELP: &str = "NAME:\n   {name} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
+const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
 
 /// Open Container Initiative runtime
 ///
 /// Runs containers from bundles (a directory with a config.json and a root filesystem) on husk's own runtime, behind runc's command
 /// line: containerd, Podman, Docker and BuildKit use it in runc's place.
 #[derive(Debug, Parser)]
-#[command(name = "husk-oci", about, long_about = None, disable_version_flag = true, help_template = HELP)]
+#[command(name = "husk-oci", about = "Open Container Initiative runtime", disable_version_flag = true, help_template = HELP)]
 pub(crate) struct Cli {
     /// Log what is done, step by step
     #[arg(long)]

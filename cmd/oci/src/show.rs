@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use husk_oci::{Container, Error, Result, Store, pids, stats};
+use husk_oci::{Container, Error, Result, Store, memory_kills, out_of_memory, pids, stats};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -101,29 +101,26 @@ pub(crate) fn ps(container: &Container, options: &Ps) -> Result<()> {
 pub(crate) fn events(container: &Container, options: &Events) -> Result<()> {
     let interval = interval(&options.interval)?;
     let init = container.init()?;
-    print(&(stats(container)?.to_string() + "\n"))?;
-    let mut kills = None;
+    print(&(text(&stats(container)?)? + "\n"))?;
+    let mut kills = memory_kills(container)?;
     while !options.stats {
         let timeout = Timespec {
             tv_sec: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(interval.subsec_nanos()),
         };
-        match poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => {}
+        let ended = match poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout)) {
             Err(Errno::INTR) => continue,
-            // It has ended.
+            polled => polled != Ok(0),
+        };
+        let killed = memory_kills(container)?;
+        if killed > std::mem::replace(&mut kills, killed) {
+            print(&(text(&out_of_memory(container))? + "\n"))?;
+        }
+        match stats(container) {
+            Err(Error::NotRunning | Error::WrongState(_)) => break,
+            now if !ended => print(&(text(&now?)? + "\n"))?,
             _ => break,
         }
-        let now = match stats(container) {
-            Err(Error::NotRunning | Error::WrongState(_)) => break,
-            now => now?,
-        };
-        let killed = now["data"]["memory"]["raw"]["oom_kill"].as_u64().unwrap_or(0);
-        if kills.replace(killed).is_some_and(|before| killed > before) {
-            let event = serde_json::json!({ "type": "oom", "id": container.record.id });
-            print(&format!("{event}\n"))?;
-        }
-        print(&format!("{now}\n"))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use husk_sys::pidfd;
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType as Kind, Process};
 
 use crate::{
-    Container, Error, Result, Status, Streams, bundle, check,
+    Container, Error, Result, Status, Streams, affinity, bundle, check,
     create::{check_terminal, filter, identity, stdio},
     group,
     socket::{send_descriptor, write_pid},
@@ -91,6 +91,9 @@ pub fn exec(
         options.detached,
         options.console_socket.as_deref(),
     )?;
+    let cpus = process.exec_cpu_affinity().as_ref();
+    let first = affinity::parse(cpus.and_then(|cpus| cpus.initial().as_deref()))?;
+    let last = affinity::parse(cpus.and_then(|cpus| cpus.cpu_affinity_final().as_deref()))?;
     let linux = container.record.config.linux().as_ref();
     let spaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
@@ -107,6 +110,10 @@ pub fn exec(
         inherited: options.inherited,
         cgroup: group::target(&group)?,
     };
+    // The first is inherited from us; the last is set when it is in its cgroup, which may change it on the way.
+    if let Some(cpus) = &first {
+        affinity::set(None, cpus)?;
+    }
     let mut child = spawn_exec(plan)?;
     let outcome = (|| -> Result<_> {
         let mut warnings = Vec::new();
@@ -118,6 +125,9 @@ pub fn exec(
                         (Some(master), Some(socket)) => send_descriptor(socket, master.as_fd(), "/dev/console")?,
                         (Some(master), None) => terminal(master)?,
                         (None, _) => {}
+                    }
+                    if let Some(cpus) = &last {
+                        affinity::set(Some(child.pid), cpus)?;
                     }
                     if let Some(socket) = &options.pidfd_socket {
                         send_descriptor(socket, child.pidfd.as_fd(), "pidfd")?;
@@ -148,6 +158,9 @@ fn inherit(process: &mut Process, container: &Container) {
     let Some(own) = container.record.config.process() else { return };
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
     }
     if process.rlimits().is_none() {
         process.set_rlimits(own.rlimits().clone());

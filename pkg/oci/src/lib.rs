@@ -7,6 +7,7 @@
 //! The caller has one thread: containers are cloned from it (`husk_runtime`).
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod bundle;
 mod check;
 mod create;
@@ -36,6 +37,6 @@ pub use self::{
     kill::{kill, parse_signal},
     socket::{send_descriptor, write_pid},
     state::{Container, Record, Status, Store},
-    stats::stats,
+    stats::{Event, memory_kills, out_of_memory, stats},
     update::{Update, update},
 };

@@ -1,20 +1,44 @@
 //! `events --stats`: what a container uses, in runc's form.
 
 use husk_cgroup::{CgroupStats, Pressure};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{Container, Error, Result, Status, group};
+
+/// One event.
+#[derive(Debug, Serialize)]
+pub struct Event {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+/// That a container ran out of memory.
+pub fn out_of_memory(container: &Container) -> Event {
+    Event { kind: "oom", id: container.record.id.clone(), data: None }
+}
+
+/// How many processes of a container were killed for lack of memory. A container that has ended is asked as well.
+///
+/// # Errors
+/// Its cgroup cannot be read.
+pub fn memory_kills(container: &Container) -> Result<u64> {
+    Ok(group::of(&container.record)?.map(|group| group.oom_kills()).transpose()?.unwrap_or(0))
+}
 
 /// What a container uses now, as one event.
 ///
 /// # Errors
 /// [`Error::NotRunning`]; its cgroup cannot be read.
-pub fn stats(container: &Container) -> Result<Value> {
+pub fn stats(container: &Container) -> Result<Event> {
     if container.status()? == Status::Stopped {
         return Err(Error::WrongState(format!("container with id {} is not running", container.record.id)));
     }
     let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
-    Ok(json!({ "type": "stats", "id": container.record.id, "data": data(&group.stats()?) }))
+    Ok(Event { kind: "stats", id: container.record.id.clone(), data: Some(data(&group.stats()?)) })
 }
 
 fn data(stats: &CgroupStats) -> Value {

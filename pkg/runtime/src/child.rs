@@ -224,13 +224,19 @@ impl Link {
     /// open, and nothing else.
     pub(crate) fn appear(
         &mut self,
-        mut keep: Vec<RawFd>,
+        keep: Vec<RawFd>,
         body: impl FnOnce(&mut Self) -> Result<Infallible, Failure>,
     ) -> Result<Infallible, Failure> {
+        self.hold_only(keep)?;
+        self.succeed(UnshareFlags::empty(), body)
+    }
+
+    /// Lets go of all descriptors but `keep`, the standard streams and our own: whoever may look at the process finds nothing of the
+    /// node (the class of CVE-2024-21626). Their owners must not be dropped afterwards.
+    pub(crate) fn hold_only(&self, mut keep: Vec<RawFd>) -> Result<(), Failure> {
         keep.push(self.socket.as_raw_fd());
         keep.extend(self.next.as_ref().map(AsRawFd::as_raw_fd));
-        fds::close_all_but(&mut keep).at(Step::Prepare, "")?;
-        self.succeed(UnshareFlags::empty(), body)
+        fds::close_all_but(&mut keep).at(Step::Prepare, "")
     }
 
     /// For a child that may outlive its parent: from here on it says on standard error what it cannot tell anybody.

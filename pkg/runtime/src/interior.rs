@@ -125,7 +125,15 @@ impl Interior<'_> {
             }
             confined.execute()
         };
-        if self.joins { link.appear(shown, rest) } else { rest(link) }
+        if self.joins {
+            return link.appear(shown, rest);
+        }
+        if let Some(alone) = &self.alone {
+            // It may wait for its start for long, and others of the container may be there meanwhile.
+            shown.push(alone.plan.start.as_raw_fd());
+            link.hold_only(shown)?;
+        }
+        rest(link)
     }
 
     fn devices(&self) -> &[LinuxDevice] {
