@@ -65,6 +65,7 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
     let (rootfs, root) = bundle.open_rootfs()?;
     let cgroup = group::path(&bundle.spec, &options.id)?;
     let resources = group::resources(&bundle.spec)?;
+    store.check_free(&options.id)?;
     group::check_vacant(&cgroup)?;
     let seccomp = filter(bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
     let namespaces = namespaces::of(&bundle.spec)?;

@@ -106,6 +106,7 @@ pub fn exec(
         seccomp: filter(linux.and_then(|linux| linux.seccomp().as_ref()))?,
         user_namespace: container.record.user.clone(),
         time_namespace: spaces.iter().any(|namespace| namespace.typ() == Kind::Time),
+        personality: linux.and_then(|linux| linux.personality().clone()),
         held: true,
         inherited: options.inherited,
         cgroup: group::target(&group)?,

@@ -163,6 +163,17 @@ impl Store {
         Ok(ids)
     }
 
+    /// Says early that a name is taken: [`Self::claim`] is what decides.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::InvalidId`].
+    pub(crate) fn check_free(&self, id: &str) -> Result<()> {
+        match self.dir(id)?.exists() {
+            true => Err(Error::Exists(id.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes the name.
     ///
     /// # Errors

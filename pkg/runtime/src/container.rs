@@ -103,6 +103,7 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
         pod: Some(sources::Pod { files: &plan.pod_files }),
         own_cgroup_namespace: plan.namespaces.cgroup,
         user,
+        maps: &[],
         context,
     };
     let mut mounts = sources::open(mounts, &owner)?;

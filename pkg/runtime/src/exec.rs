@@ -17,6 +17,7 @@ use crate::{
     child::{self, Launch, Link, Succession},
     failure::At,
     process::{self, Program},
+    scheduling::Scheduling,
     stdio, terminal, user, userns,
 };
 
@@ -28,6 +29,7 @@ use crate::{
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
     let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
+    let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref())?;
     if matches!(plan.identity, Identity::Ids(_)) {
         program = program.to_the_letter(&plan.process);
     }
@@ -42,13 +44,18 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
         tells_ready: true,
         succession: Succession::Once,
     };
-    child::launch(launch, |link| run(&plan, program, link))
+    child::launch(launch, |link| run(&plan, &scheduling, program, link))
 }
 
 /// All of it happens in the monitor's PID namespace, where the container sees nothing of it: a tracer in there would find the
 /// node's root and the monitor's privileges. What appears in the container's is a process with nothing but what its own
 /// processes have, which waits for its parent to know of it.
-fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
+fn run(
+    plan: &ExecPlan,
+    scheduling: &Scheduling,
+    program: Program,
+    link: &mut Link,
+) -> Result<Infallible, Failure> {
     if let Some(mappings) = &plan.user_namespace {
         stdio::give(&plan.stdio, mappings.root().unwrap_or_default())?;
     }
@@ -83,6 +90,7 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         Some(terminal) => terminal.install(account.user.uid)?,
         None => stdio::install(&plan.stdio, &root, &account.user)?,
     }
+    scheduling.apply()?;
     let (confined, warning) = program.confine(&account, plan.inherited)?;
     warnings.extend(warning);
     let mut shown: Vec<_> =

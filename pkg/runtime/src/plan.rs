@@ -6,7 +6,7 @@ use husk_model::{
     IdMappings, IdMaps, ImageVolume, ResolvedUser, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, Sysctl,
     UserRequest,
 };
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxPersonality, Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::Account;
@@ -202,6 +202,8 @@ pub struct ExecPlan {
     pub user_namespace: Option<IdMaps>,
     /// Whether the container has a time namespace, of its own or another's. A kernel without them refuses to enter one.
     pub time_namespace: bool,
+    /// Of the container.
+    pub personality: Option<LinuxPersonality>,
     /// Whether it waits at a gate when it is ready ([`crate::Child::open_gate`]).
     pub held: bool,
     /// How many descriptors from 3 on the process gets from the caller, as they are.

@@ -3,7 +3,8 @@
 
 use husk_sys::scheduling::{self, Attributes};
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, Spec,
+    IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    Process,
 };
 
 use crate::{Error, Failure, Result, Step, failure::At};
@@ -18,11 +19,8 @@ pub(crate) struct Scheduling {
 }
 
 impl Scheduling {
-    pub(crate) fn new(spec: &Spec) -> Result<Self> {
-        let process = spec.process().as_ref();
-        let scheduler = process.and_then(|process| process.scheduler().as_ref());
-        let personality = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
-        let io_priority = process.and_then(|process| process.io_priority().as_ref());
+    pub(crate) fn new(process: &Process, personality: Option<&LinuxPersonality>) -> Result<Self> {
+        let (scheduler, io_priority) = (process.scheduler().as_ref(), process.io_priority().as_ref());
         Ok(Self {
             scheduler: scheduler.map(attributes),
             io_priority: io_priority

@@ -40,7 +40,7 @@ use crate::{
     failure::At,
     interior::{Interior, Materials, Who},
     process::{self, Confined, Program},
-    rootfs::{cgroupfs, dev, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
+    rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
     run_hooks,
     scheduling::Scheduling,
     stdio,
@@ -98,13 +98,16 @@ pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
     let mut program = Program::new(process, &[], plan.seccomp.clone())?.to_the_letter(process);
     program.new_keyring = plan.new_keyring;
-    let scheduling = Scheduling::new(&plan.spec)?;
+    let personality = plan.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
+    let scheduling = Scheduling::new(process, personality)?;
     plan.namespaces.check()?;
+    let maps = idmap::namespaces(plan.spec.mounts().as_deref().unwrap_or_default())?;
     cgroupfs::prepare();
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.extend([plan.root.as_raw_fd(), plan.start.as_raw_fd()]);
     keep.extend(plan.namespaces.descriptors());
     keep.extend(process::inherited(plan.inherited));
+    keep.extend(maps.iter().flatten().map(AsRawFd::as_raw_fd));
     let launch = Launch {
         namespaces: plan.namespaces.at_birth(),
         pid_namespace_of: None,
@@ -116,17 +119,18 @@ pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
             false => Succession::No,
         },
     };
-    child::launch(launch, |link| run(&plan, &scheduling, program, link))
+    child::launch(launch, |link| run(&plan, &scheduling, &maps, program, link))
 }
 
 /// The child, from its birth to execve.
 fn run(
     plan: &StandalonePlan,
     scheduling: &Scheduling,
+    maps: &[Option<OwnedFd>],
     program: Program,
     link: &mut Link,
 ) -> Result<Infallible, Failure> {
-    let mut supplies = gather(plan, &program)?;
+    let mut supplies = gather(plan, maps, &program)?;
     fchdir(&plan.root).at(Step::Rootfs, "")?;
     plan.namespaces.enter(|| shelve(plan, &mut supplies))?;
     if plan.namespaces.user.is_some() {
@@ -138,7 +142,11 @@ fn run(
 }
 
 /// All that needs the privileges or the mounts of the node.
-fn gather(plan: &StandalonePlan, program: &Program) -> Result<Supplies, Failure> {
+fn gather(
+    plan: &StandalonePlan,
+    maps: &[Option<OwnedFd>],
+    program: &Program,
+) -> Result<Supplies, Failure> {
     program.labels.claim()?;
     let warnings = program.claim()?.into_iter().collect();
     let user = plan.namespaces.user.as_ref();
@@ -148,6 +156,7 @@ fn gather(plan: &StandalonePlan, program: &Program) -> Result<Supplies, Failure>
         pod: None,
         own_cgroup_namespace: plan.namespaces.has_own_cgroup(),
         user,
+        maps,
         context: relabel::Context { label, volumes: &[] },
     };
     let mut mounts = sources::open(plan.spec.mounts().as_deref().unwrap_or_default(), &owner)?;

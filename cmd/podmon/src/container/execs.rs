@@ -68,6 +68,7 @@ impl Execs {
             seccomp: self.seccomp.clone(),
             user_namespace: self.user_mappings.clone(),
             time_namespace: false,
+            personality: None,
             held: false,
             inherited: 0,
             cgroup,

@@ -7,32 +7,36 @@ use husk_model::{IdMapping, IdMaps};
 use husk_sys::mount;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
-use crate::{Failure, Step, UserNamespace, failure::At, userns};
+use crate::{Error, Failure, Step, UserNamespace, failure::At, userns};
 
-/// Maps the ids of a copy of `source`, if its mount asks for that. `option` is whether one of the options did, and for all that is
-/// mounted below as well.
+/// Makes a user namespace for each mount that names ids of its own. By the parent: who is in a PID namespace finds nobody by his
+/// number in the node's /proc.
+pub(crate) fn namespaces(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Error> {
+    let own = |mappings: &Option<Vec<LinuxIdMapping>>| ranges(mappings.as_deref().unwrap_or_default());
+    let namespace = |mount: &Mount| {
+        let asked = IdMaps { uids: own(mount.uid_mappings()), gids: own(mount.gid_mappings()) };
+        (asked != IdMaps::default()).then(|| userns::make_user_namespace(&asked)).transpose()
+    };
+    mounts.iter().map(namespace).collect()
+}
+
+/// Maps the ids of a copy of `source`, if its mount asks for that. `own` is the namespace that was made for it, `option` is whether
+/// one of the options asked for the container's ids, and for all that is mounted below as well.
 pub(crate) fn apply(
-    mount: &Mount,
     source: &Path,
     tree: &OwnedFd,
+    own: Option<&OwnedFd>,
     option: Option<bool>,
     user: Option<&UserNamespace>,
 ) -> Result<(), Failure> {
     let step = Step::Source;
-    let own = |mappings: &Option<Vec<LinuxIdMapping>>| ranges(mappings.as_deref().unwrap_or_default());
-    let asked = IdMaps { uids: own(mount.uid_mappings()), gids: own(mount.gid_mappings()) };
-    let made;
-    let namespace = match (asked == IdMaps::default(), option, user) {
-        (true, None, _) => return Ok(()),
-        (true, Some(_), Some(user)) => &user.fd,
-        (true, Some(_), None) => {
+    let namespace = match (own, option, user) {
+        (None, None, _) => return Ok(()),
+        (Some(own), ..) => own,
+        (None, Some(_), Some(user)) => &user.fd,
+        (None, Some(_), None) => {
             let detail = "asks for the ids of the container's user namespace, which has none";
             return Err(Failure::because(step, source.display(), detail));
-        }
-        (false, ..) => {
-            made = userns::make_user_namespace(&asked)
-                .map_err(|error| Failure::because(step, source.display(), husk_model::chain(&error)))?;
-            &made
         }
     };
     mount::map_ids(tree, option == Some(true), namespace).at(step, source.display()).map_err(|failure| {

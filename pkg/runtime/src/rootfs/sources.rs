@@ -24,6 +24,8 @@ pub(crate) struct Owner<'plan> {
     /// Whether it has a cgroup namespace of its own.
     pub(crate) own_cgroup_namespace: bool,
     pub(crate) user: Option<&'plan UserNamespace>,
+    /// Of the mounts that have ids of their own, by their number.
+    pub(crate) maps: &'plan [Option<OwnedFd>],
     pub(crate) context: relabel::Context<'plan>,
 }
 
@@ -37,9 +39,10 @@ pub(crate) struct Pod<'plan> {
 /// read-only. Those that the pod has copies of are not.
 pub(crate) fn open(mounts: &[Mount], owner: &Owner<'_>) -> Result<Vec<Planned>, Failure> {
     let mut planned = Vec::with_capacity(mounts.len() + 1);
-    for mount in mounts {
+    for (number, mount) in mounts.iter().enumerate() {
         let destination = destination(mount.destination())?;
-        let source = source(mount, &destination, owner)
+        let map = owner.maps.get(number).and_then(Option::as_ref);
+        let source = source(mount, &destination, owner, map)
             .map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
@@ -49,8 +52,13 @@ pub(crate) fn open(mounts: &[Mount], owner: &Owner<'_>) -> Result<Vec<Planned>, 
     Ok(planned)
 }
 
-fn source(mount: &Mount, destination: &Path, owner: &Owner<'_>) -> Result<Source, Failure> {
-    let Owner { pod, own_cgroup_namespace, user, context } = owner;
+fn source(
+    mount: &Mount,
+    destination: &Path,
+    owner: &Owner<'_>,
+    map: Option<&OwnedFd>,
+) -> Result<Source, Failure> {
+    let Owner { pod, own_cgroup_namespace, user, context, .. } = owner;
     let user = *user;
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
@@ -72,7 +80,7 @@ fn source(mount: &Mount, destination: &Path, owner: &Owner<'_>) -> Result<Source
         if let Source::Tree { tree, .. } = &bound {
             match pod {
                 Some(_) => map_ids(mount, source, tree, recursive, user)?,
-                None => idmap::apply(mount, source, tree, options.idmap, user)?,
+                None => idmap::apply(source, tree, map, options.idmap, user)?,
             }
         }
         return Ok(bound);
