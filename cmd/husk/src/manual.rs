@@ -87,7 +87,12 @@ pub(crate) fn write(husk: Command, options: &Manual) -> Result<()> {
     let also = ".SH \"SEE ALSO\"\nhusk(1), huskd(8), husk\\-oci(8), husk\\-podmon(8)\n";
     pages(husk, options, "1", also)?;
     pages(huskd::Cli::command(), options, "8", &format!("{OF_HUSKD}{also}"))?;
-    pages(oci_cli::Cli::command().version(env!("CARGO_PKG_VERSION")), options, "8", &format!("{OF_OCI}{also}"))
+    pages(
+        oci_cli::Cli::command().version(env!("CARGO_PKG_VERSION")),
+        options,
+        "8",
+        &format!("{OF_OCI}{also}"),
+    )
 }
 
 fn pages(command: Command, Manual { date, dir }: &Manual, section: &str, end: &str) -> Result<()> {

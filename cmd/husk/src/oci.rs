@@ -44,6 +44,9 @@ fn program() -> Result<PathBuf> {
     let program = own.with_file_name("husk-oci");
     match program.exists() {
         true => Ok(program),
-        false => Err(format!("{} is not there: husk's packages and `make install` bring it", program.display()).into()),
+        false => {
+            Err(format!("{} is not there: husk's packages and `make install` bring it", program.display())
+                .into())
+        }
     }
 }

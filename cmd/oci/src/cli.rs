@@ -183,7 +183,12 @@ pub(crate) struct Delete {
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     /// Name of the container, and what is run in it
-    #[arg(value_name = "CONTAINER [COMMAND]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CONTAINER [COMMAND]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) handover: Handover,
@@ -240,7 +245,12 @@ pub(crate) struct Ps {
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) format: Format,
     /// Name of the container, and options of ps(1)
-    #[arg(value_name = "CONTAINER [OPTIONS]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CONTAINER [OPTIONS]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) words: Vec<String>,
 }
 

@@ -47,9 +47,8 @@ pub(crate) fn settle(arguments: &mut Vec<OsString>) -> io::Result<()> {
     again.insert(1, format!("{LENT}{}", kept.as_raw_fd()).into());
     let string = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
     let words = again.into_iter().map(|word| string(word.into_vec())).collect::<io::Result<Vec<_>>>()?;
-    let environment = std::env::vars_os().map(|(name, value)| {
-        string([name.as_bytes(), b"=", value.as_bytes()].concat())
-    });
+    let environment =
+        std::env::vars_os().map(|(name, value)| string([name.as_bytes(), b"=", value.as_bytes()].concat()));
     let environment = environment.collect::<io::Result<Vec<_>>>()?;
     Err(husk_sys::exec::fexecve(&lent, &StringArray::new(words), &StringArray::new(environment)).into())
 }

@@ -60,7 +60,8 @@ pub(crate) fn list(store: &Store, options: &List, default_root: bool) -> Result<
 }
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9) + 3;
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9) + 3;
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -93,7 +94,8 @@ pub(crate) fn ps(container: &Container, options: &Ps) -> Result<()> {
         let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
         pid.is_some_and(|pid: u32| pids.contains(&pid))
     };
-    let shown: String = std::iter::once(head).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect();
+    let shown: String =
+        std::iter::once(head).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect();
     print(&shown)
 }
 

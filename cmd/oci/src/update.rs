@@ -84,7 +84,9 @@ mod tests {
 
     #[test]
     fn sizes_are_as_docker_writes_them() {
-        for (text, size) in [("1024", 1024), ("64M", 64 << 20), ("1.5g", 3 << 29), ("512KiB", 512 << 10), ("-1", -1)] {
+        for (text, size) in
+            [("1024", 1024), ("64M", 64 << 20), ("1.5g", 3 << 29), ("512KiB", 512 << 10), ("-1", -1)]
+        {
             assert_eq!(bytes("memory", text).unwrap(), size, "{text}");
         }
         for bad in ["", "x", "-5", "1q", "99999999999g"] {

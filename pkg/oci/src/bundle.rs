@@ -163,9 +163,8 @@ mod tests {
 
     #[test]
     fn unknown_capabilities_are_left_out_and_named_once() {
-        let (spec, warnings) = spec(
-            r#"{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_FLY"],"permitted":["CAP_FLY"]}}"#,
-        );
+        let (spec, warnings) =
+            spec(r#"{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_FLY"],"permitted":["CAP_FLY"]}}"#);
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         assert_eq!(warnings.len(), 1, "{warnings:?}");

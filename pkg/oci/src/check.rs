@@ -86,9 +86,9 @@ fn namespaces(linux: &Linux, spec: &Spec) -> Result<()> {
 fn time(linux: &Linux, time: Option<&LinuxNamespace>) -> Result<()> {
     let offsets = linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty());
     match time {
-        None if offsets => Err(invalid(
-            "time namespace offsets specified, but time namespace isn't enabled in the config",
-        )),
+        None if offsets => {
+            Err(invalid("time namespace offsets specified, but time namespace isn't enabled in the config"))
+        }
         Some(time) if offsets && path(time).is_some() => Err(invalid(
             "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one",
         )),
@@ -108,7 +108,9 @@ fn absent(linux: &Linux) -> Result<()> {
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => Err(invalid(format!("{name} is not supported by husk: take it out of the config"))),
+        Some((name, _)) => {
+            Err(invalid(format!("{name} is not supported by husk: take it out of the config")))
+        }
         None => Ok(()),
     }
 }
@@ -191,7 +193,9 @@ mod tests {
         };
         assert!(refusal(no("uts")).contains("unable to set hostname"));
         assert!(refusal(no("mount")).contains("private MNT namespace"));
-        let maps = |config: &mut Value| config["linux"]["uidMappings"] = json!([{"hostID":1,"containerID":0,"size":1}]);
+        let maps = |config: &mut Value| {
+            config["linux"]["uidMappings"] = json!([{"hostID":1,"containerID":0,"size":1}])
+        };
         assert!(refusal(maps).contains("isn't enabled"));
         assert!(refusal(|config| config["ociVersion"] = json!("2.0.0")).contains("version"));
         assert!(refusal(|config| config["process"]["cwd"] = json!("x")).contains("absolute"));
@@ -206,7 +210,8 @@ mod tests {
         };
         assert_eq!(with("net.ipv4.ip_forward"), "");
         assert_eq!(with("net/ipv4/ip_forward"), "");
-        for name in ["vm.swappiness", "kernel.core_pattern", "net/../kernel/core_pattern", "kernel.hostname"] {
+        for name in ["vm.swappiness", "kernel.core_pattern", "net/../kernel/core_pattern", "kernel.hostname"]
+        {
             assert!(with(name).contains("sysctl"), "{name}");
         }
         let joined = refusal(|config| {

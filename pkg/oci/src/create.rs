@@ -126,7 +126,9 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
     };
     let built = build();
     match (built, made) {
-        (Ok(terminal), Made { child: Some(child), .. }) => Ok(Created { container, child, terminal, warnings }),
+        (Ok(terminal), Made { child: Some(child), .. }) => {
+            Ok(Created { container, child, terminal, warnings })
+        }
         (built, made) => {
             if made.group.is_none() {
                 // It is somebody else's, and not to be ended with ours.

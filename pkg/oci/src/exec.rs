@@ -86,11 +86,7 @@ pub fn exec(
     let mut process = options.process;
     inherit(&mut process, container);
     check::process(&process)?;
-    check_terminal(
-        process.terminal().unwrap_or(false),
-        options.detached,
-        options.console_socket.as_deref(),
-    )?;
+    check_terminal(process.terminal().unwrap_or(false), options.detached, options.console_socket.as_deref())?;
     let cpus = process.exec_cpu_affinity().as_ref();
     let first = affinity::parse(cpus.and_then(|cpus| cpus.initial().as_deref()))?;
     let last = affinity::parse(cpus.and_then(|cpus| cpus.cpu_affinity_final().as_deref()))?;
@@ -123,7 +119,9 @@ pub fn exec(
                 Report::Ready(ready) => {
                     warnings = ready.warnings;
                     match (ready.terminal, &options.console_socket) {
-                        (Some(master), Some(socket)) => send_descriptor(socket, master.as_fd(), "/dev/console")?,
+                        (Some(master), Some(socket)) => {
+                            send_descriptor(socket, master.as_fd(), "/dev/console")?
+                        }
                         (Some(master), None) => terminal(master)?,
                         (None, _) => {}
                     }

@@ -57,11 +57,31 @@ fn capabilities() -> Vec<String> {
 /// Those of the mount itself and of what is below it, propagation, and what husk adds to a filesystem's own.
 fn mount_options() -> Vec<String> {
     let plain = [
-        "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
-        "nostrictatime", "nosuid", "nosymfollow", "private", "relatime", "ro", "rw", "shared", "slave",
-        "strictatime", "suid", "symfollow", "unbindable",
+        "atime",
+        "dev",
+        "diratime",
+        "exec",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "relatime",
+        "ro",
+        "rw",
+        "shared",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "unbindable",
     ];
-    let mut all: Vec<String> = plain.iter().flat_map(|name| [(*name).to_owned(), format!("r{name}")]).collect();
+    let mut all: Vec<String> =
+        plain.iter().flat_map(|name| [(*name).to_owned(), format!("r{name}")]).collect();
     all.extend(["bind", "rbind", "defaults", "async", "idmap", "ridmap", "tmpcopyup"].map(str::to_owned));
     all.sort_unstable();
     all

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy, Version};
 use husk_runtime::CgroupTarget;
-use oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec,
-};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 
 use crate::{Container, Error, Record, Result, Status};
 
@@ -38,22 +36,26 @@ pub(crate) fn path(spec: &Spec, id: &str) -> Result<CgroupPath> {
 /// Keys of cgroup v2 on a node that has v1's controllers.
 pub(crate) fn resources(spec: &Spec) -> Result<LinuxResources> {
     let linux = spec.linux().as_ref();
-    let mut resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
     let unified = resources.unified().as_ref().is_some_and(|keys| !keys.is_empty());
     if unified && Hierarchy::detect()?.version() != Version::V2 {
         let text = "invalid configuration: resources.unified needs a node with cgroup v2 alone";
         return Err(Error::Invalid(text.into()));
     }
-    // The specification's 0 is a limit; the CRI's, which husk-cgroup follows, is none.
-    if let Some(pids) = resources.pids().filter(|pids| pids.limit() == 0) {
-        let mut pids = pids;
-        pids.set_limit(1);
-        resources.set_pids(Some(pids));
-    }
+    let mut resources = with_limits_of_zero(resources);
     let mut devices = resources.devices().clone().unwrap_or_default();
     devices.extend(allowed());
     resources.set_devices(Some(devices));
     Ok(resources)
+}
+
+/// No process beyond the first, for a limit of 0: the specification's is one, and the CRI's, which husk-cgroup follows, is none.
+pub(crate) fn with_limits_of_zero(mut resources: LinuxResources) -> LinuxResources {
+    if let Some(mut pids) = resources.pids().filter(|pids| pids.limit() == 0) {
+        pids.set_limit(1);
+        resources.set_pids(Some(pids));
+    }
+    resources
 }
 
 /// Making any device, and using those of config-linux (Default Devices), the terminals and their multiplexer.

@@ -47,8 +47,7 @@ fn whose(namespace: &LinuxNamespace) -> Result<Whose> {
 /// Whatever is there is opened for reading alone; the kernel refuses to enter what is no namespace of the right kind.
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    fs::open(path, flags, Mode::empty())
-        .map_err(|errno| Error::io("lstat namespace", path)(errno.into()))
+    fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io("lstat namespace", path)(errno.into()))
 }
 
 fn user_namespace(namespace: &LinuxNamespace, linux: &Linux, net: &Whose) -> Result<UserNamespace> {

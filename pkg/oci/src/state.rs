@@ -454,7 +454,10 @@ mod tests {
         let of = |pid| -> serde_json::Value {
             serde_json::from_slice(&record("a").hook_state(Status::Created, pid)).unwrap()
         };
-        assert_eq!((of(Some(4711))["pid"].as_u64(), of(None)["status"].as_str()), (Some(4711), Some("created")));
+        assert_eq!(
+            (of(Some(4711))["pid"].as_u64(), of(None)["status"].as_str()),
+            (Some(4711), Some("created"))
+        );
         assert!(of(None).to_string().contains(husk_runtime::PID));
     }
 }

@@ -100,12 +100,9 @@ fn data(stats: &CgroupStats) -> Value {
 }
 
 fn pressure(pressure: Option<Pressure>) -> Value {
-    let line = |line: husk_cgroup::PressureLine| {
-        json!({ "avg10": line.avg10, "avg60": line.avg60, "avg300": line.avg300, "total": line.total })
-    };
-    pressure.map_or(Value::Null, |pressure| {
-        json!({ "some": line(pressure.some), "full": line(pressure.full) })
-    })
+    let line = |line: husk_cgroup::PressureLine| json!({ "avg10": line.avg10, "avg60": line.avg60, "avg300": line.avg300, "total": line.total });
+    pressure
+        .map_or(Value::Null, |pressure| json!({ "some": line(pressure.some), "full": line(pressure.full) }))
 }
 
 #[cfg(test)]

@@ -34,8 +34,9 @@ impl Update {
     }
 
     fn resources(&self) -> Result<LinuxResources> {
-        serde_json::from_value(Value::Object(self.0.clone()))
-            .map_err(|source| Error::Json { path: "resources".into(), source })
+        let json = |source| Error::Json { path: "resources".into(), source };
+        let resources = serde_json::from_value(Value::Object(self.0.clone())).map_err(json)?;
+        Ok(group::with_limits_of_zero(resources))
     }
 }
 
@@ -83,7 +84,8 @@ mod tests {
     #[test]
     fn what_is_not_named_stays_and_devices_are_left_alone() {
         let mut all = json!({"memory": {"limit": 1, "swap": 2}, "cpu": {"shares": 5}});
-        let mut update = Update::parse(br#"{"memory":{"limit":9},"devices":[{"allow":true}],"pids":{}}"#).unwrap();
+        let mut update =
+            Update::parse(br#"{"memory":{"limit":9},"devices":[{"allow":true}],"pids":{}}"#).unwrap();
         update.set("cpu", "quota", 7);
         merge(&mut all, &Value::Object(update.0.clone()));
         assert_eq!(all, json!({"memory": {"limit": 9, "swap": 2}, "cpu": {"shares": 5, "quota": 7}}));

@@ -51,7 +51,7 @@ impl CapabilityPlan {
 
     /// With the inheritable ones that the spec names, and without the ambient ones that need such and have none. For containers
     /// whose spec is somebody's own; in those of a pod only ambient ones are inheritable.
-    pub(crate) fn to_the_letter(mut self, spec: Option<&LinuxCapabilities>) -> Self {
+    pub(crate) fn by_the_letter(mut self, spec: Option<&LinuxCapabilities>) -> Self {
         let named = spec.and_then(|spec| spec.inheritable().as_ref());
         self.inheritable = named.map_or(CapabilitySet::empty(), to_set);
         self.dropped = self.ambient - self.inheritable;

@@ -156,7 +156,11 @@ fn inside(
         alone: None,
     };
     let covers = Covers::of(&of_pod)?;
-    interior.build(program, link, Materials { root: Root::new(root), mounts, shm: Some(shm), procfs, covers, warnings })
+    interior.build(
+        program,
+        link,
+        Materials { root: Root::new(root), mounts, shm: Some(shm), procfs, covers, warnings },
+    )
 }
 
 /// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's. Returns the

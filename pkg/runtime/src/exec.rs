@@ -31,7 +31,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
     let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
     let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref())?;
     if matches!(plan.identity, Identity::Ids(_)) {
-        program = program.to_the_letter(&plan.process);
+        program = program.by_the_letter(&plan.process);
     }
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(plan.target.as_raw_fd());

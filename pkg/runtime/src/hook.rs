@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_hook_that_does_not_end_is_ended_and_one_that_floods_is_not_held_up() {
-        let error =
-            run_hooks("poststart", &[shell("exec sleep 1000", Some(Duration::from_millis(50)))], b"").unwrap_err();
+        let error = run_hooks("poststart", &[shell("exec sleep 1000", Some(Duration::from_millis(50)))], b"")
+            .unwrap_err();
         assert!(error.contains("did not end within 50ms"), "{error}");
         run_hooks("poststart", &[shell("head -c 1000000 /dev/zero >&2", None)], b"").unwrap();
     }

@@ -53,8 +53,8 @@ pub use self::{
     failure::blame,
     hook::{Hook, run_hooks},
     plan::{
-        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, Identity, NetNs, PidNs, SandboxNamespaces,
-        SandboxPlan, UserNamespace,
+        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, Identity, NetNs, PidNs,
+        SandboxNamespaces, SandboxPlan, UserNamespace,
     },
     probe::probe_user_namespaces,
     report::{Account, Failure, Ready, Report, Step},

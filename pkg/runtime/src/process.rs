@@ -88,9 +88,9 @@ impl Program {
         })
     }
 
-    /// As whoever wrote the spec says it, where it is not a pod's: see [`CapabilityPlan::to_the_letter`].
-    pub(crate) fn to_the_letter(mut self, process: &Process) -> Self {
-        self.capabilities = self.capabilities.to_the_letter(process.capabilities().as_ref());
+    /// As whoever wrote the spec says it, where it is not a pod's: see [`CapabilityPlan::by_the_letter`].
+    pub(crate) fn by_the_letter(mut self, process: &Process) -> Self {
+        self.capabilities = self.capabilities.by_the_letter(process.capabilities().as_ref());
         self
     }
 

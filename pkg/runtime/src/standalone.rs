@@ -96,7 +96,7 @@ pub struct StandalonePlan {
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
 pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
-    let mut program = Program::new(process, &[], plan.seccomp.clone())?.to_the_letter(process);
+    let mut program = Program::new(process, &[], plan.seccomp.clone())?.by_the_letter(process);
     program.new_keyring = plan.new_keyring;
     let personality = plan.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
     let scheduling = Scheduling::new(process, personality)?;
@@ -142,11 +142,7 @@ fn run(
 }
 
 /// All that needs the privileges or the mounts of the node.
-fn gather(
-    plan: &StandalonePlan,
-    maps: &[Option<OwnedFd>],
-    program: &Program,
-) -> Result<Supplies, Failure> {
+fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) -> Result<Supplies, Failure> {
     program.labels.claim()?;
     let warnings = program.claim()?.into_iter().collect();
     let user = plan.namespaces.user.as_ref();

@@ -111,10 +111,15 @@ fn ranges(text: &str) -> Vec<IdMapping> {
 /// # Errors
 /// When there are more or other ranges than the kernel takes, or a call fails.
 pub fn make_user_namespace(mappings: &IdMaps) -> Result<OwnedFd> {
-    with_holder(UnshareFlags::NEWUSER, Vec::new(), |_| Ok(()), |pid| {
-        furnish(pid, mappings, None)?;
-        of(pid)
-    })
+    with_holder(
+        UnshareFlags::NEWUSER,
+        Vec::new(),
+        |_| Ok(()),
+        |pid| {
+            furnish(pid, mappings, None)?;
+            of(pid)
+        },
+    )
 }
 
 /// The mappings of a user namespace. The caller has one thread.

@@ -46,10 +46,9 @@ pub fn close_all_but(keep: &mut [RawFd]) -> Result<()> {
 /// Those of fcntl(2).
 pub fn inheritable(fd: impl AsFd, lowest: RawFd) -> Result<OwnedFd> {
     // SAFETY: the descriptor is borrowed and open; the call touches no memory.
-    let copy = check(unsafe {
-        libc::syscall(libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD, lowest)
-    })
-    .named("fcntl", || format!("F_DUPFD, {lowest}"))?;
+    let copy =
+        check(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD, lowest) })
+            .named("fcntl", || format!("F_DUPFD, {lowest}"))?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
@@ -61,7 +60,11 @@ pub fn inheritable(fd: impl AsFd, lowest: RawFd) -> Result<OwnedFd> {
 /// `EBADF` when it is none.
 pub fn adopt(number: RawFd) -> Result<OwnedFd> {
     if number < 3 {
-        return Err(crate::Error::new("fcntl", format!("{number}, which is a standard stream"), rustix::io::Errno::BADF));
+        return Err(crate::Error::new(
+            "fcntl",
+            format!("{number}, which is a standard stream"),
+            rustix::io::Errno::BADF,
+        ));
     }
     // SAFETY: a number and two constants; the kernel says whether it is a descriptor.
     let copy = check(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_DUPFD_CLOEXEC, 3) })

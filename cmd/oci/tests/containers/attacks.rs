@@ -137,6 +137,7 @@ fn what_would_change_the_node_is_refused() {
     assert!(proc.contains("inside /proc"), "{proc}");
     let cgroup = with(&|config| config["linux"]["cgroupsPath"] = json!("/../../x"));
     assert!(cgroup.contains("cgroup path"), "{cgroup}");
-    let systemd = world.output(world.command(&["--systemd-cgroup", "create", "x"]).current_dir(world.bundle()));
+    let systemd =
+        world.output(world.command(&["--systemd-cgroup", "create", "x"]).current_dir(world.bundle()));
     assert!(String::from_utf8_lossy(&systemd.stderr).contains("use cgroupfs"));
 }

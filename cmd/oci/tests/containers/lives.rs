@@ -20,7 +20,9 @@ fn a_container_is_created_started_and_deleted() {
     assert!(world.bad(&["create"]).contains("already exists"));
     world.good(&["start"]);
     assert!(world.bad(&["start"]).contains("already running"));
-    eventually("the program runs", Duration::from_secs(10), || (world.rootfs().join("tmp/up").exists()).then_some(()));
+    eventually("the program runs", Duration::from_secs(10), || {
+        (world.rootfs().join("tmp/up").exists()).then_some(())
+    });
     assert_eq!(world.status(), "running");
     assert!(world.bad(&["delete"]).contains("not stopped"));
     world.good(&["kill", "--all"]);
@@ -66,7 +68,8 @@ fn execs_are_told_apart_by_their_codes_and_have_the_user_and_words_they_ask_for(
     world.good(&["run", "--detach"]);
     assert_eq!(world.exec(&["sh", "-c", "exit 3"]).status.code(), Some(3));
     assert_eq!(world.exec(&["no-such"]).status.code(), Some(255));
-    let mut command = world.command(&["exec", "--user", "1000:100", "--env", "A=b", "--cwd", "/tmp", world.id()]);
+    let mut command =
+        world.command(&["exec", "--user", "1000:100", "--env", "A=b", "--cwd", "/tmp", world.id()]);
     let output = world.output(command.args(["sh", "-c", "id -u; id -g; echo $A $HOME; pwd"]));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1000\n100\nb /\n/tmp\n", "{output:?}");
     let process = json!({"args": ["sh", "-c", "exit 9"], "cwd": "/", "user": {"uid": 7, "gid": 7}});
@@ -126,7 +129,9 @@ fn hooks_run_at_their_points_with_the_state_and_a_failing_one_ends_the_container
     assert_eq!((state(0)["pid"].to_string(), state(0)["status"].clone()), (pid, json!("creating")));
     assert_eq!(state(3)["status"], "running");
     for name in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
-        world.change(|config| config["hooks"] = json!({ name: [{"path": "/bin/true"}, {"path": "/bin/false"}] }));
+        world.change(|config| {
+            config["hooks"] = json!({ name: [{"path": "/bin/true"}, {"path": "/bin/false"}] })
+        });
         let why = world.bad(&["run"]);
         assert!(why.contains(&format!("error running {name} hook #1: exit status 1")), "{why}");
         assert!(!world.state_dir().exists() && world.cgroups().is_empty(), "{name}");
@@ -153,6 +158,17 @@ fn root_of_a_user_namespace_owns_its_namespaces_and_is_nobody_on_the_node() {
     let seen = world.exec(&["sh", "-c", "id -u; cat /proc/self/timens_offsets"]);
     let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
     assert!(seen.starts_with("0\n") && seen.contains("1337"), "{seen}");
+}
+
+#[test]
+fn clocks_of_a_container_go_as_its_config_says() {
+    let Some(world) = World::new("clocks") else { return };
+    world.change(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "time" }));
+        config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 7881, "nanosecs": 5 } });
+    });
+    world.args(&["cat", "/proc/self/timens_offsets"]);
+    assert!(world.good(&["run"]).contains("7881"));
 }
 
 #[test]

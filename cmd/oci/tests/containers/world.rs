@@ -36,7 +36,9 @@ impl World {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "echo", "id", "ls", "sleep", "true", "false", "env", "hostname", "touch", "mount"] {
+        for applet in
+            ["sh", "cat", "echo", "id", "ls", "sleep", "true", "false", "env", "hostname", "touch", "mount"]
+        {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
@@ -109,11 +111,7 @@ impl World {
     /// Runs something to its end, into files: a container that runs on has the streams of whoever created it.
     pub fn output(&self, command: &mut Command) -> Output {
         let [out, err] = [(); 2].map(|()| tempfile::NamedTempFile::new_in(self.dir.path()).unwrap());
-        let status = command
-            .stdout(out.reopen().unwrap())
-            .stderr(err.reopen().unwrap())
-            .status()
-            .unwrap();
+        let status = command.stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap()).status().unwrap();
         let read = |file: &tempfile::NamedTempFile| fs::read(file.path()).unwrap();
         Output { status, stdout: read(&out), stderr: read(&err) }
     }

@@ -6,11 +6,10 @@
 pub mod file;
 mod split;
 
-
 use std::{io, path::PathBuf};
 
-use split::{Splitter, Tag};
 use husk_node::Stamp;
+use split::{Splitter, Tag};
 
 pub use file::LogPath;
 

@@ -44,7 +44,8 @@ pub(crate) fn hide(root: &Root, paths: &[String], covers: &Covers) -> Result<(),
         let Some(target) = find(root, path, step)? else { continue };
         let stat = fs::fstat(&target).at(step, path)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let cover = mount::clone_fd(if directory { &covers.empty } else { &covers.null }, false).at(step, path)?;
+        let cover =
+            mount::clone_fd(if directory { &covers.empty } else { &covers.null }, false).at(step, path)?;
         if !directory && !stdio::is_null_device(cover.as_fd()).at(step, path)? {
             return Err(Failure::because(step, path, "what would cover it is no null device"));
         }

@@ -42,8 +42,8 @@ pub(crate) fn open(mounts: &[Mount], owner: &Owner<'_>) -> Result<Vec<Planned>, 
     for (number, mount) in mounts.iter().enumerate() {
         let destination = destination(mount.destination())?;
         let map = owner.maps.get(number).and_then(Option::as_ref);
-        let source = source(mount, &destination, owner, map)
-            .map_err(|failure| with_object(failure, &destination))?;
+        let source =
+            source(mount, &destination, owner, map).map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
     if owner.pod.is_some() {

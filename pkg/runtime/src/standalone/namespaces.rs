@@ -168,15 +168,14 @@ impl StandaloneNamespaces {
         namespace::unshare(UnshareFlags::NEWTIME).at(step, object)?;
         let proc = Procfs::host().at(step, object)?;
         if !self.offsets.is_empty() {
-            let line = |offset: &Offset| {
-                format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds)
-            };
+            let line =
+                |offset: &Offset| format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds);
             let text: String = self.offsets.iter().map(line).collect();
             let file = proc.open_self("timens_offsets", OFlags::WRONLY).at(step, object)?;
             rustix::io::write(&file, text.as_bytes()).at(step, "offsets of its clocks")?;
         }
         // It is our children's so far.
-        let made = proc.namespace_of(std::process::id(), "time_for_children").at(step, object)?;
+        let made = proc.namespace_of_self("time_for_children").at(step, object)?;
         namespace::join_one(made, LinkNameSpaceType::Time).at(step, object)
     }
 
@@ -192,7 +191,9 @@ impl StandaloneNamespaces {
             return Ok(());
         }
         let procfs = Procfs::private().at(Step::Sysctl, "procfs")?;
-        self.sysctls.iter().try_for_each(|(path, value)| procfs.set_sysctl(path, value).at(Step::Sysctl, path))
+        self.sysctls
+            .iter()
+            .try_for_each(|(path, value)| procfs.set_sysctl(path, value).at(Step::Sysctl, path))
     }
 }
 

@@ -17,8 +17,9 @@ use husk_model::{
     WindowSize,
 };
 use husk_runtime::{
-    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, Identity, NetNs, PidNs, Ready,
-    Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
+    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, Identity, NetNs,
+    PidNs, Ready, Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec,
+    spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
