@@ -15,7 +15,6 @@ mod migrate;
 mod oci;
 /// husk-oci's command line, whose definition alone is used here.
 #[path = "../../oci/src/cli.rs"]
-#[expect(dead_code, reason = "husk-oci uses the rest")]
 mod oci_cli;
 mod table;
 

@@ -16,12 +16,15 @@ pub(crate) enum Point {
     Poststop,
 }
 
+/// Which list of the hooks.
+pub(crate) type Kind = fn(&Hooks) -> &Option<Vec<oci_spec::runtime::Hook>>;
+
 /// Runs the hooks of one point, in the caller's namespaces.
 ///
 /// # Errors
 /// [`Error::Hook`] of the first that fails.
 pub(crate) fn run(point: Point, record: &Record, status: Status) -> Result<()> {
-    let (name, hooks): (_, fn(&Hooks) -> &Option<Vec<oci_spec::runtime::Hook>>) = match point {
+    let (name, hooks): (_, Kind) = match point {
         Point::Prestart => ("prestart", Hooks::prestart),
         Point::CreateRuntime => ("createRuntime", Hooks::create_runtime),
         Point::Poststart => ("poststart", Hooks::poststart),
@@ -41,7 +44,7 @@ pub(crate) fn before_root(spec: &Spec) -> bool {
 }
 
 /// Those of one kind.
-pub(crate) fn of(spec: &Spec, kind: fn(&Hooks) -> &Option<Vec<oci_spec::runtime::Hook>>) -> Vec<Hook> {
+pub(crate) fn of(spec: &Spec, kind: Kind) -> Vec<Hook> {
     let hook = |hook: &oci_spec::runtime::Hook| Hook {
         path: hook.path().clone(),
         args: hook.args().clone().unwrap_or_default(),

@@ -94,7 +94,6 @@ impl World {
             cgroup: CgroupTarget::default(),
             pause: File::open(&self.pause).unwrap().into(),
             shm_size: 0,
-            personality: None,
             held: false,
             files: Vec::new(),
             oom_score_adj: None,
@@ -467,6 +466,7 @@ pub fn run_exec(plan: ExecPlan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Outp
 pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, Failure> {
     match report(&mut child) {
         Report::Moved { .. } => ready(child, stdout, stderr),
+        Report::Prepared => panic!("a pod's container does not stop before its root"),
         Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)), mappings: None }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();
