@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind node-e2e conformance test-docker test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
+.PHONY: help deps build deb rpm dist run test test-vm test-cluster test-kind test-oci node-e2e conformance test-docker test-package test-dashboards check unit e2e critest bench deny features fuzz kill-test load install uninstall clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -13,7 +13,7 @@ help: ## list the commands
 deps: ## install what building and testing need (Debian packages; checks Rust and Go)
 	hack/install-deps
 
-build: ## build huskd, husk, husk-podmon and husk-pause into target/dist
+build: ## build huskd, husk, husk-oci, husk-podmon and husk-pause into target/dist
 	hack/build
 
 deb: build ## a Debian package of them in target/package (VERSION=x.y.z)
@@ -76,6 +76,10 @@ test-cluster: build ## a cluster of three nodes by kubeadm, and what its users s
 test-kind: build ## a cluster by the real kind on a dockerd of its own, and what kind and minikube ask of a node (root; minutes; CHECKS="load logs")
 	hack/kind test $(CHECKS)
 
+test-oci: build ## runc's own tests on husk-oci, with crun as control (root; half an hour; FILES="run.bats exec.bats")
+	hack/oci-bats $(FILES)
+	hack/oci-bats --runtime crun $(FILES)
+
 node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server and etcd (root; half an hour; FOCUS=regex)
 	hack/node-e2e $(if $(FOCUS),"$(FOCUS)")
 
@@ -86,14 +90,14 @@ test-docker: build ## what tutorials of Docker teach, by the real docker and doc
 	hack/docker-tour --husk $(if $(CLIENT),--client $(CLIENT)) $(STEPS)
 
 install: build ## install binaries, the systemd unit and the default configuration under $(DESTDIR)
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/dist/huskd target/dist/husk target/dist/husk-oci
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/husk target/dist/husk-podmon target/dist/husk-pause
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/husk
 	sed 's|@PREFIX@|$(PREFIX)|g' manifests/husk.service >$(DESTDIR)$(UNITDIR)/husk.service
 	test -e $(DESTDIR)$(SYSCONFDIR)/husk/husk.toml || target/dist/huskd config default >$(DESTDIR)$(SYSCONFDIR)/husk/husk.toml
 
 uninstall: ## remove what install put in place but the configuration; for what huskd made, `huskd uninstall` goes first
-	rm -f $(DESTDIR)$(PREFIX)/bin/huskd $(DESTDIR)$(PREFIX)/bin/husk $(DESTDIR)$(UNITDIR)/husk.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/huskd $(DESTDIR)$(PREFIX)/bin/husk $(DESTDIR)$(PREFIX)/bin/husk-oci $(DESTDIR)$(UNITDIR)/husk.service
 	rm -rf $(DESTDIR)$(PREFIX)/libexec/husk
 
 clean: ## remove what the build made

@@ -1,5 +1,5 @@
 //! The operator's command line for husk. It asks a running huskd, over the socket that the kubelet uses; `husk check`,
-//! `husk migrate`, `husk completion` and `husk manual` work without one.
+//! `husk migrate`, `husk oci`, `husk completion` and `husk manual` work without one.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -12,6 +12,10 @@ mod huskd;
 mod image;
 mod manual;
 mod migrate;
+mod oci;
+/// husk-oci's command line, whose definition alone is used here.
+#[path = "../../oci/src/cli.rs"]
+mod oci_cli;
 mod table;
 
 use std::{error::Error, process::ExitCode};
@@ -49,6 +53,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Translate the configuration of containerd or CRI-O; without --write nothing is changed
     Migrate(migrate::Options),
+    /// husk-oci: containers from OCI bundles, behind runc's command line
+    #[command(disable_help_flag = true)]
+    Oci(oci::Oci),
     /// Print the completion for a shell
     Completion(manual::Completion),
     /// Write the pages of man(1), huskd's too
@@ -73,6 +80,7 @@ async fn main() -> ExitCode {
         Command::Migrate(options) => migrate::run(&options).map(|()| true),
         Command::Completion(options) => manual::complete(Cli::command(), &options).map(|()| true),
         Command::Manual(options) => manual::write(Cli::command(), &options).map(|()| true),
+        Command::Oci(oci) => oci::run(oci),
         Command::Doctor(doctor) => doctor::run(&cli.address, doctor).await,
     };
     match result {

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use husk_node::file::{self, Outlives};
 
-use crate::{client::Result, huskd};
+use crate::{client::Result, huskd, oci_cli};
 
 /// What huskd's page has beyond its command line, in roff.
 const OF_HUSKD: &str = r#".SH SIGNALS
@@ -34,6 +34,15 @@ the CRI socket.
 records of pods; images and writable layers.
 "#;
 
+/// As [`OF_HUSKD`], of husk-oci.
+const OF_OCI: &str = r#".SH FILES
+.TP
+/run/husk\-oci/\fICONTAINER\fR
+what is kept of a container: state.json, and exec.fifo until it is started.
+.SH "EXIT STATUS"
+That of the container's program for run and exec, 128 and the signal where one ended it; 1 for what failed before, 255 in exec.
+"#;
+
 /// What `husk completion` is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Completion {
@@ -48,6 +57,7 @@ pub(crate) struct Completion {
 enum Program {
     Husk,
     Huskd,
+    HuskOci,
 }
 
 /// Where `husk manual` writes.
@@ -65,17 +75,24 @@ pub(crate) fn complete(husk: Command, options: &Completion) -> Result<()> {
     let (mut command, name) = match options.of {
         Program::Husk => (husk, "husk"),
         Program::Huskd => (huskd::Cli::command(), "huskd"),
+        Program::HuskOci => (oci_cli::Cli::command(), "husk-oci"),
     };
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, name, &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
-/// Writes a page for each command of husk, section 1, and of huskd, section 8; `husk` is our own command line.
+/// Writes a page for each command of husk, section 1, of huskd and of husk-oci, section 8; `husk` is our own command line.
 pub(crate) fn write(husk: Command, options: &Manual) -> Result<()> {
-    let also = ".SH \"SEE ALSO\"\nhusk(1), huskd(8), husk\\-podmon(8)\n";
+    let also = ".SH \"SEE ALSO\"\nhusk(1), huskd(8), husk\\-oci(8), husk\\-podmon(8)\n";
     pages(husk, options, "1", also)?;
-    pages(huskd::Cli::command(), options, "8", &format!("{OF_HUSKD}{also}"))
+    pages(huskd::Cli::command(), options, "8", &format!("{OF_HUSKD}{also}"))?;
+    pages(
+        oci_cli::Cli::command().version(env!("CARGO_PKG_VERSION")),
+        options,
+        "8",
+        &format!("{OF_OCI}{also}"),
+    )
 }
 
 fn pages(command: Command, Manual { date, dir }: &Manual, section: &str, end: &str) -> Result<()> {
@@ -114,6 +131,7 @@ mod tests {
         let there = |page: &str| dir.path().join(page).exists();
         assert!(there("man1/husk.1") && there("man1/husk-image-import.1") && there("man1/husk-check.1"));
         assert!(there("man8/huskd.8") && there("man8/huskd-config-default.8"));
+        assert!(there("man8/husk-oci.8") && there("man8/husk-oci-create.8"));
         assert!(!there("man1/husk-manual.1"), "hidden");
         let daemon = fs::read_to_string(dir.path().join("man8/huskd.8")).unwrap();
         for part in [

@@ -210,6 +210,8 @@ impl Exec {
                         hand_over(&socket, &terminal);
                     }
                 }
+                // Only a container without a pod is.
+                Ok(Some(Report::Prepared)) => {}
                 Ok(Some(Report::Executed)) => self.unlink(core),
                 Ok(Some(Report::Moved { former })) => {
                     core.poller.remove(&former);

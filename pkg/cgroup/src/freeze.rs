@@ -1,58 +1,71 @@
-//! Stopping everybody in a group where they are, and letting them go on.
+//! Stopping everybody in a group for a while.
 //!
-//! The v2 tree's freezer is taken where there is one, on hybrid nodes too: it needs no controller, and whoever is frozen by it can
-//! be killed. That of v1 holds even SIGKILL back until it thaws.
+//! Where the v1 freezer is mounted it is used, v2's `cgroup.freeze` otherwise: on a hybrid node whoever looks asks the former.
 
 use std::time::Duration;
 
-use crate::{Cgroup, Controller, Error, Result, place::field};
+use crate::{Cgroup, Controller, Error, Result, place::Place};
 
-/// How long a group may take to stop: a process in uninterruptible sleep stops when that ends.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How a group says that it is frozen, and how it is told.
+struct Freezer<'g> {
+    place: Place<'g>,
+    file: &'static str,
+    frozen: &'static str,
+    thawed: &'static str,
+}
 
 impl Cgroup {
-    /// Stops everybody in the group and below, those who come later too. Returns when they have stopped. For a caller with a
-    /// thread to spare.
+    /// Stops every process of the group and below, and waits until all are. One that is stopped already stays so.
     ///
     /// # Errors
-    /// No freezer on this node, or [`Error::Timeout`]; then everybody goes on.
-    pub fn freeze(&self) -> Result<()> {
-        self.set_frozen(true)?;
-        let stopped = self.retry(PATIENCE, || self.is_frozen());
-        if stopped.is_err() {
-            self.set_frozen(false)?;
+    /// [`Error::Timeout`] when they do not all stop within `patience`; then they are let go on. [`Error::NoController`] where
+    /// nothing can stop them.
+    pub fn pause(&self, patience: Duration) -> Result<()> {
+        let freezer = self.freezer()?;
+        let paused = self.retry(patience, || {
+            // v1 gives up on a process that can't be stopped at once, until it is told again.
+            freezer.place.write(freezer.file, freezer.frozen)?;
+            self.is_paused()
+        });
+        if paused.is_err() {
+            let _ = freezer.place.try_write(freezer.file, freezer.thawed);
         }
-        stopped
+        paused
     }
 
-    /// Lets everybody go on. A group that is gone is fine.
+    /// Lets them go on.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn unfreeze(&self) -> Result<()> {
-        self.set_frozen(false)
+    /// As [`Self::pause`].
+    pub fn resume(&self) -> Result<()> {
+        let freezer = self.freezer()?;
+        freezer.place.write(freezer.file, freezer.thawed)
     }
 
-    /// Whether everybody has stopped.
+    /// Whether every process of the group is stopped. A group that is gone, or can't be stopped, is not.
     ///
     /// # Errors
-    /// It can't be read.
-    pub fn is_frozen(&self) -> Result<bool> {
-        if let Some(place) = self.unified() {
-            let events = place.read("cgroup.events")?.unwrap_or_default();
-            return Ok(field(&events, "frozen").is_some_and(|value| value == "1"));
-        }
-        let Some(place) = self.home(Controller::Freezer) else { return Ok(false) };
-        Ok(place.read("freezer.state")?.is_some_and(|state| state.trim() == "FROZEN"))
+    /// The file can't be read.
+    pub fn is_paused(&self) -> Result<bool> {
+        let Ok(freezer) = self.freezer() else { return Ok(false) };
+        let text = match freezer.place.is_v2() {
+            true => freezer.place.read("cgroup.events")?,
+            false => freezer.place.read(freezer.file)?,
+        };
+        let text = text.unwrap_or_default();
+        Ok(match freezer.place.is_v2() {
+            true => crate::place::field(&text, "frozen") == Some("1"),
+            false => text.trim() == freezer.frozen,
+        })
     }
 
-    fn set_frozen(&self, frozen: bool) -> Result<()> {
-        if let Some(place) = self.unified() {
-            return place.write("cgroup.freeze", if frozen { "1" } else { "0" });
+    fn freezer(&self) -> Result<Freezer<'_>> {
+        if let Some(place) = self.home(Controller::Freezer).filter(|place| !place.is_v2()) {
+            return Ok(Freezer { place, file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" });
         }
-        match self.home(Controller::Freezer) {
-            Some(place) => place.write("freezer.state", if frozen { "FROZEN" } else { "THAWED" }),
-            None => Err(Error::NoController { controller: Controller::Freezer, setting: "a pause" }),
+        match self.unified() {
+            Some(place) => Ok(Freezer { place, file: "cgroup.freeze", frozen: "1", thawed: "0" }),
+            None => Err(Error::NoController { controller: Controller::Freezer, setting: "pause" }),
         }
     }
 }

@@ -49,4 +49,4 @@ pub use status::{
 pub use stdio::{Stdio, Streams, WindowSize};
 pub use sysctl::{InvalidSysctl, Sysctl, SysctlOwner};
 pub use user::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
-pub use userns::{IdMapping, IdMappings, UserNamespace};
+pub use userns::{IdMapping, IdMappings, IdMaps, UserNamespace};

@@ -23,6 +23,16 @@ pub struct IdMappings {
     pub gids: IdMapping,
 }
 
+/// As [`IdMappings`], of any number of ranges, in the order in which they were given: what the OCI's `uidMappings` and
+/// `gidMappings` can say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Of users.
+    pub uids: Vec<IdMapping>,
+    /// Of groups.
+    pub gids: Vec<IdMapping>,
+}
+
 /// What a request says of a user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserNamespace {
@@ -42,6 +52,11 @@ impl IdMapping {
         id >= self.container_id && id - self.container_id < self.length
     }
 
+    /// Which id of the node this one is.
+    pub fn on_node(&self, id: u32) -> Option<u32> {
+        self.maps(id).then(|| self.host_id.saturating_add(id - self.container_id))
+    }
+
     /// The highest id that the namespace knows.
     pub fn last(&self) -> u32 {
         self.container_id.saturating_add(self.length.saturating_sub(1))
@@ -59,6 +74,32 @@ impl IdMappings {
     /// The highest id below or at `wanted` that is mapped as uid and gid.
     pub fn at_most(&self, wanted: u32) -> u32 {
         wanted.min(self.uids.last()).min(self.gids.last())
+    }
+}
+
+// === impl IdMaps ===
+
+impl IdMaps {
+    /// Who on the node is root inside: uid and gid; `None` when id 0 is not mapped.
+    pub fn root(&self) -> Option<(u32, u32)> {
+        let of = |ranges: &[IdMapping]| ranges.iter().find_map(|range| range.on_node(0));
+        Some((of(&self.uids)?, of(&self.gids)?))
+    }
+
+    /// Whether the namespace knows this user.
+    pub fn maps_user(&self, uid: u32) -> bool {
+        self.uids.iter().any(|range| range.maps(uid))
+    }
+
+    /// Whether the namespace knows this group.
+    pub fn maps_group(&self, gid: u32) -> bool {
+        self.gids.iter().any(|range| range.maps(gid))
+    }
+}
+
+impl From<IdMappings> for IdMaps {
+    fn from(IdMappings { uids, gids }: IdMappings) -> Self {
+        Self { uids: vec![uids], gids: vec![gids] }
     }
 }
 
@@ -114,6 +155,15 @@ mod tests {
             assert_eq!(map.maps(id), mapped, "{id}");
         }
         assert_eq!(map.last(), 14);
+    }
+
+    #[test]
+    fn root_of_several_ranges_is_found_wherever_it_is() {
+        let (high, low) = (IdMapping { host_id: 9, container_id: 5, length: 10 }, map(100, 5));
+        let maps = IdMaps { uids: vec![high, low], gids: vec![low] };
+        assert_eq!(maps.root(), Some((100, 100)));
+        assert!(maps.maps_user(14) && !maps.maps_user(15) && maps.maps_group(4) && !maps.maps_group(5));
+        assert_eq!(IdMaps { uids: vec![high], gids: vec![low] }.root(), None);
     }
 
     #[test]

@@ -10,7 +10,9 @@ mod clock;
 pub mod file;
 mod kernel;
 pub mod process;
+mod stamp;
 
 pub use boot::{BOOT_ID, boot_id};
 pub use clock::now;
 pub use kernel::{KernelVersion, kernel_release};
+pub use stamp::Stamp;

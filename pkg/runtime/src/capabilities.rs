@@ -19,7 +19,10 @@ pub(crate) struct CapabilityPlan {
     bounding: CapabilitySet,
     permitted: CapabilitySet,
     effective: CapabilitySet,
+    inheritable: CapabilitySet,
     ambient: CapabilitySet,
+    /// Ambient ones of the spec that nobody can have.
+    dropped: CapabilitySet,
 }
 
 /// Proof that the user has changed, and what is held beyond the plan.
@@ -40,19 +43,35 @@ impl CapabilityPlan {
             bounding: set(LinuxCapabilities::bounding),
             permitted,
             effective: set(LinuxCapabilities::effective) & permitted,
+            inheritable: CapabilitySet::empty(),
             ambient: set(LinuxCapabilities::ambient) & permitted,
+            dropped: CapabilitySet::empty(),
         }
+    }
+
+    /// With the inheritable ones that the spec names, and without the ambient ones that need such and have none. For containers
+    /// whose spec is somebody's own; in those of a pod only ambient ones are inheritable.
+    pub(crate) fn by_the_letter(mut self, spec: Option<&LinuxCapabilities>) -> Self {
+        let named = spec.and_then(|spec| spec.inheritable().as_ref());
+        self.inheritable = named.map_or(CapabilitySet::empty(), to_set);
+        self.dropped = self.ambient - self.inheritable;
+        self.ambient &= self.inheritable;
+        self
     }
 
     /// What the node cannot give, because the runtime itself lacks it.
     pub(crate) fn unavailable(&self) -> Result<Option<String>, Failure> {
         let own = thread::capabilities(None).at(Step::Capabilities, "")?.permitted;
         let missing = (self.permitted | self.bounding) & !own;
-        if missing.is_empty() {
-            return Ok(None);
+        let names = |set: CapabilitySet| -> Vec<_> {
+            set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+        };
+        let (missing, dropped) = (names(missing), names(self.dropped));
+        if !dropped.is_empty() {
+            let why = "operation not permitted: it is not inheritable";
+            return Ok(Some(format!("can't raise ambient capability {}: {why}", dropped.join(", "))));
         }
-        let names: Vec<_> = missing.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
-        Ok((!names.is_empty()).then(|| format!("the node itself lacks {}", names.join(", "))))
+        Ok((!missing.is_empty()).then(|| format!("the node itself lacks {}", missing.join(", "))))
     }
 
     /// Becomes the user, with exactly the effective capabilities of the plan. `keep_admin` holds CAP_SYS_ADMIN back in
@@ -63,6 +82,7 @@ impl CapabilityPlan {
         self.permitted &= own;
         self.effective &= own;
         self.ambient &= own;
+        self.inheritable &= own;
         let extra = if keep_admin { CapabilitySet::SYS_ADMIN & own } else { CapabilitySet::empty() };
         limit_bounding(self.bounding)?;
         thread::clear_ambient_capability_set().at(step, "ambient")?;
@@ -84,7 +104,7 @@ impl CapabilityPlan {
         let sets = CapabilitySets {
             effective: plan.effective,
             permitted: plan.permitted,
-            inheritable: plan.ambient,
+            inheritable: plan.ambient | plan.inheritable,
         };
         thread::set_capabilities(None, sets).at(Step::Capabilities, "")?;
         for ambient in plan.ambient.iter() {

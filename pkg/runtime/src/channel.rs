@@ -3,6 +3,7 @@
 //! | message | from | when | then |
 //! | --- | --- | --- | --- |
 //! | Ready (user, warnings, maybe the terminal) | child | set up | the child waits for the gate, if it has one |
+//! | Prepared | child of a container that stands alone | its namespaces and mounts are there | it waits for the gate |
 //! | Successor (pid, its pidfd) | child | it cloned the process that goes on | the child exits with code 0; its successor waits |
 //! | Failed (step, object, errno, detail) | child | a step failed | the child exits with code 1 |
 //! | Go | parent | it knows of the successor | the successor begins |
@@ -33,6 +34,7 @@ const READY: u8 = 1;
 const FAILED: u8 = 2;
 const GO: u8 = 3;
 const SUCCESSOR: u8 = 4;
+const PREPARED: u8 = 5;
 
 /// The child's end was closed with a message of ours unread. The kernel tells it once, ahead of what the child had said.
 const UNREAD: Errno = Errno::CONNRESET;
@@ -46,6 +48,7 @@ const MAX_TEXT: usize = 4096;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Ready { account: Account, warnings: Vec<String> },
+    Prepared,
     Successor { pid: u32 },
     Failed(Failure),
 }
@@ -139,6 +142,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
             put_u32(&mut out, warnings.len() as u32);
             warnings.iter().for_each(|warning| put_text(&mut out, warning));
         }
+        Message::Prepared => out.push(PREPARED),
         Message::Successor { pid } => {
             out.push(SUCCESSOR);
             put_u32(&mut out, *pid);
@@ -166,6 +170,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
             let account = Account { user: ResolvedUser { uid, gid, groups }, home };
             Some(Message::Ready { account, warnings })
         }
+        PREPARED => Some(Message::Prepared),
         SUCCESSOR => Some(Message::Successor { pid: take_u32(input)? }),
         FAILED => {
             let step = Step::from_number(take_u8(input)?)?;

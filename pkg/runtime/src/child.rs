@@ -11,6 +11,7 @@ use husk_sys::{
     fds, namespace, signal,
 };
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::Mode,
     io::Errno,
     process::DumpableBehavior,
@@ -77,6 +78,7 @@ impl Child {
                         return Ok(Some(Report::Ready(Ready { account, terminal, warnings })));
                     }
                 }
+                Ok(Some((Message::Prepared, _))) => return Ok(Some(Report::Prepared)),
                 Ok(Some((Message::Successor { pid }, pidfd))) => return self.follow(pid, pidfd).map(Some),
                 Ok(Some((Message::Failed(failure), _))) => return Ok(Some(Report::Failed(failure))),
                 Ok(None) if self.state == State::Ready => return Ok(Some(Report::Executed)),
@@ -94,6 +96,24 @@ impl Child {
         }
     }
 
+    /// As [`Self::read_report`], for a caller that has nothing else to do: waits for one. What a child that moved left is
+    /// reaped.
+    ///
+    /// # Errors
+    /// As [`Self::read_report`].
+    pub fn await_report(&mut self) -> Result<Report> {
+        loop {
+            match self.read_report()? {
+                Some(Report::Moved { .. }) | None => {}
+                Some(report) => return Ok(report),
+            }
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(source) => return Err(Error::Sys { intent: "wait for a child's report", source }),
+            }
+        }
+    }
+
     /// Takes the successor for the child, once, and lets it begin.
     fn follow(&mut self, pid: u32, pidfd: Option<OwnedFd>) -> Result<Report> {
         let (Some(socket), Some(pidfd)) = (self.successor.take(), pidfd) else {
@@ -106,8 +126,8 @@ impl Child {
         Ok(Report::Moved { former })
     }
 
-    /// Lets a [`Report::Ready`] container go on to `execve`, or a pause in a user namespace begin. Exec'd processes have no
-    /// gate.
+    /// Lets a [`Report::Ready`] container go on to `execve`, a [`Report::Prepared`] one to its root, or a pause in a user
+    /// namespace begin. Exec'd processes have a gate only if they are held.
     ///
     /// # Errors
     /// `EPIPE` when the child is gone.
@@ -144,6 +164,8 @@ pub(crate) struct Link {
     /// That of a successor.
     next: Option<OwnedFd>,
     alone: Alone,
+    /// Whether a failure that the parent is not there to hear is told on standard error.
+    speaks: bool,
 }
 
 impl Link {
@@ -155,6 +177,12 @@ impl Link {
     ) -> Result<(), Failure> {
         let message = Message::Ready { account: account.clone(), warnings };
         channel::send(self.socket.as_fd(), &message, terminal).at(Step::Gate, "")
+    }
+
+    /// Tells the parent that the namespaces and mounts are there, and waits for its word.
+    pub(crate) fn prepared(&self) -> Result<(), Failure> {
+        channel::send(self.socket.as_fd(), &Message::Prepared, None).at(Step::Gate, "")?;
+        self.wait_gate()
     }
 
     /// Waits for the parent's word. A parent that died or dropped us gives none: then there is nobody to report to.
@@ -196,19 +224,33 @@ impl Link {
     /// open, and nothing else.
     pub(crate) fn appear(
         &mut self,
-        keep: &[BorrowedFd<'_>],
+        keep: Vec<RawFd>,
         body: impl FnOnce(&mut Self) -> Result<Infallible, Failure>,
     ) -> Result<Infallible, Failure> {
-        let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-        keep.push(self.socket.as_raw_fd());
-        keep.extend(self.next.as_ref().map(AsRawFd::as_raw_fd));
-        fds::close_all_but(&mut keep).at(Step::Prepare, "")?;
+        self.hold_only(keep)?;
         self.succeed(UnshareFlags::empty(), body)
     }
 
+    /// Lets go of all descriptors but `keep`, the standard streams and our own: whoever may look at the process finds nothing of the
+    /// node (the class of CVE-2024-21626). Their owners must not be dropped afterwards.
+    pub(crate) fn hold_only(&self, mut keep: Vec<RawFd>) -> Result<(), Failure> {
+        keep.push(self.socket.as_raw_fd());
+        keep.extend(self.next.as_ref().map(AsRawFd::as_raw_fd));
+        fds::close_all_but(&mut keep).at(Step::Prepare, "")
+    }
+
+    /// For a child that may outlive its parent: from here on it says on standard error what it cannot tell anybody.
+    pub(crate) fn speak_up(&mut self) {
+        self.speaks = true;
+    }
+
     fn fail(&self, failure: Failure) -> ! {
+        let text = self.speaks.then(|| format!("{failure}\n"));
         // The parent sees an EOF, which it takes for a death, if it cannot be told.
-        let _ = channel::send(self.socket.as_fd(), &Message::Failed(failure), None);
+        let told = channel::send(self.socket.as_fd(), &Message::Failed(failure), None);
+        if let (Err(_), Some(text)) = (told, text) {
+            let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+        }
         clone::exit(1)
     }
 }
@@ -236,7 +278,7 @@ pub(crate) fn launch(
     signal::survey();
     // The closure owns the child's ends: the parent's copies close with it when the clone returns.
     let child = move |alone| -> Infallible {
-        let mut link = Link { socket: child_end, next, alone };
+        let mut link = Link { socket: child_end, next, alone, speaks: false };
         let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&mut link)) {
             Ok(never) => match never {},
             Err(failure) => failure,

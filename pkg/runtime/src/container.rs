@@ -6,13 +6,7 @@ use std::{
     path::Path,
 };
 
-use husk_model::Stdio;
-use husk_sys::{
-    mount,
-    mount::{Attr, Change},
-    namespace,
-    root::{Node, Root},
-};
+use husk_sys::{mount, namespace, root::Root};
 use oci_spec::runtime::LinuxDevice;
 use rustix::{
     fs::{self, Mode, OFlags},
@@ -23,12 +17,13 @@ use crate::{
     Child, ContainerNamespaces, ContainerPlan, Error, Failure, PidNs, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
+    interior::{Interior, Materials, Who},
     process::Program,
     rootfs::{
-        attach, cgroupfs, dev, files, locked, mask, overlay, pivot, pod, procfs, relabel, sources,
+        cgroupfs, dev, files, locked, mask::Covers, overlay, pod, procfs, relabel, sources,
         supplies::Supplies, volumes,
     },
-    stdio, terminal, user, userns,
+    stdio, userns,
 };
 
 /// Clones the init of a container. Its first report is [`crate::Report::Ready`], after which it waits for
@@ -104,9 +99,16 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
     let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
     let label = label.filter(|label| !label.is_empty());
     let context = relabel::Context { label, volumes: &plan.relabel };
-    let mut mounts = sources::open(mounts, &plan.pod_files, plan.namespaces.cgroup, user, &context)?;
+    let owner = sources::Owner {
+        pod: Some(sources::Pod { files: &plan.pod_files }),
+        own_cgroup_namespace: plan.namespaces.cgroup,
+        user,
+        maps: &[],
+        context,
+    };
+    let mut mounts = sources::open(mounts, &owner)?;
     if let Some(user) = user {
-        stdio::give(&plan.stdio, user.mappings.root())?;
+        stdio::give(&plan.stdio, user.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
     }
     let host_shm = match plan.namespaces.host_ipc {
@@ -115,8 +117,8 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
     };
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
     let volumes = volumes::open(&plan.image_volumes, &plan.rootfs, user, label)?;
-    let overlay = overlay::mount(&plan.rootfs, user, label)?;
-    Ok(Supplies { mounts, volumes, host_shm, overlay, warnings })
+    let root = overlay::mount(&plan.rootfs, user, label)?;
+    Ok(Supplies { mounts, volumes, host_shm, root, warnings })
 }
 
 fn devices(plan: &ContainerPlan) -> &[LinuxDevice] {
@@ -131,8 +133,7 @@ fn inside(
     supplies: Supplies,
     procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
-    let linux = plan.spec.linux().as_ref();
-    let Supplies { mut mounts, volumes, host_shm, overlay, mut warnings } = supplies;
+    let Supplies { mut mounts, volumes, host_shm, root, warnings } = supplies;
     drop(volumes);
     let shm = match host_shm {
         Some(shm) => shm,
@@ -141,65 +142,25 @@ fn inside(
         }
     };
     files::place(&mut mounts)?;
-    let root = attach_root(overlay)?;
-
-    let attached = attach::all(&root, mounts, shm, procfs)?;
-    let own_dev = attached.dev.is_some();
-    if let Some(dev) = &attached.dev {
-        dev::furnish(&root, dev, devices(plan))?;
-    }
-    let account = user::resolve(&root, &plan.user)?;
-    if let Some(namespace) = &plan.namespaces.user {
-        userns::check_user(&namespace.mappings, &account.user)?;
-    }
-    let terminal = match &plan.stdio {
-        Stdio::Terminal(size) => {
-            let terminal = terminal::open(&root, *size)?;
-            if own_dev {
-                dev::console(&root, terminal.slave.as_fd())?;
-            }
-            Some(terminal)
-        }
-        Stdio::Pipes(_) => None,
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let of_pod = fs::open("/", flags, Mode::empty()).at(Step::Rootfs, "pod root")?;
+    let place = fs::openat(&of_pod, pod::ROOT, flags, Mode::empty()).at(Step::Rootfs, "mount point")?;
+    mount::attach(&root, &place).at(Step::Rootfs, "mount point")?;
+    let interior = Interior {
+        spec: &plan.spec,
+        who: Who::Request(&plan.user),
+        mappings: plan.namespaces.user.as_ref().map(|user| &user.mappings),
+        stdio: &plan.stdio,
+        readonly: plan.rootfs.readonly,
+        joins: matches!((&plan.namespaces.pid, &plan.namespaces.user), (PidNs::Pod | PidNs::Target(_), None)),
+        alone: None,
     };
-    root.ensure(&program.cwd, Node::Directory, Mode::from_raw_mode(0o755))
-        .at(Step::WorkDir, program.cwd.display())?;
-    attach::finish(attached)?;
-    if let Some(linux) = linux {
-        mask::readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-        mask::hide(&root, linux.masked_paths().as_deref().unwrap_or_default())?;
-    }
-    pivot::enter(&root)?;
-    if plan.rootfs.readonly {
-        mount::change(&root, false, Change::set(Attr::MOUNT_ATTR_RDONLY)).at(Step::Readonly, "/")?;
-    }
-    pivot::propagate(
-        &root,
-        linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default(),
-    )?;
-
-    match &terminal {
-        Some(terminal) => terminal.install(account.user.uid)?,
-        None => stdio::install(&plan.stdio, &root, &account.user)?,
-    }
-    // Who is told that we are ready may look at what we hold.
-    drop(root);
-    let (confined, warning) = program.confine(&account)?;
-    warnings.extend(warning);
-    let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
-    let rest = |link: &mut Link| {
-        if let Some(terminal) = &terminal {
-            terminal.control()?;
-        }
-        confined.restrict()?;
-        link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
-        link.wait_gate()?;
-        confined.execute()
-    };
-    match (&plan.namespaces.pid, &plan.namespaces.user) {
-        (PidNs::Pod | PidNs::Target(_), None) => link.appear(&shown, rest),
-        _ => rest(link),
-    }
+    let covers = Covers::of(&of_pod)?;
+    interior.build(
+        program,
+        link,
+        Materials { root: Root::new(root), mounts, shm: Some(shm), procfs, covers, warnings },
+    )
 }
 
 /// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's. Returns the
@@ -222,13 +183,4 @@ fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
         PidNs::Pod => procfs::of_pod(),
         _ => Ok(of_target),
     }
-}
-
-/// Attaches the overlay at its place in the copy of pause's root.
-fn attach_root(overlay: OwnedFd) -> Result<Root, Failure> {
-    let step = Step::Rootfs;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = fs::open(Path::new("/").join(pod::ROOT), flags, Mode::empty()).at(step, "mount point")?;
-    mount::attach(&overlay, &place).at(step, "mount point")?;
-    Ok(Root::new(overlay))
 }

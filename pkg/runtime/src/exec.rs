@@ -13,23 +13,29 @@ use rustix::{
 };
 
 use crate::{
-    Child, ExecPlan, Failure, Result, Step,
+    Child, ExecPlan, Failure, Identity, Result, Step,
     child::{self, Launch, Link, Succession},
     failure::At,
-    process::Program,
+    process::{self, Program},
+    scheduling::Scheduling,
     stdio, terminal, user, userns,
 };
 
-/// Clones a process into a running container. It has no gate: [`crate::Report::Ready`] brings the terminal, if any,
-/// and `Executed` follows by itself.
+/// Clones a process into a running container. [`crate::Report::Ready`] brings the terminal, if any. Unless it is held, `Executed`
+/// follows by itself.
 ///
 /// # Errors
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
-    let program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
+    let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
+    let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref())?;
+    if matches!(plan.identity, Identity::Ids(_)) {
+        program = program.by_the_letter(&plan.process);
+    }
     let mut keep = stdio::descriptors(&plan.stdio);
     keep.push(plan.target.as_raw_fd());
+    keep.extend(process::inherited(plan.inherited));
     let launch = Launch {
         namespaces: UnshareFlags::empty(),
         pid_namespace_of: None,
@@ -38,15 +44,20 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
         tells_ready: true,
         succession: Succession::Once,
     };
-    child::launch(launch, |link| run(&plan, program, link))
+    child::launch(launch, |link| run(&plan, &scheduling, program, link))
 }
 
 /// All of it happens in the monitor's PID namespace, where the container sees nothing of it: a tracer in there would find the
 /// node's root and the monitor's privileges. What appears in the container's is a process with nothing but what its own
 /// processes have, which waits for its parent to know of it.
-fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
+fn run(
+    plan: &ExecPlan,
+    scheduling: &Scheduling,
+    program: Program,
+    link: &mut Link,
+) -> Result<Infallible, Failure> {
     if let Some(mappings) = &plan.user_namespace {
-        stdio::give(&plan.stdio, mappings.root())?;
+        stdio::give(&plan.stdio, mappings.root().unwrap_or_default())?;
     }
     program.labels.claim()?;
     let mut warnings: Vec<String> = program.claim()?.into_iter().collect();
@@ -56,6 +67,7 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::PROCESS_ID;
+    kinds.set(ThreadNameSpaceType::TIME, plan.time_namespace);
     kinds.set(ThreadNameSpaceType::USER, plan.user_namespace.is_some());
     // Joining a mount namespace also moves root and working directory to its root: the container's, which its init
     // pivoted to. A PID namespace is joined by the children.
@@ -66,30 +78,33 @@ fn run(plan: &ExecPlan, program: Program, link: &mut Link) -> Result<Infallible,
     let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map(Root::new)
         .at(Step::Namespaces, "/")?;
-    let account = match &plan.user {
-        Some(request) => user::resolve(&root, request)?,
-        None => plan.account.clone(),
-    };
-    if let Some(mappings) = &plan.user_namespace {
-        userns::check_user(mappings, &account.user)?;
-    }
     let terminal = match &plan.stdio {
         Stdio::Terminal(size) => Some(terminal::open(&root, *size)?),
         Stdio::Pipes(_) => None,
     };
+    let account = user::identify(&root, &plan.identity)?;
+    if let Some(mappings) = &plan.user_namespace {
+        userns::check_user(mappings, &account.user)?;
+    }
     match &terminal {
         Some(terminal) => terminal.install(account.user.uid)?,
         None => stdio::install(&plan.stdio, &root, &account.user)?,
     }
-    let (confined, warning) = program.confine(&account)?;
+    scheduling.apply()?;
+    let (confined, warning) = program.confine(&account, plan.inherited)?;
     warnings.extend(warning);
-    let shown: Vec<_> = terminal.iter().flat_map(terminal::Terminal::descriptors).collect();
-    link.appear(&shown, |link| {
+    let mut shown: Vec<_> =
+        terminal.iter().flat_map(terminal::Terminal::descriptors).map(|fd| fd.as_raw_fd()).collect();
+    shown.extend(process::inherited(plan.inherited));
+    link.appear(shown, |link| {
         if let Some(terminal) = &terminal {
             terminal.control()?;
         }
         confined.restrict()?;
         link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
+        if plan.held {
+            link.wait_gate()?;
+        }
         confined.execute()
     })
 }

@@ -11,6 +11,8 @@
 //!   read_report ◀── EOF | Failed ───┘ execve closes the socket: EOF is success
 //! ```
 //!
+//! A container that belongs to no pod is [`spawn_standalone`]'s: `husk-oci` runs those.
+//!
 //! Nothing is ever mounted in the caller's mount namespace, and no path inside a rootfs is resolved by string.
 #![forbid(unsafe_code)]
 
@@ -24,6 +26,8 @@ mod exec;
 mod failure;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod hook;
+mod interior;
 mod lookup;
 mod lsm;
 mod plan;
@@ -33,6 +37,8 @@ mod report;
 mod rlimits;
 mod rootfs;
 mod sandbox;
+mod scheduling;
+mod standalone;
 mod stdio;
 mod sysctl;
 mod terminal;
@@ -45,12 +51,15 @@ pub use self::{
     error::{Error, Result},
     exec::spawn_exec,
     failure::blame,
+    hook::{Hook, run_hooks},
     plan::{
-        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, NetNs, PidNs, SandboxNamespaces,
-        SandboxPlan, UserNamespace,
+        CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, Identity, NetNs, PidNs,
+        SandboxNamespaces, SandboxPlan, UserNamespace,
     },
     probe::probe_user_namespaces,
     report::{Account, Failure, Ready, Report, Step},
     rootfs::{cgroupfs::prepare, stopped::stopped_root},
     sandbox::spawn_sandbox,
+    standalone::{Offset, PID, StandaloneNamespaces, StandalonePlan, Whose, spawn_standalone},
+    userns::{make_user_namespace, user_namespace_mappings},
 };

@@ -3,9 +3,10 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use husk_model::{
-    IdMappings, ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, Sysctl, UserRequest,
+    IdMappings, IdMaps, ImageVolume, ResolvedUser, Rootfs, SeLinuxContexts, SeccompFilter, Stdio, Sysctl,
+    UserRequest,
 };
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxPersonality, Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::Account;
@@ -88,13 +89,14 @@ pub enum PidNs {
     Target(OwnedFd),
 }
 
-/// The user namespace of a running pod, for its containers.
+/// A user namespace that exists already: that of a running pod, for its containers, or one that a container which stands alone
+/// is to live in.
 #[derive(Debug)]
 pub struct UserNamespace {
-    /// The namespace: [`crate::Child::user_namespace`] of pause.
+    /// The namespace: [`crate::Child::user_namespace`] of pause, or [`crate::make_user_namespace`].
     pub fd: OwnedFd,
-    /// As pause was given them.
-    pub mappings: IdMappings,
+    /// As it was given them. Id 0 is among them.
+    pub mappings: IdMaps,
     /// Whether the pod's network namespace belongs to it. Without, the node's /sys is shown: only the owner of a network
     /// namespace may mount a sysfs that shows it.
     pub owns_network: bool,
@@ -117,6 +119,14 @@ pub struct ContainerNamespaces {
     /// The pod's user namespace, if it has one. `host_ipc` and [`PidNs::Host`] are then impossible: the namespaces of the
     /// node give nothing to whoever is root in another.
     pub user: Option<UserNamespace>,
+}
+
+impl UserNamespace {
+    /// Who on the node is root inside.
+    pub(crate) fn root(&self) -> (u32, u32) {
+        // Nobody, of whom nothing is given away: `userns::check` has seen that there is one.
+        self.mappings.root().unwrap_or((65_534, 65_534))
+    }
 }
 
 impl ContainerNamespaces {
@@ -164,6 +174,18 @@ pub struct ContainerPlan {
     pub stdio: Stdio<OwnedFd>,
 }
 
+/// Who a process is to run as.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// What was found for the container itself ([`crate::Ready::account`]), or would have been.
+    Account(Account),
+    /// Somebody who is looked up in the container's own files, as they are now.
+    Request(UserRequest),
+    /// Exactly these ids, as the OCI's `process.user` has them: nothing is added from the container's group file, and its
+    /// passwd file is asked for the home directory alone.
+    Ids(ResolvedUser),
+}
+
 /// A process in a running container.
 #[derive(Debug)]
 pub struct ExecPlan {
@@ -174,14 +196,20 @@ pub struct ExecPlan {
     /// `NAME=value` entries of the environment that are no UTF-8, which the text of a spec cannot carry. Each stands for
     /// the entry of `process` that is its lossy form.
     pub raw_env: Vec<Vec<u8>>,
-    /// Who to run as: the container's own [`crate::Ready::account`].
-    pub account: Account,
-    /// Somebody else instead, looked up in the container's files as they are now.
-    pub user: Option<UserRequest>,
+    /// Who to run as: the container's own account, unless somebody else is wanted.
+    pub identity: Identity,
     /// The container's filter.
     pub seccomp: Option<SeccompFilter>,
     /// The mappings of the container's user namespace, if it has one.
-    pub user_namespace: Option<IdMappings>,
+    pub user_namespace: Option<IdMaps>,
+    /// Whether the container has a time namespace, of its own or another's. A kernel without them refuses to enter one.
+    pub time_namespace: bool,
+    /// Of the container.
+    pub personality: Option<LinuxPersonality>,
+    /// Whether it waits at a gate when it is ready ([`crate::Child::open_gate`]).
+    pub held: bool,
+    /// How many descriptors from 3 on the process gets from the caller, as they are.
+    pub inherited: u32,
     /// A sub-cgroup of the container's, or the container's own.
     pub cgroup: CgroupTarget,
     /// Standard streams: the child's ends. A terminal is made in the container's devpts; its master comes back in

@@ -59,7 +59,7 @@ fn try_with(child: &mut Child, dir: &Path) -> Result<(), String> {
     // Ids that exist on every node; nothing is written with them.
     let map = IdMapping { container_id: 0, host_id: 65_536, length: 65_536 };
     let mappings = IdMappings { uids: map, gids: map };
-    userns::furnish(child.pid, &mappings, None).map_err(|error| chain(&error))?;
+    userns::furnish(child.pid, &mappings.into(), None).map_err(|error| chain(&error))?;
     let user = child.user_namespace().map_err(|error| chain(&error))?;
     let mapped = mount::clone_path(dir, false).and_then(|copy| mount::map_ids(&copy, false, &user));
     mapped.map_err(|error| format!("{} cannot be mapped to a user namespace: {error}", dir.display()))?;

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::CString,
-    os::unix::ffi::OsStrExt,
+    os::{fd::RawFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
@@ -42,6 +42,13 @@ pub(crate) struct Program {
     oom_score_adj: Option<i32>,
     seccomp: Option<SeccompFilter>,
     pub(crate) labels: Labels,
+    /// Whether it gets a session keyring of its own.
+    pub(crate) new_keyring: bool,
+}
+
+/// The descriptors from 3 on that a process is given.
+pub(crate) fn inherited(count: u32) -> impl Iterator<Item = RawFd> {
+    (3..3_u32.saturating_add(count)).filter_map(|fd| RawFd::try_from(fd).ok())
 }
 
 impl Program {
@@ -77,13 +84,22 @@ impl Program {
             oom_score_adj: process.oom_score_adj(),
             seccomp,
             labels: Labels::new(process)?,
+            new_keyring: true,
         })
+    }
+
+    /// As whoever wrote the spec says it, where it is not a pod's: see [`CapabilityPlan::by_the_letter`].
+    pub(crate) fn by_the_letter(mut self, process: &Process) -> Self {
+        self.capabilities = self.capabilities.by_the_letter(process.capabilities().as_ref());
+        self
     }
 
     /// A session keyring of its own, OOM score and hard limits: what needs the node's /proc and the privileges that end
     /// with a user namespace. Returns a warning.
     pub(crate) fn claim(&self) -> Result<Option<String>, Failure> {
-        husk_sys::keyring::join_new_session().at(Step::Prepare, "session keyring")?;
+        if self.new_keyring {
+            husk_sys::keyring::join_new_session().at(Step::Prepare, "session keyring")?;
+        }
         rlimits::make_room(&self.limits)?;
         let Some(score) = self.oom_score_adj else { return Ok(None) };
         let file = Procfs::host()
@@ -104,14 +120,20 @@ impl Program {
     ///
     /// A filter that forbids something on the way to execve is loaded last. Without no_new_privs that takes CAP_SYS_ADMIN, which
     /// is then held back in the permitted set alone.
-    pub(crate) fn confine(mut self, account: &Account) -> Result<(Confined, Option<String>), Failure> {
+    ///
+    /// `inherited` descriptors from 3 on are the program's.
+    pub(crate) fn confine(
+        mut self,
+        account: &Account,
+        inherited: u32,
+    ) -> Result<(Confined, Option<String>), Failure> {
         // An empty one counts as none, as in the peers.
         self.environment.retain(|entry| entry != b"HOME=");
         if !self.environment.iter().any(|entry| entry.starts_with(b"HOME=")) {
             self.environment.push([b"HOME=", account.home.as_slice()].concat());
         }
         let warning = self.capabilities.unavailable()?;
-        fds::cloexec_from(3).at(Step::Prepare, "close-on-exec")?;
+        fds::cloexec_from(3_u32.saturating_add(inherited)).at(Step::Prepare, "close-on-exec")?;
         // Before the user changes: root may pass where the user may not. Where root may not (a root-squashed
         // network filesystem), the user may.
         let entered = enter(&self.cwd);
@@ -163,10 +185,20 @@ impl Confined {
         Ok(())
     }
 
+    /// The program's environment, HOME included.
+    pub(crate) fn environment(&self) -> &[Vec<u8>] {
+        &self.environment
+    }
+
+    /// Finds the program where it is now.
+    pub(crate) fn find(&self) -> Result<PathBuf, Failure> {
+        let search = self.environment.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
+        lookup::executable(&self.arguments[0], search.unwrap_or(DEFAULT_PATH))
+    }
+
     /// Becomes the program, or says why not.
     pub(crate) fn execute(self) -> Result<Infallible, Failure> {
-        let search = self.environment.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
-        let path = lookup::executable(&self.arguments[0], search.unwrap_or(DEFAULT_PATH))?;
+        let path = self.find()?;
         let string = |bytes: Vec<u8>| {
             CString::new(bytes).map_err(|_| Failure::because(Step::Execute, path.display(), "NUL byte"))
         };

@@ -11,6 +11,9 @@ use husk_model::ResolvedUser;
 pub enum Report {
     /// Set up; waits at the gate.
     Ready(Ready),
+    /// The namespaces and mounts of a container that stands alone are there, its root is not entered yet
+    /// ([`crate::StandalonePlan::prepared`]). It waits at the gate, and will be ready later.
+    Prepared,
     /// Another process has taken over, whose pid and pidfd the [`crate::Child`] now has. The former one exits by itself and
     /// is to be reaped like any child. Processes that others may see do so before they are ready.
     Moved {
@@ -158,6 +161,12 @@ steps! {
     Execute = 23 => "execute",
     /// The child died without a word.
     Died = 24 => "set up process",
+    /// Waiting for the container's start, at its descriptor.
+    Start = 25 => "wait for start",
+    /// A hook of the container's.
+    Hook = 26 => "run hook",
+    /// Priorities, scheduler, personality.
+    Scheduling = 27 => "set scheduling",
     /// AppArmor profile or SELinux context.
     Label = 30 => "apply security label",
 }

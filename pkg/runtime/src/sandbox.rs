@@ -54,7 +54,7 @@ const USER: u32 = 65535;
 pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
     let own = &plan.namespaces;
     if let Some(mappings) = &own.user {
-        userns::check(mappings)?;
+        userns::check(&(*mappings).into())?;
         if !own.pid || !own.ipc {
             let text = "a pod in a user namespace needs PID and IPC namespaces of its own";
             return Err(Error::InvalidPlan(text.to_owned()));
@@ -88,7 +88,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
     label_pause(&plan);
     let child = child::launch(launch, |link| run(&plan, link))?;
     if let Some(mappings) = &own.user
-        && let Err(error) = userns::furnish(child.pid, mappings, plan.oom_score_adj)
+        && let Err(error) = userns::furnish(child.pid, &(*mappings).into(), plan.oom_score_adj)
     {
         // It waits at its gate and is nobody's yet.
         let _ = pidfd::signal(&child.pidfd, Signal::KILL);

@@ -8,7 +8,7 @@ use husk_model::{GroupSpec, GroupsPolicy, ResolvedUser, UserRequest, UserSpec};
 use husk_sys::root::Root;
 
 use crate::{
-    Account, Failure, Step,
+    Account, Failure, Identity, Step,
     accounts::{self, MAX_ID},
     failure::At,
 };
@@ -26,6 +26,19 @@ pub(crate) fn resolve(root: &Root, request: &UserRequest) -> Result<Account, Fai
         Ok(root.read(path, MAX_FILE).at(Step::ResolveUser, path)?.unwrap_or_default())
     };
     resolve_in(&file("/etc/passwd")?, || file("/etc/group"), request)
+}
+
+/// Who a process in `root` runs as.
+pub(crate) fn identify(root: &Root, identity: &Identity) -> Result<Account, Failure> {
+    match identity {
+        Identity::Account(account) => Ok(account.clone()),
+        Identity::Request(request) => resolve(root, request),
+        Identity::Ids(user) => {
+            let request = UserRequest { user: UserSpec::Uid(user.uid), ..UserRequest::default() };
+            let home = resolve(root, &UserRequest { groups_policy: GroupsPolicy::Strict, ..request })?.home;
+            Ok(Account { user: user.clone(), home })
+        }
+    }
 }
 
 pub(crate) fn resolve_in(

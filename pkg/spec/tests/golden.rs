@@ -126,6 +126,7 @@ fn every_limit_and_restriction() {
         cpuset_mems: "0".into(),
         hugepages: vec![HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 }],
         unified: BTreeMap::from([("memory.high".into(), "60000000".into())]),
+        pids_limit: Some(512),
     };
     case.container.security = SecurityContext {
         capabilities: Capabilities {

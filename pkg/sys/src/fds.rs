@@ -1,6 +1,6 @@
 //! Descriptor hygiene: nothing of the parent stays open in a child, nothing at all across execve.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::{
     Result,
@@ -38,6 +38,47 @@ pub fn close_all_but(keep: &mut [RawFd]) -> Result<()> {
         first = fd + 1;
     }
     range(first, u32::MAX, 0)
+}
+
+/// A copy of a descriptor, at `lowest` or above, that a program executed from here has open: its number is told to that.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn inheritable(fd: impl AsFd, lowest: RawFd) -> Result<OwnedFd> {
+    // SAFETY: the descriptor is borrowed and open; the call touches no memory.
+    let copy =
+        check(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD, lowest) })
+            .named("fcntl", || format!("F_DUPFD, {lowest}"))?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// Takes over the descriptor of a number that whoever executed us has told us, at its start: a copy, close-on-exec. The number itself
+/// is closed.
+///
+/// # Errors
+/// `EBADF` when it is none.
+pub fn adopt(number: RawFd) -> Result<OwnedFd> {
+    if number < 3 {
+        return Err(crate::Error::new(
+            "fcntl",
+            format!("{number}, which is a standard stream"),
+            rustix::io::Errno::BADF,
+        ));
+    }
+    // SAFETY: a number and two constants; the kernel says whether it is a descriptor.
+    let copy = check(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_DUPFD_CLOEXEC, 3) })
+        .named("fcntl", || format!("{number}, F_DUPFD_CLOEXEC"))?;
+    let number = number as u32;
+    range(number, number, 0)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// Whether a number is an open descriptor.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: a number and a constant; the kernel says whether it is a descriptor.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok()
 }
 
 fn range(first: u32, last: u32, flags: libc::c_uint) -> Result<()> {

@@ -22,6 +22,7 @@ pub mod pidfd;
 pub mod procfs;
 pub mod program;
 pub mod root;
+pub mod scheduling;
 pub mod seccomp;
 pub mod send;
 pub mod signal;

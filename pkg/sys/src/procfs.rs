@@ -95,6 +95,20 @@ impl Procfs {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// As [`Self::read_self`], of a process that the caller has not reaped: `uid_map`.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and read(2); `EXDEV` when something is mounted over it.
+    pub fn read_of(&self, pid: u32, name: &str) -> Result<String> {
+        let path = PathBuf::from(pid.to_string()).join(name);
+        let file = self.open(&path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS)?;
+        let mut text = String::new();
+        std::fs::File::from(file).read_to_string(&mut text).map_err(|error| {
+            Error::new("read", format!("{path:?}"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        Ok(text)
+    }
+
     /// Writes a file of a process that the caller has not reaped, so that the id is still its own: `uid_map`.
     ///
     /// # Errors
@@ -113,7 +127,19 @@ impl Procfs {
     /// Those of openat2(2); `ENOENT` when there is no such process.
     pub fn namespace_of(&self, pid: u32, kind: &str) -> Result<OwnedFd> {
         let path = PathBuf::from(pid.to_string()).join("ns");
-        let dir = self.open(&path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)?;
+        self.namespace_in(&path, kind, ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// A namespace of the calling process, whatever its number is in this procfs: in a PID namespace of its own it does not know that.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub fn namespace_of_self(&self, kind: &str) -> Result<OwnedFd> {
+        self.namespace_in(Path::new("self/ns"), kind, ResolveFlags::empty())
+    }
+
+    fn namespace_in(&self, path: &Path, kind: &str, resolve: ResolveFlags) -> Result<OwnedFd> {
+        let dir = self.open(path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
         // The link itself is magic, which `open` refuses; its directory was found without any.
         fs::openat(&dir, kind, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .named("openat", || format!("proc, {path:?}, {kind:?}"))

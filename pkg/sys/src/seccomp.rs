@@ -80,6 +80,7 @@ const START: &[libc::c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_prctl,
     libc::SYS_prlimit64,
+    libc::SYS_read,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_rt_sigaction,

@@ -28,14 +28,16 @@ const BANS: [Ban; 2] = [
     Ban {
         call: ["Command", "new"],
         instead: "huskd starts monitors (husk_monitor), CNI plugins (husk_network), NRI plugins (husk_nri), credential helpers \
-                  (husk_images) and few tools of the node; what runs in a pod is started by its monitor (husk_runtime)",
+                  (husk_images) and few tools of the node; what runs in a pod is started by its monitor (husk_runtime); husk-oci starts the hooks of a bundle and ps",
         homes: &[
+            "cmd/oci/src/show.rs",
             "pkg/images/src/registry/keyring/helper.rs",
             "pkg/lsm/src/apparmor.rs",
             "pkg/monitor/src/spawn.rs",
             "pkg/network/src/cni/exec.rs",
             "pkg/network/src/embedded/nft.rs",
             "pkg/nri/src/launch.rs",
+            "pkg/runtime/src/hook.rs",
             "pkg/systemd/src/anchor.rs",
         ],
     },

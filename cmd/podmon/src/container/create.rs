@@ -77,7 +77,7 @@ impl Container {
             raw_env: request.raw_env.clone(),
             seccomp: plan::seccomp(&request),
             account: Account::default(),
-            user_mappings: user_namespace.as_ref().map(|user| user.mappings),
+            user_mappings: user_namespace.as_ref().map(|user| user.mappings.clone()),
             left: Left::default(),
         };
         let cloned = streams(&request).and_then(|(stdio, ends)| {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use husk_cgroup::Cgroup;
-use husk_model::{ALL_CAPABILITIES, Command, IdMappings, SeccompFilter, Stdio};
-use husk_runtime::{Account, CgroupTarget, ExecPlan};
+use husk_model::{ALL_CAPABILITIES, Command, IdMaps, SeccompFilter, Stdio};
+use husk_runtime::{Account, CgroupTarget, ExecPlan, Identity};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 
 use crate::{
@@ -31,7 +31,7 @@ pub struct Execs {
     /// Known once the container is built.
     pub account: Account,
     /// Of its user namespace.
-    pub user_mappings: Option<IdMappings>,
+    pub user_mappings: Option<IdMaps>,
     /// Sub-cgroups of execs that left background processes.
     pub left: Left,
 }
@@ -71,10 +71,16 @@ impl Execs {
             target: dup(init)?,
             process,
             raw_env,
-            account: self.account.clone(),
-            user: command.user,
+            identity: match command.user {
+                Some(request) => Identity::Request(request),
+                None => Identity::Account(self.account.clone()),
+            },
             seccomp: self.seccomp.clone(),
-            user_namespace: self.user_mappings,
+            user_namespace: self.user_mappings.clone(),
+            time_namespace: false,
+            personality: None,
+            held: false,
+            inherited: 0,
             cgroup,
             stdio,
         })

@@ -138,6 +138,8 @@ impl Container {
                     core.poller.remove(&former);
                     self.on_moved(core);
                 }
+                // Only a container without a pod is.
+                Ok(Some(Report::Prepared)) => {}
                 Ok(Some(Report::Executed)) => {
                     self.init.unlink(core);
                     self.happen(core, Event::Executed);

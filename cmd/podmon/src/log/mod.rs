@@ -1,16 +1,15 @@
 //! Container logs in the CRI format: `<RFC3339Nano> <stdout|stderr> <P|F> <content>\n`.
 //!
-//! [`split`] finds the lines of a stream, [`stamp`] formats the time, [`file`](mod@file) is the file on disk. Both
+//! [`split`] finds the lines of a stream, `husk_node::Stamp` formats the time, [`file`](mod@file) is the file on disk. Both
 //! streams of a container go through one [`Log`] in the order in which their bytes arrive.
 
 pub mod file;
 mod split;
-mod stamp;
 
 use std::{io, path::PathBuf};
 
+use husk_node::Stamp;
 use split::{Splitter, Tag};
-use stamp::Stamp;
 
 pub use file::LogPath;
 

@@ -14,7 +14,7 @@ use std::{
 
 use husk_cgroup::Cgroup;
 use husk_life::pause::{Event, PauseLife};
-use husk_model::{Process, SandboxRecord};
+use husk_model::{IdMaps, Process, SandboxRecord};
 use husk_node::now;
 use husk_proto::podmon::{self, error::Code};
 use husk_runtime::{Child, Report, UserNamespace, spawn_sandbox};
@@ -72,7 +72,7 @@ impl Sandbox {
             .and_then(|child| {
                 let open = |mappings| -> Outcome<_> {
                     let fd = child.user_namespace().map_err(|error| fault_of(&error))?;
-                    Ok(UserNamespace { fd, mappings, owns_network })
+                    Ok(UserNamespace { fd, mappings: IdMaps::from(mappings), owns_network })
                 };
                 let user = mappings.map(open).transpose()?;
                 let pidfd = dup(&child.pidfd)?;
@@ -110,7 +110,7 @@ impl Sandbox {
     /// The pod's user namespace, for a container of it.
     pub fn user_namespace(&self) -> Outcome<Option<UserNamespace>> {
         let Some(user) = &self.user else { return Ok(None) };
-        let (fd, mappings) = (dup(&user.fd)?, user.mappings);
+        let (fd, mappings) = (dup(&user.fd)?, user.mappings.clone());
         Ok(Some(UserNamespace { fd, mappings, owns_network: user.owns_network }))
     }
 
@@ -138,7 +138,7 @@ impl Sandbox {
         let event = match child.read_report() {
             Ok(Some(Report::Failed(reported))) => Event::Failed(Failure(fault_of_failure(reported))),
             Ok(Some(Report::Executed)) => Event::Executed { at: now() },
-            Ok(Some(Report::Ready(_) | Report::Moved { .. }) | None) => return,
+            Ok(Some(Report::Ready(_) | Report::Prepared | Report::Moved { .. }) | None) => return,
             Err(error) => Event::Failed(Failure(fault_of(&error))),
         };
         self.unlink(core);

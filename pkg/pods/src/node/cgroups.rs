@@ -1,6 +1,6 @@
 //! The cgroups of pods: where they are, who makes what lies above them, and the end of those that nobody monitors.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use husk_cgroup::{CgroupPath, Hierarchy};
 use husk_model::{PodConfig, PodSandboxId};
@@ -10,6 +10,9 @@ use crate::{
     error::{PodsError, Result},
     records::PodFile,
 };
+
+/// How long a container may take to stop where it is: a process in uninterruptible sleep stops when that ends.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who makes the cgroups of pods.
 #[derive(Debug, Clone)]
@@ -144,7 +147,7 @@ impl Cgroups {
         // Waits for the processes to stop.
         let changed = tokio::task::spawn_blocking(move || {
             let cgroup = hierarchy.open(&path)?;
-            if frozen { cgroup.freeze() } else { cgroup.unfreeze() }
+            if frozen { cgroup.pause(PATIENCE) } else { cgroup.resume() }
         });
         changed.await.map_err(|_| PodsError::Lost)?.map_err(PodsError::Cgroup)
     }

@@ -18,7 +18,7 @@ use rustix::{
 use super::{
     options::{CONTEXT, Options},
     planned::{Controllers, Planned, Source, attributes},
-    relabel,
+    relabel, tmpfs,
 };
 use crate::{Failure, Step, failure::At};
 
@@ -49,10 +49,10 @@ pub(crate) struct Attached {
 pub(crate) fn all(
     root: &Root,
     planned: Vec<Planned>,
-    shm: OwnedFd,
+    mut shm: Option<OwnedFd>,
     mut procfs: Option<OwnedFd>,
 ) -> Result<Attached, Failure> {
-    let (mut attached, mut shm) = (Attached { readonly_later: Vec::new(), dev: None }, Some(shm));
+    let mut attached = Attached { readonly_later: Vec::new(), dev: None };
     for Planned { destination, source } in planned {
         let destination = &*destination;
         match source {
@@ -61,11 +61,15 @@ pub(crate) fn all(
                 let node = if directory { Node::Directory } else { Node::File };
                 attach(root, destination, node, tree)?;
             }
-            Source::New { kind, name, options } => {
+            Source::New { kind, name, mut options } => {
+                let covered = tmpfs::covered(root, &kind, &mut options, destination)?;
                 let filesystem = match procfs.take_if(|_| kind == "proc") {
                     Some(procfs) => super::procfs::with_options(procfs, &options, destination)?,
                     None => make(&kind, &name, &options, destination)?,
                 };
+                if let Some(covered) = covered {
+                    tmpfs::copy_up(&covered, &filesystem, destination)?;
+                }
                 attached.note(&filesystem, destination)?;
                 if options.readonly() && kind == "tmpfs" {
                     // The mounts inside need their mount points first.
@@ -213,7 +217,7 @@ fn ensure_straight(root: &Root, destination: &Path, kind: &str) -> Result<OwnedF
         opened => opened,
     };
     opened.at(Step::Mount, destination.display()).map_err(|failure| {
-        failure.explain(format!("a {kind} must be mounted on an ordinary directory, without symlinks"))
+        failure.explain(format!("{kind} must be mounted on ordinary directory, without symlinks"))
     })
 }
 

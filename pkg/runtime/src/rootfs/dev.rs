@@ -51,7 +51,7 @@ pub(crate) fn make_on_node(
     devices: &[LinuxDevice],
     user: &UserNamespace,
 ) -> Result<(), Failure> {
-    let owner = user.mappings.root();
+    let owner = user.root();
     let mut elsewhere = Vec::new();
     for mount in planned.iter_mut().filter(|mount| mount.destination == Path::new("/dev")) {
         let Source::New { kind, name, options } = &mut mount.source else { continue };
@@ -87,6 +87,11 @@ fn alone(device: &LinuxDevice) -> Result<Planned, Failure> {
     let tree = mount::clone_fd(node, false).at(step, &object)?;
     let destination = planned::destination(device.path())?;
     Ok(Planned { destination, source: Source::Tree { tree, directory: false, procfs: false } })
+}
+
+/// The /dev of a root that nothing is mounted on there: a directory of the root itself, made if it is missing.
+pub(crate) fn of_root(root: &Root) -> Result<OwnedFd, Failure> {
+    root.ensure("/dev", Node::Directory, Mode::from_raw_mode(0o755)).at(Step::Device, "/dev")
 }
 
 /// Creates devices and links in `dev`, the container's own /dev, and what the request wants elsewhere.

@@ -8,7 +8,7 @@
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use husk_sys::{
@@ -35,24 +35,56 @@ pub(crate) fn enter(plan: &ContainerPlan, supplies: &mut Supplies) -> Result<(),
     namespace::join(&namespaces.sandbox, ThreadNameSpaceType::MOUNT).at(step, "of the pod")?;
     namespace::unshare(UnshareFlags::NEWNS).at(step, "of the node")?;
     volumes::place(&mut supplies.mounts, &plan.image_volumes, &supplies.volumes)?;
-    let store = Store::new()?;
-    for (number, tree) in trees(supplies).enumerate() {
-        store.put(number, tree)?;
-    }
+    let place = Path::new("/").join(pod::ROOT);
+    let store = Filesystem::new("tmpfs").and_then(|new| new.mount(ATTRIBUTES)).at(step, "store of mounts")?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = fs::open(&place, flags, Mode::empty()).at(step, "store of mounts")?;
+    mount::attach(&store, target).at(step, "store of mounts")?;
+    put(&store, supplies)?;
     userns::enter(plan)?;
     let mut own = UnshareFlags::NEWNS;
     own.set(UnshareFlags::NEWCGROUP, namespaces.cgroup);
     namespace::unshare(own).at(step, "of the container")?;
+    take(&place, supplies)
+}
+
+/// Of a tmpfs that mounts are left in.
+pub(crate) const ATTRIBUTES: Attr =
+    Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
+
+/// Attaches each of the mounts at a place of its own in a tmpfs, which goes when the root is entered.
+pub(crate) fn put(store: &OwnedFd, supplies: &mut Supplies) -> Result<(), Failure> {
+    let step = Step::Rootfs;
     for (number, tree) in trees(supplies).enumerate() {
-        *tree = Store::take(number)?;
+        let (name, mode) = (number.to_string(), Mode::from_raw_mode(0o700));
+        let directory =
+            FileType::from_raw_mode(fs::fstat(&*tree).at(step, &name)?.st_mode) == FileType::Directory;
+        if directory {
+            fs::mkdirat(store, &name, mode).at(step, &name)?;
+        } else {
+            fs::mknodat(store, &name, FileType::RegularFile, mode, 0).at(step, &name)?;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = fs::openat(store, &name, flags, Mode::empty()).at(step, &name)?;
+        mount::attach(tree.as_fd(), place).at(step, &name)?;
+    }
+    Ok(())
+}
+
+/// Takes them from there, in a mount namespace that is a copy. With what is mounted below each: the kernel gives none without,
+/// lest something hidden be seen.
+pub(crate) fn take(store: &Path, supplies: &mut Supplies) -> Result<(), Failure> {
+    for (number, tree) in trees(supplies).enumerate() {
+        let path = store.join(number.to_string());
+        *tree = mount::clone_path(&*path, true).at(Step::Rootfs, path.display())?;
     }
     Ok(())
 }
 
 /// Every mount that was made with the privileges of the node and that a container is not to change.
 fn trees(supplies: &mut Supplies) -> impl Iterator<Item = &mut OwnedFd> {
-    let Supplies { overlay, mounts, .. } = supplies;
-    std::iter::once(overlay).chain(mounts.iter_mut().flat_map(of_node))
+    let Supplies { root, mounts, .. } = supplies;
+    std::iter::once(root).chain(mounts.iter_mut().flat_map(of_node))
 }
 
 fn of_node(planned: &mut Planned) -> Vec<&mut OwnedFd> {
@@ -62,41 +94,5 @@ fn of_node(planned: &mut Planned) -> Vec<&mut OwnedFd> {
             controllers.trees.iter_mut().map(|(_, tree)| tree).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// A tmpfs with a place for each mount, where the container's root will lie. It goes with pause's root.
-struct Store(OwnedFd);
-
-impl Store {
-    fn new() -> Result<Self, Failure> {
-        let (step, object) = (Step::Rootfs, "store of mounts");
-        let attributes = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-        let tmpfs = Filesystem::new("tmpfs").and_then(|new| new.mount(attributes)).at(step, object)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = fs::open(Path::new("/").join(pod::ROOT), flags, Mode::empty()).at(step, object)?;
-        mount::attach(&tmpfs, place).at(step, object)?;
-        Ok(Self(tmpfs))
-    }
-
-    fn put(&self, number: usize, tree: &OwnedFd) -> Result<(), Failure> {
-        let step = Step::Rootfs;
-        let (name, mode) = (number.to_string(), Mode::from_raw_mode(0o700));
-        let directory =
-            FileType::from_raw_mode(fs::fstat(tree).at(step, &name)?.st_mode) == FileType::Directory;
-        if directory {
-            fs::mkdirat(&self.0, &name, mode).at(step, &name)?;
-        } else {
-            fs::mknodat(&self.0, &name, FileType::RegularFile, mode, 0).at(step, &name)?;
-        }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = fs::openat(&self.0, &name, flags, Mode::empty()).at(step, &name)?;
-        mount::attach(tree.as_fd(), place).at(step, &name)
-    }
-
-    /// With what is mounted below it: the kernel gives none without, lest something hidden be seen.
-    fn take(number: usize) -> Result<OwnedFd, Failure> {
-        let path: PathBuf = Path::new("/").join(pod::ROOT).join(number.to_string());
-        mount::clone_path(&*path, true).at(Step::Rootfs, path.display())
     }
 }

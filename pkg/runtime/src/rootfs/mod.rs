@@ -12,12 +12,16 @@
 //!
 //! The pod's own files ([`files`]) are on a tmpfs in pause's mount namespace, like its /dev/shm.
 //!
+//! A container that stands alone ([`crate::standalone`]) has a directory of the node for its root, and no pod: its mount namespace
+//! is a copy of the node's until its root is entered, and what a pod would hold is on a tmpfs of its own ([`shelf`]).
+//!
 //! Every target is an open descriptor found with `husk_sys::root`.
 
 pub(crate) mod attach;
 pub(crate) mod cgroupfs;
 pub(crate) mod dev;
 pub(crate) mod files;
+pub(crate) mod idmap;
 pub(crate) mod locked;
 pub(crate) mod mask;
 pub(crate) mod options;
@@ -26,9 +30,11 @@ pub(crate) mod pivot;
 pub(crate) mod planned;
 pub(crate) mod procfs;
 pub(crate) mod relabel;
+pub(crate) mod shelf;
 pub(crate) mod sources;
 pub(crate) mod stopped;
 pub(crate) mod supplies;
+pub(crate) mod tmpfs;
 pub(crate) mod volumes;
 
 /// Where things are in pause's root. The runtime makes it (`crate::sandbox`), the containers take from it.

@@ -16,6 +16,10 @@ pub(crate) struct Options {
     pub propagation: Option<(Propagation, bool)>,
     /// `bind` (false) or `rbind` (true).
     pub bind: Option<bool>,
+    /// `idmap` (false) or `ridmap` (true).
+    pub idmap: Option<bool>,
+    /// The new filesystem begins with what it covers.
+    pub copy_up: bool,
     /// For the filesystem: key and value.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -46,7 +50,10 @@ impl Options {
             "defaults" | "async" | "rw,defaults" => {}
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
-            "idmap" | "ridmap" | "tmpcopyup" | "remount" => return Err(option.to_owned()),
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
+            "tmpcopyup" => self.copy_up = true,
+            "remount" => return Err(option.to_owned()),
             _ => {
                 if let Some(propagation) = propagation(option) {
                     self.propagation = Some(propagation);
@@ -156,6 +163,6 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        assert_eq!(Options::parse(&["ridmap".to_owned()]).unwrap_err(), "ridmap");
+        assert_eq!(Options::parse(&["remount".to_owned()]).unwrap_err(), "remount");
     }
 }

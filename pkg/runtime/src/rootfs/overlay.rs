@@ -95,7 +95,7 @@ fn stack(stack: &Stack<'_>, user: Option<&UserNamespace>) -> Result<OwnedFd, Fai
 fn mapped(stack: &Stack<'_>, user: &UserNamespace) -> Result<OwnedFd, Failure> {
     let step = Step::Rootfs;
     if let Some((upper, _)) = stack.writable {
-        let (uid, gid) = user.mappings.root();
+        let (uid, gid) = user.root();
         rustix::fs::chown(upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .at(step, upper.display())?;
     }
@@ -278,7 +278,7 @@ mod tests {
         let fd = crate::userns::of(holder.id()).unwrap();
         let map = IdMapping { container_id: 0, host_id: 0, length: 1 };
         let mappings = IdMappings { uids: map, gids: map };
-        (UserNamespace { fd, mappings, owns_network: true }, holder)
+        (UserNamespace { fd, mappings: mappings.into(), owns_network: true }, holder)
     }
 
     #[test]

@@ -52,12 +52,13 @@ pub(crate) struct Controllers {
 }
 
 /// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed. With a label, its
-/// files get that.
+/// files get that. `propagates`: whether a mount of the node that cannot propagate as the options ask for is refused.
 pub(crate) fn bind(
     source: &Path,
     recursive: bool,
     options: &Options,
     label: Option<&str>,
+    propagates: bool,
 ) -> Result<Source, Failure> {
     let step = Step::Source;
     let tree = mount::clone_path(source, recursive)
@@ -70,7 +71,9 @@ pub(crate) fn bind(
         })?;
     }
     let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
-    check_propagation(source, propagation)?;
+    if propagates {
+        check_propagation(source, propagation)?;
+    }
     let change = |recursive, change| mount::change(&tree, recursive, change).at(step, source.display());
     change(all, Change::propagation(propagation))?;
     change(true, options.recursive)?;

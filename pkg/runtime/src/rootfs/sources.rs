@@ -10,56 +10,78 @@ use husk_sys::mount;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::{
-    cgroupfs, files,
+    cgroupfs, files, idmap,
     options::{CONTEXT, Options},
     planned::{Planned, Source, bind, destination},
     relabel,
 };
 use crate::{Failure, Step, UserNamespace, failure::At};
 
+/// Whose mounts they are.
+pub(crate) struct Owner<'plan> {
+    /// The pod that the container belongs to; none for one that stands alone.
+    pub(crate) pod: Option<Pod<'plan>>,
+    /// Whether it has a cgroup namespace of its own.
+    pub(crate) own_cgroup_namespace: bool,
+    pub(crate) user: Option<&'plan UserNamespace>,
+    /// Of the mounts that have ids of their own, by their number.
+    pub(crate) maps: &'plan [Option<OwnedFd>],
+    pub(crate) context: relabel::Context<'plan>,
+}
+
+/// What a pod gives its containers.
+pub(crate) struct Pod<'plan> {
+    /// Files of the node of which it has copies.
+    pub(crate) files: &'plan [PathBuf],
+}
+
 /// Opens the sources of all mounts, in the caller's mount namespace. Volumes are relabelled here, before they can be
-/// read-only. Those of `pod_files` are not: the pod has copies of them.
-pub(crate) fn open(
-    mounts: &[Mount],
-    pod_files: &[PathBuf],
-    own_cgroup_namespace: bool,
-    user: Option<&UserNamespace>,
-    context: &relabel::Context<'_>,
-) -> Result<Vec<Planned>, Failure> {
+/// read-only. Those that the pod has copies of are not.
+pub(crate) fn open(mounts: &[Mount], owner: &Owner<'_>) -> Result<Vec<Planned>, Failure> {
     let mut planned = Vec::with_capacity(mounts.len() + 1);
-    for mount in mounts {
+    for (number, mount) in mounts.iter().enumerate() {
         let destination = destination(mount.destination())?;
-        let source = source(mount, pod_files, &destination, own_cgroup_namespace, user, context)
-            .map_err(|failure| with_object(failure, &destination))?;
+        let map = owner.maps.get(number).and_then(Option::as_ref);
+        let source =
+            source(mount, &destination, owner, map).map_err(|failure| with_object(failure, &destination))?;
         planned.push(Planned { destination, source });
     }
-    add_shared_memory(&mut planned);
+    if owner.pod.is_some() {
+        add_shared_memory(&mut planned);
+    }
     Ok(planned)
 }
 
 fn source(
     mount: &Mount,
-    pod_files: &[PathBuf],
     destination: &Path,
-    own_cgroup_namespace: bool,
-    user: Option<&UserNamespace>,
-    context: &relabel::Context<'_>,
+    owner: &Owner<'_>,
+    map: Option<&OwnedFd>,
 ) -> Result<Source, Failure> {
+    let Owner { pod, own_cgroup_namespace, user, context, .. } = owner;
+    let user = *user;
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
     })?;
+    if pod.is_some() && options.idmap.is_some() {
+        let detail = "idmap and ridmap are for containers that stand alone: a pod's volumes have its own ids";
+        return Err(Failure::because(Step::Mount, destination.display(), detail));
+    }
     let kind = mount.typ().as_deref().unwrap_or_default();
     let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
     if options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none" | "") {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
-        if let Some(name) = files::name(source, pod_files) {
+        if let Some(name) = pod.as_ref().and_then(|pod| files::name(source, pod.files)) {
             return Ok(Source::PodFile { name, options });
         }
         let label = context.label.filter(|_| context.volumes.iter().any(|volume| volume == source));
-        let bound = bind(source, recursive, &options, label)?;
+        let bound = bind(source, recursive, &options, label, pod.is_some())?;
         if let Source::Tree { tree, .. } = &bound {
-            map_ids(mount, source, tree, recursive, user)?;
+            match pod {
+                Some(_) => map_ids(mount, source, tree, recursive, user)?,
+                None => idmap::apply(source, tree, map, options.idmap, user)?,
+            }
         }
         return Ok(bound);
     }
@@ -73,15 +95,15 @@ fn source(
     Ok(match kind {
         // The node's: of its network namespace the pod may mount none.
         "sysfs" if user.is_some_and(|user| !user.owns_network) => {
-            bind(Path::new("/sys"), false, &options, None)?
+            bind(Path::new("/sys"), false, &options, None, true)?
         }
-        "tmpfs" if destination == Path::new("/dev/shm") => Source::SharedMemory,
+        "tmpfs" if destination == Path::new("/dev/shm") && pod.is_some() => Source::SharedMemory,
         "image" => {
             let number = name.as_deref().and_then(|name| name.parse().ok());
             let none = || Failure::because(Step::Mount, destination.display(), "names no image volume");
             Source::Image { number: number.ok_or_else(none)?, options }
         }
-        "cgroup" | "cgroup2" => cgroupfs::source(options, own_cgroup_namespace)?,
+        "cgroup" | "cgroup2" => cgroupfs::source(options, *own_cgroup_namespace)?,
         _ => Source::New { kind: kind.to_owned(), name: name.unwrap_or_else(|| kind.to_owned()), options },
     })
 }
@@ -99,13 +121,9 @@ fn map_ids(
     if asked == [[], []] {
         return Ok(());
     }
-    let same = |map: &LinuxIdMapping, pods: IdMapping| {
-        (map.container_id(), map.host_id(), map.size()) == (pods.container_id, pods.host_id, pods.length)
-    };
-    let is_pods = |user: &&UserNamespace| match asked {
-        [[uids], [gids]] => same(uids, user.mappings.uids) && same(gids, user.mappings.gids),
-        _ => false,
-    };
+    let same = |asked: &[LinuxIdMapping], pods: &[IdMapping]| idmap::ranges(asked) == pods;
+    let is_pods =
+        |user: &&UserNamespace| same(asked[0], &user.mappings.uids) && same(asked[1], &user.mappings.gids);
     let Some(user) = user.filter(is_pods) else {
         let detail = "its id mappings are not those of the pod's user namespace";
         return Err(Failure::because(Step::Source, source.display(), detail));

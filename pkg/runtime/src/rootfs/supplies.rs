@@ -11,7 +11,8 @@ pub(crate) struct Supplies {
     pub(crate) volumes: Vec<OwnedFd>,
     /// The node's shared memory, for a container that is to see it.
     pub(crate) host_shm: Option<OwnedFd>,
-    pub(crate) overlay: OwnedFd,
+    /// What will be its root.
+    pub(crate) root: OwnedFd,
     /// What could not be done and was left out, one sentence each.
     pub(crate) warnings: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! Processes that join a running container.
 
 use husk_model::{Stdio, WindowSize};
-use husk_runtime::{PidNs, Report, Step, spawn_exec};
+use husk_runtime::{Identity, PidNs, Report, Step, spawn_exec};
 use husk_sys::pidfd;
 
 use crate::{
@@ -75,7 +75,7 @@ fn an_exec_has_the_user_it_is_given(world: &World) {
     let pod = world.pod();
     let running = world.container(&pod, &["sleep", "1000"]).create().unwrap().start();
     let (mut plan, stdout, stderr) = running.exec_plan(&["sh", "-c", "id -u; id -G; touch /x"]);
-    plan.account = someone(1000);
+    plan.identity = Identity::Account(someone(1000));
     let output = run_exec(plan, stdout, stderr).unwrap();
     assert_eq!(output.stdout, "1000\n1000\n");
     assert!(output.stderr.contains("Permission denied"), "{output:?}");

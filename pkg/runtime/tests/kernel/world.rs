@@ -17,8 +17,9 @@ use husk_model::{
     WindowSize,
 };
 use husk_runtime::{
-    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, NetNs, PidNs, Ready,
-    Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec, spawn_sandbox,
+    Account, CgroupTarget, Child, ContainerNamespaces, ContainerPlan, ExecPlan, Failure, Identity, NetNs,
+    PidNs, Ready, Report, SandboxNamespaces, SandboxPlan, UserNamespace, spawn_container, spawn_exec,
+    spawn_sandbox,
 };
 use husk_sys::pidfd::{self, Exit};
 use oci_spec::runtime::Spec;
@@ -242,7 +243,7 @@ impl Pod {
     fn user(&self) -> Option<UserNamespace> {
         self.user.as_ref().map(|(fd, mappings, owns_network)| UserNamespace {
             fd: fd.try_clone().unwrap(),
-            mappings: *mappings,
+            mappings: (*mappings).into(),
             owns_network: *owns_network,
         })
     }
@@ -431,10 +432,13 @@ impl Running {
             target: self.child.pidfd.try_clone().unwrap(),
             process: serde_json::from_value(process).unwrap(),
             raw_env: Vec::new(),
-            account: self.ready.account.clone(),
-            user: None,
+            identity: Identity::Account(self.ready.account.clone()),
             seccomp: None,
-            user_namespace: self.mappings,
+            user_namespace: self.mappings.map(Into::into),
+            time_namespace: false,
+            personality: None,
+            held: false,
+            inherited: 0,
             cgroup: CgroupTarget::default(),
             stdio: Stdio::Pipes(Streams {
                 stdin: None,
@@ -463,6 +467,7 @@ pub fn run_exec(plan: ExecPlan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Outp
 pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, Failure> {
     match report(&mut child) {
         Report::Moved { .. } => ready(child, stdout, stderr),
+        Report::Prepared => panic!("a pod's container does not stop before its root"),
         Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)), mappings: None }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();

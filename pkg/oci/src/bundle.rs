@@ -1,0 +1,187 @@
+//! A bundle: a directory with a `config.json` (OCI runtime-spec, bundle), read as runc reads it.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{Process, Spec};
+use rustix::fs::{Mode, OFlags};
+use serde_json::Value;
+
+use crate::{Error, Result, check};
+
+/// Longest `config.json`. Those of a privileged pod with all devices of a large node have some hundred kilobytes.
+const MAX_CONFIG: u64 = 32 << 20;
+
+/// A bundle that was read and makes sense.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Its directory, absolute.
+    pub path: PathBuf,
+    /// Its `config.json`.
+    pub spec: Spec,
+    /// What was left out of it, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads the bundle in `path` and checks it.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not of the form that the specification gives, or asks for something that cannot be.
+    pub fn load(path: &Path) -> Result<Self> {
+        let path = path.canonicalize().map_err(Error::io("open bundle", path))?;
+        let file = path.join("config.json");
+        let (spec, warnings) = read(&file)?;
+        check::spec(&spec)?;
+        Ok(Self { path, spec, warnings })
+    }
+
+    /// The directory of the root filesystem, absolute and without links.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn rootfs(&self) -> Result<PathBuf> {
+        let root = self.spec.root().as_ref().ok_or_else(|| Error::Invalid("no root in the config".into()))?;
+        let path = self.path.join(root.path());
+        path.canonicalize().map_err(Error::io("invalid rootfs:", path))
+    }
+
+    /// [`Self::rootfs`], opened.
+    ///
+    /// # Errors
+    /// As [`Self::rootfs`].
+    pub(crate) fn open_rootfs(&self) -> Result<(PathBuf, OwnedFd)> {
+        let path = self.rootfs()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&path, flags, Mode::empty());
+        let root = opened.map_err(|errno| Error::io("open rootfs", &path)(errno.into()))?;
+        Ok((path, root))
+    }
+}
+
+/// Reads a `config.json`.
+fn read(path: &Path) -> Result<(Spec, Vec<String>)> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::Invalid(format!("JSON specification file {} not found", path.display()))
+        }
+        _ => Error::io("open", path)(error),
+    })?;
+    file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(Error::Invalid(format!("{} has more than {MAX_CONFIG} bytes", path.display())));
+    }
+    parse(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
+fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), serde_json::Error> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    let mut warnings = Vec::new();
+    if let Some(process) = value.get_mut("process") {
+        repair_process(process, &mut warnings);
+    }
+    repair_resources(value.pointer_mut("/linux/resources"));
+    Ok((serde_json::from_value(value)?, warnings))
+}
+
+/// Reads a `process` as of `exec --process`.
+///
+/// # Errors
+/// As [`Bundle::load`].
+pub(crate) fn read_process(path: &Path) -> Result<(Process, Vec<String>)> {
+    let json = |source| Error::Json { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(Error::io("open", path))?;
+    let mut value: Value = serde_json::from_slice(&text).map_err(json)?;
+    let mut warnings = Vec::new();
+    repair_process(&mut value, &mut warnings);
+    Ok((serde_json::from_value(value).map_err(json)?, warnings))
+}
+
+/// What runc takes and our types do not: no user (root), names of capabilities that nobody knows (they are left out), and of an
+/// environment the last entry of each name alone.
+fn repair_process(process: &mut Value, warnings: &mut Vec<String>) {
+    let Some(process) = process.as_object_mut() else { return };
+    let user = process.entry("user").or_insert_with(|| Value::Object(Default::default()));
+    if let Some(user) = user.as_object_mut() {
+        user.entry("uid").or_insert_with(|| 0.into());
+        user.entry("gid").or_insert_with(|| 0.into());
+    }
+    if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+        for set in sets.values_mut().filter_map(Value::as_array_mut) {
+            set.retain(|name| {
+                let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
+                if !known {
+                    let warning = format!("ignoring unknown or unavailable capabilities: [{name}]");
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
+                }
+                known
+            });
+        }
+    }
+    if let Some(env) = process.get_mut("env").and_then(Value::as_array_mut) {
+        let name = |entry: &Value| Some(entry.as_str()?.split_once('=')?.0.to_owned());
+        let names: Vec<Option<String>> = env.iter().map(name).collect();
+        let mut number = 0;
+        env.retain(|_| {
+            number += 1;
+            names[number - 1].is_none() || !names[number..].contains(&names[number - 1])
+        });
+    }
+}
+
+/// An object without the one number that it is for (`"pids": {}`) says nothing.
+fn repair_resources(resources: Option<&mut Value>) {
+    let Some(resources) = resources.and_then(Value::as_object_mut) else { return };
+    let says_nothing = |pids: &Value| pids.get("limit").is_none_or(Value::is_null);
+    if resources.get("pids").is_some_and(says_nothing) {
+        resources.remove("pids");
+    }
+    for device in resources.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
+        // What names no type means every one (config-linux, Allowed Device list); an empty text is as good.
+        if let Some(device) = device.as_object_mut()
+            && device.get("type").is_some_and(|kind| kind == "")
+        {
+            device.remove("type");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(process: &str) -> (Spec, Vec<String>) {
+        parse(format!(r#"{{"ociVersion":"1.2.0","process":{process}}}"#).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_and_named_once() {
+        let (spec, warnings) =
+            spec(r#"{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_FLY"],"permitted":["CAP_FLY"]}}"#);
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 0), "without a user it is root's");
+    }
+
+    #[test]
+    fn of_an_environment_the_last_entry_of_a_name_stays() {
+        let (spec, _) = spec(r#"{"cwd":"/","env":["A=1","B=2","A=3","odd","odd"]}"#);
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.env().as_ref().unwrap(), &["B=2", "A=3", "odd", "odd"]);
+    }
+
+    #[test]
+    fn a_config_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Bundle::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("config.json not found"), "{error}");
+    }
+}

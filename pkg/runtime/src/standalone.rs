@@ -1,0 +1,296 @@
+//! A container that stands alone: no pod, no pause process, a directory of the node for its root (`husk-oci`).
+//!
+//! ```text
+//! caller                             child, with all privileges of the node
+//!   clone3 ─────────────────────────▶ sources, devices, the root as a copy of its directory
+//!                                     joins the namespaces that have a path, makes the others
+//!                                     (in a user namespace: all mounts go through a locked copy, `rootfs::locked`)
+//!   read_report ◀─ Moved ───────────┤ with a PID namespace that it cannot be born in: clones its successor into it
+//!                                     mounts, devices
+//!   read_report ◀─ Prepared ────────┤ if the plan asks for it: time for hooks of the node
+//!   open_gate ──────────────────────▶ createContainer hooks, masks, pivot_root, user, capabilities, seccomp
+//!   read_report ◀─ Ready | Failed ──┤
+//!   open_gate ──────────────────────▶ it is on record: from here on it needs no parent
+//!                                     waits at the plan's `start`, which whoever starts it writes to
+//!   read_report ◀─ EOF | Failed ────┘ startContainer hooks, execve
+//! ```
+
+use std::{
+    convert::Infallible,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use husk_model::{SeccompFilter, Stdio};
+use husk_sys::{
+    mount,
+    mount::{Attr, Change, Propagation},
+    root::Root,
+};
+use oci_spec::runtime::{LinuxDevice, Spec};
+use rustix::{
+    fs::{self, Mode, OFlags},
+    io::Errno,
+    process::fchdir,
+};
+
+use crate::{
+    CgroupTarget, Child, Error, Failure, Hook, Identity, Result, Step, UserNamespace,
+    child::{self, Launch, Link, Succession},
+    failure::At,
+    interior::{Interior, Materials, Who},
+    process::{self, Confined, Program},
+    rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
+    run_hooks,
+    scheduling::Scheduling,
+    stdio,
+};
+
+mod namespaces;
+
+pub use namespaces::{Offset, StandaloneNamespaces, Whose};
+
+/// A container that stands alone.
+#[derive(Debug)]
+pub struct StandalonePlan {
+    /// Used as in [`crate::ContainerPlan::spec`]; with `process.scheduler`, `process.io_priority` and `linux.personality`. Mounts
+    /// may have ids of their own and `tmpcopyup`; /dev/shm is like any other.
+    pub spec: Spec,
+    /// The directory that becomes the root, with what is mounted below it.
+    pub root: OwnedFd,
+    /// Whether the root is mounted read-only.
+    pub readonly: bool,
+    /// Whether the root is entered by pivot_root(2), or moved over that of the node, where the kernel does not do that.
+    pub pivot: bool,
+    /// Its namespaces.
+    pub namespaces: StandaloneNamespaces,
+    /// Who to run as.
+    pub identity: Identity,
+    /// Filter of the container.
+    pub seccomp: Option<SeccompFilter>,
+    /// Where it lives.
+    pub cgroup: CgroupTarget,
+    /// Standard streams: the child's ends, or a terminal in the container's devpts.
+    pub stdio: Stdio<OwnedFd>,
+    /// How many descriptors from 3 on it gets from the caller, as they are.
+    pub inherited: u32,
+    /// Whether it gets a session keyring of its own; without, it has the caller's.
+    pub new_keyring: bool,
+    /// Whether it stops before its root is entered ([`crate::Report::Prepared`]).
+    pub prepared: bool,
+    /// The reading end of a pipe that a byte comes through when it is to start. Its other end may be anybody's: an end without a
+    /// byte is no start.
+    pub start: OwnedFd,
+    /// Run in its namespaces before its root is entered, by paths of the node.
+    pub create_hooks: Vec<Hook>,
+    /// Run in it after the start, as its user, by paths of its own.
+    pub start_hooks: Vec<Hook>,
+    /// What these hooks read.
+    pub state: Vec<u8>,
+}
+
+/// Clones the init of a container that stands alone. Its reports come as above; each `Prepared` and `Ready` is answered with
+/// [`Child::open_gate`]. Once that has answered `Ready`, it outlives the caller.
+///
+/// # Errors
+/// When the plan cannot be carried out whatever the node's state, or no child could be cloned.
+pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
+    let process = plan.spec.process().as_ref().ok_or_else(|| Error::InvalidPlan("no process".to_owned()))?;
+    let mut program = Program::new(process, &[], plan.seccomp.clone())?.by_the_letter(process);
+    program.new_keyring = plan.new_keyring;
+    let personality = plan.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
+    let scheduling = Scheduling::new(process, personality)?;
+    plan.namespaces.check()?;
+    let maps = idmap::namespaces(plan.spec.mounts().as_deref().unwrap_or_default())?;
+    cgroupfs::prepare();
+    let mut keep = stdio::descriptors(&plan.stdio);
+    keep.extend([plan.root.as_raw_fd(), plan.start.as_raw_fd()]);
+    keep.extend(plan.namespaces.descriptors());
+    keep.extend(process::inherited(plan.inherited));
+    keep.extend(maps.iter().flatten().map(AsRawFd::as_raw_fd));
+    let launch = Launch {
+        namespaces: plan.namespaces.at_birth(),
+        pid_namespace_of: None,
+        cgroup: &plan.cgroup,
+        keep,
+        tells_ready: true,
+        succession: match plan.namespaces.moves() {
+            true => Succession::Once,
+            false => Succession::No,
+        },
+    };
+    child::launch(launch, |link| run(&plan, &scheduling, &maps, program, link))
+}
+
+/// The child, from its birth to execve.
+fn run(
+    plan: &StandalonePlan,
+    scheduling: &Scheduling,
+    maps: &[Option<OwnedFd>],
+    program: Program,
+    link: &mut Link,
+) -> Result<Infallible, Failure> {
+    let mut supplies = gather(plan, maps, &program)?;
+    fchdir(&plan.root).at(Step::Rootfs, "")?;
+    plan.namespaces.enter(|| shelve(plan, &mut supplies))?;
+    if plan.namespaces.user.is_some() {
+        locked::take(Path::new("."), &mut supplies)?;
+    }
+    let late = plan.namespaces.late();
+    let inside = |link: &mut Link| inside(plan, scheduling, program, link, supplies);
+    if plan.namespaces.moves() { link.succeed(late, inside) } else { inside(link) }
+}
+
+/// All that needs the privileges or the mounts of the node.
+fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) -> Result<Supplies, Failure> {
+    program.labels.claim()?;
+    let warnings = program.claim()?.into_iter().collect();
+    let user = plan.namespaces.user.as_ref();
+    let linux = plan.spec.linux().as_ref();
+    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    let owner = sources::Owner {
+        pod: None,
+        own_cgroup_namespace: plan.namespaces.has_own_cgroup(),
+        user,
+        maps,
+        context: relabel::Context { label, volumes: &[] },
+    };
+    let mut mounts = sources::open(plan.spec.mounts().as_deref().unwrap_or_default(), &owner)?;
+    if let Some(user) = user {
+        stdio::give(&plan.stdio, user.root())?;
+        dev::make_on_node(&mut mounts, devices(plan), user)?;
+    }
+    let root = copy_root(plan, user)?;
+    Ok(Supplies { mounts, volumes: Vec::new(), host_shm: None, root, warnings })
+}
+
+/// A copy of the root's directory, which takes part in what is mounted there on the node only if it is to be a slave: what the spec
+/// calls shared is a peer group of the container's own (config-linux, `rootfsPropagation`).
+fn copy_root(plan: &StandalonePlan, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
+    let (step, object) = (Step::Rootfs, "copy of its directory");
+    let root = mount::clone_fd(&plan.root, true).at(step, object)?;
+    let linux = plan.spec.linux().as_ref();
+    let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default();
+    let propagation = match wanted {
+        "" | "slave" | "rslave" => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    mount::change(&root, true, Change::propagation(propagation)).at(step, object)?;
+    if user.is_some() {
+        // As on a filesystem of the namespace's own: a device in it gives nothing.
+        mount::change(&root, false, Change::set(Attr::MOUNT_ATTR_NODEV)).at(step, "nodev")?;
+    }
+    Ok(root)
+}
+
+fn devices(plan: &StandalonePlan) -> &[LinuxDevice] {
+    plan.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default()
+}
+
+/// In a copy of the node's mount namespace, with its privileges: lays the shelf over the root's directory, where we are.
+fn shelve(plan: &StandalonePlan, supplies: &mut Supplies) -> Result<(), Failure> {
+    let shelf = shelf::make()?;
+    let place = here()?;
+    mount::attach(&shelf, &place).at(Step::Rootfs, "shelf")?;
+    if plan.namespaces.user.is_some() {
+        locked::put(&shelf, supplies)?;
+    }
+    shelf::seal(&shelf)?;
+    fchdir(&shelf).at(Step::Rootfs, "shelf")
+}
+
+fn here() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(".", flags, Mode::empty()).at(Step::Rootfs, "mount point")
+}
+
+/// In its namespaces, with the shelf as working directory.
+fn inside(
+    plan: &StandalonePlan,
+    scheduling: &Scheduling,
+    program: Program,
+    link: &mut Link,
+    supplies: Supplies,
+) -> Result<Infallible, Failure> {
+    plan.namespaces.settle()?;
+    let Supplies { mounts, root, warnings, .. } = supplies;
+    let shelf = here()?;
+    let covers = Covers::of(&shelf)?;
+    mount::attach(&root, &shelf).at(Step::Rootfs, "mount point")?;
+    let interior = Interior {
+        spec: &plan.spec,
+        who: Who::Identity(&plan.identity),
+        mappings: plan.namespaces.user.as_ref().map(|user| &user.mappings),
+        stdio: &plan.stdio,
+        readonly: plan.readonly,
+        joins: false,
+        alone: Some(Alone { plan, scheduling }),
+    };
+    drop(shelf);
+    let materials = Materials { root: Root::new(root), mounts, shm: None, procfs: None, covers, warnings };
+    interior.build(program, link, materials)
+}
+
+/// The steps that a container of a pod does not have.
+pub(crate) struct Alone<'plan> {
+    pub(crate) plan: &'plan StandalonePlan,
+    scheduling: &'plan Scheduling,
+}
+
+impl Alone<'_> {
+    /// Before the root is entered: hooks of the node, by the caller, and those in its namespaces.
+    pub(crate) fn before_root(&self, link: &Link) -> Result<(), Failure> {
+        if self.plan.prepared {
+            link.prepared()?;
+        }
+        hooks("createContainer", &self.plan.create_hooks, &self.plan.state)
+    }
+
+    /// Before the user changes: what takes the privileges of the node.
+    pub(crate) fn schedule(&self) -> Result<(), Failure> {
+        self.scheduling.apply()
+    }
+
+    /// Waits for the start, and runs the last hooks.
+    pub(crate) fn start(&self, link: &mut Link, confined: &Confined) -> Result<(), Failure> {
+        link.speak_up();
+        let mut byte = [0; 1];
+        loop {
+            match rustix::io::read(&self.plan.start, &mut byte) {
+                Ok(1) => break,
+                Ok(_) => return Err(Failure::because(Step::Start, "", "nobody is left who could start it")),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).at(Step::Start, ""),
+            }
+        }
+        let own = confined.environment().iter().map(|entry| String::from_utf8_lossy(entry).into_owned());
+        let own: Vec<String> = own.collect();
+        let of_container = |hook: &Hook| Hook { env: hook.env.clone().or(Some(own.clone())), ..hook.clone() };
+        let start_hooks: Vec<Hook> = self.plan.start_hooks.iter().map(of_container).collect();
+        hooks("startContainer", &start_hooks, &self.plan.state)
+    }
+}
+
+fn hooks(name: &str, hooks: &[Hook], state: &[u8]) -> Result<(), Failure> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    // The number that it has where the hook runs.
+    let state = String::from_utf8_lossy(state).replace(PID, &std::process::id().to_string());
+    run_hooks(name, hooks, state.as_bytes()).map_err(|why| Failure::because(Step::Hook, "", why))
+}
+
+/// Stands in [`StandalonePlan::state`] where the process id belongs, as a JSON string would not.
+pub const PID: &str = "\"@pid@\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_hook_has_the_number_that_it_sees() {
+        let args = ["sh", "-c", "read state; test \"$state\" = \"{pid:$PPID}\""].map(str::to_owned).to_vec();
+        let hook = Hook { path: "/bin/sh".into(), args, env: None, timeout: None };
+        hooks("createContainer", &[hook], format!("{{pid:{PID}}}\n").as_bytes()).unwrap();
+    }
+}
