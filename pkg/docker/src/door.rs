@@ -61,7 +61,8 @@ impl Door {
         let events = Events::default();
         let (close, closing) = watch::channel(false);
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
-        let containers = Store::open(Arc::clone(&shared)).await?;
+        let containers = Store::open(Arc::clone(&shared))?;
+        containers.resume().await;
         Ok(Self(Arc::new(Parts { shared, containers, close })))
     }
 }

@@ -119,11 +119,6 @@ fn image_config(config: &Config) -> Map<String, Value> {
     fields.into_iter().filter(|(name, value)| KEPT.contains(&name.as_str()) && !is_empty(value)).collect()
 }
 
-/// The health check of an image's configuration.
-pub(super) fn healthcheck(config: &Value) -> Option<crate::api::container::Healthcheck> {
-    serde_json::from_value(config.get("Healthcheck")?.clone()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

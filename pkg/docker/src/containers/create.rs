@@ -37,7 +37,7 @@ impl Store {
     ///
     /// # Errors
     /// 400 for what cannot be, 404 for an image that is not here, 409 for a name that is taken; nothing is left.
-    pub(super) async fn create(&self, wanted: Create) -> Result<(Arc<Container>, Vec<String>)> {
+    pub(super) async fn make(&self, wanted: Create) -> Result<(Arc<Container>, Vec<String>)> {
         let Create { name, mut config, besides: CreateBesides { host_config: mut host, networking_config } } =
             wanted;
         let shared = &self.0.shared;
@@ -48,7 +48,7 @@ impl Store {
             config.healthcheck.as_ref().and_then(|check| check.test.as_ref()).is_none_or(Vec::is_empty);
         if inherits {
             let own = config.healthcheck.take().unwrap_or_default();
-            config.healthcheck = super::commit::healthcheck(&shared.images.details(&image.id).await?.config)
+            config.healthcheck = super::health::of_image(&shared.images.details(&image.id).await?.config)
                 .map(|image| super::health::overlaid(image, own));
         }
         check_host(&config, &mut host)?;
@@ -163,50 +163,6 @@ impl Store {
         }
         let _turn = container.turn().await;
         self.remove_now(container, volumes).await
-    }
-
-    /// The container's turn is the caller's.
-    pub(super) async fn remove_now(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
-        let record = container.record();
-        if self.find(&container.id).is_err() {
-            return Ok(());
-        }
-        if record.state.is_running() {
-            return Err(Failure::conflict(format!("container {} was started meanwhile", record.name)));
-        }
-        container.change_state(|state| state.phase = Phase::Removing)?;
-        self.clear(container).await?;
-        self.bury(&container.dir).map_err(Failure::io(format!("remove container {}", record.name)))?;
-        self.forget(container);
-        if volumes {
-            self.remove_volumes(&record);
-        }
-        self.publish(&record, "destroy", []);
-        Ok(())
-    }
-
-    /// Those that were made up and nobody else has.
-    fn remove_volumes(&self, record: &Record) {
-        let volumes = &self.0.shared.volumes;
-        for point in record.mounts.iter().filter(|point| point.kind == "volume") {
-            if volumes.get(&point.name).is_ok_and(|volume| volume.anonymous) {
-                let users = |name: &str| self.ids_of_volume(name);
-                let _ = volumes.remove(&point.name, users);
-            }
-        }
-    }
-
-    /// Ids of the containers that have a volume.
-    pub(super) fn ids_of_volume(&self, volume: &str) -> Vec<String> {
-        let has = |record: &Record| {
-            record.mounts.iter().any(|point| point.kind == "volume" && point.name == volume)
-        };
-        self.all()
-            .iter()
-            .map(|container| container.record())
-            .filter(|record| has(record))
-            .map(|record| record.id.clone())
-            .collect()
     }
 }
 

@@ -1,159 +1,25 @@
 //! Commands in containers: `/containers/{id}/exec` and `/exec/{id}/...`.
 
 use std::{
-    collections::BTreeMap,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use husk_model::{Command, ContainerId, UserRequest, WindowSize};
+use husk_model::{ContainerId, UserRequest, WindowSize};
 use hyper::StatusCode;
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{
     container::Container,
+    execs::{Exec, ExecCreate, ExecStart, ExecState},
     store::Store,
     streams::{DetachKeys, Ours, Pipe, Typed, Wants, copy_input, copy_output, pipes},
 };
 use crate::{
-    api::request,
     error::{Failure, Result},
     http::{Answer, Call, Frames, Hijacked, MULTIPLEXED, RAW, Version, empty, json},
 };
-
-/// Commands that are remembered. The oldest that have ended are forgotten first.
-const KEPT: usize = 4096;
-
-request! {
-    /// `POST /containers/{id}/exec`
-    struct ExecCreate {
-        /// Input goes in.
-        attach_stdin: bool = "AttachStdin",
-        /// Output comes out.
-        attach_stdout: bool = "AttachStdout",
-        /// Errors come out.
-        attach_stderr: bool = "AttachStderr",
-        /// Keys that let go.
-        detach_keys: String = "DetachKeys",
-        /// On a terminal.
-        tty: bool = "Tty",
-        /// `NAME=value`
-        env: Option<Vec<String>> = "Env",
-        /// Program and arguments.
-        cmd: Option<crate::api::container::Words> = "Cmd",
-        /// With every capability.
-        privileged: bool = "Privileged",
-        /// `user:group`
-        user: String = "User",
-        /// Working directory.
-        working_dir: String = "WorkingDir",
-        /// Rows and columns that it begins with.
-        console_size: Option<(u16, u16)> = "ConsoleSize",
-    }
-
-    /// `POST /exec/{id}/start`
-    struct ExecStart {
-        /// Nobody waits for it.
-        detach: bool = "Detach",
-        /// As at its creation.
-        tty: bool = "Tty",
-        /// Rows and columns that it begins with.
-        console_size: Option<(u16, u16)> = "ConsoleSize",
-    }
-}
-
-/// A command.
-#[derive(Debug)]
-pub(super) struct Exec {
-    id: String,
-    container: Arc<Container>,
-    wanted: ExecCreate,
-    state: Mutex<ExecState>,
-}
-
-#[derive(Debug, Default)]
-struct ExecState {
-    started: bool,
-    running: bool,
-    exit_code: Option<i32>,
-    size: Option<WindowSize>,
-    /// Master of its terminal while it runs.
-    terminal: Option<Arc<OwnedFd>>,
-}
-
-/// All of them, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Execs(Mutex<(u64, BTreeMap<u64, Arc<Exec>>)>);
-
-impl Execs {
-    fn add(&self, exec: Arc<Exec>) -> Result<()> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.1.len() >= KEPT {
-            let ended = all.1.iter().find(|(_, exec)| exec.state().exit_code.is_some()).map(|(at, _)| *at);
-            let oldest = ended
-                .ok_or_else(|| Failure::conflict(format!("{KEPT} commands were made and have not ended")))?;
-            all.1.remove(&oldest);
-        }
-        all.0 += 1;
-        let number = all.0;
-        all.1.insert(number, exec);
-        Ok(())
-    }
-
-    fn find(&self, id: &str) -> Result<Arc<Exec>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |exec: &&Arc<Exec>| exec.id == id || id.len() >= 12 && exec.id.starts_with(id);
-        let found = all.1.values().find(is_it).cloned();
-        found.ok_or_else(|| {
-            Failure::not_found(format!("No such exec instance: {}", id.chars().take(80).collect::<String>()))
-        })
-    }
-
-    /// Ids of those of a container.
-    pub(super) fn of(&self, container: &Container) -> Vec<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = |exec: &&Arc<Exec>| exec.container.id == container.id && exec.state().exit_code.is_none();
-        all.1.values().filter(runs).map(|exec| exec.id.clone()).collect()
-    }
-
-    /// Forgets those of a container that is gone.
-    pub(super) fn forget(&self, container: &Container) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.1.retain(|_, exec| exec.container.id != container.id);
-    }
-}
-
-impl Exec {
-    fn state(&self) -> MutexGuard<'_, ExecState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn command(&self) -> Command {
-        let wanted = &self.wanted;
-        let user = if wanted.user.is_empty() { None } else { UserRequest::parse(&wanted.user) };
-        let mut env = wanted.env.clone().unwrap_or_default();
-        if wanted.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
-            env.push("TERM=xterm".to_owned());
-        }
-        Command {
-            argv: wanted.cmd.clone().unwrap_or_default().0,
-            env,
-            cwd: (!wanted.working_dir.is_empty()).then(|| wanted.working_dir.clone()),
-            user,
-            privileged: wanted.privileged,
-        }
-    }
-
-    fn resize(&self, size: WindowSize) -> Result<()> {
-        let mut state = self.state();
-        state.size = Some(size);
-        let Some(terminal) = &state.terminal else { return Ok(()) };
-        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&**terminal, size).map_err(|errno| Failure::io("resize the terminal")(errno.into()))
-    }
-}
 
 impl Store {
     /// Makes a command, to be started later.
@@ -185,7 +51,7 @@ impl Store {
         let state = Mutex::new(ExecState { size, ..ExecState::default() });
         let line = words.join(" ");
         let exec = Arc::new(Exec { id: id.clone(), container: Arc::clone(container), wanted, state });
-        self.0.execs.add(exec)?;
+        self.0.execs.keep(exec)?;
         self.publish(&container.record(), &format!("exec_create: {line}"), [("execID", id.clone())]);
         json(StatusCode::CREATED, &json!({ "Id": id }))
     }
@@ -195,7 +61,7 @@ impl Store {
     /// # Errors
     /// 409 when it was started or its container does not run.
     pub(super) fn start_exec(&self, id: &str, asked: ExecStart, call: &Call) -> Result<Answer> {
-        let exec = self.0.execs.find(id)?;
+        let exec = self.0.execs.named(id)?;
         let (_, container) = exec.container.going()?;
         {
             let mut state = exec.state();
@@ -238,7 +104,7 @@ impl Store {
 
     fn run_on_pipes(&self, exec: &Arc<Exec>, id: ContainerId, wants: Wants) -> Result<(Streams, Over)> {
         let (ours, theirs) = pipes(wants).map_err(Failure::io("make pipes for a command"))?;
-        let (engine, command) = (Arc::clone(&self.0.shared.engine), exec.command());
+        let (engine, command) = (Arc::clone(&self.0.shared.engine), exec.plan());
         let ended = async move { engine.exec(id.as_str(), command, theirs).await };
         let (say, over) = oneshot::channel();
         self.follow_exec(exec, say, ended);
@@ -246,7 +112,7 @@ impl Store {
     }
 
     fn run_on_terminal(&self, exec: &Arc<Exec>, id: ContainerId) -> Result<(Streams, Over)> {
-        let (engine, command, size) = (Arc::clone(&self.0.shared.engine), exec.command(), exec.state().size);
+        let (engine, command, size) = (Arc::clone(&self.0.shared.engine), exec.plan(), exec.state().size);
         let (give, master) = oneshot::channel();
         let own = Arc::clone(exec);
         let on_master = move |master: OwnedFd| {
@@ -273,7 +139,7 @@ impl Store {
                 Ok(code) => (code, None),
                 Err(error) => {
                     let failure = Failure::from(error);
-                    (super::life::exit_code_of(&failure).clamp(126, 127), Some(failure.message().to_owned()))
+                    (super::runs::exit_code_of(&failure).clamp(126, 127), Some(failure.message().to_owned()))
                 }
             };
             {
@@ -291,7 +157,7 @@ impl Store {
     /// # Errors
     /// 404; 400 without a size.
     pub(super) fn resize_exec(&self, id: &str, size: WindowSize) -> Result<Answer> {
-        self.0.execs.find(id)?.resize(size)?;
+        self.0.execs.named(id)?.set_size(size)?;
         Ok(empty(StatusCode::OK))
     }
 
@@ -300,7 +166,7 @@ impl Store {
     /// # Errors
     /// 404.
     pub(super) fn inspect_exec(&self, id: &str) -> Result<Value> {
-        let exec = self.0.execs.find(id)?;
+        let exec = self.0.execs.named(id)?;
         let (wanted, state) = (&exec.wanted, exec.state());
         let words = wanted.cmd.clone().unwrap_or_default().0;
         Ok(json!({

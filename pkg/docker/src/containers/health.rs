@@ -76,6 +76,11 @@ impl Health {
     }
 }
 
+/// The check of an image's configuration.
+pub(super) fn of_image(config: &Value) -> Option<Healthcheck> {
+    serde_json::from_value(config.get("Healthcheck")?.clone()).ok()
+}
+
 /// An image's check with what a request says of its times.
 pub(super) fn overlaid(image: Healthcheck, asked: Healthcheck) -> Healthcheck {
     let or = |asked: i64, image: i64| if asked == 0 { image } else { asked };

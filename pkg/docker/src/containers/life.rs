@@ -10,14 +10,14 @@ use husk_pods::{Lifecycle, Unfollowed};
 use tracing::{info, warn};
 
 use super::{
-    container::{Container, short},
+    container::Container,
     mounts, plan, ports,
     record::{LOST, Phase, Record, Run},
+    runs::{exit_code_of, note},
     store::Store,
 };
 use crate::{
     error::{Failure, Result},
-    events::Subject,
     volumes::Held,
 };
 
@@ -63,12 +63,12 @@ impl Store {
     /// The container's turn is the caller's.
     async fn run(&self, container: &Arc<Container>) -> Result<()> {
         let attempt = container.record().state.run.as_ref().map_or(0, |run| run.attempt.wrapping_add(1));
-        self.clear(container).await?;
+        self.undo_run(container).await?;
         let started = self.build_and_start(container, attempt).await;
         if let Err(failure) = &started {
             container.waiting().clear();
             let code = exit_code_of(failure);
-            self.clear(container).await.unwrap_or_else(|error| {
+            self.undo_run(container).await.unwrap_or_else(|error| {
                 warn!(
                     container = container.id,
                     error = error.message(),
@@ -92,7 +92,7 @@ impl Store {
         let (record, engine) = (container.record(), &self.0.shared.engine);
         let (mounts, _held) = self.mounts(&record)?;
         let (run, pod, target) = match record.host.network_mode.strip_prefix(plan::CONTAINER) {
-            Some(other) => self.join(container, other, attempt)?,
+            Some(other) => self.enter_pod_of(container, other, attempt)?,
             None => self.own_pod(container, &record, attempt).await?,
         };
         let config = plan::container(&record, &container.dir, mounts, target.as_ref())?;
@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// The pod of another, whose network it shares. It ends with that.
-    fn join(
+    fn enter_pod_of(
         &self,
         container: &Container,
         other: &str,
@@ -186,43 +186,6 @@ impl Store {
                 tokio::spawn(attached);
             }
         }
-    }
-
-    /// Takes away the pod of the last run, if there is one.
-    pub(super) async fn clear(&self, container: &Container) -> Result<()> {
-        let record = container.record();
-        let Some(run) = &record.state.run else { return Ok(()) };
-        let engine = &self.0.shared.engine;
-        if run.guest {
-            if let Some(id) = &run.container {
-                engine.remove_container(id.as_str()).await?;
-            }
-            return self.cleared(container);
-        }
-        let pod = match &run.pod {
-            Some(pod) => Some(pod.clone()),
-            // Its making was interrupted: the engine knows it by name, or undid it.
-            None => self.pod_named(&record.id, run.attempt),
-        };
-        if let Some(pod) = pod {
-            engine.remove_pod_sandbox(pod.as_str()).await?;
-        }
-        self.cleared(container)
-    }
-
-    fn cleared(&self, container: &Container) -> Result<()> {
-        container.change_state(|state| {
-            if let Some(run) = &mut state.run {
-                (run.pod, run.container, run.guest) = (None, None, false);
-            }
-        })?;
-        Ok(())
-    }
-
-    fn pod_named(&self, uid: &str, attempt: u32) -> Option<PodSandboxId> {
-        let pods = self.0.shared.engine.list_pods();
-        let is_it = |metadata: &husk_model::PodMetadata| metadata.uid == uid && metadata.attempt == attempt;
-        pods.iter().find(|pod| is_it(&pod.config.metadata)).map(|pod| pod.id.clone())
     }
 
     // === stop ===
@@ -352,7 +315,7 @@ impl Store {
     // === end ===
 
     /// Takes up what a former daemon left, starts what has to run, and follows the engine.
-    pub(super) async fn resume(&self) {
+    pub(crate) async fn resume(&self) {
         let mut follower = self.0.shared.engine.follow();
         for container in self.all() {
             self.catch_up(&container).await;
@@ -423,7 +386,7 @@ impl Store {
                         container.change_state(|state| state.phase = Phase::Exited).map(drop),
                     );
                 }
-                note(&container.id, self.clear(container).await);
+                note(&container.id, self.undo_run(container).await);
             }
         }
     }
@@ -479,7 +442,7 @@ impl Store {
             self.publish(&record, "oom", []);
         }
         self.publish(&record, "die", [("exitCode", exit.code.to_string())]);
-        note(&container.id, self.clear(container).await);
+        note(&container.id, self.undo_run(container).await);
         if record.host.auto_remove {
             return note(&container.id, self.remove_now(container, true).await);
         }
@@ -519,15 +482,6 @@ impl Store {
         info!(container = container.id, error = failure.message(), "a container could not be restarted");
         Ok(if restarts(&container.record()) { Again::Failed } else { Again::Settled })
     }
-
-    /// Tells whoever follows the door.
-    pub(super) fn publish<const N: usize>(&self, record: &Record, action: &str, more: [(&str, String); N]) {
-        let mut attributes = record.config.labels.clone();
-        attributes.insert("image".to_owned(), record.config.image.clone());
-        attributes.insert("name".to_owned(), record.name.clone());
-        attributes.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        self.0.shared.events.publish(Subject::Container, action, record.id.clone(), attributes);
-    }
 }
 
 /// What an attempt to restart came to.
@@ -563,29 +517,6 @@ fn starts_with_the_node(record: &Record) -> bool {
         "unless-stopped" => ran && !record.state.stopped_by_hand,
         "on-failure" => ran && restarts(record),
         _ => false,
-    }
-}
-
-/// As a shell has it: 127 for a command that is not there, 126 for one that cannot be executed, else 128.
-pub(super) fn exit_code_of(failure: &Failure) -> i32 {
-    let message = failure.message();
-    if message.contains("not found") || message.contains("no such file") || message.contains("No such file") {
-        127
-    } else if message.contains("ermission denied") || message.contains("is a directory") {
-        126
-    } else {
-        128
-    }
-}
-
-/// What cannot be told to anybody.
-fn note(container: &str, outcome: Result<()>) {
-    if let Err(failure) = outcome {
-        warn!(
-            container = short(container),
-            error = failure.message(),
-            "cannot take in what became of a container"
-        );
     }
 }
 
@@ -628,12 +559,5 @@ mod tests {
             let record = record(policy, state.clone());
             assert_eq!((restarts(&record), starts_with_the_node(&record)), expected, "{policy} {state:?}");
         }
-    }
-
-    #[test]
-    fn a_start_that_failed_has_the_exit_code_of_a_shell() {
-        assert_eq!(exit_code_of(&Failure::bad("exec: \"x\": executable file not found in $PATH")), 127);
-        assert_eq!(exit_code_of(&Failure::bad("execve /etc: Permission denied")), 126);
-        assert_eq!(exit_code_of(&Failure::internal("no memory")), 128);
     }
 }

@@ -136,7 +136,7 @@ impl Store {
             "ImageID": record.image.as_str(),
             "Command": words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
             "Created": record.created / 1_000_000_000,
-            "Ports": self.ports(&record),
+            "Ports": self.port_lines(&record),
             "Labels": record.config.labels,
             "State": record.state.status(),
             "Status": status_line(&container, &record),
@@ -153,7 +153,7 @@ impl Store {
         value
     }
 
-    fn ports(&self, record: &Record) -> Vec<Value> {
+    fn port_lines(&self, record: &Record) -> Vec<Value> {
         if !record.state.is_running() {
             return Vec::new();
         }

@@ -11,8 +11,10 @@
 //! | `streams` | copying between a client and a container |
 //! | `container` | what is known of one now, and who waits for what |
 //! | `plan` | from a record to what the engine is asked for |
-//! | `exec` | commands in running containers |
+//! | `execs` | commands, remembered |
 //! | `store` | all of them |
+//! | `exec` | commands in running containers |
+//! | `runs`, `discard` | the pod of a run taken away; a container removed |
 //! | `care` | health checks, run |
 //! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
 //! | `files`, `commit`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
@@ -24,7 +26,9 @@ mod care;
 mod commit;
 mod container;
 mod create;
+mod discard;
 mod exec;
+mod execs;
 mod files;
 mod health;
 mod inspect;
@@ -40,6 +44,7 @@ mod ports;
 mod record;
 mod routes;
 mod running;
+mod runs;
 mod store;
 mod streams;
 mod users;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     create::{self, Create},
-    exec::{ExecCreate, ExecStart},
+    execs::{ExecCreate, ExecStart},
     plan,
     store::Store,
     wait,
@@ -48,7 +48,7 @@ async fn created(store: &Store, call: &mut Call) -> Result<Answer> {
     let wrong = |error| Failure::bad(format!("invalid JSON: {error}"));
     let config: Config = serde_json::from_value(body.clone()).map_err(wrong)?;
     let besides: CreateBesides = serde_json::from_value(body).map_err(wrong)?;
-    let (container, warnings) = store.create(Create { name, config, besides }).await?;
+    let (container, warnings) = store.make(Create { name, config, besides }).await?;
     json(StatusCode::CREATED, &create::answer(&container, &warnings))
 }
 

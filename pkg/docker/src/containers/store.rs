@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     container::{Container, short},
-    exec::Execs,
+    execs::Execs,
     record::{Phase, Record},
 };
 use crate::{
@@ -62,11 +62,11 @@ impl Drop for Named {
 }
 
 impl Store {
-    /// Takes up what is on record, and follows the engine from now on.
+    /// Takes up what is on record. [`Store::resume`] is next.
     ///
     /// # Errors
     /// When the directory cannot be made or read. A record that cannot be understood is told of and left.
-    pub(crate) async fn open(shared: Arc<Shared>) -> Result<Self, OpenError> {
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, OpenError> {
         let dir = shared.root.join("containers");
         let records = |step| OpenError::records(step, &dir);
         fs::create_dir_all(&dir).map_err(records("make"))?;
@@ -82,7 +82,6 @@ impl Store {
             let entry = entry.map_err(records("read"))?;
             store.take_up(&entry.path(), entry.file_name().to_str().unwrap_or_default());
         }
-        store.resume().await;
         Ok(store)
     }
 
