@@ -199,7 +199,7 @@ impl Wanted {
         // The resolver itself would ask itself.
         let servers = servers.filter(|ip| *ip != IpAddr::V4(NAME_SERVER));
         // As Docker's resolver has it: whoever sets it wants search domains to be tried, and the client does that.
-        let ndots =
+        let mut ndots =
             dns.options.iter().filter_map(|option| option.strip_prefix("ndots:")?.parse::<u32>().ok());
         Self {
             servers: servers.map(|ip| Server { address: SocketAddr::new(ip, PORT), inside: true }).collect(),
