@@ -4,6 +4,7 @@
 pub mod raw;
 pub mod registry;
 pub mod sign;
+pub mod talk;
 pub mod uploads;
 
 use std::{

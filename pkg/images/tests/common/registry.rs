@@ -1,7 +1,6 @@
 //! A registry on loopback that serves what a test gives it, takes what is pushed, and misbehaves as told.
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex},
@@ -12,53 +11,17 @@ use http_body_util::BodyExt;
 use hyper::{
     Method, Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::{Image, uploads};
-
-/// A request as the registry saw it.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub method: Method,
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-/// An answer.
-#[derive(Debug, Clone, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: Vec<u8>,
-    /// Break the connection after this many bytes of the body.
-    pub cut: Option<usize>,
-}
-
-impl Answer {
-    pub fn status(status: u16) -> Self {
-        Self { status, ..Self::default() }
-    }
-}
+pub use super::talk::{Answer, Seen};
+use super::{Image, talk::Content, uploads};
 
 type Hook = dyn Fn(&Seen) -> Option<Answer> + Send + Sync;
-
-#[derive(Default)]
-pub struct Content {
-    /// `repository/manifests/<tag or digest>` and `repository/blobs/<digest>` to content type and bytes.
-    pub files: HashMap<String, (String, Vec<u8>)>,
-    /// Uploads under way, by their path.
-    pub uploads: HashMap<String, Vec<u8>>,
-    seen: Vec<Seen>,
-    /// After how many bytes the connections of the next uploads break.
-    cuts: Vec<usize>,
-}
 
 /// Where hooks wait until the test lets them go on.
 #[derive(Clone, Default)]

@@ -4,8 +4,8 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    registry::{Answer, Content, Seen},
     sha256,
+    talk::{Answer, Content, Seen},
 };
 
 /// Answers what concerns uploads and manifests that come; `None` for everything else.
