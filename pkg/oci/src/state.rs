@@ -20,6 +20,7 @@ use std::{
     path::PathBuf,
 };
 
+use husk_cgroup::Cgroup;
 use husk_model::{IdMaps, Process};
 use husk_node::{
     file::{self, Outlives},
@@ -237,10 +238,15 @@ impl Container {
         if !process::is_alive(init) {
             return Ok(Status::Stopped);
         }
-        if group::is_paused(&self.record)? {
+        if self.group()?.map(|group| group.is_paused()).transpose()?.unwrap_or(false) {
             return Ok(Status::Paused);
         }
         Ok(if self.waits() { Status::Created } else { Status::Running })
+    }
+
+    /// Its cgroup; `None` when it is gone.
+    pub(crate) fn group(&self) -> Result<Option<Cgroup>> {
+        group::at(self.record.cgroup.as_deref())
     }
 
     /// A descriptor of its init.

@@ -4,7 +4,7 @@ use husk_cgroup::{CgroupStats, Pressure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{Container, Error, Result, Status, group};
+use crate::{Container, Error, Result, Status};
 
 /// One event.
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ pub fn out_of_memory(container: &Container) -> Event {
 /// # Errors
 /// Its cgroup cannot be read.
 pub fn memory_kills(container: &Container) -> Result<u64> {
-    Ok(group::of(&container.record)?.map(|group| group.oom_kills()).transpose()?.unwrap_or(0))
+    Ok(container.group()?.map(|group| group.oom_kills()).transpose()?.unwrap_or(0))
 }
 
 /// What a container uses now, as one event.
@@ -37,7 +37,7 @@ pub fn stats(container: &Container) -> Result<Event> {
     if container.status()? == Status::Stopped {
         return Err(Error::WrongState(format!("container with id {} is not running", container.record.id)));
     }
-    let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
+    let group = container.group()?.ok_or(Error::NotRunning)?;
     Ok(Event { kind: "stats", id: container.record.id.clone(), data: Some(data(&group.stats()?)) })
 }
 

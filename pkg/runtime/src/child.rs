@@ -22,7 +22,7 @@ use crate::{
     Account, CgroupTarget, Error, Failure, Ready, Report, Result, Step,
     channel::{self, Message},
     failure::At,
-    stdio, userns,
+    nsfd, stdio,
 };
 
 /// A process of ours. Dropping it before the gate was opened makes the child exit; it must be reaped in any case.
@@ -140,7 +140,7 @@ impl Child {
     /// # Errors
     /// Those of opening `/proc/<pid>/ns/user`.
     pub fn user_namespace(&self) -> Result<OwnedFd> {
-        userns::of(self.pid)
+        nsfd::user_of(self.pid)
     }
 }
 

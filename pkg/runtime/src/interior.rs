@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -20,18 +20,38 @@ use crate::{
     Account, Failure, Identity, Step,
     child::Link,
     failure::At,
-    process::{self, Program},
+    process::{self, Confined, Program},
     rootfs::{
         attach, dev,
         mask::{self, Covers},
         pivot,
         planned::Planned,
     },
-    standalone::Alone,
     stdio,
     terminal::{self, Terminal},
     user, userns,
 };
+
+/// What a container that stands alone does besides what one of a pod does.
+pub(crate) trait Alone {
+    /// Before the root is entered: hooks of the node, by the caller, and those in its namespaces.
+    fn before_root(&self, link: &Link) -> Result<(), Failure>;
+
+    /// Before the user changes: what takes the privileges of the node.
+    fn schedule(&self) -> Result<(), Failure>;
+
+    /// Waits for the start, and runs the last hooks.
+    fn start(&self, link: &mut Link, confined: &Confined) -> Result<(), Failure>;
+
+    /// How many descriptors behind the first three its program gets.
+    fn inherited(&self) -> u32;
+
+    /// What it waits at.
+    fn waits_at(&self) -> BorrowedFd<'_>;
+
+    /// Whether its root is entered by pivot_root(2).
+    fn pivots(&self) -> bool;
+}
 
 /// What is to be built.
 pub(crate) struct Interior<'plan> {
@@ -44,7 +64,7 @@ pub(crate) struct Interior<'plan> {
     /// Others are in its PID namespace already, and see nothing of it before it is confined.
     pub(crate) joins: bool,
     /// The steps of one that has no pod.
-    pub(crate) alone: Option<Alone<'plan>>,
+    pub(crate) alone: Option<&'plan dyn Alone>,
 }
 
 /// Who it runs as.
@@ -99,7 +119,7 @@ impl Interior<'_> {
         }
         // Who is told that we are ready may look at what we hold.
         drop((root, covers, of_root));
-        let inherited = self.alone.as_ref().map_or(0, |alone| alone.plan.inherited);
+        let inherited = self.alone.map_or(0, Alone::inherited);
         if let Some(alone) = &self.alone {
             alone.schedule()?;
         }
@@ -130,7 +150,7 @@ impl Interior<'_> {
         }
         if let Some(alone) = &self.alone {
             // It may wait for its start for long, and others of the container may be there meanwhile.
-            shown.push(alone.plan.start.as_raw_fd());
+            shown.push(alone.waits_at().as_raw_fd());
             link.hold_only(shown)?;
         }
         rest(link)
@@ -168,7 +188,7 @@ impl Interior<'_> {
 
     fn enter(&self, root: &Root) -> Result<(), Failure> {
         match &self.alone {
-            Some(alone) if !alone.plan.pivot => pivot::enter_without_pivot(root)?,
+            Some(alone) if !alone.pivots() => pivot::enter_without_pivot(root)?,
             _ => pivot::enter(root)?,
         }
         if self.readonly {

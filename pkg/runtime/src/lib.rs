@@ -30,6 +30,7 @@ mod hook;
 mod interior;
 mod lookup;
 mod lsm;
+mod nsfd;
 mod plan;
 mod probe;
 mod process;

@@ -17,7 +17,7 @@
 
 use std::{
     convert::Infallible,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -38,7 +38,7 @@ use crate::{
     CgroupTarget, Child, Error, Failure, Hook, Identity, Result, Step, UserNamespace,
     child::{self, Launch, Link, Succession},
     failure::At,
-    interior::{Interior, Materials, Who},
+    interior::{Alone, Interior, Materials, Who},
     process::{self, Confined, Program},
     rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
     run_hooks,
@@ -217,6 +217,7 @@ fn inside(
     let shelf = here()?;
     let covers = Covers::of(&shelf)?;
     mount::attach(&root, &shelf).at(Step::Rootfs, "mount point")?;
+    let steps = Steps { plan, scheduling };
     let interior = Interior {
         spec: &plan.spec,
         who: Who::Identity(&plan.identity),
@@ -224,7 +225,7 @@ fn inside(
         stdio: &plan.stdio,
         readonly: plan.readonly,
         joins: false,
-        alone: Some(Alone { plan, scheduling }),
+        alone: Some(&steps),
     };
     drop(shelf);
     let materials = Materials { root: Root::new(root), mounts, shm: None, procfs: None, covers, warnings };
@@ -232,27 +233,24 @@ fn inside(
 }
 
 /// The steps that a container of a pod does not have.
-pub(crate) struct Alone<'plan> {
-    pub(crate) plan: &'plan StandalonePlan,
+struct Steps<'plan> {
+    plan: &'plan StandalonePlan,
     scheduling: &'plan Scheduling,
 }
 
-impl Alone<'_> {
-    /// Before the root is entered: hooks of the node, by the caller, and those in its namespaces.
-    pub(crate) fn before_root(&self, link: &Link) -> Result<(), Failure> {
+impl Alone for Steps<'_> {
+    fn before_root(&self, link: &Link) -> Result<(), Failure> {
         if self.plan.prepared {
             link.prepared()?;
         }
         hooks("createContainer", &self.plan.create_hooks, &self.plan.state)
     }
 
-    /// Before the user changes: what takes the privileges of the node.
-    pub(crate) fn schedule(&self) -> Result<(), Failure> {
+    fn schedule(&self) -> Result<(), Failure> {
         self.scheduling.apply()
     }
 
-    /// Waits for the start, and runs the last hooks.
-    pub(crate) fn start(&self, link: &mut Link, confined: &Confined) -> Result<(), Failure> {
+    fn start(&self, link: &mut Link, confined: &Confined) -> Result<(), Failure> {
         link.speak_up();
         let mut byte = [0; 1];
         loop {
@@ -268,6 +266,18 @@ impl Alone<'_> {
         let of_container = |hook: &Hook| Hook { env: hook.env.clone().or(Some(own.clone())), ..hook.clone() };
         let start_hooks: Vec<Hook> = self.plan.start_hooks.iter().map(of_container).collect();
         hooks("startContainer", &start_hooks, &self.plan.state)
+    }
+
+    fn inherited(&self) -> u32 {
+        self.plan.inherited
+    }
+
+    fn waits_at(&self) -> BorrowedFd<'_> {
+        self.plan.start.as_fd()
+    }
+
+    fn pivots(&self) -> bool {
+        self.plan.pivot
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     Account, CgroupTarget, ContainerPlan, Error, Failure, PidNs, Report, Result, Step, capabilities,
     child::{self, Launch, Link, Succession},
     failure::At,
+    nsfd,
 };
 
 /// Most ranges of a map (UID_GID_MAP_MAX_EXTENTS, Linux 4.15).
@@ -117,7 +118,7 @@ pub fn make_user_namespace(mappings: &IdMaps) -> Result<OwnedFd> {
         |_| Ok(()),
         |pid| {
             furnish(pid, mappings, None)?;
-            of(pid)
+            nsfd::user_of(pid)
         },
     )
 }
@@ -189,13 +190,6 @@ pub(crate) fn late_namespaces(plan: &ContainerPlan) -> UnshareFlags {
         (Some(_), PidNs::Own) => UnshareFlags::NEWPID,
         _ => UnshareFlags::empty(),
     }
-}
-
-/// Opens the user namespace of a child that is not reaped.
-pub(crate) fn of(pid: u32) -> Result<OwnedFd> {
-    Procfs::host()
-        .and_then(|proc| proc.namespace_of(pid, "user"))
-        .map_err(|source| Error::Call { intent: "open the user namespace of the pod", source })
 }
 
 #[cfg(test)]

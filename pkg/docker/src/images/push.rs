@@ -82,7 +82,7 @@ async fn one(door: &Parts, request: PushRequest, progress: &Progress) -> Result<
             PushState::Pushed => seen.note(now.layer, "Pushed".to_owned()),
         }
     };
-    let pushed = door.images.push(request, report).await;
+    let pushed = door.images.push_image(request, report).await;
     // These must not be left out for a slow client, so they are told when there is time to wait for it.
     for (layer, end) in ends.all() {
         progress.of(&short(&layer), &end).await;

@@ -275,7 +275,7 @@ mod tests {
             .unwrap();
         // The shell speaks once the maps are written.
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
-        let fd = crate::userns::of(holder.id()).unwrap();
+        let fd = crate::nsfd::user_of(holder.id()).unwrap();
         let map = IdMapping { container_id: 0, host_id: 0, length: 1 };
         let mappings = IdMappings { uids: map, gids: map };
         (UserNamespace { fd, mappings: mappings.into(), owns_network: true }, holder)
