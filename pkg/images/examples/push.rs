@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("{} {:?} {}", progress.layer, progress.state, progress.total);
         }
     };
-    let pushed = store.push(PushRequest { reference: name.clone(), auth }, report).await?;
+    let pushed = store.push_image(PushRequest { reference: name.clone(), auth }, report).await?;
     println!("{} {} {} bytes", pushed.reference, pushed.digest, pushed.size);
     Ok(())
 }

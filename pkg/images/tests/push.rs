@@ -45,7 +45,7 @@ async fn push(store: &Arc<ImageStore>, reference: &str) -> (Result<Pushed, Image
     let told: Arc<Mutex<Vec<PushProgress>>> = Arc::default();
     let sink = Arc::clone(&told);
     let request = PushRequest { reference: reference.to_owned(), auth: None };
-    let pushed = store.push(request, move |progress| sink.lock().unwrap().push(progress)).await;
+    let pushed = store.push_image(request, move |progress| sink.lock().unwrap().push(progress)).await;
     let told = told.lock().unwrap().clone();
     (pushed, told)
 }
@@ -324,7 +324,7 @@ async fn a_push_asks_for_a_token_that_may_write_and_a_login_for_one_that_may_not
     assert_eq!(error.kind(), Kind::Unauthenticated, "{}", shown(&error));
     asked.lock().unwrap().clear();
     let request = PushRequest { reference: name.clone(), auth: Some(user("secret")) };
-    store.push(request, |_| {}).await.unwrap();
+    store.push_image(request, |_| {}).await.unwrap();
     let scopes = asked.lock().unwrap().clone();
     assert!(scopes.iter().all(|asked| asked.contains("scope=repository%3Aapp%3Apull%2Cpush")), "{scopes:?}");
     asked.lock().unwrap().clear();
@@ -380,7 +380,7 @@ async fn an_upload_at_another_origin_gets_no_credentials() {
     let name = format!("{}/app:1", registry.host());
     import(&store, root.path(), &[&name]).await;
     let request = PushRequest { reference: name, auth: Some(user("secret")) };
-    store.push(request, |_| {}).await.unwrap_err();
+    store.push_image(request, |_| {}).await.unwrap_err();
     let sent = storage.called(Method::PATCH);
     assert!(!sent.is_empty() && sent.iter().all(|seen| !seen.headers.contains_key("authorization")));
 }

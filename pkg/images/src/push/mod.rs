@@ -63,7 +63,7 @@ impl ImageStore {
     /// # Errors
     /// [`ImageError::NoImage`]; [`ImageError::Reference`] for a name with a digest; [`ImageError::Push`] with what the registry answered;
     /// [`ImageError::Export`] when a stored layer is damaged.
-    pub async fn push(
+    pub async fn push_image(
         self: &Arc<Self>,
         request: PushRequest,
         report: impl Fn(PushProgress) + Send + Sync + 'static,
