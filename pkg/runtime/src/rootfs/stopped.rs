@@ -108,7 +108,7 @@ mod tests {
             readonly: false,
             durable: true,
         };
-        let before = std::env::current_dir().unwrap();
+        let before = fs::read_link("/proc/self/cwd").unwrap();
         // As the container has it, in a process of its own as it were.
         let own = rootfs.clone();
         std::thread::spawn(move || {
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!((read(&root, "second").as_deref(), write(&root, "x")), (Some(""), Err(Errno::ROFS)));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(dir.to_str().unwrap()), "it shows on the node");
-        assert_eq!(std::env::current_dir().unwrap(), before);
+        assert_eq!(fs::read_link("/proc/self/cwd").unwrap(), before);
         drop(root);
         fs::remove_dir_all(&dir).unwrap();
     }
