@@ -25,6 +25,7 @@ mod netlink;
 mod netns_pool;
 mod network;
 mod pod_cidr;
+mod pod_locks;
 mod probe;
 mod record;
 mod request;

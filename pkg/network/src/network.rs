@@ -20,6 +20,7 @@ use crate::{
     netlink::{self, Netlink},
     netns_pool::{Flavor, Pool, Prepared},
     pod_cidr::Kept,
+    pod_locks::PodLocks,
     record::{Attachment, Record, Records},
     user::{User, UserNetworks},
 };
@@ -34,6 +35,7 @@ pub struct Network {
     cni: Arc<Cni>,
     user: Arc<User>,
     records: Records,
+    pod_locks: Arc<PodLocks>,
     state: Mutex<State>,
 }
 
@@ -43,8 +45,6 @@ struct State {
     prepared: HashMap<PathBuf, Prepared>,
     /// Pins made by this process: gc leaves them alone, whatever its caller's list says.
     pins: HashSet<PathBuf>,
-    /// Pods set up, or being set up, by this process, each with the lock that keeps setup and teardown of it apart.
-    pods: HashMap<PodSandboxId, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Network {
@@ -76,7 +76,9 @@ impl Network {
         let ipam = ipam.with_subnets(config.bridge.subnets());
         let embedded =
             Arc::new(Embedded::new(config.bridge.clone(), netlink.clone(), ipam, records.clone())?);
-        let user = User::open(config.user_dir(), netlink.clone(), embedded.clone(), records.clone()).await?;
+        let pod_locks = Arc::new(PodLocks::default());
+        let (dir, thread, locks) = (config.user_dir(), netlink.clone(), pod_locks.clone());
+        let user = User::open(dir, thread, embedded.clone(), records.clone(), locks).await?;
         let cni = Cni::start(&config).await;
         let pool = Pool::start(netlink.clone(), config.netns_pool, flavor(&cni.choice(), &embedded));
         let network = Arc::new(Self {
@@ -87,6 +89,7 @@ impl Network {
             cni,
             user: Arc::new(user),
             records,
+            pod_locks,
             state: Mutex::default(),
         });
         if let cni::Choice::Embedded = network.cni.choice() {
@@ -101,41 +104,8 @@ impl Network {
     }
 
     /// The user networks.
-    pub fn user(self: &Arc<Self>) -> UserNetworks {
-        UserNetworks::new(self.clone())
-    }
-
-    pub(crate) fn user_networks(&self) -> &Arc<User> {
-        &self.user
-    }
-
-    /// Does work on the network thread, and to its end even when the caller goes away.
-    pub(crate) async fn on_the_thread<F>(&self, work: F) -> Result<F::Output, NetworkError>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.netlink.run(work).await
-    }
-
-    /// Does work on a pod that is set up, on the network thread, while nobody else sets it up or tears it down.
-    pub(crate) async fn alone<T: Send + 'static>(
-        self: &Arc<Self>,
-        id: &PodSandboxId,
-        work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
-    ) -> Result<T, NetworkError> {
-        let (this, id) = (self.clone(), id.clone());
-        let known = self.state().pods.contains_key(&id);
-        let alone = self.pod_lock(&id).lock_owned().await;
-        let work = async move {
-            let result = work.await;
-            if !known {
-                this.forget(&id);
-            }
-            drop(alone);
-            result
-        };
-        self.netlink.run(work).await?
+    pub fn user(&self) -> UserNetworks {
+        UserNetworks::new(self.user.clone())
     }
 
     /// The subnets from which the embedded network gives new pods their addresses.
@@ -274,12 +244,12 @@ impl Network {
     pub async fn setup(self: &Arc<Self>, request: &PodNetworkRequest) -> Result<PodNetwork, NetworkError> {
         let (this, request) = (self.clone(), request.clone());
         // Taken before the task starts: a teardown that is called after this was cancelled must find it locked.
-        let alone = self.pod_lock(&request.id).lock_owned().await;
+        let alone = self.pod_locks.of(&request.id).lock_owned().await;
         let work = async move {
             let id = request.id.clone();
             let result = this.setup_alone(request).await;
             if result.is_err() {
-                this.forget(&id);
+                this.pod_locks.forget(&id);
             }
             drop(alone);
             result
@@ -294,11 +264,11 @@ impl Network {
     /// The step that failed; a repetition goes on from there.
     pub async fn teardown(self: &Arc<Self>, id: &PodSandboxId) -> Result<(), NetworkError> {
         let (this, id) = (self.clone(), id.clone());
-        let alone = self.pod_lock(&id).lock_owned().await;
+        let alone = self.pod_locks.of(&id).lock_owned().await;
         let work = async move {
             let result = this.teardown_alone(&id).await;
             // Also after a failure: the pod is to go, so gc may go on where this stopped.
-            this.forget(&id);
+            this.pod_locks.forget(&id);
             drop(alone);
             result
         };
@@ -339,7 +309,7 @@ impl Network {
         let mut report = GcReport::default();
         let live = || {
             let mut live = owners();
-            live.extend(self.state().pods.keys().cloned());
+            live.extend(self.pod_locks.all());
             live
         };
         self.gc_records(&live, &free, &mut report).await;
@@ -539,19 +509,6 @@ impl Network {
                 }
             }
         });
-    }
-
-    fn pod_lock(&self, id: &PodSandboxId) -> Arc<tokio::sync::Mutex<()>> {
-        self.state().pods.entry(id.clone()).or_default().clone()
-    }
-
-    /// Drops the lock of a pod that has no network any more, unless somebody else waits for it. Called by its holder.
-    fn forget(&self, id: &PodSandboxId) {
-        let mut state = self.state();
-        // Two: the map's and the holder's guard. Others clone it only under `state`.
-        if state.pods.get(id).is_some_and(|lock| Arc::strong_count(lock) <= 2) {
-            state.pods.remove(id);
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

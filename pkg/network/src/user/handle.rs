@@ -6,12 +6,12 @@ use husk_model::{Attachment as Wanted, HostPort, PodSandboxId};
 use ipnet::IpNet;
 
 use super::{NetworkSpec, User, UserNetwork};
-use crate::{Network, NetworkError, record::Plug};
+use crate::{NetworkError, record::Plug};
 
-/// The user networks of a node. [`Network::user`] gives it.
+/// The user networks of a node. [`crate::Network::user`] gives it.
 #[derive(Debug, Clone)]
 pub struct UserNetworks {
-    network: Arc<Network>,
+    user: Arc<User>,
 }
 
 /// A pod's place in a network.
@@ -48,12 +48,28 @@ impl From<&Plug> for Attached {
 }
 
 impl UserNetworks {
-    pub(crate) fn new(network: Arc<Network>) -> Self {
-        Self { network }
+    pub(crate) fn new(user: Arc<User>) -> Self {
+        Self { user }
     }
 
-    fn user(&self) -> &Arc<User> {
-        self.network.user_networks()
+    /// Does work on a pod while nobody else sets it up or tears it down.
+    async fn alone<T: Send + 'static>(
+        &self,
+        id: &PodSandboxId,
+        work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+    ) -> Result<T, NetworkError> {
+        let (user, id) = (Arc::clone(&self.user), id.clone());
+        let known = user.pod_locks.knows(&id);
+        let alone = user.pod_locks.of(&id).lock_owned().await;
+        let work = async move {
+            let result = work.await;
+            if !known {
+                user.pod_locks.forget(&id);
+            }
+            drop(alone);
+            result
+        };
+        self.user.netlink.run(work).await?
     }
 
     /// Makes a network: its record, its bridge and its rules. A failure leaves nothing.
@@ -63,8 +79,8 @@ impl UserNetworks {
     /// [`NetworkError::SubnetTaken`], [`NetworkError::NoFreeSubnet`], [`NetworkError::LinkExists`], [`NetworkError::NftMissing`],
     /// or the step that failed.
     pub async fn create(&self, spec: NetworkSpec) -> Result<Arc<UserNetwork>, NetworkError> {
-        let user = Arc::clone(self.user());
-        self.network.on_the_thread(async move { user.create(spec).await }).await?
+        let user = Arc::clone(&self.user);
+        self.user.netlink.run(async move { user.create(spec).await }).await?
     }
 
     /// Docker's network `bridge`; the first call makes it.
@@ -91,13 +107,13 @@ impl UserNetworks {
     /// [`NetworkError::NoNetwork`], [`NetworkError::AmbiguousNetwork`], [`NetworkError::NetworkInUse`] while pods are in it, or
     /// the step that failed.
     pub async fn remove(&self, name: &str) -> Result<Arc<UserNetwork>, NetworkError> {
-        let (user, name) = (Arc::clone(self.user()), name.to_owned());
-        self.network.on_the_thread(async move { user.remove(&name).await }).await?
+        let (user, name) = (Arc::clone(&self.user), name.to_owned());
+        self.user.netlink.run(async move { user.remove(&name).await }).await?
     }
 
     /// All networks, oldest first.
     pub fn list(&self) -> Vec<Arc<UserNetwork>> {
-        self.user().networks()
+        self.user.networks()
     }
 
     /// The network with this id, else of this name, else whose id alone begins so.
@@ -105,12 +121,12 @@ impl UserNetworks {
     /// # Errors
     /// [`NetworkError::NoNetwork`], [`NetworkError::AmbiguousNetwork`].
     pub fn find(&self, name: &str) -> Result<Arc<UserNetwork>, NetworkError> {
-        self.user().find(name)
+        self.user.find(name)
     }
 
     /// The pods in a network, by its id, each with its place. Empty for an unknown one.
     pub fn attached(&self, network: &str) -> Vec<(PodSandboxId, Attached)> {
-        let members = self.user().members(network).into_iter();
+        let members = self.user.members(network).into_iter();
         let place = |(id, places): (PodSandboxId, Arc<crate::record::UserAttachment>)| {
             let plug = places.plugs.iter().find(|plug| plug.wanted.network == network)?;
             Some((id, plug.into()))
@@ -120,13 +136,13 @@ impl UserNetworks {
 
     /// The places of a pod, in the order in which it came into them. Empty for one that is in none.
     pub fn of(&self, pod: &PodSandboxId) -> Vec<Attached> {
-        let places = self.user().places(pod);
+        let places = self.user.places(pod);
         places.map(|places| places.plugs.iter().map(Attached::from).collect()).unwrap_or_default()
     }
 
     /// The published ports of a pod, each with the port of the node that it got. A port without an address of the node is on all.
     pub fn ports(&self, pod: &PodSandboxId) -> Vec<HostPort> {
-        let Some(places) = self.user().places(pod) else { return Vec::new() };
+        let Some(places) = self.user.places(pod) else { return Vec::new() };
         let led = |port: &&HostPort| {
             let is = |mapping: &crate::record::Mapping| {
                 (mapping.protocol, mapping.host_port) == (port.protocol, port.host_port)
@@ -143,8 +159,8 @@ impl UserNetworks {
     /// [`NetworkError::NotOfUserNetworks`], [`NetworkError::NoNetwork`], [`NetworkError::Attached`],
     /// [`NetworkError::AddressTaken`], [`NetworkError::AddressOutside`], or the step that failed; then the pod is where it was.
     pub async fn connect(&self, pod: &PodSandboxId, wanted: Wanted) -> Result<(), NetworkError> {
-        let (user, pod) = (Arc::clone(self.user()), pod.clone());
-        self.network.alone(&pod.clone(), async move { user.connect(&pod, wanted).await }).await
+        let (user, pod) = (Arc::clone(&self.user), pod.clone());
+        self.alone(&pod.clone(), async move { user.connect(&pod, wanted).await }).await
     }
 
     /// Takes a running pod out of a network. With `force`, one whose namespace cannot be reached too.
@@ -157,7 +173,7 @@ impl UserNetworks {
         network: &str,
         force: bool,
     ) -> Result<(), NetworkError> {
-        let (user, pod, network) = (Arc::clone(self.user()), pod.clone(), network.to_owned());
-        self.network.alone(&pod.clone(), async move { user.disconnect(&pod, &network, force).await }).await
+        let (user, pod, network) = (Arc::clone(&self.user), pod.clone(), network.to_owned());
+        self.alone(&pod.clone(), async move { user.disconnect(&pod, &network, force).await }).await
     }
 }

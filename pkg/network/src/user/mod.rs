@@ -18,6 +18,7 @@ mod pools;
 mod ports;
 mod redirect;
 mod repair;
+mod resolvers;
 mod running;
 mod spec;
 mod store;
@@ -36,12 +37,13 @@ pub use self::{
     handle::{Attached, UserNetworks},
     spec::{NetworkSpec, Options, Subnet, SubnetSpec, UserNetwork},
 };
-use self::{names::Resolvers, spec::Checked, store::Store};
+use self::{resolvers::Resolvers, spec::Checked, store::Store};
 use crate::{
     NetworkError,
     embedded::{Embedded, bridge::Bridge, user_rules::UserRules},
     free_subnet,
     netlink::{self, Netlink},
+    pod_locks::PodLocks,
     record::{Attachment, Record, Records, UserAttachment},
 };
 
@@ -55,6 +57,7 @@ pub(crate) struct User {
     netlink: Arc<Netlink>,
     embedded: Arc<Embedded>,
     records: Records,
+    pod_locks: Arc<PodLocks>,
     /// Read by whoever gives a pod a place, until that is on record; written by whoever makes or removes a network. So no
     /// network goes away under a pod that is about to be in it.
     order: tokio::sync::RwLock<()>,
@@ -84,6 +87,7 @@ impl User {
         netlink: Arc<Netlink>,
         embedded: Arc<Embedded>,
         records: Records,
+        pod_locks: Arc<PodLocks>,
     ) -> Result<Self, NetworkError> {
         let store = Store::open(dir)?;
         let mut state = State::default();
@@ -102,7 +106,7 @@ impl User {
         }
         let (order, making) = (tokio::sync::RwLock::new(()), tokio::sync::Mutex::new(()));
         let (resolvers, state) = (Resolvers::new(), Mutex::new(state));
-        Ok(Self { store, netlink, embedded, records, order, making, resolvers, state })
+        Ok(Self { store, netlink, embedded, records, pod_locks, order, making, resolvers, state })
     }
 
     // === the networks ===

@@ -1,19 +1,21 @@
-//! Who is called what in user networks, for the resolvers of their pods, and those resolvers.
+//! Who is called what in user networks, for the resolvers of their pods.
 
 use std::{
-    collections::HashMap,
     fs::File,
-    io::{self, Read},
+    io::Read,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use husk_model::{DnsConfig, PodSandboxId};
 use husk_resolver::{Names, Resolver, Server, Sockets, Upstream};
-use tokio::runtime::Handle;
 
-use super::{User, pod::gateway_plug, redirect::redirect};
+use super::{
+    User,
+    pod::gateway_plug,
+    resolvers::{failed, listen},
+};
 use crate::{
     NAME_SERVER, NetworkError,
     record::{Plug, Record, UserAttachment},
@@ -23,29 +25,6 @@ use crate::{
 const MAX_RESOLV_CONF: u64 = 64 << 10;
 /// Where name servers listen.
 const PORT: u16 = 53;
-
-/// The resolvers that run, and where.
-#[derive(Debug)]
-pub(super) struct Resolvers {
-    /// The daemon's own runtime: a query must not wait for the network thread, which waits for the kernel.
-    runtime: Handle,
-    running: Mutex<HashMap<PodSandboxId, Resolver>>,
-}
-
-impl Resolvers {
-    /// On the caller's runtime.
-    pub(super) fn new() -> Self {
-        Self { runtime: Handle::current(), running: Mutex::default() }
-    }
-
-    pub(super) fn stop(&self, id: &PodSandboxId) {
-        self.running().remove(id);
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<PodSandboxId, Resolver>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl User {
     /// Whether names are served in a pod with these places.
@@ -156,26 +135,6 @@ impl User {
             [true, false].iter().any(|ipv4| gateway_plug(&places.plugs, *ipv4).is_some())
         })
     }
-}
-
-/// Listens for queries in the caller's network namespace and leads them there: at the port of a former daemon, if nobody took it
-/// meanwhile.
-///
-/// # Errors
-/// [`NetworkError::Names`].
-pub(super) fn listen(former: Option<u16>) -> Result<(Sockets, u16), NetworkError> {
-    let listening = match former.map(|port| Sockets::bind(NAME_SERVER, Some(port))) {
-        Some(Ok(listening)) => Ok(listening),
-        Some(Err(_)) | None => Sockets::bind(NAME_SERVER, None),
-    };
-    let listening = listening.map_err(failed("listen for queries of names"))?;
-    let port = listening.port().map_err(failed("listen for queries of names"))?;
-    redirect(port).map_err(failed("lead queries of names to the resolver"))?;
-    Ok((listening, port))
-}
-
-fn failed(step: &'static str) -> impl FnOnce(io::Error) -> NetworkError {
-    move |source| NetworkError::Names { step, source }
 }
 
 /// One pod's view.

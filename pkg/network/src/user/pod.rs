@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 use rustix::io::Errno;
 
-use super::{User, names::listen, ports, spec::UserNetwork};
+use super::{User, ports, resolvers::listen, spec::UserNetwork};
 use crate::{
     NetworkError, PodNetwork, PodNetworkRequest, Provider,
     embedded::{bridge::with_prefix, conntrack::Stale, names::mac},

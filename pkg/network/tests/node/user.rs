@@ -410,7 +410,7 @@ fn networks_and_pods_are_known_again_and_bridges_made_again() {
         let pod = node.user_pod(&network, vec![in_network(&front, &[])], &[host_port(8080, 80)]).await;
         drop(network);
         let network = node.network().await;
-        assert_eq!(network.user().list(), [front.clone()]);
+        assert_eq!(network.user().list(), std::slice::from_ref(&front));
         assert_eq!(network.user().of(pod.id()).len(), 1);
         assert!(reaches(None, &pod, at("127.0.0.1", 8080)));
         pod.remove(&network).await;
@@ -471,7 +471,7 @@ fn what_is_left_of_pods_that_are_gone_is_found_and_freed() {
         let report = network.gc(&std::collections::HashSet::new()).await;
         assert_eq!(report.failures, Vec::<String>::new());
         assert_eq!(report.pods, [pod.id().clone()]);
-        assert_eq!(report.links, [lost.bridge.clone()]);
+        assert_eq!(report.links, std::slice::from_ref(&lost.bridge));
         assert_eq!(report.addresses.len(), 1);
         assert_eq!(node.user_reservations(&front), Vec::<String>::new());
         assert!(!node.links().contains(&lost.bridge));
