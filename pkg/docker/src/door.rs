@@ -62,7 +62,7 @@ impl Door {
         let (close, closing) = watch::channel(false);
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
         let containers = Store::open(Arc::clone(&shared))?;
-        containers.resume().await;
+        Box::pin(containers.resume()).await;
         Ok(Self(Arc::new(Parts { shared, containers, close })))
     }
 }

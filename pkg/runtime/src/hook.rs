@@ -149,7 +149,7 @@ mod tests {
     fn a_hook_reads_the_state_and_its_words_are_in_the_error() {
         let good = shell("read state; test \"$state\" = '{}'", None);
         let bad = shell("cat >&2; exit 3", None);
-        run_hooks("prestart", &[good.clone()], b"{}\n").unwrap();
+        run_hooks("prestart", std::slice::from_ref(&good), b"{}\n").unwrap();
         let error = run_hooks("prestart", &[good, bad], b"{}\n").unwrap_err();
         assert_eq!(error, "error running prestart hook #1: exit status 3, stderr: {}");
     }

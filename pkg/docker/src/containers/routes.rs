@@ -36,7 +36,7 @@ pub(crate) async fn route(store: &Store, mut call: Call, path: &[&str]) -> Resul
             store.remove(&store.find(id)?, query.flag("force"), query.flag("v")).await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
-        (method, ["containers", id, rest @ ..]) => container(store, call, method, id, rest).await,
+        (method, ["containers", id, rest @ ..]) => Box::pin(container(store, call, method, id, rest)).await,
         (method, ["exec", id, rest @ ..]) => exec(store, call, method, id, rest).await,
         _ => Err(Failure::no_page()),
     }

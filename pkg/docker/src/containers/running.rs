@@ -56,7 +56,8 @@ impl Store {
         for (name, value) in fields.iter().filter(|(name, _)| CHANGEABLE.contains(&name.as_str())) {
             // Zero leaves a limit as it is.
             let is_nothing = value.is_null() || *value == json!(0) || *value == json!("");
-            if !is_nothing && !(name == "RestartPolicy" && value["Name"] == json!("")) {
+            let no_policy = name == "RestartPolicy" && value["Name"] == json!("");
+            if !is_nothing && !no_policy {
                 host[name] = value.clone();
             }
         }

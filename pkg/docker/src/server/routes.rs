@@ -16,7 +16,9 @@ use crate::{
 pub(super) async fn route(door: Arc<Parts>, call: Call, path: &[&str]) -> Result<Answer> {
     let is_post = call.method == Method::POST;
     match path {
-        ["containers" | "exec", ..] | ["commit"] => containers::route(&door.containers, call, path).await,
+        ["containers" | "exec", ..] | ["commit"] => {
+            Box::pin(containers::route(&door.containers, call, path)).await
+        }
         ["images", ..] | ["distribution", ..] => images::route(&door, call, path).await,
         ["build", "prune"] if is_post => Err(Failure::missing(
             "husk keeps no build cache: it has no builder yet; buildx can drive a buildkitd of its own (driver docker-container or remote)",

@@ -164,7 +164,7 @@ impl Records {
         let work = layer.dir.join("work");
         match fs::remove_dir_all(&work) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(PodsError::files("empty", work)(error));
+                Err(PodsError::files("empty", work)(error))
             }
             _ => private_dir(&work),
         }
