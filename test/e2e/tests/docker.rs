@@ -241,3 +241,152 @@ fn networks_live_until_they_are_removed_and_three_are_always_there() {
     assert_eq!(docker.post("/networks/prune", &json!({})).json(200)["NetworksDeleted"], json!(["web"]));
     assert_eq!(docker.get("/networks/web").message(404), "network web not found");
 }
+
+// === containers ===
+
+impl World {
+    /// One with the image `files:1`, which has a busybox.
+    fn with_image() -> Self {
+        let world = Self::new();
+        let layer = &busybox_archive().layers[0].0;
+        let path = "/images/create?fromSrc=-&repo=files&tag=1";
+        world.docker.send("POST", path, &[], layer).documents();
+        world
+    }
+
+    /// Makes and starts a container that runs a shell script; `more` goes into the request.
+    fn run(&self, name: &str, script: &str, more: Value) -> String {
+        let mut wanted = json!({ "Image": "files:1", "Cmd": ["sh", "-c", script] });
+        wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = self.docker.post(&format!("/containers/create?name={name}"), &wanted).json(201);
+        assert_eq!(self.docker.send("POST", &format!("/containers/{name}/start"), &[], b"").status, 204);
+        made["Id"].as_str().unwrap().to_owned()
+    }
+
+    fn state(&self, name: &str) -> Value {
+        self.docker.get(&format!("/containers/{name}/json")).json(200)["State"].clone()
+    }
+
+    fn wait(&self, name: &str) -> Value {
+        self.docker.send("POST", &format!("/containers/{name}/wait"), &[], b"").json(200)["StatusCode"]
+            .clone()
+    }
+
+    fn remove(&self, name: &str) {
+        assert_eq!(self.docker.delete(&format!("/containers/{name}?force=1&v=1")).status, 204);
+    }
+}
+
+#[test]
+fn a_container_says_what_it_has_to_say_leaves_its_code_and_can_be_started_again() {
+    let world = World::with_image();
+    let docker = &world.docker;
+    let id = world.run("once", "echo out; echo err >&2; echo x >> /kept; exit 7", json!({}));
+    assert_eq!(world.wait("once"), 7);
+    let state = world.state(&id[..12]);
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(7)));
+    let logs = docker.get("/containers/once/logs?stdout=1&stderr=1");
+    assert_eq!(logs.body, b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n");
+    assert_eq!(docker.send("POST", "/containers/once/start", &[], b"").status, 204);
+    assert_eq!(world.wait("once"), 7);
+    let changes = docker.get("/containers/once/changes").json(200);
+    assert!(changes.as_array().unwrap().contains(&json!({ "Path": "/kept", "Kind": 1 })), "{changes}");
+    assert!(
+        docker.get("/containers/once/archive?path=/kept").body.windows(4).any(|bytes| bytes == b"x\nx\n")
+    );
+    assert_eq!(docker.send("POST", "/containers/once/stop", &[], b"").status, 304);
+    assert!(
+        docker
+            .post("/containers/create?name=once", &json!({ "Image": "files:1", "Cmd": ["sh"] }))
+            .message(409)
+            .contains(&id)
+    );
+    world.remove("once");
+    docker.get("/containers/once/json").message(404);
+}
+
+#[test]
+fn what_comes_through_one_door_is_not_seen_through_the_other() {
+    let world = World::with_image();
+    let id = world.run("secret", "sleep 1000", json!({}));
+    let cri = world.husk.cri();
+    assert!(cri.list_pod_sandbox(Default::default()).unwrap().items.is_empty());
+    assert!(cri.list_containers(Default::default()).unwrap().containers.is_empty());
+    assert!(cri.list_pod_sandbox_stats(Default::default()).unwrap().stats.is_empty());
+    cri.container(&id).unwrap_err();
+    assert_eq!(world.docker.get("/containers/json").json(200)[0]["Id"], id);
+    world.remove("secret");
+}
+
+#[test]
+fn a_killed_daemon_ends_no_container_and_what_ended_meanwhile_is_known() {
+    let mut world = World::with_image();
+    world.run("stays", "sleep 1000", json!({}));
+    world.run("ends", "while [ ! -e /stop ]; do sleep 0.05; done; exit 3", json!({}));
+    let before = world.state("stays");
+    let pid = world.state("ends")["Pid"].as_u64().unwrap();
+    world.husk.kill();
+    fs::write(format!("/proc/{pid}/root/stop"), "").unwrap();
+    eventually("it has ended", LIMIT, || {
+        (!fs::exists(format!("/proc/{pid}/root/stop")).unwrap_or(false)).then_some(())
+    });
+    world.husk.spawn();
+    let after = world.state("stays");
+    assert_eq!((&after["Status"], &after["Pid"]), (&json!("running"), &before["Pid"]));
+    assert_eq!(world.wait("ends"), 3);
+    let stopped = world.docker.send("POST", "/containers/stays/stop?t=0", &[], b"");
+    assert_eq!((stopped.status, &world.state("stays")["ExitCode"]), (204, &json!(137)));
+    for name in ["stays", "ends"] {
+        world.remove(name);
+    }
+}
+
+#[test]
+fn after_a_reboot_a_container_has_ended_and_its_policy_starts_it_again() {
+    let mut world = World::with_image();
+    world.run("plain", "sleep 1000", json!({}));
+    world.run(
+        "always",
+        "echo up >> /runs; sleep 1000",
+        json!({ "HostConfig": { "RestartPolicy": { "Name": "always" } } }),
+    );
+    world.husk.reboot();
+    let state = world.state("plain");
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(255)));
+    let running = || (world.state("always")["Status"] == "running").then_some(());
+    eventually("the policy starts it", LIMIT, running);
+    let runs = || {
+        let file = world.docker.get("/containers/always/archive?path=/runs").body;
+        file.windows(6).any(|bytes| bytes == b"up\nup\n").then_some(())
+    };
+    eventually("its files were kept", LIMIT, runs);
+    for name in ["plain", "always"] {
+        world.remove(name);
+    }
+}
+
+#[test]
+fn a_mistake_is_named_and_leaves_nothing() {
+    let world = World::with_image();
+    let create = |wanted: Value| world.docker.post("/containers/create?name=bad", &wanted);
+    let with = |host: Value| create(json!({ "Image": "files:1", "Cmd": ["sh"], "HostConfig": host }));
+    assert_eq!(create(json!({ "Image": "nowhere", "Cmd": ["sh"] })).message(404), "No such image: nowhere");
+    for (host, part) in [
+        (json!({ "Binds": ["/srv:data"] }), "absolute"),
+        (json!({ "Binds": ["fresh:/a", "/srv:/b:sideways"] }), "invalid mode"),
+        (json!({ "CapAdd": ["FLY"] }), "capability"),
+        (json!({ "Memory": 1 }), "memory"),
+        (json!({ "PortBindings": { "80/icmp": [{}] } }), "port"),
+        (json!({ "SecurityOpt": ["magic=on"] }), "security-opt"),
+        (json!({ "RestartPolicy": { "Name": "sometimes" } }), "restart policy"),
+        (json!({ "LogConfig": { "Type": "carrier-pigeon" } }), "carrier-pigeon"),
+        (json!({ "Sysctls": { "kernel/../x": "1" } }), "sysctl"),
+        (json!({ "ExtraHosts": ["a b:1.2.3.4"] }), "add-host"),
+    ] {
+        let message = with(host).message(400);
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(with(json!({ "NetworkMode": "nowhere" })).message(404).contains("nowhere"));
+    assert_eq!(world.docker.get("/containers/json?all=1").json(200), json!([]));
+    assert_eq!(world.docker.get("/volumes").json(200)["Volumes"], json!([]));
+}

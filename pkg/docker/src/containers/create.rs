@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     container::Container,
+    discard::holder,
     mounts::{MountPoint, VolumeWanted, Wanted},
     plan,
     record::{self, Phase, Record, State},
@@ -74,9 +75,15 @@ impl Store {
             Ok(()) => self.find_networks(&mut record).await,
             refused => refused,
         };
-        let built = found.and_then(|()| build(&dir, &record));
+        let warnings = warnings(&record);
+        let container = Arc::new(Container::new(dir, record, lease));
+        let built = match found {
+            Ok(()) => self.furnish(&container).await,
+            Err(failure) => Err(failure),
+        };
         if let Err(failure) = built {
-            self.bury(&dir).map_err(Failure::io("take back a container"))?;
+            self.bury(&container.dir).map_err(Failure::io("take back a container"))?;
+            self.release_image(&container).await;
             drop(held);
             for name in made {
                 // It was made for nobody; what else it is in use for keeps it.
@@ -84,17 +91,24 @@ impl Store {
             }
             return Err(failure);
         }
-        let warnings = warnings(&record);
-        let container = Arc::new(Container::new(dir, record, lease));
-        if let Err(failure) = self.copy_up(&container).await {
-            self.bury(&container.dir).map_err(Failure::io("take back a container"))?;
-            return Err(failure.of("fill new volumes with what the image has"));
-        }
         self.add(named, Arc::clone(&container));
         // From here on the record says that the volumes are used.
         drop(held);
         self.publish(&container.record(), "create", []);
         Ok((container, warnings))
+    }
+
+    /// Its directory, its image for as long as it is there, and what new volumes begin with.
+    async fn furnish(&self, container: &Arc<Container>) -> Result<()> {
+        let record = container.record();
+        build(&container.dir, &record)?;
+        // One that goes with its end holds the image by its run.
+        if !record.host.auto_remove {
+            self.0.shared.images.hold(&record.image, &holder(&record.id)).await?;
+        }
+        self.copy_up(container)
+            .await
+            .map_err(|failure| failure.of("fill new volumes with what the image has"))
     }
 
     /// Finds or makes the volumes; returns them, held, with the names of those that were made.

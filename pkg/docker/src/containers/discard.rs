@@ -9,6 +9,14 @@ use super::{
 };
 use crate::error::{Failure, Result};
 
+/// What the names of holders of images begin with that are containers.
+const HOLDER: &str = "docker:";
+
+/// Who holds a container's image.
+pub(super) fn holder(id: &str) -> String {
+    format!("{HOLDER}{id}")
+}
+
 impl Store {
     /// The container's turn is the caller's.
     pub(super) async fn remove_now(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
@@ -21,6 +29,8 @@ impl Store {
         }
         container.change_state(|state| state.phase = Phase::Removing)?;
         self.undo_run(container).await?;
+        // While its record is there, so that a killed huskd finds it again.
+        self.release_image(container).await;
         self.bury(&container.dir).map_err(Failure::io(format!("remove container {}", record.name)))?;
         self.forget(container);
         if volumes {
@@ -28,6 +38,30 @@ impl Store {
         }
         self.publish(&record, "destroy", []);
         Ok(())
+    }
+
+    /// Nobody keeps its image for it any more.
+    pub(super) async fn release_image(&self, container: &Container) {
+        let released = self.0.shared.images.release(&container.record().image, &holder(&container.id)).await;
+        if let Err(error) = released {
+            tracing::warn!(
+                container = container.id,
+                error = &error as &dyn std::error::Error,
+                "the image of a removed container stays until the next start"
+            );
+        }
+    }
+
+    /// Releases what is held for containers that are not there any more.
+    pub(crate) async fn release_strays(&self) {
+        for (image, name) in self.0.shared.images.holders() {
+            if let Some(id) = name.strip_prefix(HOLDER)
+                && self.find(id).is_err()
+                && let Err(error) = self.0.shared.images.release(&image, &name).await
+            {
+                tracing::warn!(%image, error = &error as &dyn std::error::Error, "an image stays that is held for nobody");
+            }
+        }
     }
 
     /// Those that were made up and nobody else has.

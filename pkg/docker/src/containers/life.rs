@@ -321,6 +321,7 @@ impl Store {
             self.catch_up(&container).await;
         }
         self.remove_strays().await;
+        self.release_strays().await;
         let store = self.clone();
         tokio::spawn(async move {
             loop {
