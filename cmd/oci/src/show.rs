@@ -104,8 +104,11 @@ pub(crate) fn events(container: &Container, options: &Events) -> Result<()> {
     let interval = interval(&options.interval)?;
     let init = container.init()?;
     print(&(text(&stats(container)?)? + "\n"))?;
+    if options.stats {
+        return Ok(());
+    }
     let mut kills = memory_kills(container)?;
-    while !options.stats {
+    loop {
         let timeout = Timespec {
             tv_sec: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(interval.subsec_nanos()),
