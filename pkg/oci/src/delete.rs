@@ -55,7 +55,7 @@ pub(crate) fn destroy(container: &Container) -> Result<()> {
     if let Some(init) = record.init {
         process::kill(init).map_err(Error::io("kill", record.id.as_str()))?;
     }
-    if let Some(group) = group::of(record)? {
+    if let Some(group) = group::of(record.cgroup.as_deref())? {
         group.kill()?;
         if group.is_paused()? {
             group.resume()?;

@@ -92,7 +92,7 @@ pub fn exec(
     let last = affinity::parse(cpus.and_then(|cpus| cpus.cpu_affinity_final().as_deref()))?;
     let linux = container.record.config.linux().as_ref();
     let spaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
+    let group = group::of(container.record.cgroup.as_deref())?.ok_or(Error::NotRunning)?;
     let plan = ExecPlan {
         target: container.init()?,
         identity: identity(Some(&process)),

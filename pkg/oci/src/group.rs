@@ -6,7 +6,7 @@ use husk_cgroup::{Cgroup, CgroupPath, Hierarchy, Version};
 use husk_runtime::CgroupTarget;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 
-use crate::{Container, Error, Record, Result, Status};
+use crate::{Error, Result};
 
 /// How long a container may take to stop, or its processes to end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,9 +123,9 @@ pub(crate) fn target(group: &Cgroup) -> Result<CgroupTarget> {
     Ok(CgroupTarget { procs: group.legacy_join_fds()?, unified })
 }
 
-/// A container's cgroup; `None` when it is gone.
-pub(crate) fn of(record: &Record) -> Result<Option<Cgroup>> {
-    let Some(path) = &record.cgroup else { return Ok(None) };
+/// The cgroup of a record; `None` when it has none, or that is gone.
+pub(crate) fn of(path: Option<&str>) -> Result<Option<Cgroup>> {
+    let Some(path) = path else { return Ok(None) };
     let path = CgroupPath::parse(path).map_err(|error| Error::Invalid(error.to_string()))?;
     match Hierarchy::detect()?.open(&path) {
         Err(husk_cgroup::Error::NotFound { .. }) => Ok(None),
@@ -133,44 +133,8 @@ pub(crate) fn of(record: &Record) -> Result<Option<Cgroup>> {
     }
 }
 
-pub(crate) fn is_paused(record: &Record) -> Result<bool> {
-    Ok(of(record)?.map(|group| group.is_paused()).transpose()?.unwrap_or(false))
-}
-
-/// Process ids of a container.
-///
-/// # Errors
-/// Its cgroup cannot be read.
-pub fn pids(container: &Container) -> Result<Vec<u32>> {
-    let mut pids = of(&container.record)?.map(|group| group.pids()).transpose()?.unwrap_or_default();
-    pids.sort_unstable();
-    Ok(pids)
-}
-
-/// What `pause` and `resume` do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pausing {
-    /// Stops all of a container.
-    Pause,
-    /// Lets it go on.
-    Resume,
-}
-
-impl Pausing {
-    /// Does it.
-    ///
-    /// # Errors
-    /// [`Error::WrongState`] for a container that is not in the state for it; those of husk-cgroup.
-    pub fn apply(self, container: &Container) -> Result<()> {
-        let status = container.status()?;
-        let group = of(&container.record)?.ok_or(Error::NotRunning)?;
-        match (self, status) {
-            (Self::Pause, Status::Running | Status::Created) => Ok(group.pause(PATIENCE)?),
-            (Self::Resume, Status::Paused) => Ok(group.resume()?),
-            (Self::Pause, _) => Err(Error::WrongState("container not running or created".to_owned())),
-            (Self::Resume, _) => Err(Error::WrongState("container not paused".to_owned())),
-        }
-    }
+pub(crate) fn is_paused(path: Option<&str>) -> Result<bool> {
+    Ok(of(path)?.map(|group| group.is_paused()).transpose()?.unwrap_or(false))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{Container, Error, Result, Status, group};
 /// [`Error::NotRunning`]; those of the signal.
 pub fn kill(container: &Container, signal: u32, lenient: bool) -> Result<()> {
     if signal == u32::from(Signal::KILL.0) && !container.record.has_own_pids() {
-        if let Some(group) = group::of(&container.record)? {
+        if let Some(group) = group::of(container.record.cgroup.as_deref())? {
             group.kill()?;
             if group.is_paused()? {
                 group.resume()?;
@@ -36,7 +36,7 @@ fn send(container: &Container, signal: u32) -> Result<()> {
     // Who is frozen by the v1 freezer dies when it is thawed.
     if signal == u32::from(Signal::KILL.0)
         && container.status()? == Status::Paused
-        && let Some(group) = group::of(&container.record)?
+        && let Some(group) = group::of(container.record.cgroup.as_deref())?
     {
         group.resume()?;
     }

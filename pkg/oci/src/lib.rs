@@ -20,6 +20,7 @@ mod group;
 mod hooks;
 mod kill;
 mod namespaces;
+mod pausing;
 mod socket;
 pub mod state;
 mod stats;
@@ -33,8 +34,8 @@ pub use self::{
     example::example,
     exec::{Exec, ExecOptions, add_capabilities, exec, process_of},
     features::features,
-    group::{Pausing, pids},
     kill::{kill, parse_signal},
+    pausing::{Pausing, pids},
     socket::{send_descriptor, write_pid},
     state::{Container, Record, Status, Store},
     stats::{Event, memory_kills, out_of_memory, stats},

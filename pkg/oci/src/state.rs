@@ -237,7 +237,7 @@ impl Container {
         if !process::is_alive(init) {
             return Ok(Status::Stopped);
         }
-        if group::is_paused(&self.record)? {
+        if group::is_paused(self.record.cgroup.as_deref())? {
             return Ok(Status::Paused);
         }
         Ok(if self.waits() { Status::Created } else { Status::Running })

@@ -26,7 +26,10 @@ pub fn out_of_memory(container: &Container) -> Event {
 /// # Errors
 /// Its cgroup cannot be read.
 pub fn memory_kills(container: &Container) -> Result<u64> {
-    Ok(group::of(&container.record)?.map(|group| group.oom_kills()).transpose()?.unwrap_or(0))
+    Ok(group::of(container.record.cgroup.as_deref())?
+        .map(|group| group.oom_kills())
+        .transpose()?
+        .unwrap_or(0))
 }
 
 /// What a container uses now, as one event.
@@ -37,7 +40,7 @@ pub fn stats(container: &Container) -> Result<Event> {
     if container.status()? == Status::Stopped {
         return Err(Error::WrongState(format!("container with id {} is not running", container.record.id)));
     }
-    let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
+    let group = group::of(container.record.cgroup.as_deref())?.ok_or(Error::NotRunning)?;
     Ok(Event { kind: "stats", id: container.record.id.clone(), data: Some(data(&group.stats()?)) })
 }
 

@@ -48,7 +48,7 @@ pub fn update(container: &mut Container, update: &Update) -> Result<Vec<String>>
     if container.status()? == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    let group = group::of(&container.record)?.ok_or(Error::NotRunning)?;
+    let group = group::of(container.record.cgroup.as_deref())?.ok_or(Error::NotRunning)?;
     let wanted = update.resources()?;
     let degraded = group.apply(&wanted).inspect_err(|_| {
         let mut former = container.record.resources.clone();

@@ -18,6 +18,7 @@ use rustix::fs::Mode;
 
 use crate::{
     Account, Failure, Identity, Step,
+    alone::Alone,
     child::Link,
     failure::At,
     process::{self, Program},
@@ -27,7 +28,6 @@ use crate::{
         pivot,
         planned::Planned,
     },
-    standalone::Alone,
     stdio,
     terminal::{self, Terminal},
     user, userns,

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod alone;
 mod capabilities;
 mod channel;
 mod child;
@@ -26,10 +27,12 @@ mod exec;
 mod failure;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod holder;
 mod hook;
 mod interior;
 mod lookup;
 mod lsm;
+mod namespaces;
 mod plan;
 mod probe;
 mod process;
@@ -46,12 +49,15 @@ mod user;
 mod userns;
 
 pub use self::{
+    alone::{PID, StandalonePlan},
     child::Child,
     container::spawn_container,
     error::{Error, Result},
     exec::spawn_exec,
     failure::blame,
+    holder::{make_user_namespace, user_namespace_mappings},
     hook::{Hook, run_hooks},
+    namespaces::{Offset, StandaloneNamespaces, Whose},
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, Identity, NetNs, PidNs,
         SandboxNamespaces, SandboxPlan, UserNamespace,
@@ -60,6 +66,5 @@ pub use self::{
     report::{Account, Failure, Ready, Report, Step},
     rootfs::cgroupfs::prepare,
     sandbox::spawn_sandbox,
-    standalone::{Offset, PID, StandaloneNamespaces, StandalonePlan, Whose, spawn_standalone},
-    userns::{make_user_namespace, user_namespace_mappings},
+    standalone::spawn_standalone,
 };

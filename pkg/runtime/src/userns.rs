@@ -16,21 +16,16 @@
 //! A PID namespace belongs to the user namespace of whoever makes it, and only its owner may mount its /proc. That is why
 //! the process that enters the user namespace makes it, as its monitor's child (`CLONE_PARENT`) and not its own.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 use husk_model::{IdMapping, IdMaps, ResolvedUser};
-use husk_sys::{clone, namespace, pidfd, procfs::Procfs};
+use husk_sys::{namespace, procfs::Procfs};
 use rustix::{
     io::Errno,
-    process::Signal,
     thread::{ThreadNameSpaceType, UnshareFlags},
 };
 
-use crate::{
-    Account, CgroupTarget, ContainerPlan, Error, Failure, PidNs, Report, Result, Step, capabilities,
-    child::{self, Launch, Link, Succession},
-    failure::At,
-};
+use crate::{ContainerPlan, Error, Failure, PidNs, Result, Step, capabilities, failure::At};
 
 /// Most ranges of a map (UID_GID_MAP_MAX_EXTENTS, Linux 4.15).
 const MAX_RANGES: usize = 340;
@@ -97,76 +92,13 @@ fn lines(ranges: &[IdMapping]) -> String {
 }
 
 /// The ranges in the text of a `uid_map`; what is no range is left out.
-fn ranges(text: &str) -> Vec<IdMapping> {
+pub(crate) fn ranges(text: &str) -> Vec<IdMapping> {
     let range = |line: &str| {
         let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
         let (container_id, host_id, length) = (numbers.next()??, numbers.next()??, numbers.next()??);
         Some(IdMapping { host_id, container_id, length })
     };
     text.lines().filter_map(range).collect()
-}
-
-/// Makes a user namespace that nobody is in. The caller has one thread.
-///
-/// # Errors
-/// When there are more or other ranges than the kernel takes, or a call fails.
-pub fn make_user_namespace(mappings: &IdMaps) -> Result<OwnedFd> {
-    with_holder(
-        UnshareFlags::NEWUSER,
-        Vec::new(),
-        |_| Ok(()),
-        |pid| {
-            furnish(pid, mappings, None)?;
-            of(pid)
-        },
-    )
-}
-
-/// The mappings of a user namespace. The caller has one thread.
-///
-/// # Errors
-/// `EINVAL` when `namespace` is none, or one that the caller is in; else those of the calls.
-pub fn user_namespace_mappings(namespace: &OwnedFd) -> Result<IdMaps> {
-    let join = |_: &Link| namespace::join(namespace, ThreadNameSpaceType::USER).at(Step::Namespaces, "user");
-    with_holder(UnshareFlags::empty(), vec![namespace.as_raw_fd()], join, |pid| {
-        let call = |source| Error::Call { intent: "read the mappings of a user namespace", source };
-        let proc = Procfs::host().map_err(call)?;
-        let read = |name| proc.read_of(pid, name).map(|text| ranges(&text)).map_err(call);
-        Ok(IdMaps { uids: read("uid_map")?, gids: read("gid_map")? })
-    })
-}
-
-/// Runs `work` with the pid of a process that is in the namespace meanwhile, and ends that.
-fn with_holder<T>(
-    namespaces: UnshareFlags,
-    keep: Vec<RawFd>,
-    enter: impl FnOnce(&Link) -> Result<(), Failure>,
-    work: impl FnOnce(u32) -> Result<T>,
-) -> Result<T> {
-    let cgroup = CgroupTarget::default();
-    let launch = Launch {
-        namespaces,
-        pid_namespace_of: None,
-        cgroup: &cgroup,
-        keep,
-        tells_ready: true,
-        succession: Succession::No,
-    };
-    let mut child = child::launch(launch, |link| {
-        enter(link)?;
-        link.ready(&Account::default(), Vec::new(), None)?;
-        link.wait_gate()?;
-        clone::exit(0)
-    })?;
-    let outcome = match child.await_report() {
-        Ok(Report::Ready(_)) => work(child.pid),
-        Ok(Report::Failed(failure)) => Err(Error::InvalidPlan(failure.to_string())),
-        Ok(_) => Err(Error::InvalidPlan("the holder of a user namespace ended".to_owned())),
-        Err(error) => Err(error),
-    };
-    let _ = pidfd::signal(&child.pidfd, Signal::KILL);
-    let _ = pidfd::reap(&child.pidfd);
-    outcome
 }
 
 /// Makes the process, which has just come into its user namespace, root there. Its capabilities are full already; what

@@ -7,7 +7,7 @@ use husk_model::{IdMapping, IdMaps};
 use husk_sys::mount;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
-use crate::{Error, Failure, Step, UserNamespace, failure::At, userns};
+use crate::{Error, Failure, Step, UserNamespace, failure::At, holder};
 
 /// Makes a user namespace for each mount that names ids of its own. By the parent: who is in a PID namespace finds nobody by his
 /// number in the node's /proc.
@@ -15,7 +15,7 @@ pub(crate) fn namespaces(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Error
     let own = |mappings: &Option<Vec<LinuxIdMapping>>| ranges(mappings.as_deref().unwrap_or_default());
     let namespace = |mount: &Mount| {
         let asked = IdMaps { uids: own(mount.uid_mappings()), gids: own(mount.gid_mappings()) };
-        (asked != IdMaps::default()).then(|| userns::make_user_namespace(&asked)).transpose()
+        (asked != IdMaps::default()).then(|| holder::make_user_namespace(&asked)).transpose()
     };
     mounts.iter().map(namespace).collect()
 }

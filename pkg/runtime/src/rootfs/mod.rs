@@ -12,7 +12,7 @@
 //!
 //! The pod's own files ([`files`]) are on a tmpfs in pause's mount namespace, like its /dev/shm.
 //!
-//! A container that stands alone ([`crate::standalone`]) has a directory of the node for its root, and no pod: its mount namespace
+//! A container that stands alone (`crate::standalone`) has a directory of the node for its root, and no pod: its mount namespace
 //! is a copy of the node's until its root is entered, and what a pod would hold is on a tmpfs of its own ([`shelf`]).
 //!
 //! Every target is an open descriptor found with `husk_sys::root`.

@@ -83,7 +83,7 @@ impl StandaloneNamespaces {
         ]
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if let Some(user) = &self.user {
             userns::check(&user.mappings)?;
         }
@@ -100,7 +100,7 @@ impl StandaloneNamespaces {
     }
 
     /// Descriptors that the child needs.
-    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         let own = [&self.pid, &self.time].into_iter().chain(self.each().map(|(whose, ..)| whose));
         let fd = |whose: &Whose| match whose {
             Whose::That(fd) => Some(fd.as_raw_fd()),
@@ -110,7 +110,7 @@ impl StandaloneNamespaces {
     }
 
     /// What the child is born in.
-    pub(super) fn at_birth(&self) -> UnshareFlags {
+    pub(crate) fn at_birth(&self) -> UnshareFlags {
         match (&self.pid, &self.user) {
             (Whose::Own, None) => UnshareFlags::NEWPID,
             _ => UnshareFlags::empty(),
@@ -118,25 +118,25 @@ impl StandaloneNamespaces {
     }
 
     /// Whether its init is another process than the one that was cloned first: nobody enters a PID namespace himself.
-    pub(super) fn moves(&self) -> bool {
+    pub(crate) fn moves(&self) -> bool {
         matches!((&self.pid, &self.user), (Whose::That(_), _) | (Whose::Own, Some(_)))
     }
 
     /// What that process is born in.
-    pub(super) fn late(&self) -> UnshareFlags {
+    pub(crate) fn late(&self) -> UnshareFlags {
         match (&self.pid, &self.user) {
             (Whose::Own, Some(_)) => UnshareFlags::NEWPID,
             _ => UnshareFlags::empty(),
         }
     }
 
-    pub(super) fn has_own_cgroup(&self) -> bool {
+    pub(crate) fn has_own_cgroup(&self) -> bool {
         !matches!(self.cgroup, Whose::Callers)
     }
 
     /// Enters them all but the PID namespace. `shelve` is called in a mount namespace of the container's with all the privileges of
     /// the node.
-    pub(super) fn enter(&self, shelve: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn enter(&self, shelve: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         let step = Step::Namespaces;
         self.enter_time()?;
         for (whose, kind, _) in self.each() {
@@ -180,7 +180,7 @@ impl StandaloneNamespaces {
     }
 
     /// Sets what is set in them, once they are all entered.
-    pub(super) fn settle(&self) -> Result<(), Failure> {
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
         if !self.hostname.is_empty() {
             sethostname(self.hostname.as_bytes()).at(Step::Hostname, &self.hostname)?;
         }
