@@ -26,7 +26,7 @@ impl World {
             return None;
         }
         if !Path::new(BUSYBOX).exists() {
-            husk_test_support::skip("a static busybox");
+            husk_test_support::skip("busybox");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
