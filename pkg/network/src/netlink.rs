@@ -25,7 +25,10 @@ use netlink_packet_route::{
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkUnspec, RouteMessageBuilder, proto::ConnectionHandle,
 };
-use tokio::{runtime, sync::oneshot};
+use tokio::{
+    runtime,
+    sync::{Mutex, oneshot},
+};
 
 /// The thread, and its socket in the node's namespace.
 #[derive(Debug)]
@@ -96,6 +99,10 @@ pub(crate) fn connect(runtime: &runtime::Handle) -> io::Result<Handle> {
 
 // === requests ===
 
+/// Lists, one after the other: the kernel makes one at a time for a socket, and answers EBUSY to whoever asks for a second one
+/// meanwhile (`netlink_dump_start`).
+static LISTING: Mutex<()> = Mutex::const_new(());
+
 /// The kernel's errno, or what the crate made of an answer it did not understand.
 fn kernel(error: rtnetlink::Error) -> io::Error {
     match error {
@@ -139,6 +146,7 @@ impl From<LinkMessage> for Link {
 
 /// All links.
 pub(crate) async fn links(handle: &Handle) -> io::Result<Vec<Link>> {
+    let _turn = LISTING.lock().await;
     let mut stream = Box::pin(handle.link().get().execute());
     let mut links = Vec::new();
     while let Some(message) = stream.next().await {
@@ -290,6 +298,7 @@ pub(crate) async fn own_ips(handle: &Handle) -> io::Result<Vec<IpAddr>> {
 
 /// Every address of the node with the index of its link.
 pub(crate) async fn addresses(handle: &Handle) -> io::Result<Vec<(u32, IpNet)>> {
+    let _turn = LISTING.lock().await;
     let mut stream = Box::pin(handle.address().get().execute());
     let mut found = Vec::new();
     while let Some(message) = stream.next().await {
@@ -321,6 +330,7 @@ pub(crate) async fn routes(handle: &Handle, ipv6: bool) -> io::Result<Vec<Route>
     } else {
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()
     };
+    let _turn = LISTING.lock().await;
     let mut stream = Box::pin(handle.route().get(query).execute());
     let mut found = Vec::new();
     while let Some(message) = stream.next().await {
@@ -346,4 +356,30 @@ pub(crate) async fn routes(handle: &Handle, ipv6: bool) -> io::Result<Vec<Route>
         found.push(route);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_may_ask_for_lists_on_one_socket_at_once() {
+        let netlink = Netlink::start().unwrap();
+        let host = netlink.host();
+        let ask = |number: usize| {
+            let host = host.clone();
+            async move {
+                match number % 3 {
+                    0 => links(&host).await.map(drop),
+                    1 => addresses(&host).await.map(drop),
+                    _ => routes(&host, false).await.map(drop),
+                }
+            }
+        };
+        let all = futures_util::future::join_all((0..60).map(ask));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for answer in runtime.block_on(all) {
+            answer.unwrap();
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Stdio, sync::Arc, time::Duration};
 
-use husk_model::{ResourceStats, WindowSize};
+use husk_model::{NetworkStats, ResourceStats, WindowSize};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -138,7 +138,8 @@ impl Store {
     fn sample(&self, container: &Container) -> Option<Sample> {
         let (_, id) = container.running().ok()?;
         let (_, stats) = self.0.shared.engine.container_stats(id.as_str()).ok()?;
-        Some(Sample { at: husk_node::now(), system: system_nanos().unwrap_or(0), stats })
+        let interfaces = self.0.shared.engine.interfaces(id.as_str()).unwrap_or_default();
+        Some(Sample { at: husk_node::now(), system: system_nanos().unwrap_or(0), stats, interfaces })
     }
 
     /// As the API has it; a container that does not run has zeros.
@@ -192,7 +193,7 @@ impl Store {
             "cpu_stats": cpu(now),
             "precpu_stats": cpu(before),
             "memory_stats": memory,
-            "networks": {},
+            "networks": now.map_or(json!({}), |sample| sample.networks()),
         })
     }
 }
@@ -218,6 +219,26 @@ struct Sample {
     /// Time of all CPUs, nanoseconds.
     system: u64,
     stats: ResourceStats,
+    interfaces: Vec<NetworkStats>,
+}
+
+impl Sample {
+    fn networks(&self) -> Value {
+        let interface = |stats: &NetworkStats| {
+            let counted = json!({
+                "rx_bytes": stats.rx_bytes,
+                "rx_packets": stats.rx_packets,
+                "rx_errors": stats.rx_errors,
+                "rx_dropped": stats.rx_dropped,
+                "tx_bytes": stats.tx_bytes,
+                "tx_packets": stats.tx_packets,
+                "tx_errors": stats.tx_errors,
+                "tx_dropped": stats.tx_dropped,
+            });
+            (stats.name.clone(), counted)
+        };
+        Value::Object(self.interfaces.iter().map(interface).collect())
+    }
 }
 
 /// What all CPUs spent, of /proc/stat: user, nice, system, idle, iowait, irq, softirq.

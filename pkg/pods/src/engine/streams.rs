@@ -3,7 +3,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use husk_model::{Command, Signal, Streams, WindowSize};
+use husk_model::{Command, NetworkStats, Signal, Streams, WindowSize};
 use husk_monitor::ExecOutput;
 
 use super::Engine;
@@ -117,6 +117,15 @@ impl Engine {
     pub fn processes(&self, id: &str) -> Result<Vec<u32>> {
         let container = self.running(id, "listing its processes")?;
         self.parts().cgroups.processes(&container.status().cgroup_path)
+    }
+
+    /// What went through the interfaces of a container's pod, the loopback left out.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSuchContainer`].
+    pub fn interfaces(&self, id: &str) -> Result<Vec<NetworkStats>> {
+        let interfaces = self.container(id)?.pod().interfaces();
+        Ok(interfaces.into_iter().filter(|interface| interface.name != "lo").collect())
     }
 
     /// Stops all that runs in a container where it is, until [`Engine::thaw`].
