@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # A dockerd of one's own, in the caller's private namespaces (hack/lib.sh): the control. Sourced by hack/docker-tour and its like.
 
 # runc_of_this_node RUNC DIRECTORY: Docker before 25 gives a privileged container every capability there is, and runc fails where the machine itself

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2164
 # Images from Dockerfiles. Sourced by step. Without BuildKit's client plugin, the commands of both clients ask the daemon's own builder.
 export DOCKER_BUILDKIT=0
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016,SC2154,SC2317
 # Applications of several containers. Sourced by step. TOUR_COMPOSE is of either generation: 1.29 names containers with underscores, so that
 # steps name services, not containers.
 
