@@ -179,9 +179,17 @@ fn end(answer: Answer, extended: bool) -> Vec<u8> {
     additional.finish().into_target()
 }
 
+/// Without the questions: there may be hundreds, and each may be longer here than where it came from.
 fn failure(message: &Message<[u8]>, rcode: Rcode) -> Reaction {
-    let Some(answer) = begin(message, rcode) else { return Reaction::Nothing };
-    Reaction::Answer(end(answer, false))
+    let mut builder = MessageBuilder::new_vec();
+    let (header, asked) = (builder.header_mut(), message.header());
+    header.set_id(asked.id());
+    header.set_qr(true);
+    header.set_opcode(asked.opcode());
+    header.set_rd(asked.rd());
+    header.set_ra(true);
+    header.set_rcode(rcode);
+    Reaction::Answer(builder.finish())
 }
 
 /// Answers a query with a failure, without anything else or with nothing that there is.
@@ -363,6 +371,13 @@ mod tests {
         let mut none = query("web", Rtype::A, None);
         none[5] = 0;
         assert_eq!(rcode(&none), Rcode::FORMERR);
+        let name = [&[63; 64][..], &[63; 64], &[63; 64], &[0]].concat();
+        let mut many = [&[0x12, 0x34, 1, 0, 2, 0x58, 0, 0, 0, 0, 0, 0][..], &name, &[0, 1, 0, 1]].concat();
+        for turn in 0..=255 {
+            many.extend_from_slice(&[1, turn, 0xc0, 12, 0, 1, 0, 1]);
+        }
+        let Reaction::Answer(answer) = react(&many, Transport::Tcp, &Few, 0) else { panic!() };
+        assert_eq!(answer.len(), 12, "it is not repeated what was asked");
     }
 
     #[test]
