@@ -142,10 +142,7 @@ fn inside(
         }
     };
     files::place(&mut mounts)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let of_pod = fs::open("/", flags, Mode::empty()).at(Step::Rootfs, "pod root")?;
-    let place = fs::openat(&of_pod, pod::ROOT, flags, Mode::empty()).at(Step::Rootfs, "mount point")?;
-    mount::attach(&root, &place).at(Step::Rootfs, "mount point")?;
+    let covers = attach_root(&root)?;
     let interior = Interior {
         spec: &plan.spec,
         who: Who::Request(&plan.user),
@@ -155,7 +152,6 @@ fn inside(
         joins: matches!((&plan.namespaces.pid, &plan.namespaces.user), (PidNs::Pod | PidNs::Target(_), None)),
         alone: None,
     };
-    let covers = Covers::of(&of_pod)?;
     interior.build(
         program,
         link,
@@ -183,4 +179,14 @@ fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
         PidNs::Pod => procfs::of_pod(),
         _ => Ok(of_target),
     }
+}
+
+/// Attaches the root at its place in the copy of pause's root, and opens what masked paths will show. Nothing else stays open.
+fn attach_root(root: &OwnedFd) -> Result<Covers, Failure> {
+    let step = Step::Rootfs;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let of_pod = fs::open("/", flags, Mode::empty()).at(step, "pod root")?;
+    let place = fs::openat(&of_pod, pod::ROOT, flags, Mode::empty()).at(step, "mount point")?;
+    mount::attach(root, &place).at(step, "mount point")?;
+    Covers::of(&of_pod)
 }

@@ -63,8 +63,8 @@ fn source(
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
     })?;
-    if pod.is_some() && options.idmap.is_some() {
-        let detail = "idmap and ridmap are for containers that stand alone: a pod's volumes have its own ids";
+    if pod.is_some() && (options.idmap.is_some() || options.copy_up) {
+        let detail = "idmap, ridmap and tmpcopyup are for containers that stand alone";
         return Err(Failure::because(Step::Mount, destination.display(), detail));
     }
     let kind = mount.typ().as_deref().unwrap_or_default();
