@@ -14,7 +14,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::{Cgroup, CgroupPath, Controller, Hierarchy, Killing, Step, Version};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn resources(json: &str) -> LinuxResources {
     serde_json::from_str(json).unwrap()
