@@ -1,7 +1,7 @@
 //! A client of the Docker Engine API over a unix socket, with nothing between the test and the bytes.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -79,7 +79,11 @@ impl Docker {
         }
         request.push_str("\r\n");
         stream.write_all(request.as_bytes()).expect("send the head");
-        stream.write_all(body).expect("send the body");
+        match stream.write_all(body) {
+            // Whoever refuses a request need not read all of it: the answer is there.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            sent => sent.expect("send the body"),
+        }
         let mut stream = BufReader::new(stream);
         let head = read_head(&mut stream);
         Open { head, stream }

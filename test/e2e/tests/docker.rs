@@ -372,7 +372,8 @@ fn a_mistake_is_named_and_leaves_nothing() {
     let with = |host: Value| create(json!({ "Image": "files:1", "Cmd": ["sh"], "HostConfig": host }));
     assert_eq!(create(json!({ "Image": "nowhere", "Cmd": ["sh"] })).message(404), "No such image: nowhere");
     for (host, part) in [
-        (json!({ "Binds": ["/srv:data"] }), "absolute"),
+        (json!({ "Binds": ["/srv:data"] }), "invalid mode"),
+        (json!({ "Binds": ["data:srv"] }), "absolute"),
         (json!({ "Binds": ["fresh:/a", "/srv:/b:sideways"] }), "invalid mode"),
         (json!({ "CapAdd": ["FLY"] }), "capability"),
         (json!({ "Memory": 1 }), "memory"),
