@@ -21,8 +21,12 @@ use crate::{
 const SHORT: usize = 12;
 
 pub(super) async fn push(door: &Arc<Parts>, call: &Call, name: &str) -> Result<Answer> {
-    let image = find(door, name)?;
-    let names = names(name, call.query.get("tag"), &image.repo_tags)?;
+    let tag = call.query.get("tag");
+    let image = match tag {
+        Some(tag) => find(door, &format!("{name}:{tag}"))?,
+        None => find(door, name)?,
+    };
+    let names = names(name, tag, &image.repo_tags)?;
     let auth = auth(call)?;
     let (progress, answer) = progress();
     let door = Arc::clone(door);
