@@ -22,11 +22,12 @@ const SHORT: usize = 12;
 
 pub(super) async fn push(door: &Arc<Parts>, call: &Call, name: &str) -> Result<Answer> {
     let tag = call.query.get("tag");
-    let image = match tag {
-        Some(tag) => find(door, &format!("{name}:{tag}"))?,
-        None => find(door, name)?,
-    };
-    let names = names(name, tag, &image.repo_tags)?;
+    if let Some(tag) = tag {
+        find(door, &format!("{name}:{tag}"))?;
+    }
+    // Without a tag it is all of the repository's, which may be of several images.
+    let tags: Vec<String> = door.images.list().iter().flat_map(|image| image.repo_tags.clone()).collect();
+    let names = names(name, tag, &tags)?;
     let auth = auth(call)?;
     let (progress, answer) = progress();
     let door = Arc::clone(door);
