@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use husk_e2e::{Containerd, Daemon, FakeRegistry, Options, busybox_archive, container, pod, run, tool, v1};
+use husk_e2e::{
+    BUSYBOX, Containerd, Daemon, FakeRegistry, Options, busybox_archive, container, pod, run, tool, v1,
+};
 
 /// A registry that nobody has: whoever pulls from it asks the mirror.
 const REGISTRY: &str = "registry.example";
@@ -101,6 +103,54 @@ fn a_node_of_cri_o_with_mirrors_of_containers_registries_conf() {
             ),
         ]
     });
+}
+
+/// What of a sample's configuration names things that this machine has not, or that other daemons here use too.
+fn of_this_node(husk: &Daemon, root: &Path, output: &Path) -> String {
+    let mut text = format!(
+        "[cgroup]\ndriver = {:?}\n[nri]\nsocket = {:?}\n[streaming]\naddress = \"127.0.0.1:0\"\ntls_certificate = \"\"\ntls_key = \"\"\n\
+         [metrics]\naddress = \"127.0.0.1:0\"\n",
+        husk.cgroup_driver().name(),
+        husk.path("nri.sock")
+    );
+    let credentials = [output.join("etc/husk/auth.json"), root.join("etc/crio/pull-secret.json")];
+    if let Some(file) = credentials.iter().find(|file| file.exists()) {
+        text.push_str(&format!("[images]\nauth_file = {file:?}\n"));
+    }
+    text
+}
+
+/// The configurations that pkg/migrate's own tests read: the peers' defaults, and nodes that people described in public issues.
+#[test]
+fn every_sample_of_a_peers_node_becomes_a_node_that_runs_pods() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pkg/migrate/tests/samples");
+    let mut names: Vec<_> =
+        fs::read_dir(samples).expect("the samples").map(|entry| entry.expect("a sample").path()).collect();
+    names.sort();
+    assert!(names.len() >= 8, "{names:?}");
+    let mut husk = Daemon::start();
+
+    for root in names {
+        let name = root.file_name().expect("a name").to_string_lossy().into_owned();
+        let peer = if name.starts_with("crio") { "crio" } else { "containerd" };
+        let output = husk.path(&format!("migrated-{name}"));
+        let [from, to] = [&root, &output].map(|path| path.display().to_string());
+        husk.husk(&["migrate", peer, "--write", "--root", &from, "--output", &to]).success();
+        husk.stop();
+        let drop_ins = husk.path("husk.toml.d");
+        let _ = fs::remove_dir_all(&drop_ins);
+        let written = fs::read_to_string(output.join("etc/husk/husk.toml")).expect("a configuration");
+        write(&drop_ins, "10-migrated.toml", &written);
+        write(&drop_ins, "20-here.toml", &of_this_node(&husk, &root, &output));
+        let registries = husk.path("certs.d");
+        let _ = fs::remove_dir_all(&registries);
+        if output.join("etc/husk/certs.d").exists() {
+            fs::rename(output.join("etc/husk/certs.d"), &registries).expect("registries");
+        }
+        husk.spawn();
+        println!("{name}");
+        runs(&husk, BUSYBOX);
+    }
 }
 
 /// A registry with one image; what is named after it can be pulled only while it lives.
