@@ -20,6 +20,7 @@ mod error;
 mod free_subnet;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod holds;
 mod ipam;
 mod netlink;
 mod netns_pool;

@@ -79,6 +79,15 @@ impl Netlink {
 }
 
 impl Netlink {
+    /// Deletes the node's link of this name, if there is one.
+    pub(crate) async fn delete_link(&self, name: &str) -> Result<(), crate::NetworkError> {
+        let failed = || crate::NetworkError::netlink("delete the link", name);
+        match link(&self.host, name).await.map_err(failed())? {
+            Some(link) => delete(&self.host, link.index).await.map_err(failed()),
+            None => Ok(()),
+        }
+    }
+
     /// A conntrack socket in the node's namespace, for one use.
     pub(crate) fn conntrack(&self) -> io::Result<ConnectionHandle<NetfilterMessage>> {
         let _context = self.runtime.enter();

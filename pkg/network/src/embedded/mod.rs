@@ -2,9 +2,6 @@
 //! netlink (host ports: one nft transaction, for pods that have any).
 //!
 //! Everything here runs on the network thread (netlink.rs).
-//!
-//! Teardown never deletes a link on its way: RTM_DELLINK of a bridged veth holds RTNL for 16 ms. The pair dies with
-//! the pod's namespace, in the kernel's own time and in batches. Until then its addresses are held back.
 
 pub(crate) mod bridge;
 pub(crate) mod conntrack;
@@ -16,7 +13,7 @@ mod pod;
 pub(crate) mod user_rules;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     net::IpAddr,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -25,7 +22,6 @@ use std::{
 
 use husk_model::{PodSandboxId, chain};
 use netlink_packet_route::link::InfoKind;
-use rustix::io::Errno;
 
 use self::{
     bridge::Bridge,
@@ -35,6 +31,7 @@ use self::{
 };
 use crate::{
     BridgeConfig, Free, NetworkError, PodNetwork, PodNetworkRequest, Provider,
+    holds::Holds,
     ipam::{Ipam, Reservation},
     netlink::{self, Netlink},
     netns_pool::Prepared,
@@ -42,10 +39,6 @@ use crate::{
     request::INTERFACE,
     sysctl,
 };
-
-/// How long the addresses of a pod that is gone stay reserved in memory, and how long its veth may take to vanish by
-/// itself before it is deleted.
-const HOLD: Duration = Duration::from_secs(1);
 
 /// A network that lacks its nftables table is tried to be made whole by a pod that comes this much later.
 const RETRY: Duration = Duration::from_secs(10);
@@ -61,6 +54,7 @@ pub(crate) struct Embedded {
     host_ports: tokio::sync::Mutex<HostPorts>,
     /// Held while the bridge and the table are made, so that they are made once.
     making: tokio::sync::Mutex<()>,
+    holds: Arc<Holds>,
     state: Mutex<State>,
 }
 
@@ -78,8 +72,6 @@ struct State {
     trouble: Option<String>,
     /// When it was last tried to make it whole.
     tried: Option<Instant>,
-    /// Addresses of pods that are gone, with the link that may still have them.
-    draining: HashMap<IpAddr, String>,
 }
 
 impl State {
@@ -108,6 +100,7 @@ impl Embedded {
         }
         Ok(Self {
             plan: RwLock::new(Arc::new(Plan { config: Arc::new(config), ipam })),
+            holds: Arc::new(Holds::new(Arc::clone(&netlink))),
             netlink,
             records,
             host_ports: tokio::sync::Mutex::new(host_ports),
@@ -224,8 +217,8 @@ impl Embedded {
         }
         let id = request.id.clone();
         let attachment = match self.reserve(request.clone()) {
-            Err(NetworkError::Exhausted { .. }) if !self.state().draining.is_empty() => {
-                self.drain_now().await?;
+            Err(NetworkError::Exhausted { .. }) if !self.holds.are_none() => {
+                self.holds.end_all().await?;
                 self.reserve(request)?
             }
             other => other?,
@@ -254,17 +247,10 @@ impl Embedded {
             self.forget_flows(Stale::Led(&attachment.mappings)).await;
         }
         let veth = veth_name(id);
-        self.state().draining.extend(attachment.ips.iter().map(|ip| (*ip, veth.clone())));
+        self.holds.hold(attachment.ips.iter().copied(), &veth);
         self.plan().ipam.of_network(&attachment.bridge).release(id, &attachment.ips)?;
         self.records.remove(id)?;
-        let this = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(HOLD).await;
-            if let Err(error) = this.end_of_hold(&veth).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(link = veth, error, "delete the veth of a pod that is gone");
-            }
-        });
+        self.holds.end_later([veth]);
         Ok(())
     }
 
@@ -300,7 +286,7 @@ impl Embedded {
         };
         let bridge = Some(bridge.index);
         let live: HashSet<String> = live().iter().map(veth_name).collect();
-        let draining: HashSet<String> = self.state().draining.values().cloned().collect();
+        let draining = self.holds.all_links();
         let mut found = Vec::new();
         for link in links {
             let ours = link.master == bridge && link.kind == Some(InfoKind::Veth) && is_veth_name(&link.name);
@@ -308,11 +294,7 @@ impl Embedded {
                 continue;
             }
             if free(&link.name) {
-                match netlink::delete(&host, link.index).await {
-                    // It went by itself, with its namespace.
-                    Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {}
-                    deleted => deleted.map_err(failed())?,
-                }
+                netlink::delete(&host, link.index).await.map_err(failed())?;
             }
             found.push(link.name);
         }
@@ -329,7 +311,7 @@ impl Embedded {
         let _making = self.making.lock().await;
         self.state().bridge = None;
         let config = self.config();
-        self.delete_link(&config.name).await?;
+        self.netlink.delete_link(&config.name).await?;
         match nft::run("delete the table", nft::drop_table(&config.table)).await {
             Err(NetworkError::NftMissing) => Ok(()),
             other => other,
@@ -348,7 +330,7 @@ impl Embedded {
     /// Reserves the addresses and writes the record: the first traces a pod leaves.
     fn reserve(&self, request: PodNetworkRequest) -> Result<BridgeAttachment, NetworkError> {
         let id = request.id.clone();
-        let held = |ip| self.state().draining.contains_key(&ip);
+        let held = |ip| self.holds.holder(ip).is_some();
         let ipam = self.plan().ipam.clone();
         let ips = ipam.reserve(&id, INTERFACE, held)?;
         self.record(request, &ips).inspect_err(|_| {
@@ -367,35 +349,6 @@ impl Embedded {
         let record = Record { request, network, attachment: Attachment::Bridge(attachment.clone()) };
         self.records.write(&record)?;
         Ok(attachment)
-    }
-
-    async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
-        let host = self.netlink.host();
-        let failed = || NetworkError::netlink("delete the link", name);
-        match netlink::link(&host, name).await.map_err(failed())? {
-            Some(link) => netlink::delete(&host, link.index).await.map_err(failed()),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the hold on a pod's addresses. Its veth is normally gone with its namespace by now.
-    /// A pod that has come again under the same id meanwhile has taken it off hold.
-    async fn end_of_hold(&self, veth: &str) -> Result<(), NetworkError> {
-        if !self.state().draining.values().any(|link| link == veth) {
-            return Ok(());
-        }
-        let deleted = self.delete_link(veth).await;
-        self.state().draining.retain(|_, link| link != veth);
-        deleted
-    }
-
-    /// Ends all holds at once: the subnet is full but for them.
-    async fn drain_now(&self) -> Result<(), NetworkError> {
-        let veths: HashSet<String> = self.state().draining.values().cloned().collect();
-        for veth in veths {
-            self.end_of_hold(&veth).await?;
-        }
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -27,8 +27,7 @@ impl Embedded {
         prepared: Prepared,
     ) -> Result<(), NetworkError> {
         let veth = veth_name(id);
-        // An earlier attempt for the same pod may be on hold; its end must not be the end of this one.
-        self.state().draining.retain(|_, link| *link != veth);
+        self.holds.forget(&veth);
         self.plug(&veth, &attachment.ips, prepared.ns).await?;
         let inside = &prepared.inside;
         let failed = || NetworkError::netlink("configure eth0 behind", &veth);
@@ -95,7 +94,7 @@ impl Embedded {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // An unknown master is EINVAL.
                 Some(Errno::INVAL | Errno::NODEV) if tries == 1 => self.state().bridge = None,
-                Some(Errno::EXIST) if tries == 1 => self.delete_link(name).await?,
+                Some(Errno::EXIST) if tries == 1 => self.netlink.delete_link(name).await?,
                 _ => return Err(NetworkError::netlink("make the veth pair", name)(error)),
             }
         }

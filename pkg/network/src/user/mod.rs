@@ -25,7 +25,6 @@ mod store;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -42,6 +41,7 @@ use crate::{
     NetworkError,
     embedded::{Embedded, bridge::Bridge, user_rules::UserRules},
     free_subnet,
+    holds::Holds,
     netlink::{self, Netlink},
     pod_locks::PodLocks,
     record::{Attachment, Record, Records, UserAttachment},
@@ -64,6 +64,7 @@ pub(crate) struct User {
     /// Held while a bridge is made, so that it is made once.
     making: tokio::sync::Mutex<()>,
     resolvers: Resolvers,
+    holds: Arc<Holds>,
     state: Mutex<State>,
 }
 
@@ -73,8 +74,6 @@ struct State {
     /// Bridges that this process has seen to.
     bridges: HashMap<String, Bridge>,
     pods: HashMap<PodSandboxId, Arc<UserAttachment>>,
-    /// Addresses of pods that are gone, with the link that may still have them.
-    draining: HashMap<IpAddr, String>,
 }
 
 impl User {
@@ -106,7 +105,8 @@ impl User {
         }
         let (order, making) = (tokio::sync::RwLock::new(()), tokio::sync::Mutex::new(()));
         let (resolvers, state) = (Resolvers::new(), Mutex::new(state));
-        Ok(Self { store, netlink, embedded, records, pod_locks, order, making, resolvers, state })
+        let holds = Arc::new(Holds::new(Arc::clone(&netlink)));
+        Ok(Self { store, netlink, embedded, records, pod_locks, order, making, resolvers, holds, state })
     }
 
     // === the networks ===

@@ -1,11 +1,9 @@
 //! A pod's places in user networks: reserved, recorded, made, and undone.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::Duration,
 };
 
 use husk_model::{Attachment as Wanted, HostPort, PodSandboxId};
@@ -24,10 +22,6 @@ use crate::{
     record::{Attachment, Plug, Record, UserAttachment},
     sysctl,
 };
-
-/// How long the addresses of a pod that is gone stay reserved in memory, and how long its links may take to vanish by themselves
-/// before they are deleted. As in the embedded network, no teardown waits for the end of a link.
-const HOLD: Duration = Duration::from_secs(1);
 
 /// Most networks of one pod.
 pub(super) const MAX_PLUGS: usize = 256;
@@ -86,24 +80,15 @@ impl User {
             self.embedded.host_ports().await.remove(&config, id, &attachment.mappings).await?;
             self.embedded.forget_flows(Stale::Led(&attachment.mappings)).await;
         }
-        let links: HashSet<String> = attachment.plugs.iter().map(|plug| plug.link.clone()).collect();
         for plug in &attachment.plugs {
-            self.state().draining.extend(plug.ips().into_iter().map(|ip| (ip, plug.link.clone())));
+            self.holds.hold(plug.ips(), &plug.link);
             self.release(id, plug)?;
         }
         self.resolvers.stop(id);
         self.records.remove(id)?;
         self.state().pods.remove(id);
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(HOLD).await;
-            for link in links {
-                if let Err(error) = this.end_of_hold(&link).await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(link, error, "delete the veth of a pod that is gone");
-                }
-            }
-        });
+        let links: Vec<String> = attachment.plugs.iter().map(|plug| plug.link.clone()).collect();
+        self.holds.end_later(links);
         Ok(())
     }
 
@@ -216,15 +201,14 @@ impl User {
         let interface = format!("eth{number}");
         let fixed: Vec<IpAddr> =
             [wanted.ipv4.map(IpAddr::V4), wanted.ipv6.map(IpAddr::V6)].into_iter().flatten().collect();
-        let held = |ip: &IpAddr| self.state().draining.get(ip).cloned();
-        for link in fixed.iter().filter_map(held) {
-            self.end_of_hold(&link).await?;
+        for link in fixed.iter().filter_map(|ip| self.holds.holder(*ip)) {
+            self.holds.end(&link).await?;
         }
         let ipam = self.store.ipam(network)?;
-        let reserve = || ipam.reserve_wanted(id, &interface, &fixed, |ip| held(&ip).is_some());
+        let reserve = || ipam.reserve_wanted(id, &interface, &fixed, |ip| self.holds.holder(ip).is_some());
         let ips = match reserve() {
-            Err(NetworkError::Exhausted { .. }) if !self.state().draining.is_empty() => {
-                self.drain_now().await?;
+            Err(NetworkError::Exhausted { .. }) if !self.holds.are_none() => {
+                self.holds.end_all().await?;
                 reserve()?
             }
             other => other?,
@@ -286,8 +270,7 @@ impl User {
 
     /// Makes one interface, up and with its addresses.
     pub(super) async fn plug(&self, plug: &Plug, prepared: &Prepared) -> Result<(), NetworkError> {
-        // An earlier attempt for the same pod may be on hold; its end must not be the end of this one.
-        self.state().draining.retain(|_, link| *link != plug.link);
+        self.holds.forget(&plug.link);
         self.add_veth(plug, Arc::clone(&prepared.ns)).await?;
         let inside = &prepared.inside;
         let failed = || NetworkError::netlink("configure the pod's end of", &plug.link);
@@ -328,39 +311,10 @@ impl User {
                 Some(Errno::INVAL | Errno::NODEV) if tries == 1 => {
                     self.state().bridges.remove(&network.id);
                 }
-                Some(Errno::EXIST) if tries == 1 => self.delete_link(&plug.link).await?,
+                Some(Errno::EXIST) if tries == 1 => self.netlink.delete_link(&plug.link).await?,
                 _ => return Err(NetworkError::netlink("make the veth pair", &plug.link)(error)),
             }
         }
-    }
-
-    pub(super) async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
-        let host = self.netlink.host();
-        let failed = || NetworkError::netlink("delete the link", name);
-        match netlink::link(&host, name).await.map_err(failed())? {
-            Some(link) => netlink::delete(&host, link.index).await.map_err(failed()),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the hold on a link's addresses. It is normally gone with its namespace by now. A pod that has come again under the same
-    /// id meanwhile has taken it off hold.
-    async fn end_of_hold(&self, link: &str) -> Result<(), NetworkError> {
-        if !self.state().draining.values().any(|held| held == link) {
-            return Ok(());
-        }
-        let deleted = self.delete_link(link).await;
-        self.state().draining.retain(|_, held| held != link);
-        deleted
-    }
-
-    /// Ends all holds at once: a subnet is full but for them.
-    async fn drain_now(&self) -> Result<(), NetworkError> {
-        let links: HashSet<String> = self.state().draining.values().cloned().collect();
-        for link in links {
-            self.end_of_hold(&link).await?;
-        }
-        Ok(())
     }
 }
 

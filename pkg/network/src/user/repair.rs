@@ -123,8 +123,7 @@ impl User {
             let pods = state.pods.iter().filter(|(id, _)| live.contains(*id));
             let plugs = pods.flat_map(|(_, places)| places.plugs.iter());
             let recorded: HashSet<String> = plugs.map(|plug| plug.link.clone()).collect();
-            let draining: HashSet<String> = state.draining.values().cloned().collect();
-            (known, bridges, recorded, draining)
+            (known, bridges, recorded, self.holds.all_links())
         };
         let mut found = Vec::new();
         for link in links {

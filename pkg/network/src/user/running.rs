@@ -123,7 +123,7 @@ impl User {
         let mut places = places.clone();
         let goes = |plug: &Plug| plug.wanted.network == network;
         for plug in places.plugs.iter().filter(|plug| goes(plug)) {
-            self.delete_link(&plug.link).await?;
+            self.netlink.delete_link(&plug.link).await?;
             self.release(&record.request.id, plug)?;
         }
         places.plugs.retain(|plug| !goes(plug));
