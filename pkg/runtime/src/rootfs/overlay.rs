@@ -24,6 +24,10 @@ const MAX_LAYERS: usize = 500;
 /// Longest option string of mount(2), with its NUL.
 const PAGE: usize = 4096;
 
+/// Whatever the node's overlay module was told (`redirect_dir`, `metacopy`): a file of the writable layer is whole and under its
+/// own name, or it could not be told as a layer of an image, and no layer names places in others.
+const SELF_CONTAINED: [(&str, &str); 2] = [("redirect_dir", "nofollow"), ("metacopy", "off")];
+
 /// What to stack.
 struct Stack<'a> {
     base: &'a Path,
@@ -161,6 +165,9 @@ fn layered(stack: &Stack<'_>) -> husk_sys::Result<OwnedFd> {
     }
     if let Some((upper, work)) = stack.writable {
         overlay.string("upperdir", upper)?.string("workdir", work)?;
+        for (option, value) in SELF_CONTAINED {
+            overlay.string(option, value)?;
+        }
         if !stack.durable {
             // No syncs of an upper layer that does not outlive the boot: umount becomes 20 times faster.
             overlay.flag("volatile")?;
@@ -187,6 +194,9 @@ fn classic(stack: &Stack<'_>) -> Result<OwnedFd, Failure> {
     if let Some((upper, work)) = stack.writable {
         let volatile = if stack.durable { "" } else { ",volatile" };
         data.push_str(&format!(",upperdir={},workdir={}{volatile}", upper.display(), work.display()));
+        for (option, value) in SELF_CONTAINED {
+            data.push_str(&format!(",{option}={value}"));
+        }
         flags = MountFlags::empty();
     }
     if let Some(label) = stack.label {

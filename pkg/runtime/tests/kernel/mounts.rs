@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::fd::AsRawFd,
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
 };
@@ -54,6 +55,7 @@ cases![
     the_directory_of_version_1_controllers_cannot_be_filled,
     beside_version_1_controllers_no_version_2_is_seen,
     five_hundred_layers_can_be_stacked,
+    a_directory_is_what_its_layers_have_at_its_own_name,
     a_tmpfs_has_its_options_and_becomes_read_only_when_furnished,
     an_image_volume_shows_all_layers_read_only_whatever_the_options,
     a_sub_path_of_an_image_volume_is_looked_up_inside_the_image,
@@ -505,6 +507,28 @@ fn five_hundred_layers_can_be_stacked(world: &World) {
         fs::remove_dir_all(base.join(name)).unwrap();
     }
     assert_eq!(output.stdout.trim(), "498", "{output:?}");
+}
+
+/// Whatever the kernel's overlay module was told: with its defaults here, a redirect would be followed.
+fn a_directory_is_what_its_layers_have_at_its_own_name(world: &World) {
+    let pod = world.pod();
+    let mut container = world.container(&pod, &["sh", "-c", "ls /here || echo refused"]);
+    let base = world.dir.join("layers");
+    let [above, below] = ["above", "below"].map(|name| format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(base.join(&above).join("here")).unwrap();
+    fs::create_dir_all(base.join(&below).join("there")).unwrap();
+    fs::write(base.join(&below).join("there/file"), "").unwrap();
+    let here = open(base.join(&above).join("here"));
+    let path = format!("/proc/self/fd/{}", here.as_raw_fd());
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "trusted.overlay.redirect", b"/there", flags).unwrap();
+    container.rootfs.lowers =
+        [&above, &below].into_iter().cloned().chain(["top".to_owned(), "base".to_owned()]).collect();
+    let output = container.run();
+    for name in [above, below] {
+        fs::remove_dir_all(base.join(name)).unwrap();
+    }
+    assert_eq!(output.stdout.trim(), "refused", "{output:?}");
 }
 
 fn a_tmpfs_has_its_options_and_becomes_read_only_when_furnished(world: &World) {
