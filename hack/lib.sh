@@ -143,13 +143,15 @@ EOF
     [ -z "${4:-}" ] || printf 'auth:\n  htpasswd: { realm: husk, path: %s }\n' "$4" >>"$3"
 }
 
-# write_certs_d DIRECTORY PORT: hosts.toml files that send the three hosts of the test images to the registry.
+# write_certs_d DIRECTORY PORT [HOST...]: hosts.toml files that send these hosts, or the three of the test images, to the registry.
 write_certs_d() {
-    local host
-    for host in registry.k8s.io gcr.io k8s.gcr.io; do
-        mkdir -p "$1/$host"
-        printf 'server = "https://%s"\n\n[host."http://127.0.0.1:%s"]\n  capabilities = ["pull", "resolve"]\n' "$host" "$2" \
-            >"$1/$host/hosts.toml"
+    local host directory=$1 port=$2
+    shift 2
+    [ $# -gt 0 ] || set -- registry.k8s.io gcr.io k8s.gcr.io
+    for host in "$@"; do
+        mkdir -p "$directory/$host"
+        printf 'server = "https://%s"\n\n[host."http://127.0.0.1:%s"]\n  capabilities = ["pull", "resolve"]\n' "$host" "$port" \
+            >"$directory/$host/hosts.toml"
     done
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--e2e DIR --debian DIR] [--docker DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--addons DIR] [--e2e DIR --debian DIR] [--docker DIR]
 
 --bin holds busybox, server, nnp, pause and hello (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
 write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster; --e2e holds the programs that Kubernetes'
@@ -250,6 +250,16 @@ def write_cluster_images(store, root):
     store.image("coredns/coredns", [versions["coredns"]], config, [base, program], OCI)
 
 
+def write_addon_images(store, root):
+    """What hack/cluster adds to what kubeadm sets up, as published: the provisioner has a shell beside it, the metrics server nothing."""
+    versions = json.loads((root / "versions.json").read_text())
+    base = Tree().directory("tmp", 0o1777).file("etc/passwd", PASSWD + NONROOT).file("etc/group", GROUP + "nonroot:x:65532:\n").layer()
+    for repository in ("metrics-server/metrics-server", "rancher/local-path-provisioner"):
+        name = repository.split("/")[1]
+        program = Tree().program(root / name, name).layer()
+        store.image(repository, [versions[name]], {"Entrypoint": [f"/{name}"]}, [base, program], OCI)
+
+
 NGINX = """user www-data;
 pid /run/nginx.pid;
 error_log stderr;
@@ -404,6 +414,7 @@ def main():
     parser.add_argument("--bench", type=Path)
     parser.add_argument("--shapes", type=Path)
     parser.add_argument("--cluster", type=Path)
+    parser.add_argument("--addons", type=Path)
     parser.add_argument("--e2e", type=Path)
     parser.add_argument("--debian", type=Path)
     parser.add_argument("--docker", type=Path)
@@ -414,6 +425,8 @@ def main():
         write_bench_images(store, options.bench, options.shapes)
     if options.cluster:
         write_cluster_images(store, options.cluster)
+    if options.addons:
+        write_addon_images(store, options.addons)
     if options.e2e:
         write_e2e_images(store, options.bin, options.e2e, options.debian)
     if options.docker:

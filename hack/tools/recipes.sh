@@ -82,6 +82,12 @@ build_e2e-programs() {
 build_etcd() { go_env build -C "$tools_dir/etcd" -ldflags '-s -w' -o "$1/etcd" go.etcd.io/etcd/server/v3; }
 build_coredns() { GOBIN=$1 go_env install -ldflags '-s -w' "github.com/coredns/coredns@$2"; }
 
+# What a cluster has beyond what kubeadm sets up.
+build_metrics-server() {
+    GOBIN=$1 go_env install -ldflags "-s -w -X sigs.k8s.io/metrics-server/pkg/version.gitVersion=$2" "sigs.k8s.io/metrics-server/cmd/metrics-server@$2"
+}
+build_local-path-provisioner() { GOBIN=$1 go_env install -ldflags "-s -w -X main.VERSION=$2" "github.com/rancher/local-path-provisioner@$2"; }
+
 # A gRPC client that is not Go's, from PyPI: a directory for PYTHONPATH. The venv is only there for its pip.
 build_grpcio() {
     nice -n 10 python3 -m venv "$1/venv"
