@@ -52,7 +52,8 @@ fn cri() -> Result<(), Box<dyn Error>> {
 /// husk's own service for operators.
 fn admin() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=husk");
-    let files = protox::compile(["husk/v1/images.proto", "husk/v1/node.proto"], ["."])?;
+    let files =
+        protox::compile(["husk/v1/images.proto", "husk/v1/node.proto", "husk/v1/workloads.proto"], ["."])?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

@@ -33,6 +33,9 @@ pub mod cri {
     }
 }
 
+#[cfg(any(feature = "cri", feature = "admin"))]
+pub mod status;
+
 /// husk's own service for operators; `proto/husk/v1` describes each message.
 #[cfg(feature = "admin")]
 #[allow(missing_docs, rust_2018_idioms, clippy::all, rustdoc::all)]

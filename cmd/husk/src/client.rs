@@ -8,6 +8,9 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+/// Largest message either way.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+
 /// What a command comes to.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -23,4 +26,12 @@ pub(crate) async fn connect(address: &str) -> Result<Channel> {
         .await
         .map_err(|error| format!("{}: {}; is huskd running?", path.display(), chain(&error)))?;
     Ok(channel)
+}
+
+/// What a person should read of an error: of a status its message, not its wire form.
+pub(crate) fn told(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) => format!("{} ({:?})", status.message(), status.code()),
+        None => chain(error),
+    }
 }

@@ -18,9 +18,10 @@ use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
 };
+use tonic::transport::Channel;
 
 use crate::{
-    client::{Result, connect},
+    client::{MAX_MESSAGE, Result, connect},
     table,
 };
 
@@ -106,8 +107,6 @@ pub(crate) enum Whose {
 const CHUNK: usize = 256 << 10;
 /// Bytes of a password that are read.
 const MAX_PASSWORD: u64 = 64 << 10;
-/// Largest message either way.
-const MAX_MESSAGE: usize = 16 << 20;
 
 pub(crate) async fn run(address: &str, command: Command) -> Result<()> {
     match command {
@@ -168,8 +167,19 @@ async fn pull(address: &str, image: String, username: Option<String>) -> Result<
         read.map_err(|error| format!("standard input: {error}"))?;
         password.truncate(password.trim_end_matches(['\r', '\n']).len());
     }
-    let request = PullRequest { image, username: username.unwrap_or_default(), password };
     let mut client = ImagesClient::new(connect(address).await?).max_decoding_message_size(MAX_MESSAGE);
+    println!("{}", pull_with(&mut client, image, username, password).await?);
+    Ok(())
+}
+
+/// Pulls an image, shows how far it is, and returns its id.
+pub(crate) async fn pull_with(
+    client: &mut ImagesClient<Channel>,
+    image: String,
+    username: Option<String>,
+    password: String,
+) -> Result<String> {
+    let request = PullRequest { image, username: username.unwrap_or_default(), password };
     let mut answers = client.pull(request).await?.into_inner();
     let progress = Progress::new();
     let outcome: Result<String> = loop {
@@ -181,8 +191,7 @@ async fn pull(address: &str, image: String, username: Option<String>) -> Result<
         }
     };
     progress.end();
-    println!("{}", outcome?);
-    Ok(())
+    outcome
 }
 
 fn how_far(at: &PullResponse) -> String {

@@ -10,6 +10,8 @@ mod doctor;
 #[expect(dead_code, reason = "huskd uses the rest")]
 mod huskd;
 mod image;
+mod kube;
+mod look;
 mod manual;
 mod migrate;
 mod oci;
@@ -17,11 +19,11 @@ mod oci;
 #[path = "../../oci/src/cli.rs"]
 mod oci_cli;
 mod table;
+mod text;
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use husk_model::chain;
 
 /// Work with a running husk.
 #[derive(Debug, Parser)]
@@ -42,6 +44,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List pods and containers of every door: the CRI's, Docker's, husk's own
+    Ps(look::Ps),
+    /// Show what containers use, again and again
+    Top(look::Top),
+    /// Show all that is known of a pod or container
+    Inspect(look::Inspect),
+    /// Print what a container wrote
+    Logs(look::Logs),
+    /// Print what happens to pods and containers
+    Events(look::Events),
+    /// How long each phase of a start took, what something waits for, what ended it
+    Why(look::Why),
+    /// Run a pod from a manifest until it ends
+    Run(kube::Run),
+    /// Pods from Kubernetes' YAML, without a kubelet
+    Kube {
+        #[command(subcommand)]
+        command: kube::Kube,
+    },
     /// Images: pull, import, export, list, tag, remove
     Image {
         #[command(subcommand)]
@@ -63,31 +84,36 @@ enum Command {
     Manual(manual::Manual),
 }
 
-/// What a person should read of an error: of a status its message, not its wire form.
-fn shown(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<tonic::Status>() {
-        Some(status) => format!("{} ({:?})", status.message(), status.code()),
-        None => chain(error),
-    }
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    let address = &cli.address;
+    let done = |()| ExitCode::SUCCESS;
+    let judged = |good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let result = match cli.command {
-        Command::Image { command } => image::run(&cli.address, command).await.map(|()| true),
-        Command::Check(options) => check::run(options).await,
-        Command::Migrate(options) => migrate::run(&options).map(|()| true),
-        Command::Completion(options) => manual::complete(Cli::command(), &options).map(|()| true),
-        Command::Manual(options) => manual::write(Cli::command(), &options).map(|()| true),
-        Command::Oci(oci) => oci::run(oci),
-        Command::Doctor(doctor) => doctor::run(&cli.address, doctor).await,
+        Command::Ps(options) => look::ps(address, options).await.map(done),
+        Command::Top(options) => look::top(address, options).await.map(done),
+        Command::Inspect(options) => look::inspect(address, options).await.map(done),
+        Command::Logs(options) => look::logs(address, options).await.map(done),
+        Command::Events(options) => look::events(address, options).await.map(done),
+        Command::Why(options) => look::why(address, options).await.map(done),
+        Command::Run(options) => Box::pin(kube::run(address, options)).await,
+        Command::Kube { command } => Box::pin(kube::kube(address, command)).await,
+        Command::Image { command } => image::run(address, command).await.map(done),
+        Command::Check(options) => check::run(options).await.map(judged),
+        Command::Migrate(options) => migrate::run(&options).map(done),
+        Command::Completion(options) => manual::complete(Cli::command(), &options).map(done),
+        Command::Manual(options) => manual::write(Cli::command(), &options).map(done),
+        Command::Oci(oci) => oci::run(oci).map(judged),
+        Command::Doctor(doctor) => doctor::run(address, doctor).await.map(judged),
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("husk: {}", shown(error.as_ref()));
+            // What others wrote may be in it.
+            for line in client::told(error.as_ref()).lines() {
+                eprintln!("husk: {}", text::shown(line));
+            }
             ExitCode::FAILURE
         }
     }

@@ -132,6 +132,7 @@ mod tests {
         assert!(there("man1/husk.1") && there("man1/husk-image-import.1") && there("man1/husk-check.1"));
         assert!(there("man8/huskd.8") && there("man8/huskd-config-default.8"));
         assert!(there("man8/husk-oci.8") && there("man8/husk-oci-create.8"));
+        assert!(there("man1/husk-why.1") && there("man1/husk-kube-play.1") && there("man1/husk-run.1"));
         assert!(!there("man1/husk-manual.1"), "hidden");
         let daemon = fs::read_to_string(dir.path().join("man8/huskd.8")).unwrap();
         for part in [

@@ -13,13 +13,13 @@ use std::{
 };
 
 use futures_util::Stream;
-use husk_cri::status;
 use husk_images::{Auth, Image, ImageStore, Origin, Progress, PullProgress, TakenOver};
 use husk_model::{Classify, Kind, chain};
 use husk_proto::admin::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, ImportedImage, PullRequest, PullResponse,
     RefusedImage, TagRequest, TagResponse, TakeOverRequest, images_server::Images,
 };
+use husk_proto::status::status;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

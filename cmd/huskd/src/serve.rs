@@ -3,10 +3,11 @@
 use std::{error::Error, sync::Arc};
 
 use husk_config::Config;
-use husk_cri::{ImageApi, MAX_MESSAGE, MAX_METADATA, Observe, RuntimeApi};
+use husk_cri::{Doors, ImageApi, MAX_MESSAGE, MAX_METADATA, Observe, RuntimeApi};
 use husk_images::ImageStore;
 use husk_model::Door;
 use husk_network::Network;
+use husk_operator::WorkloadsApi;
 use husk_pods::Engine;
 use husk_proto::admin::{images_server::ImagesServer, node_server::NodeServer};
 use husk_streaming::StreamingServer;
@@ -45,14 +46,15 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error>> {
     let Parts { engine, images, network, metrics, streaming, doctor } = parts;
+    let workloads = WorkloadsApi::new(Arc::clone(&engine));
+    let runtime_of = |door| {
+        let (images, network, streaming) =
+            (Arc::clone(&images), Arc::clone(&network), Arc::clone(&streaming));
+        let handlers = &config.runtime.handlers;
+        RuntimeApi::new(engine.through(door), images, network, streaming, handlers).into_service()
+    };
+    let runtime = Doors::new(runtime_of(Door::Cri), runtime_of(Door::Husk));
     let engine = engine.through(Door::Cri);
-    let runtime = RuntimeApi::new(
-        Arc::clone(&engine),
-        Arc::clone(&images),
-        network,
-        Arc::clone(&streaming),
-        &config.runtime.handlers,
-    );
     let parts_store = Arc::clone(&images);
     let image = ImageApi::new(images, Arc::clone(&engine), Arc::clone(&metrics));
     let archives = ImageArchives { store: parts_store, root: config.root.clone() };
@@ -61,12 +63,13 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(MAX_METADATA)
         .max_concurrent_streams(MAX_CALLS)
         .layer(Observe::new(metrics))
-        .add_service(runtime.into_service())
+        .add_service(runtime)
         .add_service(image.into_service())
         .add_service(
             ImagesServer::new(archives).max_decoding_message_size(MAX_MESSAGE).accept_compressed(Gzip),
         )
         .add_service(NodeServer::new(NodeService(doctor)))
+        .add_service(workloads.into_service())
         .serve_with_incoming_shutdown(incoming::connections(listener), async move {
             // An error is the sender's end, which means the same.
             let _ = stopped.await;

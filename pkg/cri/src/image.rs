@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
-use husk_images::{Auth, Image, ImageError, ImageStore, PullRequest};
+use husk_images::{Auth, Image, ImageError, ImageStore, PullProgress, PullRequest};
+use husk_model::{PodMetadata, chain};
 use husk_node::now;
 use husk_pods::Engine;
 use husk_proto::cri::v1::{
@@ -108,6 +109,21 @@ fn pull_status(error: ImageError) -> Status {
     }
 }
 
+/// How far a pull is, for people.
+fn how_far(at: &PullProgress) -> String {
+    let PullProgress { layers, layers_done, bytes, bytes_done } = at;
+    match layers {
+        0 => "asks the registry".to_owned(),
+        _ => format!("{layers_done} of {layers} layers, {bytes_done} of {bytes} bytes"),
+    }
+}
+
+/// For which pod an image is pulled. It is what `husk why` shows and nothing more, so nothing of it is checked.
+fn metadata(metadata: v1::PodSandboxMetadata) -> PodMetadata {
+    let v1::PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
+    PodMetadata { name, uid, namespace, attempt }
+}
+
 fn auth(auth: v1::AuthConfig) -> Auth {
     Auth {
         username: auth.username,
@@ -160,9 +176,14 @@ impl ImageService for ImageApi {
     ) -> Result<Response<v1::PullImageResponse>, Status> {
         let request = request.into_inner();
         let (reference, auth) = (named(request.image)?, request.auth.map(auth));
+        let pod = request.sandbox_config.and_then(|config| config.metadata).map(metadata);
+        let pulling = self.engine.pulling(&reference, pod);
         let pull = PullRequest { reference, auth, platform: None };
         self.metrics.pulls.inc();
-        let id = self.store.pull(pull).await.map_err(pull_status)?;
+        let report = |at: PullProgress| pulling.progress(how_far(&at));
+        let pulled = pulling.during(self.store.pull_reporting(pull, report)).await;
+        pulling.end(pulled.as_ref().err().map(|error| chain(error)));
+        let id = pulled.map_err(pull_status)?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }
 

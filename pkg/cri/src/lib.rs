@@ -1,12 +1,13 @@
 //! The CRI v1 services: conversion, validation and one tower stack.
 //!
-//! Messages become domain types in `convert`, errors become statuses in `status`, and [`Observe`] gives every RPC its span,
+//! Messages become domain types in `convert`, errors become statuses (`husk_proto::status`), and [`Observe`] gives every RPC its span,
 //! metric and deadline. What is between is thin: one file a group of RPCs, each a few lines around a call of the engine
 //! or the image store. Protocol types go no further than this crate.
 #![forbid(unsafe_code)]
 
 mod about;
 mod convert;
+mod doors;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod image;
@@ -16,10 +17,10 @@ mod runtime;
 mod status;
 mod transport;
 
+pub use doors::{DOOR, Doors, HUSK_DOOR};
 pub use image::ImageApi;
 pub use layer::{Observe, Observed};
 pub use runtime::{RuntimeApi, StreamedContainers};
-pub use status::status;
 pub use transport::{Connection, Rewriter};
 
 /// The version of the API that is served.

@@ -1,30 +1,10 @@
-//! From an error's kind to a gRPC status, and from a status to whose fault it is: the only place where that is decided,
-//! for the CRI and for husk's own services.
+//! From a status to whose fault it is. What status an error has is decided in `husk_proto::status`.
 
-use std::error::Error;
-
-use husk_model::{Blame, Classify, Kind, chain};
+use husk_model::Blame;
+pub(crate) use husk_proto::status::status;
 use tonic::{Code, Status};
 
 use crate::convert::Invalid;
-
-fn code(kind: Kind) -> Code {
-    match kind {
-        Kind::InvalidArgument => Code::InvalidArgument,
-        Kind::NotFound => Code::NotFound,
-        Kind::AlreadyExists => Code::AlreadyExists,
-        Kind::FailedPrecondition => Code::FailedPrecondition,
-        Kind::PermissionDenied => Code::PermissionDenied,
-        Kind::Unauthenticated => Code::Unauthenticated,
-        Kind::ResourceExhausted => Code::ResourceExhausted,
-        Kind::DeadlineExceeded => Code::DeadlineExceeded,
-        Kind::Aborted => Code::Aborted,
-        Kind::Unavailable => Code::Unavailable,
-        Kind::Unimplemented => Code::Unimplemented,
-        Kind::DataLoss => Code::DataLoss,
-        Kind::Internal => Code::Internal,
-    }
-}
 
 /// Whose fault an answer tells of; `None` is no fault.
 pub(crate) fn blame(code: Code) -> Option<Blame> {
@@ -47,44 +27,8 @@ pub(crate) fn blame(code: Code) -> Option<Blame> {
     }
 }
 
-/// gRPC puts the message into a header, and a client refuses headers that are too large.
-const MAX_MESSAGE: usize = 4096;
-
-/// The status of an error: its kind's code, and its chain of causes as the message.
-pub fn status<E: Error + Classify>(error: E) -> Status {
-    let code = code(error.kind());
-    let mut message = chain(&error);
-    if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
-    }
-    Status::new(code, message)
-}
-
 impl From<Invalid> for Status {
     fn from(invalid: Invalid) -> Self {
         Status::invalid_argument(invalid.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("mount /data")]
-    struct Outer(#[source] std::io::Error);
-
-    impl Classify for Outer {
-        fn kind(&self) -> Kind {
-            Kind::NotFound
-        }
-    }
-
-    #[test]
-    fn the_message_is_the_chain_of_causes() {
-        let status = status(Outer(std::io::Error::other("no such thing")));
-        assert_eq!((status.code(), status.message()), (Code::NotFound, "mount /data: no such thing"));
     }
 }

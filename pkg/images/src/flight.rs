@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use husk_telemetry::phases::inherited;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::Instrument;
 
@@ -83,7 +84,7 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
             drop(landing);
             let _nobody_waits = sender.send(Some(outcome));
         };
-        let task = tokio::spawn(flying_on.in_current_span());
+        let task = tokio::spawn(inherited(flying_on).in_current_span());
         let flight = Arc::new(Flight { outcome, task: task.abort_handle() });
         flying.insert(key.to_owned(), (number, Arc::downgrade(&flight)));
         (flight, true)

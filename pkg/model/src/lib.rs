@@ -8,6 +8,7 @@ mod bytes;
 mod command;
 mod container;
 mod error;
+mod history;
 mod id;
 mod network;
 mod networking;
@@ -29,6 +30,7 @@ pub use container::{
     ContainerConfig, ContainerMetadata, Device, EnvVar, KeptLayer, Mount, MountSource, Propagation, Rlimit,
 };
 pub use error::{Blame, Classify, Kind, chain};
+pub use history::{AskedEnd, Ending, History, Phase};
 pub use id::{ContainerId, Digest, ImageId, InvalidId, NetworkId, PodSandboxId};
 pub use network::{DnsConfig, HostPort, Protocol};
 pub use networking::{Attachment, PodNetworking};

@@ -27,6 +27,8 @@ pub enum Door {
     Cri,
     /// Docker's API.
     Docker,
+    /// husk's own command line.
+    Husk,
 }
 
 /// A validated CRI `PodSandboxConfig`, or what another door makes of its own.

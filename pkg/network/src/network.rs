@@ -9,6 +9,7 @@ use std::{
 };
 
 use husk_model::{PodNetworking, PodSandboxId, chain};
+use husk_telemetry::phases::{inherited, waiting};
 
 use crate::{
     BridgeConfig, Free, GcReport, NetworkConfig, NetworkError, NetworkStatus, Owners, PodCidr, PodNetwork,
@@ -24,6 +25,9 @@ use crate::{
     record::{Attachment, Record, Records},
     user::{User, UserNetworks},
 };
+
+/// What waiting for another who works on a pod's network is called.
+const LOCK: &str = "wait for other work on the pod's network";
 
 /// The pod network of one daemon. All state that matters is on disk and in the kernel; dropping this changes neither.
 #[derive(Debug)]
@@ -244,7 +248,8 @@ impl Network {
     pub async fn setup(self: &Arc<Self>, request: &PodNetworkRequest) -> Result<PodNetwork, NetworkError> {
         let (this, request) = (self.clone(), request.clone());
         // Taken before the task starts: a teardown that is called after this was cancelled must find it locked.
-        let alone = self.pod_locks.of(&request.id).lock_owned().await;
+        let alone = self.pod_locks.of(&request.id).lock_owned();
+        let alone = waiting(LOCK, alone).await;
         let work = async move {
             let id = request.id.clone();
             let result = this.setup_alone(request).await;
@@ -254,7 +259,7 @@ impl Network {
             drop(alone);
             result
         };
-        self.netlink.run(work).await?
+        self.netlink.run(inherited(work)).await?
     }
 
     /// Undoes the network of a pod, by those who made it and with the configuration of that time. Idempotent; an
@@ -264,7 +269,7 @@ impl Network {
     /// The step that failed; a repetition goes on from there.
     pub async fn teardown(self: &Arc<Self>, id: &PodSandboxId) -> Result<(), NetworkError> {
         let (this, id) = (self.clone(), id.clone());
-        let alone = self.pod_locks.of(&id).lock_owned().await;
+        let alone = waiting(LOCK, self.pod_locks.of(&id).lock_owned()).await;
         let work = async move {
             let result = this.teardown_alone(&id).await;
             // Also after a failure: the pod is to go, so gc may go on where this stopped.
@@ -272,7 +277,7 @@ impl Network {
             drop(alone);
             result
         };
-        self.netlink.run(work).await?
+        self.netlink.run(inherited(work)).await?
     }
 
     /// The network of a pod as it was set up, also by an earlier run of the daemon.

@@ -30,12 +30,13 @@ mod records;
 mod registry;
 mod verbs;
 
-pub use engine::{Collected, Engine, EngineConfig, Recovered};
+pub use engine::{Collected, Engine, EngineConfig, Pulling, Recovered};
 pub use error::{PodsError, Result};
 pub use husk_monitor::{ExecOutput, MonitorConfig};
 pub use node::CgroupDriver;
 pub use observing::{
-    ContainerMetrics, Follower, Lifecycle, MetricGroups, NodeMetrics, PodEvent, PodMetrics, PodStats,
-    Unfollowed,
+    ContainerCounters, ContainerMetrics, Follower, Lifecycle, MetricGroups, NodeMetrics, PodEvent,
+    PodMetrics, PodStats, Unfollowed,
 };
+pub use registry::{AttemptView, Attempted};
 pub use verbs::{Decide, Finding, Hang, Leak};

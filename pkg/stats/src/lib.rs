@@ -117,6 +117,18 @@ impl Stats {
         Ok(stats)
     }
 
+    /// Reads the counters of a group alone, through the same open files.
+    ///
+    /// # Errors
+    /// As [`Stats::sample`].
+    pub fn counters(&self, target: &Target) -> Result<CgroupStats> {
+        self.sampler(target).detail().map(|(counters, _)| counters).inspect_err(|error| {
+            if matches!(error, Error::Gone { .. }) {
+                self.forget(&target.id);
+            }
+        })
+    }
+
     /// Reads everything there is of a container and its init, through the same open files. Asks procfs about each
     /// process and descriptor for `patience` at most, so this belongs on a thread that may block.
     ///

@@ -22,6 +22,11 @@ impl Output {
         self.status.success()
     }
 
+    /// How the program ended; none by a signal.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Standard output of a program that must have succeeded.
     pub fn success(self) -> String {
         assert!(

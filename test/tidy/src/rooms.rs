@@ -7,13 +7,15 @@ use proc_macro2::{TokenStream, TokenTree};
 use crate::Tree;
 
 /// The modules of `husk_proto` and the folders that may name them. Suites speak the protocols from outside: they name all.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     // The operator's program is a client.
     ("cri", &["pkg/cri/", "cmd/husk/"]),
     ("nri", &["pkg/nri/"]),
     ("ttrpc", &["pkg/nri/"]),
     ("podmon", &["pkg/monitor/", "cmd/podmon/"]),
-    ("admin", &["cmd/huskd/", "cmd/husk/"]),
+    ("admin", &["pkg/operator/", "cmd/huskd/", "cmd/husk/"]),
+    // No protocol: what an error is in all of them.
+    ("status", &["pkg/cri/", "pkg/operator/", "cmd/huskd/"]),
     ("otlp", &["pkg/telemetry/"]),
 ];
 const EVERYWHERE: [&str; 2] = ["proto/", "test/"];

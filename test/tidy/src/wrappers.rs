@@ -10,7 +10,7 @@ const WRAPPERS: [(&str, &[&str]); 7] = [
     ("libc", &["husk-sys"]),
     ("landlock", &["husk-sys"]),
     // gRPC is at the doors, and in what speaks through them.
-    ("tonic", &["husk-proto", "husk-telemetry", "husk-cri", "huskd", "husk", "husk-e2e"]),
+    ("tonic", &["husk-proto", "husk-telemetry", "husk-cri", "husk-operator", "huskd", "husk", "husk-e2e"]),
     ("reqwest", &["husk-images"]),
     ("redb", &["husk-images"]),
     ("rtnetlink", &["husk-network"]),

@@ -90,7 +90,11 @@ pub(super) fn pod(
             NamespaceMode::Node => Vec::new(),
             _ => super::ports::wanted(&record.config, host)?,
         },
-        labels: BTreeMap::from([("io.docker.container".to_owned(), record.id.clone())]),
+        // What husk's own command line finds it by.
+        labels: BTreeMap::from([
+            ("io.docker.container".to_owned(), record.id.clone()),
+            ("io.docker.name".to_owned(), record.name.trim_start_matches('/').to_owned()),
+        ]),
         cgroup_parent: host.cgroup_parent.clone(),
         sysctls: sysctls(host)?,
         security: SecurityContext {

@@ -19,6 +19,7 @@ use std::{
 };
 
 use husk_model::chain;
+use husk_telemetry::phases::phase;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, watch as channel},
@@ -191,7 +192,9 @@ impl Cni {
         let prev_result = attachment.result.as_ref().filter(|_| list.has_prev_result_for_del());
         for plugin in list.plugins.iter().rev() {
             let config = runtime::stdin(list, plugin, &capabilities, prev_result);
-            self.runner.run(NetworkList::plugin_type(plugin), Verb::Del, &parameters, &config).await?;
+            let name = NetworkList::plugin_type(plugin);
+            let run = self.runner.run(name, Verb::Del, &parameters, &config);
+            phase(format!("CNI plugin {name} DEL"), run).await?;
         }
         records.remove(&request.id)
     }
@@ -240,7 +243,8 @@ impl Cni {
         for plugin in &list.plugins {
             last = NetworkList::plugin_type(plugin);
             let config = runtime::stdin(list, plugin, &capabilities, result.as_ref());
-            result = self.runner.run(last, Verb::Add, &parameters, &config).await?;
+            let run = self.runner.run(last, Verb::Add, &parameters, &config);
+            result = phase(format!("CNI plugin {last} ADD"), run).await?;
         }
         let unusable =
             |reason| NetworkError::CniResult { plugin: last.to_owned(), command: Verb::Add.name(), reason };

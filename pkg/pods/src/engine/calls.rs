@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use husk_cgroup::Hierarchy;
 use husk_lsm::{AppArmor, selinux::SeLinux};
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerStatus, Door, FilesystemStats, PodConfig, PodSandboxId, PodStatus,
-    ResourceStats, Resources,
+    ContainerConfig, ContainerId, ContainerStatus, Door, Ending, FilesystemStats, PodConfig, PodSandboxId,
+    PodStatus, ResourceStats, Resources,
 };
 
 use tracing::Instrument;
@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::parts::Parts;
 use crate::{
     error::{PodsError, Result},
-    observing::{Follower, MetricGroups, NodeMetrics, PodStats},
+    observing::{ContainerCounters, Follower, MetricGroups, NodeMetrics, PodStats},
     registry::{Container, Pod},
     verbs::{Decide, Finding, start},
 };
@@ -110,7 +110,11 @@ impl Engine {
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
         let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let stop = self.parts.stop.clone();
-        detached(async move { stop.pod(&pod).await }).await
+        if pod.is_ready() {
+            let what = Ending::Stop { door: self.door, grace: Duration::ZERO };
+            pod.chronicle().asked_to_end(what);
+        }
+        detached(async move { pod.chronicle().during(Box::pin(stop.pod(&pod))).await }).await
     }
 
     /// Removes a sandbox with its containers, stopping it first if needed. Unknown sandboxes are fine.
@@ -120,7 +124,10 @@ impl Engine {
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
         let Some(pod) = self.find_pod(id) else { return Ok(()) };
         let remove = self.parts.remove.clone();
-        detached(async move { remove.pod(&pod).await }).await
+        if pod.is_ready() {
+            pod.chronicle().asked_to_end(Ending::Removal { door: self.door });
+        }
+        detached(async move { pod.chronicle().during(Box::pin(remove.pod(&pod))).await }).await
     }
 
     /// Snapshot of a sandbox.
@@ -167,7 +174,8 @@ impl Engine {
     /// When it is not in state CREATED or its command cannot be executed; then it has ended with `StartError`.
     pub async fn start_container(&self, id: &str) -> Result<()> {
         let (container, follow) = (self.container(id)?, self.parts.stop.follow.clone());
-        detached(async move { start(&follow, &container).await }).await
+        detached(async move { container.chronicle().during(Box::pin(start(&follow, &container))).await })
+            .await
     }
 
     /// Stop signal, `grace`, then SIGKILL. Unknown and ended containers are fine.
@@ -177,7 +185,12 @@ impl Engine {
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let Some(container) = self.find_container(id) else { return Ok(()) };
         let stop = self.parts.stop.clone();
-        detached(async move { stop.container(&container, grace).await }).await
+        if container.is_alive() {
+            container.chronicle().asked_to_end(Ending::Stop { door: self.door, grace });
+        }
+        let work =
+            async move { container.chronicle().during(Box::pin(stop.container(&container, grace))).await };
+        detached(work).await
     }
 
     /// Removes a container, killing it if it runs. Unknown containers are fine. Its log file stays.
@@ -187,7 +200,11 @@ impl Engine {
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let Some(container) = self.find_container(id) else { return Ok(()) };
         let remove = self.parts.remove.clone();
-        detached(async move { remove.container(&container).await }).await
+        if container.is_alive() {
+            container.chronicle().asked_to_end(Ending::Removal { door: self.door });
+        }
+        detached(async move { container.chronicle().during(Box::pin(remove.container(&container))).await })
+            .await
     }
 
     /// Snapshot of a container.
@@ -235,6 +252,11 @@ impl Engine {
     /// When it has ended or its cgroup cannot be read.
     pub fn container_stats(&self, id: &str) -> Result<(Arc<ContainerStatus>, ResourceStats)> {
         self.parts.measuring.container_stats(&*self.container(id)?)
+    }
+
+    /// Reads the counters of all live containers' groups; those that end meanwhile are left out.
+    pub async fn container_counters(&self) -> Vec<ContainerCounters> {
+        self.parts.measuring.container_counters(|container| self.shows(container.pod())).await
     }
 
     /// Measures all live containers that `wanted` lets through; those that end meanwhile are left out.
@@ -299,7 +321,16 @@ impl Engine {
     }
 
     fn shows(&self, pod: &Pod) -> bool {
-        self.door.is_none_or(|door| pod.config().door == door)
+        self.door_is(Some(pod.config().door))
+    }
+
+    /// Whether what came through `door` is shown; of what came through none, to an engine without one.
+    pub(super) fn door_is(&self, door: Option<Door>) -> bool {
+        self.door.is_none() || self.door == door
+    }
+
+    pub(super) fn door(&self) -> Option<Door> {
+        self.door
     }
 }
 

@@ -19,4 +19,4 @@ pub use events::{Follower, Lifecycle, PodEvent, Unfollowed};
 pub use metrics::{ContainerMetrics, MetricGroups, NodeMetrics, PodMetrics};
 pub(crate) use plugins::Plugins;
 pub(crate) use stats::Measuring;
-pub use stats::PodStats;
+pub use stats::{ContainerCounters, PodStats};

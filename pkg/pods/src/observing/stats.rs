@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use husk_cgroup::CgroupPath;
-use husk_model::{ContainerStatus, FilesystemStats, NetworkStats, PodStatus, ResourceStats};
+use husk_cgroup::{CgroupPath, CgroupStats};
+use husk_model::{ContainerStatus, FilesystemStats, NetworkStats, PodStatus, ResourceStats, UnixNanos};
 use husk_stats::{Stats, Target, TargetId};
 
 use crate::{
@@ -27,6 +27,17 @@ pub struct PodStats {
     pub network: Vec<NetworkStats>,
     /// Its live containers.
     pub containers: Vec<(Arc<ContainerStatus>, ResourceStats)>,
+}
+
+/// The counters of a live container's group.
+#[derive(Debug, Clone)]
+pub struct ContainerCounters {
+    /// The container.
+    pub status: Arc<ContainerStatus>,
+    /// When they were read.
+    pub at: UnixNanos,
+    /// The counters.
+    pub counters: CgroupStats,
 }
 
 /// A sandbox and what of it is to be measured.
@@ -68,6 +79,20 @@ impl Measuring {
         containers.retain(|container| shown(container));
         let chosen = live(&containers, wanted);
         self.each(chosen, sample).await.unwrap_or_default()
+    }
+
+    /// Reads the counters of all live containers; those that end meanwhile are left out.
+    pub(crate) async fn container_counters(
+        &self,
+        shown: impl Fn(&Container) -> bool,
+    ) -> Vec<ContainerCounters> {
+        let mut containers = self.registry.containers();
+        containers.retain(|container| shown(container));
+        let read = |stats: &Stats, (status, target): (Arc<ContainerStatus>, Target)| {
+            let counters = stats.counters(&target).ok()?;
+            Some(ContainerCounters { status, at: husk_node::now(), counters })
+        };
+        self.each(live(&containers, |_| true), read).await.unwrap_or_default()
     }
 
     /// Measures a sandbox that is ready, and its live containers.

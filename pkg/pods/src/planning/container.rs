@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use husk_cdi::{CdiError, Edits};
 use husk_model::{
-    ContainerConfig, ContainerId, EnvVar, PodConfig, Resources, Rootfs, SeccompFilter, Signal, UnixNanos,
+    ContainerConfig, ContainerId, EnvVar, History, PodConfig, Resources, Rootfs, SeccompFilter, Signal,
+    UnixNanos,
 };
 use husk_monitor::{ContainerRequest, PidNamespace, Stdin};
 use husk_spec::{PodFiles, SpecInput, container_spec};
@@ -89,6 +90,7 @@ impl ContainerPlan {
             resources: config.resources.clone(),
             stop_signal,
             cgroup_path,
+            history: History::default(),
             complete: false,
         };
         let request = request(inputs, &file)?;

@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use husk_life::PodRecordLife;
 use husk_model::{
-    ContainerConfig, ContainerId, ContainerMetadata, Digest, ImageId, PodConfig, PodMetadata, PodSandboxId,
-    Resources, Signal, UnixNanos,
+    ContainerConfig, ContainerId, ContainerMetadata, Digest, History, ImageId, PodConfig, PodMetadata,
+    PodSandboxId, Resources, Signal, UnixNanos,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ pub(crate) struct PodFile {
     /// Its SELinux level, which no other pod gets; none on a node without SELinux.
     #[serde(default)]
     pub(crate) selinux_level: Option<String>,
+    /// How it came to be and why it is to end, as far as that was known when the state was recorded.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub(crate) history: History,
     /// Its state. Absent in records of versions before 0.2, which had the two fields below.
     #[serde(default)]
     life: Option<PodRecordLife>,
@@ -54,6 +57,7 @@ impl PodFile {
             ips: Vec::new(),
             cgroup_path: String::new(),
             selinux_level: None,
+            history: History::default(),
             life: Some(PodRecordLife::Making),
             complete: false,
             stopped: false,
@@ -113,6 +117,9 @@ pub(crate) struct ContainerFile {
     pub(crate) resources: Resources,
     pub(crate) stop_signal: Signal,
     pub(crate) cgroup_path: String,
+    /// How it came to be.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub(crate) history: History,
     /// Everything was built; otherwise an attempt was interrupted.
     pub(crate) complete: bool,
 }
@@ -140,6 +147,7 @@ impl ContainerFile {
             resources: Resources::default(),
             stop_signal: Signal::TERM,
             cgroup_path: String::new(),
+            history: History::default(),
             complete: true,
         }
     }

@@ -12,7 +12,7 @@ use husk_model::{
 };
 use tokio::sync::{MutexGuard, OnceCell};
 
-use super::{pod::Pod, snapshot::Snapshot};
+use super::{chronicle::Chronicle, pod::Pod, snapshot::Snapshot};
 use crate::{
     error::{PodsError, Result},
     facilities::Lease,
@@ -40,6 +40,7 @@ pub(crate) struct Container {
     removal: tokio::sync::Mutex<()>,
     /// Set when plugins have been told of its end.
     told_end: OnceCell<()>,
+    chronicle: Chronicle,
 }
 
 /// What a container is made of.
@@ -51,10 +52,13 @@ pub(crate) struct NewContainer {
     pub(crate) file: Option<ContainerFile>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) upper: PathBuf,
+    pub(crate) chronicle: Chronicle,
 }
 
 impl Container {
-    pub(crate) fn new(NewContainer { pod, life, status, file, leases, upper }: NewContainer) -> Self {
+    pub(crate) fn new(
+        NewContainer { pod, life, status, file, leases, upper, chronicle }: NewContainer,
+    ) -> Self {
         Self {
             id: status.id.clone(),
             pod,
@@ -65,6 +69,7 @@ impl Container {
             upper,
             removal: tokio::sync::Mutex::default(),
             told_end: OnceCell::new(),
+            chronicle,
         }
     }
 
@@ -84,6 +89,11 @@ impl Container {
     /// The name under which it is claimed.
     pub(crate) fn name(&self) -> ContainerName {
         (self.pod.id().clone(), self.status.get().config.metadata.clone())
+    }
+
+    /// How it came to be, and who wanted it to end.
+    pub(crate) fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     // === its state ===
@@ -172,6 +182,7 @@ impl Container {
         let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let file = slot.as_mut()?;
         file.resources = limits;
+        file.history = self.chronicle.now();
         Some(file.clone())
     }
 }

@@ -7,12 +7,17 @@
 //! | `table` | all of them |
 //! | `snapshot` | a value that is replaced whole |
 
+mod attempts;
+mod chronicle;
 mod claims;
 mod container;
 mod pod;
 mod snapshot;
 mod table;
 
+pub(crate) use attempts::{Afterwards, Going};
+pub use attempts::{AttemptView, Attempted};
+pub(crate) use chronicle::Chronicle;
 pub(crate) use claims::Claim;
 pub(crate) use container::{Container, NewContainer};
 pub(crate) use pod::{NewPod, Pod, shown};

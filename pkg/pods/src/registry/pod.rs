@@ -15,7 +15,7 @@ use husk_monitor::Monitor;
 use husk_stats::Interfaces;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
-use super::snapshot::Snapshot;
+use super::{chronicle::Chronicle, snapshot::Snapshot};
 use crate::{
     error::{PodsError, Result},
     records::PodFile,
@@ -41,6 +41,7 @@ pub(crate) struct Pod {
     selinux_level: Option<Hold>,
     /// Counters of its own network; closed when it is not ready any more.
     interfaces: Interfaces,
+    chronicle: Chronicle,
 }
 
 /// What a pod is made of.
@@ -52,10 +53,11 @@ pub(crate) struct NewPod {
     pub(crate) process: Option<Process>,
     pub(crate) reach: Reach<Monitor>,
     pub(crate) selinux_level: Option<Hold>,
+    pub(crate) chronicle: Chronicle,
 }
 
 impl Pod {
-    pub(crate) fn new(NewPod { file, life, process, reach, selinux_level }: NewPod) -> Self {
+    pub(crate) fn new(NewPod { file, life, process, reach, selinux_level, chronicle }: NewPod) -> Self {
         Self {
             id: file.id.clone(),
             status: Snapshot::new(shown(&file, &life, process)),
@@ -66,6 +68,7 @@ impl Pod {
             early_exits: Mutex::default(),
             selinux_level,
             interfaces: Interfaces::default(),
+            chronicle,
         }
     }
 
@@ -80,6 +83,11 @@ impl Pod {
 
     pub(crate) fn selinux_level(&self) -> Option<&str> {
         self.selinux_level.as_ref().map(Hold::level)
+    }
+
+    /// How it came to be, and who wanted it to end.
+    pub(crate) fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     // === its state ===
@@ -119,6 +127,7 @@ impl Pod {
     /// The record of a state that is about to be seen.
     pub(crate) fn file_as(&self, life: &PodLife) -> PodFile {
         let mut file = self.lock_file().clone();
+        file.history = self.chronicle.now();
         record(&mut file, life);
         file
     }
@@ -216,6 +225,7 @@ impl Pod {
     ) -> PodFile {
         let mut file = self.lock_file();
         let mut config = (*file.config).clone();
+        file.history = self.chronicle.now();
         config.overhead = overhead.or(config.overhead);
         config.resources = resources.or(config.resources);
         file.config = Arc::new(config);

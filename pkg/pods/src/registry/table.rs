@@ -8,6 +8,7 @@ use std::{
 use husk_model::{ContainerConfig, ContainerId, ContainerMetadata, PodConfig, PodMetadata, PodSandboxId};
 
 use super::{
+    attempts::Attempts,
     claims::{Claim, Claims},
     container::{Container, ContainerName},
     pod::Pod,
@@ -37,6 +38,7 @@ pub(crate) struct Registry {
     container_names: Claims<ContainerName, ContainerId, ContainerConfig>,
     /// Pods that start-up undoes, which may go on behind it.
     undoing: Mutex<BTreeSet<PodSandboxId>>,
+    attempts: Attempts,
 }
 
 impl Registry {
@@ -160,6 +162,11 @@ impl Registry {
     /// Pods that start-up undoes.
     pub(crate) fn undoing(&self) -> MutexGuard<'_, BTreeSet<PodSandboxId>> {
         self.undoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is being made, and what lately failed to be.
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     /// Every pod that the daemon has in hand: made, being made, being removed or undone.

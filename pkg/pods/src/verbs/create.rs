@@ -8,11 +8,14 @@
 use std::{path::Path, sync::Arc};
 
 use husk_life::{ContainerEvent, ContainerLife};
-use husk_model::{ContainerConfig, ContainerId, NamespaceMode};
+use husk_model::{ContainerConfig, ContainerId, NamespaceMode, chain};
 use husk_monitor::{ContainerRequest, Created, PidNamespace};
 use husk_node::now;
 use husk_nri::{ContainerFacts, Event};
-use husk_telemetry::step;
+use husk_telemetry::{
+    phases::{phase, waiting},
+    step,
+};
 use tracing::{Instrument, warn};
 
 use super::{
@@ -25,7 +28,7 @@ use crate::{
     node::{Claimed, Layers, NodeFacts, files, look, make_log_directory},
     planning::{self, ContainerPlan, Inputs},
     records::ContainerFile,
-    registry::{Claim, Container, NewContainer, Pod, shown_name},
+    registry::{Afterwards, Attempted, Chronicle, Claim, Container, NewContainer, Pod, shown_name},
 };
 
 /// What creating needs.
@@ -59,17 +62,32 @@ impl Create {
         };
         let wait = attempt.wait();
         let (this, pod) = (self.clone(), Arc::clone(pod));
+        let chronicle = Chronicle::default();
+        let going = registry.attempts().begin(
+            Attempted::Container(pod.id().clone(), id.clone(), config.metadata.name.clone()),
+            Some(pod.name()),
+            Some(pod.config().door),
+            chronicle.phases().clone(),
+        );
         let work = async move {
             // On the heap: it holds the whole plan.
-            let outcome = Box::pin(this.build(&pod, &id, &config)).await;
+            let build = Box::pin(this.build(&pod, &id, &config, &chronicle));
+            let outcome = chronicle.during(build).await;
+            going.end(outcome.as_ref().err().map(|error| chain(error)), Afterwards::Forget);
             attempt.settle(outcome.map(|()| id));
         };
         tokio::spawn(work.in_current_span());
         wait.outcome().await
     }
 
-    async fn build(&self, pod: &Arc<Pod>, id: &ContainerId, config: &Arc<ContainerConfig>) -> Result<()> {
-        let _gate = pod.enter().await?;
+    async fn build(
+        &self,
+        pod: &Arc<Pod>,
+        id: &ContainerId,
+        config: &Arc<ContainerConfig>,
+        chronicle: &Chronicle,
+    ) -> Result<()> {
+        let _gate = phase("wait for the pod's stop or removal", pod.enter()).await?;
         let no_image = || PodsError::NoSuchImage {
             field: "config.image.image".to_owned(),
             reference: config.image.clone(),
@@ -82,7 +100,7 @@ impl Create {
         let (facts, sources) = step!("mount sources and devices", looking).await?;
         let planned = self.plan(pod, id, config, &image, &layers, facts);
         let built = match planned {
-            Ok(plan) => self.build_planned(pod, plan, layers).await,
+            Ok(plan) => self.build_planned(pod, plan, layers, chronicle).await,
             Err(error) => Err(error),
         };
         match built {
@@ -130,9 +148,10 @@ impl Create {
         pod: &Arc<Pod>,
         mut plan: ContainerPlan,
         layers: Layers,
+        chronicle: &Chronicle,
     ) -> Result<Arc<Container>> {
         // Held until the container is seen.
-        let _turn = self.adjust.plugins.enter().await;
+        let _turn = waiting("wait for plugins' turn", self.adjust.plugins.enter()).await;
         let mut asked = None;
         if self.adjust.plugins.active() {
             step!("plugins", Box::pin(self.adjust.plan(pod, &mut plan))).await?;
@@ -140,8 +159,8 @@ impl Create {
         }
         let (file, request) = plan.seal()?;
         let id = file.id.clone();
-        let made = match self.make(pod, file, request).await {
-            Ok((file, created)) => self.publish(pod, file, created, layers.into_leases()),
+        let made = match self.make(pod, file, request, chronicle).await {
+            Ok((file, created)) => self.publish(pod, file, created, layers.into_leases(), chronicle),
             Err(error) => Err(error),
         };
         if made.is_err() {
@@ -164,6 +183,7 @@ impl Create {
         pod: &Pod,
         file: ContainerFile,
         request: ContainerRequest,
+        chronicle: &Chronicle,
     ) -> Result<(ContainerFile, Created)> {
         let (records, id) = (&self.follow.records, &file.id);
         records.create_container(pod.id(), id)?;
@@ -177,10 +197,10 @@ impl Create {
         }
         let log_dir = Path::new(&file.log_path).parent();
         if let Some(dir) = log_dir.filter(|dir| !dir.as_os_str().is_empty()) {
-            make_log_directory(dir.to_owned()).await?;
+            phase("log directory", make_log_directory(dir.to_owned())).await?;
         }
         let created = step!("init", pod.monitor()?.create_container(request)).await?;
-        let complete = ContainerFile { complete: true, ..file };
+        let complete = ContainerFile { complete: true, history: chronicle.now(), ..file };
         if let Err(error) = records.write_container(pod.id(), &complete) {
             if let Err(left) = pod.monitor()?.remove_container(&complete.id).await {
                 warn!(container = %complete.id, error = %left, "cannot take back a container that failed to be recorded");
@@ -196,6 +216,7 @@ impl Create {
         file: ContainerFile,
         created: Created,
         leases: Vec<Lease>,
+        chronicle: &Chronicle,
     ) -> Result<Arc<Container>> {
         for limit in &created.degraded {
             warn!(container = %file.id, limit, "the node cannot set a limit");
@@ -210,6 +231,7 @@ impl Create {
             upper: self.follow.records.layer_of(&file.id, &file.config).join("upper"),
             file: Some(file),
             leases,
+            chronicle: chronicle.clone(),
         }));
         self.follow.changes.container(&container, &ContainerEvent::Made)?;
         self.follow.appeared(&container);

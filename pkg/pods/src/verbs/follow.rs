@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use husk_life::{ContainerEvent, End, PodEvent, PodLife};
-use husk_model::{ContainerId, Exit, ExitReason, SandboxRecord, UnixNanos, chain};
+use husk_model::{ContainerId, Ending, Exit, ExitReason, SandboxRecord, UnixNanos, chain};
 use husk_monitor::{Event, Events, Monitor, Snapshot};
 use husk_node::now;
 use tracing::{info, warn};
@@ -177,6 +177,7 @@ impl Follow {
         }
         for container in self.registry.containers_of(pod) {
             if container.is_alive() {
+                container.chronicle().asked_to_end(Ending::Cleanup { reason: reason.to_owned() });
                 self.lost_exit(&container);
             }
         }
@@ -257,7 +258,7 @@ mod tests {
         observing::{Events, Plugins},
         planning,
         records::{ContainerFile, PodFile},
-        registry::{NewContainer, NewPod},
+        registry::{Chronicle, NewContainer, NewPod},
     };
 
     /// A node without anything on it, and a pod that lost its monitor, or waits for it.
@@ -269,7 +270,14 @@ mod tests {
         let changes = Changes::new(Arc::clone(&registry), Arc::clone(&records), events, plugins);
         let cgroups = Cgroups::find(CgroupDriver::Cgroupfs, "/husk").unwrap();
         let file = PodFile::unreadable("boot", &PodSandboxId::generate());
-        let pod = NewPod { file, life: PodLife::Ready, process: None, reach, selinux_level: None };
+        let pod = NewPod {
+            file,
+            life: PodLife::Ready,
+            process: None,
+            reach,
+            selinux_level: None,
+            chronicle: Chronicle::default(),
+        };
         (Follow { registry, records, changes, cgroups }, Arc::new(Pod::new(pod)))
     }
 
@@ -282,6 +290,7 @@ mod tests {
             file: None,
             leases: Vec::new(),
             upper: "/nonexistent".into(),
+            chronicle: Chronicle::default(),
         }))
     }
 

@@ -31,7 +31,7 @@ use crate::{
     node::Security,
     planning,
     records::{ContainerFile, OnRecord, PodFile, ids_in},
-    registry::{Container, NewContainer, NewPod, Pod},
+    registry::{Chronicle, Container, NewContainer, NewPod, Pod},
 };
 
 /// How long a start waits for monitors and for the undoing of what was half done.
@@ -213,6 +213,7 @@ impl Recover {
         file.cgroup_path = self.cgroup(&file, &life);
         let pod = Arc::new(Pod::new(NewPod {
             selinux_level: self.security.recovered_level(&file),
+            chronicle: Chronicle::recorded(std::mem::take(&mut file.history)),
             file,
             life,
             process: None,
@@ -264,6 +265,9 @@ impl Recover {
             life,
             status,
             leases: self.leases(&id, file.as_ref()),
+            chronicle: Chronicle::recorded(
+                file.as_ref().map(|file| file.history.clone()).unwrap_or_default(),
+            ),
             file,
         }));
         self.follow.registry.restore_container(container);

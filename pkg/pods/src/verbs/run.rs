@@ -15,11 +15,14 @@ use std::{
 };
 
 use husk_life::{PodEvent, PodLife, Reach};
-use husk_model::{PodConfig, PodSandboxId, Process};
+use husk_model::{PodConfig, PodSandboxId, Process, chain};
 use husk_monitor::{Events, Monitor, Nursery, PodNetwork, SandboxRequest};
 use husk_node::now;
 use husk_systemd::Anchor;
-use husk_telemetry::step;
+use husk_telemetry::{
+    phases::{phase, waiting},
+    step,
+};
 use tracing::{Instrument, debug};
 
 use super::{follow::Follow, undo::Undo};
@@ -29,7 +32,7 @@ use crate::{
     node::{OfPod, Place, Security, files, make_log_directory},
     planning::{Settings, sandbox_request},
     records::PodFile,
-    registry::{Claim, NewPod, Pod, shown, shown_name},
+    registry::{Afterwards, Attempted, Chronicle, Claim, NewPod, Pod, shown, shown_name},
 };
 
 /// What running needs.
@@ -77,8 +80,17 @@ impl Run {
         };
         let wait = attempt.wait();
         let this = self.clone();
+        let chronicle = Chronicle::default();
+        let going = registry.attempts().begin(
+            Attempted::Pod(id.clone()),
+            Some(config.metadata.clone()),
+            Some(config.door),
+            chronicle.phases().clone(),
+        );
         let work = async move {
-            let outcome = Box::pin(this.build(&id, &config, &place)).await;
+            let build = Box::pin(this.build(&id, &config, &place, &chronicle));
+            let outcome = chronicle.during(build).await;
+            going.end(outcome.as_ref().err().map(|error| chain(error)), Afterwards::Forget);
             attempt.settle(outcome.map(|()| id));
             this.monitors.stand_by();
         };
@@ -97,20 +109,26 @@ impl Run {
         }
     }
 
-    async fn build(&self, id: &PodSandboxId, config: &Arc<PodConfig>, place: &Place) -> Result<()> {
+    async fn build(
+        &self,
+        id: &PodSandboxId,
+        config: &Arc<PodConfig>,
+        place: &Place,
+        chronicle: &Chronicle,
+    ) -> Result<()> {
         let records = &self.follow.records;
         let selinux = self.security.of_pod(config)?;
         let mut file = PodFile::new(records.boot_id(), id, config, now());
         file.cgroup_path.clone_from(&place.cgroup);
         file.selinux_level = selinux.level.as_ref().map(|level| level.level().to_owned());
         records.create_pod(id)?;
-        match self.build_recorded(file.clone(), place, selinux).await {
+        match self.build_recorded(file.clone(), place, selinux, chronicle).await {
             Ok((pod, events)) => {
                 self.follow.go_on(&pod, events);
                 Ok(())
             }
             Err(error) => {
-                self.undo.pod(&file).await;
+                waiting("undo", Box::pin(self.undo.pod(&file))).await;
                 Err(error)
             }
         }
@@ -121,11 +139,12 @@ impl Run {
         mut file: PodFile,
         place: &Place,
         selinux: OfPod,
+        chronicle: &Chronicle,
     ) -> Result<(Arc<Pod>, Events)> {
         let (records, config) = (&self.follow.records, Arc::clone(&file.config));
         records.write_pod(&file)?;
         if !config.log_directory.is_empty() {
-            make_log_directory(config.log_directory.clone().into()).await?;
+            phase("log directory", make_log_directory(config.log_directory.clone().into())).await?;
         }
         let netns = records.netns(&file.id);
         let request = sandbox_request(&config, self.settings, &place.cgroup, netns, selinux.labels);
@@ -140,6 +159,7 @@ impl Run {
             process: Some(process),
             reach: Reach::Attended(monitor),
             selinux_level: selinux.level,
+            chronicle: chronicle.clone(),
         });
         Ok((self.publish(Arc::new(pod), process).await?, events))
     }

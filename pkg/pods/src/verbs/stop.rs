@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use husk_life::{PodEvent, Step};
-use husk_model::{Classify, Kind};
+use husk_model::{Classify, Ending, Kind};
 use husk_monitor::MonitorError;
 use husk_node::now;
 use husk_telemetry::step;
@@ -129,6 +129,9 @@ impl Stop {
         let mut stops = tokio::task::JoinSet::new();
         for container in self.follow.registry.containers_of(pod) {
             let this = self.clone();
+            if container.is_alive() {
+                container.chronicle().asked_to_end(Ending::OfPod);
+            }
             let stop = async move { this.container(&container, Duration::ZERO).await };
             stops.spawn(stop.in_current_span());
         }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use husk_model::Ending;
 use husk_nri::{Eviction, Update};
 use tracing::{info, warn};
 
@@ -41,6 +42,8 @@ impl Wishes {
     pub(crate) fn evict(&self, eviction: Eviction) -> Result<()> {
         let container = self.registry.container(&eviction.container)?;
         info!(container = %container.id(), plugin = eviction.plugin, reason = eviction.reason, "an NRI plugin evicts a container");
+        let (plugin, reason) = (eviction.plugin.clone(), eviction.reason.clone());
+        container.chronicle().asked_to_end(Ending::Eviction { plugin, reason });
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = stop.container(&container, EVICTION_GRACE).await {

@@ -2,14 +2,18 @@
 
 use tracing::{Instrument, Span};
 
-/// Does `work` in a span of its own, which says of itself when that fails; what [`step!`](crate::step!) makes.
+use crate::phases::phase;
+
+/// Does `work` in a span of its own, which says of itself when that fails, and as a phase of whatever it is done for; what
+/// [`step!`](crate::step!) makes.
 pub async fn step<T, E>(
+    name: &'static str,
     span: impl FnOnce() -> Span,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     // Made here: the step begins when somebody waits for it.
     let span = span();
-    let outcome = work.instrument(span.clone()).await;
+    let outcome = phase(name, work.instrument(span.clone())).await;
     if outcome.is_err() {
         span.record("failed", true);
     }
@@ -17,11 +21,13 @@ pub async fn step<T, E>(
 }
 
 /// Does fallible work as a step of the call it is done for: `step!("network", work, pod = %id).await`. The fields go into traces, so
-/// they name objects and nothing more. Costs next to nothing where nothing is traced.
+/// they name objects and nothing more. Costs next to nothing where nothing is traced;
+/// the name alone is kept for `husk why` (see [`crate::phases`]).
 #[macro_export]
 macro_rules! step {
     ($name:literal, $work:expr $(, $($fields:tt)+)?) => {
         $crate::traces::step(
+            $name,
             || ::tracing::debug_span!($name, failed = ::tracing::field::Empty $(, $($fields)+)?),
             // Its caller's future would else have room for it twice.
             ::std::boxed::Box::pin($work),
