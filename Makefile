@@ -78,7 +78,7 @@ test-kind: build ## a cluster by the real kind on a dockerd of its own, and what
 
 test-oci: build ## runc's own tests on husk-oci, with crun as control (root; half an hour; FILES="run.bats exec.bats")
 	hack/oci-bats $(FILES)
-	hack/oci-bats --runtime crun $(FILES)
+	hack/oci-bats --cgroups v1 --runtime crun $(FILES)
 
 node-e2e: build ## Kubernetes' own tests of a node on a real kubelet, API server and etcd (root; half an hour; FOCUS=regex)
 	hack/node-e2e $(if $(FOCUS),"$(FOCUS)")

@@ -198,7 +198,7 @@ EOF
 }
 
 # start_containerd NAME: the peer, in $work/NAME, under the command $supervisor if there is one; sets $socket, $nri_socket, $daemon_pid and $daemon_log. With $crun, the path of
-# a crun, pods of the handler "crun" have it.
+# a crun, pods of the handler "crun" have it. $oci is what all others run on instead of the pinned runc.
 start_containerd() {
     local dir=$work/$1 bin cri="plugins.'io.containerd.cri.v1"
     bin=$(dirname "$("$hack/tools/path" containerd)")
@@ -225,7 +225,7 @@ conf_dir = '$dir/cni'
 [$cri.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [$cri.runtime'.containerd.runtimes.runc.options]
-BinaryName = '$("$hack/tools/path" runc)'
+BinaryName = '${oci:-$("$hack/tools/path" runc)}'
 Root = '$work/run/$1/runc'
 
 [plugins.'io.containerd.internal.v1.opt']

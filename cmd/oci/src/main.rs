@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     let given = verbs::given();
     // clap keeps names for the life of the program.
     let shown: &'static str = Box::leak(name.clone().into_boxed_str());
-    let command = Cli::command().name(shown).bin_name(shown);
+    let command = Cli::command().name(shown).bin_name(shown).mut_subcommands(|verb| {
+        let name = format!("{shown} {}", verb.get_name());
+        verb.display_name(name)
+    });
     let parsed = command.try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,

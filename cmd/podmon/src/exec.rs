@@ -211,7 +211,7 @@ impl Exec {
                     }
                 }
                 // Only a container without a pod is.
-                Ok(Some(Report::Prepared)) => {}
+                Ok(Some(Report::Prepared | Report::Listener(_))) => {}
                 Ok(Some(Report::Executed)) => self.unlink(core),
                 Ok(Some(Report::Moved { former })) => {
                     core.poller.remove(&former);

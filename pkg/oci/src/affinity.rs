@@ -1,4 +1,4 @@
-//! The CPUs that an exec runs on before and after it is in its cgroup (OCI runtime-spec, config: `execCPUAffinity`).
+//! The CPUs that a process runs on: not the caller's, and those that an exec runs on before and after it is in its cgroup (OCI runtime-spec, config: `execCPUAffinity`).
 
 use rustix::{process::Pid, thread::CpuSet};
 
@@ -32,6 +32,15 @@ pub(crate) fn set(pid: Option<u32>, cpus: &CpuSet) -> Result<()> {
     let of = pid.and_then(|pid| Pid::from_raw(pid.cast_signed()));
     rustix::thread::sched_setaffinity(of, cpus)
         .map_err(|errno| Error::io("set the CPU affinity of", "the process")(errno.into()))
+}
+
+/// Takes all CPUs for us and the children to come, whatever the caller is bound to; in its cgroup, a child has those of that. Where the
+/// kernel has more CPUs than fit into the set, or refuses, the caller's stay.
+pub(crate) fn reset() {
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    if let Ok(Some(cpus)) = parse(Some(&possible)) {
+        let _ = set(None, &cpus);
+    }
 }
 
 #[cfg(test)]

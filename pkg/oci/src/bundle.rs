@@ -11,7 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
-use crate::{Error, Result, check};
+use crate::{Error, Result, check, numa};
 
 /// Longest `config.json`. Those of a privileged pod with all devices of a large node have some hundred kilobytes.
 const MAX_CONFIG: u64 = 32 << 20;
@@ -86,6 +86,9 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), serde_json::Error> {
         repair_process(process, &mut warnings);
     }
     repair_resources(value.pointer_mut("/linux/resources"));
+    if let Some(policy) = value.pointer("/linux/memoryPolicy").filter(|policy| !policy.is_null()) {
+        numa::check_words(policy).map_err(serde::de::Error::custom)?;
+    }
     Ok((serde_json::from_value(value)?, warnings))
 }
 
@@ -125,6 +128,16 @@ fn repair_process(process: &mut Value, warnings: &mut Vec<String>) {
             });
         }
     }
+    if let Some(flags) = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags")) {
+        // Two that our types have under other names than the specification.
+        for flag in flags.as_array_mut().into_iter().flatten() {
+            match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+                Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+                _ => {}
+            }
+        }
+    }
     if let Some(env) = process.get_mut("env").and_then(Value::as_array_mut) {
         let name = |entry: &Value| Some(entry.as_str()?.split_once('=')?.0.to_owned());
         let names: Vec<Option<String>> = env.iter().map(name).collect();
@@ -145,10 +158,13 @@ fn repair_resources(resources: Option<&mut Value>) {
     }
     for device in resources.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
         // What names no type means every one (config-linux, Allowed Device list); an empty text is as good.
-        if let Some(device) = device.as_object_mut()
-            && device.get("type").is_some_and(|kind| kind == "")
-        {
+        let Some(device) = device.as_object_mut() else { continue };
+        if device.get("type").is_some_and(|kind| kind == "") {
             device.remove("type");
+        }
+        // Letters that mean nothing are no access, as in runc.
+        if let Some(Value::String(access)) = device.get_mut("access") {
+            access.retain(|letter| matches!(letter, 'r' | 'w' | 'm'));
         }
     }
 }
@@ -176,6 +192,15 @@ mod tests {
         let (spec, _) = spec(r#"{"cwd":"/","env":["A=1","B=2","A=3","odd","odd"]}"#);
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.env().as_ref().unwrap(), &["B=2", "A=3", "odd", "odd"]);
+    }
+
+    #[test]
+    fn flags_of_a_scheduler_have_the_specification_s_names() {
+        let scheduler =
+            r#"{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]}"#;
+        let (spec, _) = spec(&format!(r#"{{"cwd":"/","scheduler":{scheduler}}}"#));
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 2);
     }
 
     #[test]

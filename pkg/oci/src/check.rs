@@ -4,7 +4,7 @@
 use husk_model::Sysctl;
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, Process, Spec};
 
-use crate::{Error, Result};
+use crate::{Error, Result, devices};
 
 /// Checks a spec as a whole.
 ///
@@ -17,6 +17,7 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref().ok_or_else(|| invalid("no linux section in the config"))?;
     namespaces(linux, spec)?;
     absent(linux)?;
+    devices::check(spec)?;
     sysctls(linux)
 }
 
@@ -67,6 +68,10 @@ fn namespaces(linux: &Linux, spec: &Spec) -> Result<()> {
     {
         return Err(invalid(format!("unable to set {name} without a private UTS namespace")));
     }
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) && of(Kind::Network).is_none()
+    {
+        return Err(invalid("unable to move network devices without a private NET namespace"));
+    }
     let maps = [linux.uid_mappings(), linux.gid_mappings()].map(|maps| maps.as_deref().unwrap_or_default());
     let mapped = maps.iter().any(|map| !map.is_empty());
     match of(Kind::User) {
@@ -76,9 +81,6 @@ fn namespaces(linux: &Linux, spec: &Spec) -> Result<()> {
         Some(user) if path(user).is_none() && maps.iter().any(|map| map.is_empty()) => Err(invalid(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
         )),
-        Some(user) if path(user).is_some() && mapped => {
-            Err(invalid("user namespace enabled, but both namespace path and mapping specified"))
-        }
         _ => time(linux, of(Kind::Time)),
     }
 }
@@ -102,11 +104,7 @@ fn has_paths(linux: &Linux) -> bool {
 
 /// What husk does not do, by the name that it has in the config.
 fn absent(linux: &Linux) -> Result<()> {
-    let asked = [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-    ];
+    let asked = [("linux.intelRdt", linux.intel_rdt().is_some())];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {
             Err(invalid(format!("{name} is not supported by husk: take it out of the config")))

@@ -13,9 +13,12 @@ use husk_sys::pidfd;
 use oci_spec::runtime::{Hooks, LinuxSeccomp, Process, Spec};
 
 use crate::{
-    Bundle, Container, Error, Record, Result, Status, Store, delete, group,
+    Bundle, Container, Error, Record, Result, Status, Store, affinity, delete,
+    devices::{self, Devices},
+    group,
     hooks::{self, Point},
-    namespaces,
+    listener::Agent,
+    namespaces, numa,
     socket::{send_descriptor, write_pid},
 };
 
@@ -67,7 +70,10 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
     let resources = group::resources(&bundle.spec)?;
     store.check_free(&options.id)?;
     group::check_vacant(&cgroup)?;
-    let seccomp = filter(bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
+    let linux = bundle.spec.linux().as_ref();
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let (agent, seccomp) = (Agent::of(profile)?, filter(profile)?);
+    let memory = linux.and_then(|linux| linux.memory_policy().as_ref()).map(numa::policy).transpose()?;
     let namespaces = namespaces::of(&bundle.spec)?;
     let own = process::identify(std::process::id()).map_err(Error::io("read", "/proc/self/stat"))?;
     let mut container = store.claim(Record {
@@ -82,7 +88,7 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
         config: bundle.spec.clone(),
         resources,
     })?;
-    let mut made = Made { group: None, child: None };
+    let mut made = Made { group: None, child: None, devices: None };
     let mut warnings = bundle.warnings.clone();
     let build = || -> Result<Option<OwnedFd>> {
         let start = container.make_fifo()?;
@@ -95,19 +101,22 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
             namespaces,
             identity: identity(bundle.spec.process().as_ref()),
             seccomp,
+            memory,
             cgroup: group::target(group)?,
             stdio: stdio(bundle.spec.process().as_ref(), options.streams),
             inherited: options.inherited,
             new_keyring: options.new_keyring,
-            prepared: hooks::before_root(&bundle.spec),
+            prepared: hooks::before_root(&bundle.spec) || has_devices(&bundle.spec),
             start,
             create_hooks: hooks::of(&bundle.spec, Hooks::create_container),
             start_hooks: hooks::of(&bundle.spec, Hooks::start_container),
             state: container.record.hook_state(Status::Creating, None),
             spec: bundle.spec,
         };
+        // The mask of CPUs is the caller's, who may be bound to some: the container has those of its cgroup.
+        affinity::reset();
         let child = made.child.insert(spawn_standalone(plan)?);
-        let ready = await_ready(&mut container, child)?;
+        let ready = await_ready(&mut container, child, agent.as_ref(), &mut made.devices)?;
         warnings.extend(ready.warnings);
         container.save()?;
         let mut terminal = ready.terminal;
@@ -126,7 +135,10 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
     };
     let built = build();
     match (built, made) {
-        (Ok(terminal), Made { child: Some(child), .. }) => {
+        (Ok(terminal), Made { child: Some(child), devices, .. }) => {
+            if let Some(devices) = devices {
+                devices.keep();
+            }
             Ok(Created { container, child, terminal, warnings })
         }
         (built, made) => {
@@ -166,9 +178,19 @@ pub fn start(container: &Container) -> Result<()> {
 }
 
 /// Up to where the init waits at its gate, with the hooks of the node in between.
-fn await_ready(container: &mut Container, child: &mut Child) -> Result<husk_runtime::Ready> {
+fn await_ready(
+    container: &mut Container,
+    child: &mut Child,
+    agent: Option<&Agent>,
+    devices: &mut Option<Devices>,
+) -> Result<husk_runtime::Ready> {
     loop {
         match child.await_report()? {
+            Report::Listener(listener) => {
+                if let Some(agent) = agent {
+                    agent.send(&listener, &container.record, Status::Creating, child.pid)?;
+                }
+            }
             Report::Ready(ready) => {
                 note_init(container, child)?;
                 return Ok(ready);
@@ -176,6 +198,7 @@ fn await_ready(container: &mut Container, child: &mut Child) -> Result<husk_runt
             Report::Prepared => {
                 note_init(container, child)?;
                 container.save()?;
+                *devices = devices::give(&container.record.config, child.pid)?;
                 hooks::run(Point::Prestart, &container.record, Status::Creating)?;
                 hooks::run(Point::CreateRuntime, &container.record, Status::Creating)?;
                 child.open_gate().map_err(Error::io("release", "the init"))?;
@@ -184,6 +207,11 @@ fn await_ready(container: &mut Container, child: &mut Child) -> Result<husk_runt
             Report::Executed | Report::Moved { .. } => return Err(Error::NotRunning),
         }
     }
+}
+
+fn has_devices(spec: &Spec) -> bool {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
+    devices.is_some_and(|devices| !devices.is_empty())
 }
 
 fn note_init(container: &mut Container, child: &Child) -> Result<()> {
@@ -196,11 +224,14 @@ fn note_init(container: &mut Container, child: &Child) -> Result<()> {
 struct Made {
     group: Option<Cgroup>,
     child: Option<Child>,
+    devices: Option<Devices>,
 }
 
 impl Made {
     /// Ends the child, which is ours to reap. The group goes with the rest.
     fn undo(self) {
+        // While their namespace is there.
+        drop(self.devices);
         if let Some(child) = self.child {
             let _ = pidfd::signal(&child.pidfd, rustix::process::Signal::KILL);
             let _ = pidfd::reap(&child.pidfd);
@@ -216,10 +247,7 @@ impl Made {
 /// The filter of a config.
 pub(crate) fn filter(profile: Option<&LinuxSeccomp>) -> Result<Option<SeccompFilter>> {
     let Some(profile) = profile else { return Ok(None) };
-    if profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()) {
-        return Err(Error::Invalid("seccomp listenerPath is not supported by husk".into()));
-    }
-    let program = husk_seccomp::compile(profile)?;
+    let program = husk_seccomp::compile_listening(profile)?;
     Ok(Some(SeccompFilter { program: program.bytes().to_vec(), flags: program.flags() }))
 }
 

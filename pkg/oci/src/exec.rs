@@ -13,6 +13,8 @@ use crate::{
     Container, Error, Result, Status, Streams, affinity, bundle, check,
     create::{check_terminal, filter, identity, stdio},
     group,
+    listener::Agent,
+    numa,
     socket::{send_descriptor, write_pid},
 };
 
@@ -93,13 +95,16 @@ pub fn exec(
     let linux = container.record.config.linux().as_ref();
     let spaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let group = container.group()?.ok_or(Error::NotRunning)?;
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let agent = Agent::of(profile)?;
     let plan = ExecPlan {
         target: container.init()?,
         identity: identity(Some(&process)),
         stdio: stdio(Some(&process), options.streams),
         process,
         raw_env: Vec::new(),
-        seccomp: filter(linux.and_then(|linux| linux.seccomp().as_ref()))?,
+        seccomp: filter(profile)?,
+        memory: linux.and_then(|linux| linux.memory_policy().as_ref()).map(numa::policy).transpose()?,
         user_namespace: container.record.user.clone(),
         time_namespace: spaces.iter().any(|namespace| namespace.typ() == Kind::Time),
         personality: linux.and_then(|linux| linux.personality().clone()),
@@ -108,8 +113,9 @@ pub fn exec(
         cgroup: group::target(&group)?,
     };
     // The first is inherited from us; the last is set when it is in its cgroup, which may change it on the way.
-    if let Some(cpus) = &first {
-        affinity::set(None, cpus)?;
+    match &first {
+        Some(cpus) => affinity::set(None, cpus)?,
+        None => affinity::reset(),
     }
     let mut child = spawn_exec(plan)?;
     let outcome = (|| -> Result<_> {
@@ -135,6 +141,11 @@ pub fn exec(
                         write_pid(path, child.pid)?;
                     }
                     child.open_gate().map_err(Error::io("release", "the process"))?;
+                }
+                Report::Listener(listener) => {
+                    if let Some(agent) = &agent {
+                        agent.send(&listener, &container.record, Status::Running, child.pid)?;
+                    }
                 }
                 Report::Executed => return Ok(warnings),
                 Report::Failed(failure) => return Err(Error::Process(failure)),

@@ -51,16 +51,20 @@ fn open(path: &Path) -> Result<OwnedFd> {
 }
 
 fn user_namespace(namespace: &LinuxNamespace, linux: &Linux, net: &Whose) -> Result<UserNamespace> {
+    let asked = IdMaps { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) };
     let (fd, mappings) = match check::path(namespace) {
         Some(path) => {
             let fd = open(path)?;
             let mappings = user_namespace_mappings(&fd)?;
+            // containerd says both for the containers of a pod.
+            if asked != IdMaps::default() && sorted(&asked) != sorted(&mappings) {
+                let text =
+                    "user namespaces enabled, but both namespace path and non-matching mapping specified";
+                return Err(Error::Invalid(text.to_owned()));
+            }
             (fd, mappings)
         }
-        None => {
-            let mappings = IdMaps { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) };
-            (make_user_namespace(&mappings)?, mappings)
-        }
+        None => (make_user_namespace(&asked)?, asked),
     };
     let owns_network = match net {
         Whose::Own => true,
@@ -68,6 +72,16 @@ fn user_namespace(namespace: &LinuxNamespace, linux: &Linux, net: &Whose) -> Res
         Whose::That(net) => husk_sys::namespace::owner(net).is_ok_and(|owner| same(&owner, &fd)),
     };
     Ok(UserNamespace { fd, mappings, owns_network })
+}
+
+/// The ranges of each kind, in one order.
+fn sorted(maps: &IdMaps) -> [Vec<(u32, u32, u32)>; 2] {
+    [&maps.uids, &maps.gids].map(|ranges| {
+        let range = |range: &IdMapping| (range.container_id, range.host_id, range.length);
+        let mut all: Vec<_> = ranges.iter().map(range).collect();
+        all.sort_unstable();
+        all
+    })
 }
 
 fn same(one: impl AsFd, other: impl AsFd) -> bool {

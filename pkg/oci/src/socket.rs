@@ -20,17 +20,21 @@ use crate::{Error, Result};
 /// Those of connect(2) and sendmsg(2).
 pub fn send_descriptor(path: &Path, fd: BorrowedFd<'_>, name: &str) -> Result<()> {
     let socket = UnixStream::connect(path).map_err(Error::io("connect to", path))?;
+    send(&socket, fd, name.as_bytes()).map_err(Error::io("send to", path))
+}
+
+/// Sends a descriptor with a text.
+///
+/// # Errors
+/// Those of sendmsg(2), and of write(2) for a text that does not fit at once.
+pub(crate) fn send(mut socket: &UnixStream, fd: BorrowedFd<'_>, text: &[u8]) -> std::io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    let sent = rustix::net::sendmsg(
-        socket.as_fd(),
-        &[IoSlice::new(name.as_bytes())],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    );
-    sent.map(drop).map_err(|errno| Error::io("send to", path)(errno.into()))
+    let parts = [IoSlice::new(text)];
+    let sent = rustix::net::sendmsg(socket.as_fd(), &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+    socket.write_all(&text[sent..])
 }
 
 /// Writes a process id to a file that is there whole or not at all. Not by `husk_node::file`, whose name for a file on its way may be

@@ -382,24 +382,30 @@ pub(crate) fn record_in(dir: &std::path::Path) -> PathBuf {
     dir.join(RECORD)
 }
 
+/// A record of a container that is being made, for tests.
+#[cfg(test)]
+pub(crate) fn example(id: &str) -> Record {
+    Record {
+        id: id.to_owned(),
+        bundle: "/bundle".into(),
+        rootfs: "/bundle/rootfs".into(),
+        created: String::new(),
+        creator: process::identify(std::process::id()).unwrap(),
+        init: None,
+        cgroup: None,
+        user: None,
+        config: crate::example(false),
+        resources: LinuxResources::default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::example;
 
     fn record(id: &str) -> Record {
-        Record {
-            id: id.to_owned(),
-            bundle: "/bundle".into(),
-            rootfs: "/bundle/rootfs".into(),
-            created: String::new(),
-            creator: process::identify(std::process::id()).unwrap(),
-            init: None,
-            cgroup: None,
-            user: None,
-            config: example(false),
-            resources: LinuxResources::default(),
-        }
+        super::example(id)
     }
 
     fn store() -> (tempfile::TempDir, Store) {

@@ -54,8 +54,9 @@ impl CapabilityPlan {
     pub(crate) fn by_the_letter(mut self, spec: Option<&LinuxCapabilities>) -> Self {
         let named = spec.and_then(|spec| spec.inheritable().as_ref());
         self.inheritable = named.map_or(CapabilitySet::empty(), to_set);
-        self.dropped = self.ambient - self.inheritable;
+        let named = spec.and_then(|spec| spec.ambient().as_ref());
         self.ambient &= self.inheritable;
+        self.dropped = named.map_or(CapabilitySet::empty(), to_set) - self.ambient;
         self
     }
 
@@ -68,7 +69,7 @@ impl CapabilityPlan {
         };
         let (missing, dropped) = (names(missing), names(self.dropped));
         if !dropped.is_empty() {
-            let why = "operation not permitted: it is not inheritable";
+            let why = "operation not permitted: it is not permitted and inheritable";
             return Ok(Some(format!("can't raise ambient capability {}: {why}", dropped.join(", "))));
         }
         Ok((!missing.is_empty()).then(|| format!("the node itself lacks {}", missing.join(", "))))
@@ -85,6 +86,11 @@ impl CapabilityPlan {
         self.inheritable &= own;
         let extra = if keep_admin { CapabilitySet::SYS_ADMIN & own } else { CapabilitySet::empty() };
         limit_bounding(self.bounding)?;
+        if !(self.inheritable - self.permitted).is_empty() {
+            // Only who has CAP_SETPCAP makes inheritable what he may not use; from here on it stays so.
+            let sets = CapabilitySets { effective: own, permitted: own, inheritable: self.inheritable };
+            thread::set_capabilities(None, sets).at(step, "inheritable")?;
+        }
         thread::clear_ambient_capability_set().at(step, "ambient")?;
         thread::set_keep_capabilities(true).at(step, "PR_SET_KEEPCAPS")?;
         change_user(user)?;
@@ -92,7 +98,7 @@ impl CapabilityPlan {
         let sets = CapabilitySets {
             effective: self.effective,
             permitted: self.permitted | extra,
-            inheritable: CapabilitySet::empty(),
+            inheritable: self.inheritable,
         };
         thread::set_capabilities(None, sets).at(step, "")?;
         Ok(Held { extra, plan: self })
@@ -119,7 +125,7 @@ pub(crate) fn raise(held: Held) -> Result<Held, Failure> {
     let sets = CapabilitySets {
         effective: held.plan.effective | held.extra,
         permitted: held.plan.permitted | held.extra,
-        inheritable: CapabilitySet::empty(),
+        inheritable: held.plan.inheritable,
     };
     thread::set_capabilities(None, sets).at(Step::Capabilities, "")?;
     Ok(held)

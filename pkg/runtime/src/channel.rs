@@ -5,6 +5,7 @@
 //! | Ready (user, warnings, maybe the terminal) | child | set up | the child waits for the gate, if it has one |
 //! | Prepared | child of a container that stands alone | its namespaces and mounts are there | it waits for the gate |
 //! | Successor (pid, its pidfd) | child | it cloned the process that goes on | the child exits with code 0; its successor waits |
+//! | Listener (of its seccomp filter) | child, if its plan says so | the filter is loaded | the child goes on; what the filter leaves to the listener waits |
 //! | Failed (step, object, errno, detail) | child | a step failed | the child exits with code 1 |
 //! | Go | parent | it knows of the successor | the successor begins |
 //! | Go | parent | the gate opens | the child executes |
@@ -35,6 +36,7 @@ const FAILED: u8 = 2;
 const GO: u8 = 3;
 const SUCCESSOR: u8 = 4;
 const PREPARED: u8 = 5;
+const LISTENER: u8 = 6;
 
 /// The child's end was closed with a message of ours unread. The kernel tells it once, ahead of what the child had said.
 const UNREAD: Errno = Errno::CONNRESET;
@@ -50,6 +52,7 @@ pub(crate) enum Message {
     Ready { account: Account, warnings: Vec<String> },
     Prepared,
     Successor { pid: u32 },
+    Listener,
     Failed(Failure),
 }
 
@@ -143,6 +146,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
             warnings.iter().for_each(|warning| put_text(&mut out, warning));
         }
         Message::Prepared => out.push(PREPARED),
+        Message::Listener => out.push(LISTENER),
         Message::Successor { pid } => {
             out.push(SUCCESSOR);
             put_u32(&mut out, *pid);
@@ -171,6 +175,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Message> {
             Some(Message::Ready { account, warnings })
         }
         PREPARED => Some(Message::Prepared),
+        LISTENER => Some(Message::Listener),
         SUCCESSOR => Some(Message::Successor { pid: take_u32(input)? }),
         FAILED => {
             let step = Step::from_number(take_u8(input)?)?;

@@ -39,6 +39,8 @@ pub struct Child {
     tells_ready: bool,
     /// The socket of the successor that it may have.
     successor: Option<OwnedFd>,
+    /// Whether it has yet to tell the listener of its filter.
+    listens: bool,
 }
 
 /// Whether another process may take over from a child. Nobody but the first one may say so, once: its successor may be
@@ -80,6 +82,15 @@ impl Child {
                 }
                 Ok(Some((Message::Prepared, _))) => return Ok(Some(Report::Prepared)),
                 Ok(Some((Message::Successor { pid }, pidfd))) => return self.follow(pid, pidfd).map(Some),
+                Ok(Some((Message::Listener, listener))) => {
+                    // Whoever may trace it in there may speak through it: more than the plan has is not taken.
+                    let taken = listener.filter(|_| std::mem::take(&mut self.listens));
+                    let intent = "receive the listener of a filter";
+                    return taken
+                        .map(Report::Listener)
+                        .map(Some)
+                        .ok_or(Error::Sys { intent, source: Errno::PROTO });
+                }
                 Ok(Some((Message::Failed(failure), _))) => return Ok(Some(Report::Failed(failure))),
                 Ok(None) if self.state == State::Ready => return Ok(Some(Report::Executed)),
                 Ok(None) => {
@@ -156,6 +167,8 @@ pub(crate) struct Launch<'plan> {
     pub keep: Vec<RawFd>,
     pub tells_ready: bool,
     pub succession: Succession,
+    /// Whether it tells the listener of its filter.
+    pub listens: bool,
 }
 
 /// The child's end of the report socket.
@@ -183,6 +196,12 @@ impl Link {
     pub(crate) fn prepared(&self) -> Result<(), Failure> {
         channel::send(self.socket.as_fd(), &Message::Prepared, None).at(Step::Gate, "")?;
         self.wait_gate()
+    }
+
+    /// Hands over the listener of the filter that was loaded.
+    pub(crate) fn listener(&self, listener: &OwnedFd) -> Result<(), Failure> {
+        channel::send(self.socket.as_fd(), &Message::Listener, Some(listener.as_fd()))
+            .at(Step::Seccomp, "listener")
     }
 
     /// Waits for the parent's word. A parent that died or dropped us gives none: then there is nobody to report to.
@@ -295,6 +314,7 @@ pub(crate) fn launch(
         state: State::Working,
         tells_ready: launch.tells_ready,
         successor,
+        listens: launch.listens,
     })
 }
 
@@ -333,8 +353,15 @@ mod tests {
     fn what_a_child_said_is_heard_though_it_ended_before_its_gate() {
         let (socket, child_end) = channel::pair().unwrap();
         let pidfd = child_end.try_clone().unwrap();
-        let mut child =
-            Child { pid: 1, pidfd, socket, state: State::Working, tells_ready: false, successor: None };
+        let mut child = Child {
+            pid: 1,
+            pidfd,
+            socket,
+            state: State::Working,
+            tells_ready: false,
+            successor: None,
+            listens: false,
+        };
         let said = Failure::because(Step::Namespaces, "/nonexistent/netns", "not there");
         channel::send(child_end.as_fd(), &Message::Failed(said.clone()), None).unwrap();
         child.open_gate().unwrap();
@@ -351,7 +378,7 @@ mod tests {
         let ((socket, first), (successor, second)) = (channel::pair().unwrap(), channel::pair().unwrap());
         let pidfd = first.try_clone().unwrap();
         let (state, successor) = (State::Working, Some(successor));
-        let mut child = Child { pid: 1, pidfd, socket, state, tells_ready: true, successor };
+        let mut child = Child { pid: 1, pidfd, socket, state, tells_ready: true, successor, listens: false };
         let announce = |socket: &OwnedFd, pid| {
             channel::send(socket.as_fd(), &Message::Successor { pid }, Some(first.as_fd())).unwrap();
         };
@@ -365,5 +392,23 @@ mod tests {
         child.state = State::Ready;
         drop(second);
         assert!(matches!(child.read_report(), Ok(Some(Report::Executed))));
+    }
+
+    #[test]
+    fn a_listener_is_taken_once_and_only_of_a_filter_that_has_one() {
+        let hear = |listens, times| {
+            let (socket, child_end) = channel::pair().unwrap();
+            let pidfd = child_end.try_clone().unwrap();
+            let (state, tells_ready, successor) = (State::Working, true, None);
+            let mut child = Child { pid: 1, pidfd, socket, state, tells_ready, successor, listens };
+            for _ in 0..times {
+                channel::send(child_end.as_fd(), &Message::Listener, Some(child_end.as_fd())).unwrap();
+            }
+            (0..times)
+                .map(|_| matches!(child.read_report(), Ok(Some(Report::Listener(_)))))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(hear(true, 2), [true, false]);
+        assert_eq!(hear(false, 1), [false]);
     }
 }

@@ -57,6 +57,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
+        listens: program.listens(),
         succession: match (&namespaces.pid, &namespaces.user) {
             (PidNs::Own, Some(_)) | (PidNs::Pod | PidNs::Target(_), None) => Succession::Once,
             _ => Succession::No,

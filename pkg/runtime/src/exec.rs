@@ -29,7 +29,7 @@ use crate::{
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
     let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
-    let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref())?;
+    let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref(), plan.memory.as_ref())?;
     if matches!(plan.identity, Identity::Ids(_)) {
         program = program.by_the_letter(&plan.process);
     }
@@ -42,6 +42,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
+        listens: program.listens(),
         succession: Succession::Once,
     };
     child::launch(launch, |link| run(&plan, &scheduling, program, link))
@@ -91,7 +92,7 @@ fn run(
         None => stdio::install(&plan.stdio, &root, &account.user)?,
     }
     scheduling.apply()?;
-    let (confined, warning) = program.confine(&account, plan.inherited)?;
+    let (mut confined, warning) = program.confine(&account, plan.inherited)?;
     warnings.extend(warning);
     let mut shown: Vec<_> =
         terminal.iter().flat_map(terminal::Terminal::descriptors).map(|fd| fd.as_raw_fd()).collect();
@@ -101,6 +102,7 @@ fn run(
             terminal.control()?;
         }
         confined.restrict()?;
+        confined.listen(link)?;
         link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
         if plan.held {
             link.wait_gate()?;

@@ -70,7 +70,7 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     }
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+        (None, signal) => killed_by(signal.unwrap_or_default()),
     };
     Err(format!("{how}, stderr: {}", String::from_utf8_lossy(&words).trim()))
 }
@@ -133,6 +133,14 @@ fn listen(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
             }
             Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
         }
+    }
+}
+
+/// By a filter as often as not, which a number says to nobody.
+fn killed_by(signal: i32) -> String {
+    match signal {
+        number if number == rustix::process::Signal::SYS.as_raw() => "signal: bad system call".to_owned(),
+        other => format!("signal {other}"),
     }
 }
 

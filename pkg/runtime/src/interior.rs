@@ -123,7 +123,7 @@ impl Interior<'_> {
         if let Some(alone) = &self.alone {
             alone.schedule()?;
         }
-        let (confined, warning) = program.confine(&account, inherited)?;
+        let (mut confined, warning) = program.confine(&account, inherited)?;
         warnings.extend(warning);
         let mut shown: Vec<RawFd> =
             terminal.iter().flat_map(Terminal::descriptors).map(|fd| fd.as_raw_fd()).collect();
@@ -136,6 +136,7 @@ impl Interior<'_> {
             if self.alone.is_some() {
                 confined.find()?;
             }
+            confined.listen(link)?;
             link.ready(&account, warnings, terminal.as_ref().map(|terminal| terminal.master.as_fd()))?;
             link.wait_gate()?;
             if let Some(alone) = &self.alone {

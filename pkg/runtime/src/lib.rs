@@ -61,6 +61,7 @@ pub use self::{
     report::{Account, Failure, Ready, Report, Step},
     rootfs::{cgroupfs::prepare, stopped::stopped_root},
     sandbox::spawn_sandbox,
+    scheduling::MemoryPolicy,
     standalone::{Offset, PID, StandaloneNamespaces, StandalonePlan, Whose, spawn_standalone},
     userns::{make_user_namespace, user_namespace_mappings},
 };

@@ -9,7 +9,7 @@ use husk_model::{
 use oci_spec::runtime::{LinuxPersonality, Process, Spec};
 use rustix::thread::ThreadNameSpaceType;
 
-use crate::Account;
+use crate::{Account, scheduling::MemoryPolicy};
 
 /// The cgroup a child is put into before it does anything else.
 #[derive(Debug, Default)]
@@ -206,6 +206,8 @@ pub struct ExecPlan {
     pub time_namespace: bool,
     /// Of the container.
     pub personality: Option<LinuxPersonality>,
+    /// Of the container.
+    pub memory: Option<MemoryPolicy>,
     /// Whether it waits at a gate when it is ready ([`crate::Child::open_gate`]).
     pub held: bool,
     /// How many descriptors from 3 on the process gets from the caller, as they are.

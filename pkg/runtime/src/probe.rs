@@ -46,6 +46,7 @@ pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
         cgroup: &cgroup,
         keep: Vec::new(),
         tells_ready: true,
+        listens: false,
         succession: Succession::No,
     };
     let mut child = child::launch(launch, inside).map_err(|error| chain(&error))?;

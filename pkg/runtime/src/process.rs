@@ -19,6 +19,7 @@ use rustix::{
 use crate::{
     Account, Error, Failure, Result, Step, capabilities,
     capabilities::{CapabilityPlan, Held},
+    child::Link,
     failure::At,
     lookup,
     lsm::Labels,
@@ -94,6 +95,11 @@ impl Program {
         self
     }
 
+    /// Whether its filter has a listener, which it hands over.
+    pub(crate) fn listens(&self) -> bool {
+        self.seccomp.as_ref().is_some_and(listens)
+    }
+
     /// A session keyring of its own, OOM score and hard limits: what needs the node's /proc and the privileges that end
     /// with a user namespace. Returns a warning.
     pub(crate) fn claim(&self) -> Result<Option<String>, Failure> {
@@ -146,7 +152,10 @@ impl Program {
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs, "")?;
         }
-        let early = self.seccomp.as_ref().is_none_or(|f| husk_sys::seccomp::permits_start(&f.program));
+        // One with a listener is loaded where it can be handed over ([`Confined::listen`]).
+        let permits =
+            |filter: &SeccompFilter| !listens(filter) && husk_sys::seccomp::permits_start(&filter.program);
+        let early = self.seccomp.as_ref().is_none_or(permits);
         let late = match (early, self.no_new_privileges) {
             (true, _) => {
                 install(&self.capabilities, held, self.no_new_privileges, self.seccomp.as_ref())?;
@@ -185,6 +194,21 @@ impl Confined {
         Ok(())
     }
 
+    /// Loads a filter with a listener, and hands that over. What the filter leaves to the listener waits from here on for whoever holds
+    /// it: all but the call that hands it over (`husk_seccomp::compile_listening`).
+    pub(crate) fn listen(&mut self, link: &Link) -> Result<(), Failure> {
+        let Some((filter, held)) = self.late.take_if(|(filter, _)| listens(filter)) else { return Ok(()) };
+        let load = || -> Result<(), Failure> {
+            let listener =
+                husk_sys::seccomp::load_listening(&filter.program, filter.flags).at(Step::Seccomp, "")?;
+            link.listener(&listener)
+        };
+        let Some((capabilities, held)) = held else { return load() };
+        let held = capabilities::raise(held)?;
+        load()?;
+        capabilities.settle(held)
+    }
+
     /// The program's environment, HOME included.
     pub(crate) fn environment(&self) -> &[Vec<u8>] {
         &self.environment
@@ -215,6 +239,10 @@ impl Confined {
         let errno = husk_sys::exec::execve(&target, &arguments, &environment);
         Err(lookup::execve_failure(&path, errno))
     }
+}
+
+fn listens(filter: &SeccompFilter) -> bool {
+    filter.flags & husk_sys::seccomp::NEW_LISTENER != 0
 }
 
 /// Filter and capability sets, in the order that leaves the filter the fewest calls to allow: loading it needs

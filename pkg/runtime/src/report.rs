@@ -20,6 +20,9 @@ pub enum Report {
         /// What [`crate::Child::report_fd`] was. It says nothing any more; that of now is to be watched.
         former: OwnedFd,
     },
+    /// The listener of the filter that it has loaded ([`husk_sys::seccomp::NEW_LISTENER`]), told once, before it is ready. Its calls that
+    /// the filter leaves to the listener wait for whoever holds it.
+    Listener(OwnedFd),
     /// Gave up; it exits by itself and is to be reaped.
     Failed(Failure),
     /// The socket closed after the gate was opened: `execve` succeeded. (Or a signal killed the child just then, which

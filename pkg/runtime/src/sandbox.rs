@@ -83,6 +83,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep: vec![plan.pause.as_raw_fd()],
         tells_ready: false,
+        listens: false,
         succession: Succession::No,
     };
     label_pause(&plan);

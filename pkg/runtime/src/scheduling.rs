@@ -1,5 +1,5 @@
-//! Scheduler, I/O priority and personality of a container's processes (OCI runtime-spec, config: `scheduler`, `ioPriority`;
-//! config-linux: `personality`).
+//! Scheduler, I/O priority, personality and memory policy of a container's processes (OCI runtime-spec, config: `scheduler`,
+//! `ioPriority`; config-linux: `personality`, `memoryPolicy`).
 
 use husk_sys::scheduling::{self, Attributes};
 use oci_spec::runtime::{
@@ -9,6 +9,15 @@ use oci_spec::runtime::{
 
 use crate::{Error, Failure, Result, Step, failure::At};
 
+/// Where the memory of a container comes from, as set_mempolicy(2) takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with its `MPOL_F_*`.
+    pub mode: u32,
+    /// A bit for each node, the lowest first.
+    pub nodes: Vec<u64>,
+}
+
 /// What was checked of a spec.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scheduling {
@@ -16,10 +25,15 @@ pub(crate) struct Scheduling {
     /// Class and level.
     io_priority: Option<(u8, u16)>,
     personality: Option<u64>,
+    memory: Option<MemoryPolicy>,
 }
 
 impl Scheduling {
-    pub(crate) fn new(process: &Process, personality: Option<&LinuxPersonality>) -> Result<Self> {
+    pub(crate) fn new(
+        process: &Process,
+        personality: Option<&LinuxPersonality>,
+        memory: Option<&MemoryPolicy>,
+    ) -> Result<Self> {
         let (scheduler, io_priority) = (process.scheduler().as_ref(), process.io_priority().as_ref());
         Ok(Self {
             scheduler: scheduler.map(attributes),
@@ -35,16 +49,22 @@ impl Scheduling {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => 8,
             }),
+            memory: memory.cloned(),
         })
     }
 
-    /// Sets them for the calling process, which takes the privileges of the node.
+    /// Sets them for the calling process, which takes the privileges of the node. It is in its cgroup, whose nodes of memory those of
+    /// the policy are among.
     pub(crate) fn apply(&self) -> std::result::Result<(), Failure> {
         if let Some(attributes) = self.scheduler {
             scheduling::set_scheduler(attributes).at(Step::Scheduling, "scheduler")?;
         }
         if let Some((class, level)) = self.io_priority {
             scheduling::set_io_priority(class, level).at(Step::Scheduling, "I/O priority")?;
+        }
+        if let Some(policy) = &self.memory {
+            scheduling::set_memory_policy(policy.mode, &policy.nodes)
+                .at(Step::Scheduling, "memory policy")?;
         }
         match self.personality {
             Some(domain) => scheduling::set_personality(domain).at(Step::Scheduling, "personality"),

@@ -42,7 +42,7 @@ use crate::{
     process::{self, Confined, Program},
     rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
     run_hooks,
-    scheduling::Scheduling,
+    scheduling::{MemoryPolicy, Scheduling},
     stdio,
 };
 
@@ -68,6 +68,8 @@ pub struct StandalonePlan {
     pub identity: Identity,
     /// Filter of the container.
     pub seccomp: Option<SeccompFilter>,
+    /// Where its memory comes from.
+    pub memory: Option<MemoryPolicy>,
     /// Where it lives.
     pub cgroup: CgroupTarget,
     /// Standard streams: the child's ends, or a terminal in the container's devpts.
@@ -99,7 +101,7 @@ pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
     let mut program = Program::new(process, &[], plan.seccomp.clone())?.by_the_letter(process);
     program.new_keyring = plan.new_keyring;
     let personality = plan.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
-    let scheduling = Scheduling::new(process, personality)?;
+    let scheduling = Scheduling::new(process, personality, plan.memory.as_ref())?;
     plan.namespaces.check()?;
     let maps = idmap::namespaces(plan.spec.mounts().as_deref().unwrap_or_default())?;
     cgroupfs::prepare();
@@ -114,6 +116,7 @@ pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
         cgroup: &plan.cgroup,
         keep,
         tells_ready: true,
+        listens: program.listens(),
         succession: match plan.namespaces.moves() {
             true => Succession::Once,
             false => Succession::No,

@@ -151,6 +151,7 @@ fn with_holder<T>(
         cgroup: &cgroup,
         keep,
         tells_ready: true,
+        listens: false,
         succession: Succession::No,
     };
     let mut child = child::launch(launch, |link| {

@@ -20,7 +20,7 @@ mod table;
 
 pub use arch::Family;
 pub use cache::Cache;
-pub use compile::{compile, compile_for};
+pub use compile::{compile, compile_for, compile_listening};
 pub use error::Error;
 pub use profile::{Context, parse, runtime_default};
 pub use program::Program;

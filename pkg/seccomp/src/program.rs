@@ -51,7 +51,7 @@ pub(crate) fn flags(flags: Option<&[LinuxSeccompFilterFlag]>) -> u32 {
         bits | match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
-            // The latter is only for filters with a listener, which are refused.
+            // The latter is only for filters with a listener, which have it set besides.
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync
             | LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
         }

@@ -1,4 +1,4 @@
-//! Scheduler, I/O priority and personality of the calling thread.
+//! Scheduler, I/O priority, personality and memory policy of the calling thread.
 
 use crate::{
     Result,
@@ -81,5 +81,21 @@ pub fn set_personality(domain: u64) -> Result<()> {
     // SAFETY: a number only.
     check(unsafe { libc::syscall(libc::SYS_personality, domain) })
         .named("personality", || format!("{domain:#x}"))
+        .map(drop)
+}
+
+/// Sets where memory comes from that the calling thread, and what it executes, will ask for: `MPOL_*` with its `MPOL_F_*`, and a bit for
+/// each node, the lowest first.
+///
+/// # Errors
+/// `EINVAL` for nodes that do not fit the mode, or of which the thread may use none; `ENOSYS` without CONFIG_NUMA.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel takes one off the number of bits (mm/mempolicy.c, get_nodes).
+    let bits = nodes.len() * u64::BITS as usize + usize::from(!nodes.is_empty());
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: `nodes` has the bits that the call is told of, less the one that the kernel takes off, and lives across it; without a
+    // node the number is 0 and nothing is read.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, libc::c_long::from(mode), mask, bits) })
+        .named("set_mempolicy", || format!("mode {mode:#x}, nodes {nodes:x?}"))
         .map(drop)
 }

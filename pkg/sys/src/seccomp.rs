@@ -1,6 +1,9 @@
 //! seccomp(2): loading a compiled filter.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
 
 /// One BPF instruction as the kernel wants it (`struct sock_filter`): 8 bytes, native byte order.
 pub const INSN_SIZE: usize = 8;
@@ -15,6 +18,30 @@ pub const MAX_INSNS: usize = 4096;
 /// EACCES without no_new_privs and without CAP_SYS_ADMIN, EINVAL for a malformed program or an unknown flag, ENOMEM when
 /// the filters of a process become too long together.
 pub fn load(program: &[u8], flags: u32) -> io::Result<()> {
+    match set_filter(program, flags)? {
+        0 => Ok(()),
+        // With TSYNC a positive result is the id of a thread that could not follow.
+        _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: the filter has calls that wait for whoever holds its listener.
+pub const NEW_LISTENER: u32 = 1 << 3;
+
+/// As [`load`], and returns the listener. Whoever holds it decides on the calls that the filter leaves to it; when nobody does any more,
+/// they fail with ENOSYS.
+///
+/// # Errors
+/// As [`load`]; EBUSY when a filter of the thread has a listener already.
+pub fn load_listening(program: &[u8], flags: u32) -> io::Result<OwnedFd> {
+    let fd = set_filter(program, flags | NEW_LISTENER)?;
+    let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: with NEW_LISTENER, which is among the flags above, a result that is no error is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The kernel's answer, which is not negative.
+fn set_filter(program: &[u8], flags: u32) -> io::Result<libc::c_long> {
     let count = program.len() / INSN_SIZE;
     if !program.len().is_multiple_of(INSN_SIZE) || count == 0 || count > MAX_INSNS {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -35,12 +62,7 @@ pub fn load(program: &[u8], flags: u32) -> io::Result<()> {
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&fprog))
     };
-    match result {
-        0 => Ok(()),
-        // With TSYNC a positive result is the id of a thread that could not follow.
-        1.. => Err(io::Error::from_raw_os_error(libc::ESRCH)),
-        _ => Err(io::Error::last_os_error()),
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Whether the kernel can run filters at all (`CONFIG_SECCOMP_FILTER`).

@@ -79,6 +79,7 @@ impl Execs {
             user_namespace: self.user_mappings.clone(),
             time_namespace: false,
             personality: None,
+            memory: None,
             held: false,
             inherited: 0,
             cgroup,

@@ -139,7 +139,7 @@ impl Container {
                     self.on_moved(core);
                 }
                 // Only a container without a pod is.
-                Ok(Some(Report::Prepared)) => {}
+                Ok(Some(Report::Prepared | Report::Listener(_))) => {}
                 Ok(Some(Report::Executed)) => {
                     self.init.unlink(core);
                     self.happen(core, Event::Executed);

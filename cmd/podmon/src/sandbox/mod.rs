@@ -138,7 +138,9 @@ impl Sandbox {
         let event = match child.read_report() {
             Ok(Some(Report::Failed(reported))) => Event::Failed(Failure(fault_of_failure(reported))),
             Ok(Some(Report::Executed)) => Event::Executed { at: now() },
-            Ok(Some(Report::Ready(_) | Report::Prepared | Report::Moved { .. }) | None) => return,
+            Ok(
+                Some(Report::Ready(_) | Report::Prepared | Report::Listener(_) | Report::Moved { .. }) | None,
+            ) => return,
             Err(error) => Event::Failed(Failure(fault_of(&error))),
         };
         self.unlink(core);

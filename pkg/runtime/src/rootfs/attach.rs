@@ -7,7 +7,7 @@ use std::{
 
 use husk_sys::{
     mount,
-    mount::{Attr, Change, Filesystem},
+    mount::{Attr, Change, Filesystem, Propagation},
     root::{Node, Root},
 };
 use rustix::{
@@ -56,10 +56,14 @@ pub(crate) fn all(
     for Planned { destination, source } in planned {
         let destination = &*destination;
         match source {
-            Source::Tree { tree, directory, procfs } => {
+            Source::Tree { tree, directory, procfs, shared } => {
                 refuse_over_proc(destination, procfs)?;
                 let node = if directory { Node::Directory } else { Node::File };
-                attach(root, destination, node, tree)?;
+                attach_onto(&ensure(root, destination, node)?, destination, node, &tree)?;
+                if let Some(all) = shared {
+                    mount::change(&tree, all, Change::propagation(Propagation::Shared))
+                        .at(Step::Mount, destination.display())?;
+                }
             }
             Source::New { kind, name, mut options } => {
                 let covered = tmpfs::covered(root, &kind, &mut options, destination)?;

@@ -6,12 +6,14 @@ use husk_sys::mount::{Attr, Change, Propagation};
 pub(crate) const CONTEXT: &str = "context";
 
 /// Sorted options of one mount.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Options {
     /// Of the mount itself.
     pub top: Change,
     /// Of the mount and everything below it.
     pub recursive: Change,
+    /// What a bind mount loses of its source besides, where the kernel lets it ([`Self::exact`]).
+    pub implied: Attr,
     /// And whether it goes for the mounts below as well.
     pub propagation: Option<(Propagation, bool)>,
     /// `bind` (false) or `rbind` (true).
@@ -24,7 +26,37 @@ pub(crate) struct Options {
     pub data: Vec<(String, Option<String>)>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            top: Change::default(),
+            recursive: Change::default(),
+            implied: Attr::empty(),
+            propagation: None,
+            bind: None,
+            idmap: None,
+            copy_up: false,
+            data: Vec::new(),
+        }
+    }
+}
+
 impl Options {
+    /// As runc has it for bind mounts: who names an attribute gets exactly those that he names, and who names none gets the source's. Of
+    /// access times what is not named stays. In a user namespace so do the attributes that it cannot take back.
+    pub(crate) fn exact(&mut self, user_namespace: bool) {
+        if self.top.set.is_empty() && self.top.clear.is_empty() {
+            return;
+        }
+        let locked = Attr::MOUNT_ATTR_RDONLY
+            | Attr::MOUNT_ATTR_NOSUID
+            | Attr::MOUNT_ATTR_NODEV
+            | Attr::MOUNT_ATTR_NOEXEC;
+        let free = Attr::MOUNT_ATTR_NOSYMFOLLOW;
+        let all = if user_namespace { free } else { free | locked };
+        self.implied = all - self.top.set - self.recursive.set;
+    }
+
     /// # Errors
     /// The option that husk does not support.
     pub(crate) fn parse(options: &[String]) -> Result<Self, String> {
@@ -159,6 +191,20 @@ mod tests {
         assert!(parse(&["rw", "ro"]).readonly());
         let options = parse(&["noatime", "relatime"]);
         assert_eq!((options.top.set, options.top.clear), (Attr::empty(), Attr::MOUNT_ATTR__ATIME));
+    }
+
+    #[test]
+    fn who_names_an_attribute_of_a_bind_mount_gets_those_alone() {
+        let exact = |options: &[&str], user_namespace| {
+            let mut options = parse(options);
+            options.exact(user_namespace);
+            options.implied
+        };
+        assert!(exact(&["bind", "rprivate"], false).is_empty());
+        let lost = exact(&["bind", "nosuid", "rnodev"], false);
+        assert!(lost.contains(Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOEXEC));
+        assert!(!lost.intersects(Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR__ATIME));
+        assert_eq!(exact(&["bind", "nosuid"], true), Attr::MOUNT_ATTR_NOSYMFOLLOW);
     }
 
     #[test]

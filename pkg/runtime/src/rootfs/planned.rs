@@ -11,7 +11,10 @@ use husk_sys::{
     mount::{Attr, Change, Propagation},
     procfs::Procfs,
 };
-use rustix::fs::{self, AtFlags, FileType, StatxFlags};
+use rustix::{
+    fs::{self, AtFlags, FileType, StatxFlags},
+    io::Errno,
+};
 
 use super::{options::Options, relabel};
 use crate::{Failure, Step, failure::At};
@@ -28,7 +31,13 @@ pub(crate) struct Planned {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A detached copy of something of the node.
-    Tree { tree: OwnedFd, directory: bool, procfs: bool },
+    Tree {
+        tree: OwnedFd,
+        directory: bool,
+        procfs: bool,
+        /// Whether it, and all below it, is a peer group of the container's own: a copy that went through a user namespace's is none.
+        shared: Option<bool>,
+    },
     /// A filesystem still to be made, because it shows the namespaces of whoever makes it.
     New { kind: String, name: String, options: Options },
     /// A tmpfs that had to be made with the privileges of the node.
@@ -77,11 +86,20 @@ pub(crate) fn bind(
     let change = |recursive, change| mount::change(&tree, recursive, change).at(step, source.display());
     change(all, Change::propagation(propagation))?;
     change(true, options.recursive)?;
-    change(false, options.top)?;
+    let exact = Change { clear: options.top.clear | options.implied, ..options.top };
+    match change(false, exact) {
+        // Locked on the node as well, which may be a container itself: what nobody named stays.
+        Err(failure) if failure.errno == Some(Errno::PERM) && !options.implied.is_empty() => {
+            change(false, options.top)?
+        }
+        changed => changed?,
+    }
     let stat = fs::fstat(&tree).at(step, source.display())?;
     let procfs = fs::fstatfs(&tree).at(step, source.display())?.f_type as u64 == husk_sys::procfs::MAGIC;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    Ok(Source::Tree { tree, directory, procfs })
+    // A pod's takes part in what happens on the node, or in nothing.
+    let shared = (!propagates && propagation == Propagation::Shared).then_some(all);
+    Ok(Source::Tree { tree, directory, procfs, shared })
 }
 
 /// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a

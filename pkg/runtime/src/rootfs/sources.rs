@@ -76,6 +76,9 @@ fn source(
             return Ok(Source::PodFile { name, options });
         }
         let label = context.label.filter(|_| context.volumes.iter().any(|volume| volume == source));
+        if pod.is_none() {
+            options.exact(user.is_some());
+        }
         let bound = bind(source, recursive, &options, label, pod.is_some())?;
         if let Source::Tree { tree, .. } = &bound {
             match pod {

@@ -437,6 +437,7 @@ impl Running {
             user_namespace: self.mappings.map(Into::into),
             time_namespace: false,
             personality: None,
+            memory: None,
             held: false,
             inherited: 0,
             cgroup: CgroupTarget::default(),
@@ -468,6 +469,7 @@ pub fn ready(mut child: Child, stdout: OwnedFd, stderr: OwnedFd) -> Result<Runni
     match report(&mut child) {
         Report::Moved { .. } => ready(child, stdout, stderr),
         Report::Prepared => panic!("a pod's container does not stop before its root"),
+        Report::Listener(_) => panic!("a pod's container has no listener"),
         Report::Ready(ready) => Ok(Running { child, ready, streams: Some((stdout, stderr)), mappings: None }),
         Report::Failed(failure) => {
             pidfd::reap(&child.pidfd).unwrap();

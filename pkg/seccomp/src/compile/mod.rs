@@ -17,7 +17,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
 use crate::{
     Error, Family, Program, Result,
@@ -57,6 +57,47 @@ pub fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program> {
     if profile.listener_path().is_some() || uses(profile, LinuxSeccompAction::ScmpActNotify) {
         return Err(Error::Unsupported("SCMP_ACT_NOTIFY (a seccomp listener)"));
     }
+    translate(profile, family)
+}
+
+/// As [`compile`], with calls that are left to whoever holds the filter's listener (`SCMP_ACT_NOTIFY`). Such a filter has
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` among its flags.
+///
+/// # Errors
+/// As [`compile`]; a call is left to the listener that is needed to hand it over.
+pub fn compile_listening(profile: &LinuxSeccomp) -> Result<Program> {
+    /// Whoever loads the filter sends the listener away; and all containers report what they have to say.
+    const NEEDED: [&str; 2] = ["write", "sendmsg"];
+    const NEW_LISTENER: u32 = 1 << 3;
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    let family = Family::NATIVE.ok_or(Error::Unsupported("seccomp on this architecture"))?;
+    if !uses(profile, LinuxSeccompAction::ScmpActNotify) {
+        return translate(profile, family);
+    }
+    if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
+        return Err(Error::Invalid("SCMP_ACT_NOTIFY cannot be used as default action".to_owned()));
+    }
+    let left =
+        profile.syscalls().iter().flatten().filter(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
+    for name in left.flat_map(|rule| rule.names()) {
+        if NEEDED.contains(&name.as_str()) {
+            return Err(Error::Invalid(format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall")));
+        }
+    }
+    let mut program = translate(profile, family)?;
+    program.flags |= NEW_LISTENER;
+    if profile
+        .flags()
+        .iter()
+        .flatten()
+        .any(|flag| *flag == LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv)
+    {
+        program.flags |= WAIT_KILLABLE_RECV;
+    }
+    Ok(program)
+}
+
+fn translate(profile: &LinuxSeccomp, family: Family) -> Result<Program> {
     let rules = Rules::new(profile)?;
     let mut archs: Vec<Arch> =
         profile.architectures().iter().flatten().filter_map(|arch| family.resolve(*arch)).collect();

@@ -148,6 +148,6 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActTrace => 0x7ff0_0000 | data,
         LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
         LinuxSeccompAction::ScmpActAllow => 0x7fff_0000,
-        LinuxSeccompAction::ScmpActNotify => return Err(Error::Unsupported("SCMP_ACT_NOTIFY")),
+        LinuxSeccompAction::ScmpActNotify => 0x7fc0_0000,
     })
 }
