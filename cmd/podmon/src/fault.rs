@@ -19,7 +19,7 @@ pub fn fault(code: Code, step: impl Into<String>) -> Fault {
 }
 
 /// A fault of the kernel while doing `step` to `object`.
-pub fn os_fault(step: &str, object: impl Into<String>, error: &io::Error) -> Fault {
+pub fn os_fault(step: impl Into<String>, object: impl Into<String>, error: &io::Error) -> Fault {
     let errno = Errno::from_io_error(error);
     let detail = if errno.is_none() { error.to_string() } else { String::new() };
     Fault { object: object.into(), errno: number(errno), detail, ..fault(code_of(errno), step) }

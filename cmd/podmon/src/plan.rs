@@ -14,8 +14,10 @@ pub struct Parts {
     pub spec: Spec,
     pub sandbox: OwnedFd,
     pub user: Option<UserNamespace>,
-    /// For `PidMode::Target`.
+    /// For `PidMode::Target` and `PidMode::Process`.
     pub target: Option<OwnedFd>,
+    /// Pause of the pod whose IPC is shared.
+    pub ipc_of: Option<OwnedFd>,
     pub cgroup: CgroupTarget,
     pub cgroup_namespace: bool,
     /// Of the pod, as its pause was given them.
@@ -42,7 +44,7 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
         PidMode::Pod => PidNs::Pod,
         PidMode::Container => PidNs::Own,
         PidMode::Node => PidNs::Host,
-        PidMode::Target => match parts.target {
+        PidMode::Target | PidMode::Process => match parts.target {
             Some(pidfd) => PidNs::Target(pidfd),
             None => return Err(fault(Code::NotFound, "the target container is not running")),
         },
@@ -81,6 +83,7 @@ pub fn container(request: podmon::CreateContainer, parts: Parts) -> Outcome<Cont
             pid,
             host_net: request.node_network,
             host_ipc: request.node_ipc,
+            ipc_of: parts.ipc_of,
             cgroup: parts.cgroup_namespace,
             user: parts.user,
         },
@@ -103,6 +106,7 @@ pub fn user(request: podmon::UserRequest) -> UserRequest {
             Some(user_request::Group::GroupName(name)) => GroupSpec::Name(name),
         },
         supplemental_groups: request.supplemental_groups,
+        supplemental_group_names: request.supplemental_group_names,
         groups_policy: if request.strict_groups { GroupsPolicy::Strict } else { GroupsPolicy::Merge },
     }
 }

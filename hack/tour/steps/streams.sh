@@ -14,7 +14,7 @@ wait 33 111
 size 40x100
 send until stty size | grep "40 1"; do sleep 0.1; done\r
 wait 40 100
-send echo be''gins; sleep 1000\r
+send sh -c "echo be''gins; exec sleep 1000"\r
 wait begins
 send \x03
 send echo still $((1 + 1)) here\r

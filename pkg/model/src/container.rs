@@ -125,6 +125,28 @@ pub struct Device {
     pub permissions: String,
 }
 
+/// Device nodes that a container may use, if it gets at any: a rule of the device cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Which kind; `None` is both.
+    pub block: Option<bool>,
+    /// Major number; `None` is any.
+    pub major: Option<u32>,
+    /// Minor number; `None` is any.
+    pub minor: Option<u32>,
+    /// Any of `r`, `w`, `m`.
+    pub access: String,
+}
+
+/// How much of a log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes of a file at which the next one is begun, at least 1.
+    pub size: u64,
+    /// Files that are kept, at least 1: `log`, and before it `log.1`, `log.2`, ...
+    pub files: u32,
+}
+
 /// A writable layer of whoever asks for the container: it is theirs to make and to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptLayer {
@@ -155,6 +177,9 @@ pub struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Devices.
     pub devices: Vec<Device>,
+    /// More devices that it may use, without nodes of them.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
     /// CDI device names, `vendor.com/class=name`.
     pub cdi_devices: Vec<String>,
     /// Labels, echoed.
@@ -184,6 +209,9 @@ pub struct ContainerConfig {
     /// A writable layer that is there before the container and outlives it; `None` is one that comes and goes with it.
     #[serde(default)]
     pub kept_layer: Option<KeptLayer>,
+    /// When the monitor begins another file of the log; `None` leaves that to whoever asks for the container.
+    #[serde(default)]
+    pub log_limits: Option<LogLimits>,
 }
 
 impl ContainerConfig {
@@ -199,6 +227,7 @@ impl ContainerConfig {
             envs: Vec::new(),
             mounts: Vec::new(),
             devices: Vec::new(),
+            device_rules: Vec::new(),
             cdi_devices: Vec::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -212,6 +241,7 @@ impl ContainerConfig {
             user: String::new(),
             rlimits: Vec::new(),
             kept_layer: None,
+            log_limits: None,
         }
     }
 }

@@ -27,7 +27,8 @@ mod userns;
 
 pub use command::Command;
 pub use container::{
-    ContainerConfig, ContainerMetadata, Device, EnvVar, KeptLayer, Mount, MountSource, Propagation, Rlimit,
+    ContainerConfig, ContainerMetadata, Device, DeviceRule, EnvVar, KeptLayer, LogLimits, Mount, MountSource,
+    Propagation, Rlimit,
 };
 pub use error::{Blame, Classify, Kind, chain};
 pub use history::{AskedEnd, Ending, History, Phase};
@@ -37,7 +38,7 @@ pub use networking::{Attachment, PodNetworking};
 pub use pod::{Door, PodConfig, PodMetadata};
 pub use process::Process;
 pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};
-pub use resources::{HugepageLimit, Resources};
+pub use resources::{BlockIo, DeviceRate, HugepageLimit, Resources};
 pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{
     ALL_CAPABILITIES, AppArmor, Capabilities, DEFAULT_CAPABILITIES, NamespaceMode, Namespaces, SeLinuxLabel,

@@ -26,6 +26,9 @@ pub struct Attachment {
     /// What others in the network may call the pod. The first is the name that its addresses have when they are asked for it.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// What this pod alone calls others in the network: its own word for one, and a name that the other has.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
     /// This address and no other.
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,

@@ -39,7 +39,7 @@ pub struct PodConfig {
     /// Whose it is.
     #[serde(default)]
     pub door: Door,
-    /// Hostname in the pod's UTS namespace; empty with the node's network namespace means the node's own name.
+    /// Hostname in the pod's UTS namespace; empty with the node's network or UTS namespace means the node's own name.
     pub hostname: String,
     /// Domain of the host name, for /etc/hosts alone; may be empty.
     #[serde(default)]

@@ -14,7 +14,7 @@ pub enum NamespaceMode {
     Container,
     /// The node's.
     Node,
-    /// That of another container (`target_id`), PID only.
+    /// That of another container: `target_id` for PIDs, `ipc_target_id` for IPC.
     Target,
 }
 
@@ -25,10 +25,16 @@ pub struct Namespaces {
     pub network: NamespaceMode,
     /// Any mode.
     pub pid: NamespaceMode,
-    /// `Pod` or `Node`.
+    /// `Pod` or `Node`; not of the CRI: `Target`.
     pub ipc: NamespaceMode,
+    /// Host name: `Node` has the node's also where the network is the pod's own. The CRI has no say in it.
+    #[serde(default)]
+    pub uts: NamespaceMode,
     /// Container whose PID namespace is joined when `pid` is `Target`.
     pub target_id: String,
+    /// Container whose IPC namespace and /dev/shm are joined when `ipc` is `Target`.
+    #[serde(default)]
+    pub ipc_target_id: String,
     /// The pod's user namespace; `None` is the node's.
     pub user: Option<IdMappings>,
 }
@@ -98,6 +104,9 @@ pub struct SecurityContext {
     pub run_as_group: Option<u32>,
     /// Supplemental groups of the request.
     pub supplemental_groups: Vec<u32>,
+    /// More of them by name, to be looked up in the container's own /etc/group; the CRI has none.
+    #[serde(default)]
+    pub supplemental_group_names: Vec<String>,
     /// How they combine with the image's.
     pub groups_policy: GroupsPolicy,
     /// Root filesystem mounted read-only.

@@ -45,6 +45,8 @@ pub struct UserRequest {
     pub group: GroupSpec,
     /// Groups to add.
     pub supplemental_groups: Vec<u32>,
+    /// Groups to add by name, looked up in the container's /etc/group. Digits are a gid all the same.
+    pub supplemental_group_names: Vec<String>,
     /// Whether the user's memberships are added too.
     pub groups_policy: GroupsPolicy,
 }

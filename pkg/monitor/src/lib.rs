@@ -25,7 +25,9 @@ pub use monitor::{Created, ExecOutput, Monitor, Rejoined};
 pub use nursery::Nursery;
 pub use process::{kill_recorded, network_namespace};
 pub use record::{Snapshot, read_records, record_exit, record_sandbox_exit};
-pub use request::{ContainerRequest, PidNamespace, PodNetwork, SandboxRequest, Scope, Stdin, UtsNamespace};
+pub use request::{
+    ContainerRequest, IpcNamespace, PidNamespace, PodNetwork, SandboxRequest, Scope, Stdin, UtsNamespace,
+};
 pub use spawn::MonitorConfig;
 
 /// Result of this crate.

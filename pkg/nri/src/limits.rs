@@ -146,8 +146,8 @@ pub(crate) fn from_plugin(resources: &nri::LinuxResources) -> Limits {
                 .iter()
                 .map(|page| HugepageLimit { page_size: page.page_size.clone(), limit: page.limit })
                 .collect(),
-            pids_limit: None,
             unified: resources.unified.clone(),
+            ..Resources::default()
         },
         pids: resources.pids.map(|pids| pids.limit),
         memory_reservation: memory.reservation.map(|value| value.value),

@@ -43,6 +43,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
     if let PidNs::Target(init) = &namespaces.pid {
         keep.push(init.as_raw_fd());
     }
+    keep.extend(namespaces.ipc_of.as_ref().map(AsRawFd::as_raw_fd));
     let launch = Launch {
         namespaces: match (&namespaces.pid, &namespaces.user) {
             (PidNs::Own, None) => UnshareFlags::NEWPID,
@@ -69,8 +70,9 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
 fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
     let Some(user) = &namespaces.user else { return Ok(()) };
     userns::check(&user.mappings)?;
-    if namespaces.host_ipc || matches!(namespaces.pid, PidNs::Host) {
-        let text = "a container in a user namespace cannot have the node's IPC or PID namespace";
+    if namespaces.host_ipc || namespaces.ipc_of.is_some() || matches!(namespaces.pid, PidNs::Host) {
+        let text =
+            "a container in a user namespace cannot have another pod's or the node's IPC or PID namespace";
         return Err(Error::InvalidPlan(text.to_owned()));
     }
     Ok(())
@@ -80,7 +82,7 @@ fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
 fn run(plan: &ContainerPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
     let mut supplies = gather(plan, &program)?;
     if plan.namespaces.user.is_none() {
-        let procfs = join(plan)?;
+        let procfs = join(plan, &mut supplies)?;
         volumes::place(&mut supplies.mounts, &plan.image_volumes, &supplies.volumes)?;
         return inside(plan, program, link, supplies, procfs);
     }
@@ -112,14 +114,14 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
         stdio::give(&plan.stdio, user.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
     }
-    let host_shm = match plan.namespaces.host_ipc {
+    let shm = match plan.namespaces.host_ipc {
         true => Some(mount::clone_path("/dev/shm", false).at(Step::Source, "/dev/shm")?),
         false => None,
     };
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
     let volumes = volumes::open(&plan.image_volumes, &plan.rootfs, user, label)?;
     let root = overlay::mount(&plan.rootfs, user, label)?;
-    Ok(Supplies { mounts, volumes, host_shm, root, warnings })
+    Ok(Supplies { mounts, volumes, shm, root, warnings })
 }
 
 fn devices(plan: &ContainerPlan) -> &[LinuxDevice] {
@@ -134,9 +136,9 @@ fn inside(
     supplies: Supplies,
     procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
-    let Supplies { mut mounts, volumes, host_shm, root, warnings } = supplies;
+    let Supplies { mut mounts, volumes, shm, root, warnings } = supplies;
     drop(volumes);
-    let shm = match host_shm {
+    let shm = match shm {
         Some(shm) => shm,
         None => {
             mount::clone_path(Path::new("/").join(pod::SHM).as_path(), false).at(Step::Source, "/dev/shm")?
@@ -162,7 +164,7 @@ fn inside(
 
 /// Enters the pod's namespaces and makes the container's own mount (and cgroup) namespace, a copy of pause's. Returns the
 /// procfs of a PID namespace that only our successor will be in: others in there are not to see us before we are done.
-fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
+fn join(plan: &ContainerPlan, supplies: &mut Supplies) -> Result<Option<OwnedFd>, Failure> {
     let namespaces = &plan.namespaces;
     let mut kinds = ThreadNameSpaceType::MOUNT | namespaces.shared();
     kinds.set(ThreadNameSpaceType::PROCESS_ID, matches!(namespaces.pid, PidNs::Pod));
@@ -170,6 +172,9 @@ fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
         PidNs::Target(init) => Some(procfs::of_target(init)?),
         _ => None,
     };
+    if let Some(pause) = &namespaces.ipc_of {
+        supplies.shm = Some(join_ipc(pause)?);
+    }
     namespace::join(&namespaces.sandbox, kinds).at(Step::Namespaces, "of the pod")?;
     let mut own = UnshareFlags::NEWNS;
     if namespaces.cgroup {
@@ -180,6 +185,15 @@ fn join(plan: &ContainerPlan) -> Result<Option<OwnedFd>, Failure> {
         PidNs::Pod => procfs::of_pod(),
         _ => Ok(of_target),
     }
+}
+
+/// Enters the IPC namespace of another pod, and takes its shared memory from its pause's mounts, which are ours whatever its
+/// containers did to their own.
+fn join_ipc(pause: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let kinds = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+    namespace::join(pause, kinds).at(Step::Namespaces, "of the pod whose IPC is shared")?;
+    mount::clone_path(Path::new("/").join(pod::SHM).as_path(), false)
+        .at(Step::Source, "/dev/shm of the pod whose IPC is shared")
 }
 
 /// Attaches the root at its place in the copy of pause's root, and opens what masked paths will show. Nothing else stays open.

@@ -114,6 +114,9 @@ pub struct ContainerNamespaces {
     pub host_net: bool,
     /// Stay in the caller's IPC namespace and see the node's /dev/shm.
     pub host_ipc: bool,
+    /// pidfd of the pause process of another pod, whose IPC namespace and /dev/shm are joined instead of the pod's. That pod
+    /// has them for itself, and neither has a user namespace.
+    pub ipc_of: Option<OwnedFd>,
     /// A cgroup namespace of its own (peers: unless privileged, on v2).
     pub cgroup: bool,
     /// The pod's user namespace, if it has one. `host_ipc` and [`PidNs::Host`] are then impossible: the namespaces of the
@@ -136,7 +139,7 @@ impl ContainerNamespaces {
         if !self.host_net {
             kinds |= ThreadNameSpaceType::NETWORK;
         }
-        if !self.host_ipc {
+        if !self.host_ipc && self.ipc_of.is_none() {
             kinds |= ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
         }
         kinds

@@ -164,7 +164,7 @@ fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) ->
         dev::make_on_node(&mut mounts, devices(plan), user)?;
     }
     let root = copy_root(plan, user)?;
-    Ok(Supplies { mounts, volumes: Vec::new(), host_shm: None, root, warnings })
+    Ok(Supplies { mounts, volumes: Vec::new(), shm: None, root, warnings })
 }
 
 /// A copy of the root's directory, which takes part in what is mounted there on the node only if it is to be a slave: what the spec

@@ -60,7 +60,8 @@ pub(crate) fn resolve_in(
         }
     };
     let member = entry.filter(|_| request.groups_policy == GroupsPolicy::Merge).map(|user| user.name);
-    let needs_group = member.is_some() || matches!(request.group, GroupSpec::Name(_));
+    let names = &request.supplemental_group_names;
+    let needs_group = member.is_some() || !names.is_empty() || matches!(request.group, GroupSpec::Name(_));
     let group = if needs_group { group()? } else { Vec::new() };
     let gid = match &request.group {
         GroupSpec::OfUser => own_gid,
@@ -70,6 +71,9 @@ pub(crate) fn resolve_in(
     let mut groups = vec![gid];
     for &id in &request.supplemental_groups {
         groups.push(checked(id)?);
+    }
+    for name in names {
+        groups.push(group_id(&group, name)?);
     }
     if let Some(name) = member {
         groups.extend(accounts::groups(&group).filter(|group| group.has(name)).map(|group| group.gid));
@@ -208,6 +212,18 @@ mod tests {
         assert_eq!(resolve(PASSWD, GROUP, &request).unwrap().user.gid, 10);
         request.group = GroupSpec::Gid(7);
         assert_eq!(groups(&request), [7, 10, 50000]);
+    }
+
+    #[test]
+    fn groups_are_added_by_the_names_of_the_image_and_by_number() {
+        let names = |names: &[&str]| UserRequest {
+            supplemental_group_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..of(UserSpec::Root)
+        };
+        assert_eq!(groups(&names(&["wheel", "4242"])), [0, 10, 4242]);
+        let failure = resolve(PASSWD, GROUP, &names(&["nosuch"])).unwrap_err();
+        assert!(failure.detail.contains("nosuch"), "{failure}");
+        assert!(resolve(PASSWD, GROUP, &names(&["4294967295"])).is_err(), "an id that is none");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Device nodes in the container and the device cgroup's rules.
 
+use husk_model::DeviceRule;
 use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
 };
@@ -76,8 +77,12 @@ fn rule(
 }
 
 /// Deny all, then: everything for a privileged container; else making any node (without using it), the defaults and the
-/// request's devices.
-pub(crate) fn rules(privileged: bool, devices: &[DeviceNode]) -> Result<Vec<LinuxDeviceCgroup>, SpecError> {
+/// request's devices and rules.
+pub(crate) fn rules(
+    privileged: bool,
+    devices: &[DeviceNode],
+    more: &[DeviceRule],
+) -> Result<Vec<LinuxDeviceCgroup>, SpecError> {
     if privileged {
         return Ok(vec![rule(true, LinuxDeviceType::A, None, None, "rwm")?]);
     }
@@ -92,6 +97,17 @@ pub(crate) fn rules(privileged: bool, devices: &[DeviceNode]) -> Result<Vec<Linu
     for device in devices {
         let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };
         rules.push(rule(true, kind, Some(device.major.into()), Some(device.minor.into()), &device.access)?);
+    }
+    for more in more {
+        let kinds = match more.block {
+            Some(true) => &[LinuxDeviceType::B][..],
+            Some(false) => &[LinuxDeviceType::C],
+            None => &[LinuxDeviceType::B, LinuxDeviceType::C],
+        };
+        for kind in kinds {
+            let (major, minor) = (more.major.map(i64::from), more.minor.map(i64::from));
+            rules.push(rule(true, *kind, major, minor, &more.access)?);
+        }
     }
     Ok(rules)
 }

@@ -56,7 +56,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
     process.set_selinux_label(input.labels.selinux_process.clone());
     let (masked, readonly) = masks::masks(security, input.pod.namespaces().user.is_some());
     let mut limits = linux_resources(&container.resources)?;
-    limits.set_devices(Some(devices::rules(security.privileged, input.devices)?));
+    limits.set_devices(Some(devices::rules(security.privileged, input.devices, &container.device_rules)?));
     let mut linux = LinuxBuilder::default()
         .cgroups_path(input.cgroup_path)
         .namespaces(Vec::new())

@@ -1,9 +1,10 @@
 //! Limits.
 
-use husk_model::Resources;
+use husk_model::{BlockIo, DeviceRate, Resources};
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder,
+    LinuxBlockIo, LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
+    LinuxWeightDeviceBuilder,
 };
 
 use crate::SpecError;
@@ -39,6 +40,9 @@ pub fn linux_resources(resources: &Resources) -> Result<LinuxResources, SpecErro
     if let Some(swap) = resources.memory_swap_limit.or(resources.memory_limit) {
         memory = memory.swap(swap);
     }
+    if let Some(reservation) = resources.memory_reservation {
+        memory = memory.reservation(reservation);
+    }
     let mut builder =
         LinuxResourcesBuilder::default().cpu(cpu.build()?).memory(memory.build()?).devices(Vec::new());
     if !resources.hugepages.is_empty() {
@@ -55,9 +59,38 @@ pub fn linux_resources(resources: &Resources) -> Result<LinuxResources, SpecErro
     if let Some(limit) = resources.pids_limit {
         builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build()?);
     }
+    if resources.block_io != BlockIo::default() {
+        builder = builder.block_io(block_io(&resources.block_io)?);
+    }
     if !resources.unified.is_empty() {
         builder = builder
             .unified(resources.unified.clone().into_iter().collect::<std::collections::HashMap<_, _>>());
+    }
+    Ok(builder.build()?)
+}
+
+fn block_io(io: &BlockIo) -> Result<LinuxBlockIo, SpecError> {
+    let throttles = |devices: &[DeviceRate]| -> Result<Vec<LinuxThrottleDevice>, SpecError> {
+        let throttle = |device: &DeviceRate| {
+            let builder = LinuxThrottleDeviceBuilder::default().rate(device.rate);
+            Ok(builder.major(i64::from(device.major)).minor(i64::from(device.minor)).build()?)
+        };
+        devices.iter().map(throttle).collect()
+    };
+    let weight = |device: &DeviceRate| {
+        let weight = u16::try_from(device.rate)
+            .map_err(|_| SpecError::TooLarge { field: "block_io.weights", value: device.rate })?;
+        let builder = LinuxWeightDeviceBuilder::default().weight(weight);
+        Ok(builder.major(i64::from(device.major)).minor(i64::from(device.minor)).build()?)
+    };
+    let mut builder = LinuxBlockIoBuilder::default()
+        .weight_device(io.weights.iter().map(weight).collect::<Result<Vec<_>, SpecError>>()?)
+        .throttle_read_bps_device(throttles(&io.read_bytes)?)
+        .throttle_write_bps_device(throttles(&io.write_bytes)?)
+        .throttle_read_iops_device(throttles(&io.reads)?)
+        .throttle_write_iops_device(throttles(&io.writes)?);
+    if let Some(weight) = io.weight {
+        builder = builder.weight(weight);
     }
     Ok(builder.build()?)
 }

@@ -16,6 +16,7 @@ mod subject;
 mod tools;
 mod web;
 mod websocket;
+mod world;
 
 pub use containerd::Containerd;
 pub use cri::Cri;
@@ -29,6 +30,7 @@ pub use subject::Subject;
 pub use tools::{Output, dist, root, run, tool};
 pub use web::{FakeRegistry, Odd, Oddity, metrics};
 pub use websocket::{Said, WebSocket};
+pub use world::World;
 
 /// The CRI's generated types.
 pub use husk_proto::cri::v1;

@@ -4,33 +4,13 @@ use std::{
     fs,
     io::{BufRead, Read, Write},
     os::unix::{fs::MetadataExt, net::UnixStream},
-    path::PathBuf,
     time::Duration,
 };
 
-use husk_e2e::{Daemon, Docker, FakeRegistry, Options, busybox_archive, eventually};
+use husk_e2e::{Daemon, FakeRegistry, Options, World, busybox_archive, eventually};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A daemon with an open door.
-struct World {
-    husk: Daemon,
-    docker: Docker,
-    socket: PathBuf,
-    _dir: TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("docker.sock");
-        let flags = vec!["--docker-address".to_owned(), socket.display().to_string()];
-        let husk = Daemon::with(Options { flags, without_image: true, ..Options::default() });
-        Self { husk, docker: Docker::new(&socket), socket, _dir: dir }
-    }
-}
 
 #[test]
 fn a_client_learns_who_answers_and_which_versions_it_may_speak() {
@@ -243,39 +223,6 @@ fn networks_live_until_they_are_removed_and_three_are_always_there() {
 }
 
 // === containers ===
-
-impl World {
-    /// One with the image `files:1`, which has a busybox.
-    fn with_image() -> Self {
-        let world = Self::new();
-        let layer = &busybox_archive().layers[0].0;
-        let path = "/images/create?fromSrc=-&repo=files&tag=1";
-        world.docker.send("POST", path, &[], layer).documents();
-        world
-    }
-
-    /// Makes and starts a container that runs a shell script; `more` goes into the request.
-    fn run(&self, name: &str, script: &str, more: Value) -> String {
-        let mut wanted = json!({ "Image": "files:1", "Cmd": ["sh", "-c", script] });
-        wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let made = self.docker.post(&format!("/containers/create?name={name}"), &wanted).json(201);
-        assert_eq!(self.docker.send("POST", &format!("/containers/{name}/start"), &[], b"").status, 204);
-        made["Id"].as_str().unwrap().to_owned()
-    }
-
-    fn state(&self, name: &str) -> Value {
-        self.docker.get(&format!("/containers/{name}/json")).json(200)["State"].clone()
-    }
-
-    fn wait(&self, name: &str) -> Value {
-        self.docker.send("POST", &format!("/containers/{name}/wait"), &[], b"").json(200)["StatusCode"]
-            .clone()
-    }
-
-    fn remove(&self, name: &str) {
-        assert_eq!(self.docker.delete(&format!("/containers/{name}?force=1&v=1")).status, 204);
-    }
-}
 
 #[test]
 fn a_container_says_what_it_has_to_say_leaves_its_code_and_can_be_started_again() {

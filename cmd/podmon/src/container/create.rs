@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, time::Duration};
 
 use husk_cgroup::{Cgroup, Version};
 use husk_life::init::{Event, InitLife};
-use husk_model::{ContainerId, Stdio, Streams};
+use husk_model::{ContainerId, LogLimits, Process, Stdio, Streams};
 use husk_node::now;
 use husk_proto::podmon::{self, PidMode, error::Code};
 use husk_runtime::{Account, Ready, spawn_container};
@@ -20,7 +20,7 @@ use crate::{
     attach::Attachments,
     clients::Caller,
     core::{Core, cgroup_target, dup, input_pipe, output_pipe},
-    fault::{Fault, Outcome, fault, fault_of},
+    fault::{Fault, Outcome, fault, fault_of, os_fault},
     group::{self, Group},
     life::Lives,
     log::{Log, LogPath, Stream},
@@ -49,11 +49,14 @@ impl Container {
         let spec = plan::parse_spec(&request.spec_json)?;
         let no_process = || fault(Code::InvalidArgument, "the spec has no process");
         let spec_process = spec.process().clone().ok_or_else(no_process)?;
-        let log = Log::new(log_path(sandbox, &request.log_path)?);
-        let target = match (request.pid_mode(), target) {
-            (PidMode::Target, Some(container)) if container.is_alive() => Some(dup(container.pidfd())?),
+        let log = Log::new(log_path(sandbox, &request.log_path)?, rotation(&request));
+        let target = match (request.pid_mode(), target, request.pid_process) {
+            (PidMode::Target, Some(container), _) if container.is_alive() => Some(dup(container.pidfd())?),
+            (PidMode::Process, _, Some(process)) => Some(open_process("the target container", process)?),
             _ => None,
         };
+        let pause = |process| open_process("the pod whose IPC is shared", process);
+        let ipc_of = request.ipc_process.map(pause).transpose()?;
         let (sandbox_pidfd, user_namespace) = (dup(sandbox.pidfd()?)?, sandbox.user_namespace()?);
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
@@ -84,8 +87,17 @@ impl Container {
             let cgroup = cgroup_target(&cgroup)?;
             let (sandbox, user) = (sandbox_pidfd, user_namespace);
             let pod_files = pod_files(&core.pod_dir);
-            let parts =
-                plan::Parts { spec, sandbox, user, target, cgroup, cgroup_namespace, pod_files, stdio };
+            let parts = plan::Parts {
+                spec,
+                sandbox,
+                user,
+                target,
+                ipc_of,
+                cgroup,
+                cgroup_namespace,
+                pod_files,
+                stdio,
+            };
             let child =
                 spawn_container(plan::container(request, parts)?).map_err(|error| fault_of(&error))?;
             let pidfd = dup(&child.pidfd)?;
@@ -147,6 +159,19 @@ fn log_path(sandbox: &Sandbox, relative: &str) -> Outcome<Option<LogPath>> {
     let invalid =
         || Fault { object: relative.into(), ..fault(Code::InvalidArgument, "log path leaves its directory") };
     LogPath::new(sandbox.log_directory(), relative).map(Some).ok_or_else(invalid)
+}
+
+/// When another file of the log is begun.
+fn rotation(request: &podmon::CreateContainer) -> Option<LogLimits> {
+    (request.log_max_size != 0)
+        .then(|| LogLimits { size: request.log_max_size, files: request.log_max_files.max(1) })
+}
+
+/// A process of another pod, which may have ended since it was chosen.
+fn open_process(what: &str, process: podmon::Process) -> Outcome<OwnedFd> {
+    let process = Process { pid: process.pid, start_time: process.start_time };
+    husk_node::process::open(process)
+        .map_err(|error| os_fault(format!("open {what}"), format!("process {}", process.pid), &error))
 }
 
 fn stop_signal(request: &podmon::CreateContainer) -> u32 {

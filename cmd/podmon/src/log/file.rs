@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, CWD, Mode, OFlags, ResolveFlags},
+    fs::{self, AtFlags, CWD, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
 
@@ -55,6 +55,34 @@ impl LogPath {
         Ok(file.into())
     }
 
+    /// Makes room for another file: this one becomes `.1`, that one `.2`, and so on. Of `files`, the new one included, the oldest
+    /// goes.
+    pub fn rotate(&self, files: u32) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut directory = fs::openat(CWD, &self.directory, flags, Mode::empty())?;
+        if let Some(parent) = self.relative.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            directory = fs::openat2(&directory, parent, flags, Mode::empty(), BENEATH)?;
+        }
+        let name = self.relative.file_name().unwrap_or_default();
+        let numbered = |number: u32| {
+            let mut numbered = name.to_owned();
+            if number > 0 {
+                numbered.push(format!(".{number}"));
+            }
+            numbered
+        };
+        if files < 2 {
+            return Ok(fs::unlinkat(&directory, name, AtFlags::empty())?);
+        }
+        for number in (0..files - 1).rev() {
+            match fs::renameat(&directory, numbered(number), &directory, numbered(number + 1)) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn open_below(&self, directory: &OwnedFd) -> rustix::io::Result<OwnedFd> {
         // NONBLOCK: a planted FIFO must not stop us here; it means nothing for a regular file.
         let flags = OFlags::WRONLY
@@ -97,6 +125,33 @@ mod tests {
         open(dir.path(), "app/0.log").unwrap().write_all(b"a").unwrap();
         open(dir.path(), "app/0.log").unwrap().write_all(b"b").unwrap();
         assert_eq!(fs::read(dir.path().join("app/0.log")).unwrap(), b"ab");
+    }
+
+    #[test]
+    fn of_rotated_files_as_many_are_kept_as_are_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = LogPath::new(dir.path().to_str().unwrap(), "app/log").unwrap();
+        let write = |text: &str| path.open().unwrap().write_all(text.as_bytes()).unwrap();
+        for text in ["1", "2", "3", "4"] {
+            write(text);
+            path.rotate(3).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(dir.path().join("app").join(name)).ok();
+        assert_eq!((read("log"), read("log.1"), read("log.2")), (None, Some("4".into()), Some("3".into())));
+        assert_eq!(read("log.3"), None);
+        write("5");
+        path.rotate(1).unwrap();
+        assert_eq!(read("log"), None, "of one file nothing is kept");
+    }
+
+    #[test]
+    fn a_rotation_follows_no_link_out_of_the_directory() {
+        let (outside, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("log"), "theirs").unwrap();
+        symlink(outside.path(), dir.path().join("app")).unwrap();
+        let path = LogPath::new(dir.path().to_str().unwrap(), "app/log").unwrap();
+        assert!(path.rotate(2).is_err() && path.rotate(1).is_err());
+        assert_eq!(fs::read_to_string(outside.path().join("log")).unwrap(), "theirs");
     }
 
     #[test]

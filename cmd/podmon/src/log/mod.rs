@@ -8,6 +8,7 @@ mod split;
 
 use std::{io, path::PathBuf};
 
+use husk_model::LogLimits;
 use husk_node::Stamp;
 use split::{Splitter, Tag};
 
@@ -39,19 +40,32 @@ const BATCH: usize = 16 << 10;
 /// The log of one container.
 #[derive(Debug)]
 pub struct Log<W = std::fs::File> {
-    path: Option<LogPath>,
     sink: Sink<W>,
     splitters: [Splitter; 2],
     stamp: Stamp,
 }
 
 /// What a log is written to.
-pub trait LogFile: io::Write {
+pub trait LogFile: io::Write + Sized {
+    /// Opens it, making it if needed.
+    fn open(path: &LogPath) -> io::Result<Self>;
+
+    /// Its bytes.
+    fn size(&self) -> u64;
+
     /// Removes the last `count` bytes.
     fn cut(&mut self, count: u64) -> io::Result<()>;
 }
 
 impl LogFile for std::fs::File {
+    fn open(path: &LogPath) -> io::Result<Self> {
+        path.open()
+    }
+
+    fn size(&self) -> u64 {
+        self.metadata().map_or(0, |metadata| metadata.len())
+    }
+
     fn cut(&mut self, count: u64) -> io::Result<()> {
         let length = self.metadata()?.len();
         self.set_len(length.saturating_sub(count))
@@ -61,7 +75,12 @@ impl LogFile for std::fs::File {
 /// The file with what could not be written.
 #[derive(Debug)]
 struct Sink<W> {
+    path: Option<LogPath>,
     file: Option<W>,
+    /// When another file is begun.
+    limits: Option<LogLimits>,
+    /// Bytes in the file since it was opened, with those that it had; counted where there is a limit.
+    size: u64,
     /// The rest of a line of which a part is in the file already. It must come before anything else, or the file would
     /// hold a line that no reader understands.
     torn: Vec<u8>,
@@ -72,23 +91,20 @@ struct Sink<W> {
 
 impl Log {
     /// A log that is not opened yet; without a path it discards everything.
-    pub fn new(path: Option<LogPath>) -> Self {
-        Self { path, sink: Sink::new(None), splitters: Default::default(), stamp: Stamp::default() }
+    pub fn new(path: Option<LogPath>, limits: Option<LogLimits>) -> Self {
+        let sink = Sink { path, limits, ..Sink::new(None) };
+        Self { sink, splitters: Default::default(), stamp: Stamp::default() }
     }
 
     /// Opens the file, making it if needed. Also replaces an open file by a new one at the same path: lines written so
     /// far are in the old one, a line of which only a part has arrived will be in the new one.
     pub fn open(&mut self) -> io::Result<()> {
-        if let Some(path) = &self.path {
-            let file = path.open()?;
-            self.sink.replace(file);
-        }
-        Ok(())
+        self.sink.open()
     }
 
     /// Where it is written.
     pub fn path(&self) -> Option<PathBuf> {
-        self.path.as_ref().map(LogPath::full)
+        self.sink.path.as_ref().map(LogPath::full)
     }
 }
 
@@ -101,6 +117,7 @@ impl<W: LogFile> Log<W> {
         }
         let (sink, stamp) = (&mut self.sink, &mut self.stamp);
         self.splitters[stream as usize].feed(bytes, |tag, parts| {
+            sink.make_room(batch);
             append(batch, stamp, stream, tag, parts);
             if batch.len() >= BATCH {
                 sink.write(batch);
@@ -132,12 +149,35 @@ impl<W: LogFile> Log<W> {
 
 impl<W: LogFile> Sink<W> {
     fn new(file: Option<W>) -> Self {
-        Self { file, torn: Vec::new(), torn_written: 0, dropped: 0 }
+        Self { path: None, file, limits: None, size: 0, torn: Vec::new(), torn_written: 0, dropped: 0 }
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            let file = W::open(path)?;
+            self.replace(file);
+        }
+        Ok(())
     }
 
     fn replace(&mut self, file: W) {
         self.settle();
+        self.size = if self.limits.is_some() { file.size() } else { 0 };
         self.file = Some(file);
+    }
+
+    /// Begins another file where this one, with what is about to be written, is as large as it may be.
+    fn make_room(&mut self, batch: &mut Vec<u8>) {
+        let Some(limits) = self.limits else { return };
+        if self.size + batch.len() as u64 >= limits.size {
+            self.write(batch);
+            self.settle();
+            let rotated = self.path.as_ref().map_or(Ok(()), |path| path.rotate(limits.files));
+            // Where the disk does not let it, the log grows on, and it is tried again when as much has come.
+            if rotated.and_then(|()| self.open()).is_err() {
+                self.size = 0;
+            }
+        }
     }
 
     /// Leaves the file with whole lines: the torn one is completed, or else taken away.
@@ -158,8 +198,10 @@ impl<W: LogFile> Sink<W> {
             let torn = push(file, &self.torn);
             self.torn.drain(..torn);
             self.torn_written += torn as u64;
+            self.size += torn as u64;
             if self.torn.is_empty() {
                 let written = push(file, batch);
+                self.size += written as u64;
                 if written < batch.len() {
                     self.tear(batch, written);
                 }
@@ -236,6 +278,12 @@ mod tests {
     }
 
     impl LogFile for Disk {
+        fn open(_: &LogPath) -> io::Result<Self> {
+            Ok(Self { data: Vec::new(), room: usize::MAX })
+        }
+        fn size(&self) -> u64 {
+            self.data.len() as u64
+        }
         fn cut(&mut self, count: u64) -> io::Result<()> {
             self.data.truncate(self.data.len() - count as usize);
             Ok(())
@@ -244,12 +292,7 @@ mod tests {
 
     fn log(room: usize) -> Log<Disk> {
         let disk = Disk { data: Vec::new(), room };
-        Log {
-            path: None,
-            sink: Sink::new(Some(disk)),
-            splitters: Default::default(),
-            stamp: Stamp::default(),
-        }
+        Log { sink: Sink::new(Some(disk)), splitters: Default::default(), stamp: Stamp::default() }
     }
 
     /// What a CRI log reader makes of it: lines as (stream, tag, content). Panics on a malformed one.
@@ -316,6 +359,33 @@ mod tests {
         log.sink.settle();
         assert_eq!(contents(&log), [line("stdout", "F", "first")]);
         assert_eq!(log.dropped(), (30 + " stdout F ".len() + "second".len() + 1) as u64);
+    }
+
+    #[test]
+    fn a_log_with_a_limit_goes_on_in_another_file_and_keeps_as_many_as_are_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = LogPath::new(dir.path().to_str().unwrap(), "log").unwrap();
+        let limits = Some(LogLimits { size: 400, files: 2 });
+        let mut log: Log = Log::new(Some(path.clone()), limits);
+        log.open().unwrap();
+        let batch = &mut Vec::new();
+        // One read of many lines, which is cut between lines all the same.
+        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        log.feed(Stream::Stdout, text.as_bytes(), batch);
+        let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+        let (older, newer) = (parse(&read("log.1")), parse(&read("log")));
+        assert!(
+            read("log").len() < 500 && read("log.1").len() < 500,
+            "a file is as long as is allowed, and a line"
+        );
+        let numbers: Vec<String> = older.into_iter().chain(newer).map(|(_, _, content)| content).collect();
+        let last: Vec<String> = (100 - numbers.len()..100).map(|n| format!("line {n}")).collect();
+        assert_eq!(numbers, last, "the last of them, each once");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        // What another run finds counts too.
+        let mut log: Log = Log::new(Some(path), limits);
+        log.open().unwrap();
+        assert_eq!(log.sink.size, read("log").len() as u64);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::{
 use husk_cgroup::{CgroupPath, Hierarchy};
 use husk_model::{ContainerId, PodSandboxId, Rootfs, Signal, UserRequest};
 use husk_monitor::{
-    ContainerRequest, Event, Events, Monitor, MonitorConfig, PidNamespace, PodNetwork, SandboxRequest, Scope,
-    Stdin, UtsNamespace,
+    ContainerRequest, Event, Events, IpcNamespace, Monitor, MonitorConfig, PidNamespace, PodNetwork,
+    SandboxRequest, Scope, Stdin, UtsNamespace,
 };
 
 /// Files that all tests share: built once per run.
@@ -172,12 +172,13 @@ impl Pod {
             seccomp: None,
             cgroup_path: format!("{}/{id}", self.cgroup),
             log_path: Some(format!("{id}.log")),
+            log_limits: None,
             terminal: false,
             stdin: Stdin::Null,
             stop_signal: Signal::TERM,
             pid: PidNamespace::Container,
             network: Scope::Pod,
-            ipc: Scope::Pod,
+            ipc: IpcNamespace::Pod,
             oom_score_adj: 0,
             privileged: false,
         };

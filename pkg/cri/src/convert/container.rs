@@ -97,6 +97,8 @@ pub(super) fn container_config(message: Option<v1::ContainerConfig>) -> Checked<
         user: String::new(),
         rlimits: Vec::new(),
         kept_layer: None,
+        device_rules: Vec::new(),
+        log_limits: None,
     })
 }
 

@@ -94,8 +94,8 @@ pub(crate) fn resources(field: &str, message: v1::LinuxContainerResources) -> Ch
         cpuset_cpus: list(&at("cpuset_cpus"), message.cpuset_cpus)?,
         cpuset_mems: list(&at("cpuset_mems"), message.cpuset_mems)?,
         hugepages: hugepages(&at("hugepage_limits"), message.hugepage_limits)?,
-        pids_limit: None,
         unified,
+        ..Resources::default()
     })
 }
 

@@ -53,6 +53,7 @@ fn namespaces(field: &str, message: Option<v1::NamespaceOption>, of: Of) -> Chec
         ipc: mode(&at("ipc"), message.ipc, &shared)?,
         target_id: line(&at("target_id"), message.target_id)?,
         user: user_namespace(&at("userns_options"), message.userns_options)?.mappings(),
+        ..Namespaces::default()
     };
     if namespaces.user.is_some() {
         // Root of the pod's own namespace has no say in the node's.
@@ -357,6 +358,7 @@ pub(crate) fn container(
         seccomp: seccomp(field, message.seccomp, old_seccomp)?,
         apparmor: apparmor(field, message.apparmor, old_apparmor)?,
         selinux: selinux(field, message.selinux_options)?,
+        ..SecurityContext::default()
     })
 }
 

@@ -138,6 +138,8 @@ request! {
         dns_search: Option<Vec<String>> = "DnsSearch",
         /// `name:address`
         extra_hosts: Option<Vec<String>> = "ExtraHosts",
+        /// `container:alias`
+        links: Option<Vec<String>> = "Links",
         /// Further groups.
         group_add: Option<Vec<String>> = "GroupAdd",
         /// `private`, `shareable`, `host`, `none` or `container:ID`.
@@ -188,6 +190,18 @@ request! {
         device_cgroup_rules: Option<Vec<String>> = "DeviceCgroupRules",
         /// Devices by driver: CDI names.
         device_requests: Option<Vec<DeviceRequest>> = "DeviceRequests",
+        /// Share of block devices, 10 to 1000.
+        blkio_weight: u16 = "BlkioWeight",
+        /// Of single ones.
+        blkio_weight_device: Option<Vec<WeightDevice>> = "BlkioWeightDevice",
+        /// Bytes read per second.
+        blkio_device_read_bps: Option<Vec<ThrottleDevice>> = "BlkioDeviceReadBps",
+        /// Bytes written per second.
+        blkio_device_write_bps: Option<Vec<ThrottleDevice>> = "BlkioDeviceWriteBps",
+        /// Reads per second.
+        blkio_device_read_iops: Option<Vec<ThrottleDevice>> = "BlkioDeviceReadIOps",
+        /// Writes per second.
+        blkio_device_write_iops: Option<Vec<ThrottleDevice>> = "BlkioDeviceWriteIOps",
         /// Bytes that it keeps under pressure.
         memory_reservation: i64 = "MemoryReservation",
         /// Bytes of memory and swap; -1 is unlimited.
@@ -304,6 +318,22 @@ request! {
         path_in_container: String = "PathInContainer",
         /// `rwm`
         cgroup_permissions: String = "CgroupPermissions",
+    }
+
+    /// A block device's share.
+    struct WeightDevice {
+        /// On the node.
+        path: String = "Path",
+        /// 10 to 1000.
+        weight: u64 = "Weight",
+    }
+
+    /// A block device's rate.
+    struct ThrottleDevice {
+        /// On the node.
+        path: String = "Path",
+        /// Bytes or operations per second.
+        rate: u64 = "Rate",
     }
 
     /// Devices by driver.

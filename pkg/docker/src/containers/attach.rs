@@ -52,7 +52,7 @@ impl Store {
         };
         let (store, container) = (self.clone(), Arc::clone(container));
         let session = async move |io: Hijacked| {
-            let Hijacked { reader, writer } = io;
+            let Hijacked { reader, writer, presence } = io;
             let mut frames = Frames::new(writer, !tty);
             if let Some(wanted) = wants_log {
                 let _ = logs::send_all(&container, wanted, &mut frames).await;
@@ -73,7 +73,10 @@ impl Store {
                 tokio::select! {
                     typed = &mut input => {
                         if typed == Typed::End {
-                            output.await;
+                            tokio::select! {
+                                () = &mut output => {}
+                                () = presence.gone() => {}
+                            }
                         }
                         typed == Typed::Detached
                     }
@@ -101,9 +104,15 @@ impl Store {
         if record.state.phase == Phase::Running {
             let (_, id) = container.going()?;
             let engine = Arc::clone(&self.0.shared.engine);
+            let mut over = over;
             tokio::spawn(async move {
-                // It ended in between, which the end of the streams tells.
-                let _ = engine.attach_whole(id.as_str(), theirs).await;
+                let attached = engine.attach_whole(id.as_str(), theirs);
+                tokio::select! {
+                    // An error: it ended in between, which the end of the streams tells.
+                    _ = attached => {}
+                    // The client went away; the monitor is told.
+                    () = over.closed() => return,
+                }
                 let _ = over.send(());
             });
             return Ok(is_over);

@@ -53,7 +53,11 @@ impl Store {
         let paused = pause && self.pause(&container).await.is_ok();
         let made = self.0.shared.images.commit(request).await;
         if paused {
-            self.unpause(&container).await?;
+            // A conflict: it ended while it was being frozen.
+            self.unpause(&container).await.or_else(|failure| match failure.status() {
+                StatusCode::CONFLICT => Ok(()),
+                _ => Err(failure),
+            })?;
         }
         let id = made?;
         self.publish(

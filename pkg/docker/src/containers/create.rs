@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     container::Container,
     discard::holder,
+    links,
     mounts::{MountPoint, VolumeWanted, Wanted},
     plan,
     record::{self, Phase, Record, State},
@@ -42,6 +43,7 @@ impl Store {
         let Create { name, mut config, besides: CreateBesides { host_config: mut host, networking_config } } =
             wanted;
         let shared = &self.0.shared;
+        super::conflicts::check(&config, &host)?;
         let image = shared.images.resolve(&config.image).ok_or_else(|| no_such_image(&config.image))?;
         let lease = shared.images.acquire(&image.id)?;
         super::merge::merge(&mut config, &image.config);
@@ -54,6 +56,7 @@ impl Store {
         }
         check_host(&config, &mut host)?;
         let networks = networks(&mut host, networking_config.endpoints_config)?;
+        self.check_others(&host)?;
         let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;
         let id = made_up_id();
         let named = self.take_name(&name, &id)?;
@@ -144,6 +147,21 @@ impl Store {
             );
         }
         Ok(all)
+    }
+
+    /// Containers whose namespaces it joins, or that it is linked to, have to be there.
+    fn check_others(&self, host: &HostConfig) -> Result<()> {
+        for mode in [&host.pid_mode, &host.ipc_mode] {
+            mode.strip_prefix(plan::CONTAINER).map_or(Ok(()), |other| self.find(other).map(drop))?;
+        }
+        for link in links::of(host)? {
+            // In a network of a user the other may come later: it is found by its name then.
+            if host.network_mode == "bridge" {
+                self.find(&link.target)
+                    .map_err(|failure| failure.of("could not get container for a link"))?;
+            }
+        }
+        Ok(())
     }
 
     // === removal ===
@@ -265,19 +283,8 @@ fn networks(
 
 /// What is taken and does nothing.
 fn warnings(record: &Record) -> Vec<String> {
-    let host = &record.host;
-    let mut warnings = Vec::new();
-    if host.memory_reservation != 0 {
-        warnings.push("HostConfig.MemoryReservation is kept on record and not enforced by husk".to_owned());
-    }
-    if !host.log_config.config.is_empty() && host.log_config.kind != "none" {
-        let known = ["max-size", "max-file", "mode", "compress"];
-        let unknown = host.log_config.config.keys().filter(|key| !known.contains(&key.as_str()));
-        warnings.extend(
-            unknown.map(|key| format!("log option {:?} is not known to husk and does nothing", cut(key))),
-        );
-    }
-    warnings
+    let compress = record.host.log_config.config.get("compress").is_some_and(|value| value == "true");
+    compress.then(|| "husk does not compress the files of a log".to_owned()).into_iter().collect()
 }
 
 /// Makes the directory, last the record.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Result},
-    http::{Answer, Call, Frames, Hijacked, MULTIPLEXED, RAW, Version, empty, json},
+    http::{Answer, Call, Frames, Hijacked, MULTIPLEXED, Output, RAW, Version, empty, json},
 };
 
 impl Store {
@@ -82,22 +82,24 @@ impl Store {
                 stderr: wanted.attach_stderr && !wanted.tty,
             },
         };
-        self.publish(&exec.container.record(), "exec_start", [("execID", exec.id.clone())]);
-        let begun = if wanted.tty {
-            self.run_on_terminal(&exec, container)
-        } else {
-            self.run_on_pipes(&exec, container, wants)
-        };
-        let (streams, over) = begun.inspect_err(|_| {
-            let mut state = exec.state();
-            (state.running, state.exit_code) = (false, Some(126));
-        })?;
+        let unbegun = Unbegun(Arc::clone(&exec));
         if asked.detach {
+            unbegun.begin(self, container, wants)?;
             return Ok(empty(StatusCode::OK));
         }
         let keys = DetachKeys::parse(&wanted.detach_keys);
         let tty = wanted.tty;
-        let session = async move |io: Hijacked| session(io, streams, over, wants, keys, tty).await;
+        let store = self.clone();
+        // Not before the head of the answer is out: a client that reads the head from a buffer and the rest from the socket (docker-py)
+        // would lose what came with the head.
+        let session = async move |mut io: Hijacked| match unbegun.begin(&store, container, wants) {
+            Ok((streams, over)) => session(io, streams, over, wants, keys, tty).await,
+            Err(failure) => {
+                let mut frames = Frames::new(&mut io.writer, !tty);
+                let _ = frames.write(Output::Out, format!("{}\r\n", failure.message()).as_bytes()).await;
+                let _ = frames.end().await;
+            }
+        };
         let multiplexed = !tty && call.version >= Version::v1(42);
         Ok(call.hijack(if multiplexed { MULTIPLEXED } else { RAW }, session))
     }
@@ -139,7 +141,7 @@ impl Store {
                 Ok(code) => (code, None),
                 Err(error) => {
                     let failure = Failure::from(error);
-                    (super::runs::exit_code_of(&failure).clamp(126, 127), Some(failure.message().to_owned()))
+                    (NOT_EXECUTED, Some(failure.message().to_owned()))
                 }
             };
             {
@@ -191,6 +193,34 @@ impl Store {
     }
 }
 
+/// A command that is to be begun. One whose client is gone before it could be is over.
+struct Unbegun(Arc<Exec>);
+
+impl Unbegun {
+    fn begin(self, store: &Store, container: ContainerId, wants: Wants) -> Result<(Streams, Over)> {
+        let exec = &self.0;
+        store.publish(&exec.container.record(), "exec_start", [("execID", exec.id.clone())]);
+        let begun = match exec.wanted.tty {
+            true => store.run_on_terminal(exec, container),
+            false => store.run_on_pipes(exec, container, wants),
+        }?;
+        exec.state().begun = true;
+        Ok(begun)
+    }
+}
+
+impl Drop for Unbegun {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if !state.begun {
+            (state.running, state.exit_code) = (false, Some(NOT_EXECUTED));
+        }
+    }
+}
+
+/// Exit code of a command that could not be executed, for whatever reason, as dockerd has it.
+const NOT_EXECUTED: i32 = 126;
+
 /// Resolves with why it could not be executed, if so, when it is over.
 type Over = oneshot::Receiver<Option<String>>;
 
@@ -207,7 +237,7 @@ async fn session(
     keys: Option<DetachKeys>,
     tty: bool,
 ) {
-    let Hijacked { reader, writer } = io;
+    let Hijacked { reader, writer, presence } = io;
     let mut frames = Frames::new(writer, !tty);
     let ours = match streams {
         Streams::Pipes(ours) => Some(ours),
@@ -223,14 +253,18 @@ async fn session(
                 if typed == Typed::Detached {
                     return;
                 }
-                let _ = output.await;
+                // The command goes on all the same.
+                tokio::select! {
+                    _ = &mut output => {}
+                    () = presence.gone() => return,
+                }
             }
             _ = &mut output => {}
         }
     }
     // What could not be executed says so where its output would have been.
     if let Ok(Some(failure)) = over.await {
-        let _ = frames.write(crate::http::Output::Out, format!("{failure}\r\n").as_bytes()).await;
+        let _ = frames.write(Output::Out, format!("{failure}\r\n").as_bytes()).await;
     }
     let _ = frames.end().await;
 }

@@ -70,6 +70,8 @@ pub(super) struct Exec {
 pub(super) struct ExecState {
     pub(super) started: bool,
     pub(super) running: bool,
+    /// The engine was asked for it.
+    pub(super) begun: bool,
     pub(super) exit_code: Option<i32>,
     pub(super) size: Option<WindowSize>,
     /// Master of its terminal while it runs.

@@ -17,7 +17,9 @@ use hyper::{
     StatusCode,
     header::{HeaderName, HeaderValue},
 };
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, openat, openat2,
+};
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 
@@ -252,10 +254,18 @@ fn fill(root: &OwnedFd, place: &str, data: &Path) -> Result<()> {
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidArgument) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = openat(CWD, data, flags, Mode::empty())
-        .map_err(|errno| Failure::io(format!("open {}", data.display()))(errno.into()))?;
-    Ok(husk_images::put_archive(&dir, Path::new("/"), archive, PutRequest::default())?)
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let failed = |errno: rustix::io::Errno| Failure::io(format!("fill {}", data.display()))(errno.into());
+    let dir = openat(CWD, data, flags, Mode::empty()).map_err(failed)?;
+    husk_images::put_archive(&dir, Path::new("/"), archive, PutRequest::default())?;
+    // The volume's own directory is the image's, too: a user of the container that owns that one has to write here. Last, so
+    // that a volume which has the owner has the files.
+    let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let source = openat2(root, place, path, Mode::empty(), ResolveFlags::IN_ROOT).map_err(failed)?;
+    let of_image = fstat(&source).map_err(failed)?;
+    let owner = (Uid::from_raw(of_image.st_uid), Gid::from_raw(of_image.st_gid));
+    fchown(&dir, Some(owner.0), Some(owner.1)).map_err(failed)?;
+    fchmod(&dir, Mode::from_raw_mode(of_image.st_mode & 0o7777)).map_err(failed)
 }
 
 fn is_empty(dir: &Path) -> bool {

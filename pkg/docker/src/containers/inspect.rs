@@ -103,7 +103,7 @@ pub(super) fn mount(point: &super::mounts::MountPoint) -> Value {
 
 fn config(record: &Record) -> Value {
     let mut config = serde_json::to_value(&record.config).unwrap_or_default();
-    config["Hostname"] = super::plan::hostname(record).into();
+    config["Hostname"] = super::merge::hostname(record).into();
     for absent in
         ["Healthcheck", "Shell", "StopTimeout", "ExposedPorts", "StopSignal", "NetworkDisabled", "MacAddress"]
     {
@@ -125,12 +125,6 @@ fn host_config(record: &Record) -> Value {
     let mut value = serde_json::to_value(host).unwrap_or_default();
     let defaults = json!({
         "ContainerIDFile": "",
-        "BlkioWeight": 0,
-        "BlkioWeightDevice": null,
-        "BlkioDeviceReadBps": null,
-        "BlkioDeviceWriteBps": null,
-        "BlkioDeviceReadIOps": null,
-        "BlkioDeviceWriteIOps": null,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
         "CpuCount": 0,
@@ -138,7 +132,6 @@ fn host_config(record: &Record) -> Value {
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
         "Cgroup": "",
-        "Links": null,
         "OomKillDisable": null,
         "MemorySwappiness": null,
         "Isolation": "",

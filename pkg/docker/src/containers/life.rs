@@ -3,7 +3,7 @@
 //! A run is a pod of one in the engine: made by the start, taken away after the end. It is on record from before it is made until all
 //! of it is gone, so whatever happens to huskd in between, the next start takes away what no container has.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use husk_model::{ContainerId, ContainerState, Exit, ExitReason, PodSandboxId, Signal};
 use husk_pods::{Lifecycle, Unfollowed};
@@ -91,11 +91,13 @@ impl Store {
     async fn build_and_start(&self, container: &Arc<Container>, attempt: u32) -> Result<()> {
         let (record, engine) = (container.record(), &self.0.shared.engine);
         let (mounts, _held) = self.mounts(&record)?;
-        let (run, pod, target) = match record.host.network_mode.strip_prefix(plan::CONTAINER) {
+        let joined = self.joined(&record)?;
+        let linked = self.linked(container, &record)?;
+        let (run, pod) = match record.host.network_mode.strip_prefix(plan::CONTAINER) {
             Some(other) => self.enter_pod_of(container, other, attempt)?,
-            None => self.own_pod(container, &record, attempt).await?,
+            None => self.own_pod(container, &record, attempt, linked.hosts).await?,
         };
-        let config = plan::container(&record, &container.dir, mounts, target.as_ref())?;
+        let config = plan::container(&record, &container.dir, mounts, &joined, &linked.env)?;
         let id = engine.create_container(pod.as_str(), config).await?;
         let run = Run { container: Some(id.clone()), ..run };
         container.change_state(|state| state.run = Some(run))?;
@@ -117,9 +119,14 @@ impl Store {
         container: &Container,
         record: &Record,
         attempt: u32,
-    ) -> Result<(Run, PodSandboxId, Option<ContainerId>)> {
-        let gateway = self.host_gateway(record).await?;
-        let mut pod = plan::pod(record, &container.dir, attempt, self.networking(record)?, gateway)?;
+        linked: Vec<(IpAddr, String)>,
+    ) -> Result<(Run, PodSandboxId)> {
+        let around = plan::Surroundings {
+            networking: self.networking(record)?,
+            host_gateway: self.host_gateway(record).await?,
+            linked,
+        };
+        let mut pod = plan::pod(record, &container.dir, attempt, around)?;
         let taken: Vec<_> = self.all().iter().flat_map(|other| self.bound_ports(&other.record())).collect();
         ports::choose(&record.host, &mut pod.host_ports, |port| {
             taken.iter().any(|other| (other.protocol, other.host_port) == (port.protocol, port.host_port))
@@ -130,16 +137,11 @@ impl Store {
         let pod = self.0.shared.engine.run_pod_sandbox(pod).await?;
         let run = Run { pod: Some(pod.clone()), ..run };
         container.change_state(|state| state.run = Some(run.clone()))?;
-        Ok((run, pod, None))
+        Ok((run, pod))
     }
 
     /// The pod of another, whose network it shares. It ends with that.
-    fn enter_pod_of(
-        &self,
-        container: &Container,
-        other: &str,
-        attempt: u32,
-    ) -> Result<(Run, PodSandboxId, Option<ContainerId>)> {
+    fn enter_pod_of(&self, container: &Container, other: &str, attempt: u32) -> Result<(Run, PodSandboxId)> {
         let other = self.find(other)?;
         let not_running = |_| {
             Failure::conflict(format!(
@@ -147,13 +149,13 @@ impl Store {
                 other.id
             ))
         };
-        let (record, target) = other.going().map_err(not_running)?;
+        let (record, _) = other.going().map_err(not_running)?;
         let pod = record.state.run.as_ref().and_then(|run| run.pod.clone()).ok_or_else(|| {
             Failure::conflict(format!("container {} has no pod of its own to join", other.id))
         })?;
         let run = Run { attempt, pod: Some(pod.clone()), container: None, guest: true };
         container.change_state(|state| state.run = Some(run.clone()))?;
-        Ok((run, pod, Some(target)))
+        Ok((run, pod))
     }
 
     /// What is mounted, and the volumes among it, which stay until the engine has them.
@@ -173,10 +175,15 @@ impl Store {
     /// Clients that attached before the start, each in a task of its own. The monitor hears of them before it hears of the start,
     /// because each task's first step is taken here.
     fn attach_waiting(&self, container: &Container, id: &ContainerId) {
-        for waiting in container.waiting().drain(..) {
+        for mut waiting in container.waiting().drain(..) {
             let (engine, id) = (Arc::clone(&self.0.shared.engine), id.clone());
             let mut attached = Box::pin(async move {
-                if let Err(error) = engine.attach_whole(id.as_str(), waiting.theirs).await {
+                let attached = tokio::select! {
+                    attached = engine.attach_whole(id.as_str(), waiting.theirs) => attached,
+                    // The client went away; the monitor is told.
+                    () = waiting.over.closed() => return,
+                };
+                if let Err(error) = attached {
                     info!(container = %id, error = &error as &dyn std::error::Error, "a client is not attached any more");
                 }
                 let _ = waiting.over.send(());
@@ -267,8 +274,15 @@ impl Store {
         if signal == Signal::KILL {
             self.thaw(container, &id).await?;
         }
+        let mut ends = container.ends();
+        let seen = ends.borrow_and_update().count;
         self.0.shared.engine.signal(id.as_str(), signal).await?;
         self.publish(&record, "kill", [("signal", signal.0.to_string())]);
+        if signal == Signal::KILL {
+            // Clients remove it next. One that the kernel cannot end is not waited for.
+            let ended = ends.wait_for(|ends| ends.count > seen || ends.gone);
+            let _ = tokio::time::timeout(Duration::from_secs(GRACE), ended).await;
+        }
         Ok(())
     }
 
@@ -318,7 +332,7 @@ impl Store {
     pub(crate) async fn resume(&self) {
         let mut follower = self.0.shared.engine.follow();
         for container in self.all() {
-            self.catch_up(&container).await;
+            Box::pin(self.catch_up(&container)).await;
         }
         self.remove_strays().await;
         self.release_strays().await;
@@ -334,7 +348,7 @@ impl Store {
                     Err(Unfollowed::Behind(_)) => {
                         follower = store.0.shared.engine.follow();
                         for container in store.all() {
-                            store.catch_up(&container).await;
+                            Box::pin(store.catch_up(&container)).await;
                         }
                     }
                     Err(Unfollowed::Stopping) => return,

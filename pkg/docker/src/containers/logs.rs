@@ -1,6 +1,7 @@
 //! `GET /containers/{id}/logs`: the log that the monitor writes, as Docker sends it.
 //!
-//! The monitor's lines are the CRI's: `<time> <stdout|stderr> <P|F> <bytes>`, where F had a line feed behind it and P goes on.
+//! The monitor's lines are the CRI's: `<time> <stdout|stderr> <P|F> <bytes>`, where F had a line feed behind it and P goes on. A log with
+//! limits is several files ([`log_files`](super::log_files)).
 
 use std::{io::SeekFrom, path::PathBuf, sync::Arc};
 
@@ -13,7 +14,8 @@ use tokio::{
 
 use super::{
     container::Container,
-    record::{LOG, Phase},
+    log_files::{After, LogFile, LogFiles},
+    record::Phase,
     store::Store,
 };
 use crate::{
@@ -142,27 +144,35 @@ impl Sink for PieceSink<'_> {
 }
 
 async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> std::io::Result<()> {
-    let path = container.dir.join(LOG);
     // Before the first look, so that what comes after it is an event.
     let changes = if wanted.follow { Some(Changes::of(container.dir.clone())?) } else { None };
     let mut ends = container.ends();
-    let mut file = match File::open(&path).await {
-        Ok(file) => Some(file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+    let files = LogFiles::of(container);
+    // Who does not follow gets what there is now, however fast more comes.
+    let last = files.open(0).await?.map(|file| file.inode);
+    let mut current = match wanted.tail {
+        Some(lines) => tail_start(&files, lines).await?,
+        None => files.oldest().await?,
     };
-    if let (Some(file), Some(tail)) = (&mut file, wanted.tail) {
-        let from = tail_start(file, tail).await?;
-        file.seek(SeekFrom::Start(from)).await?;
-    }
     let mut rest = Vec::new();
     loop {
         // Seen before the read: what an ended container wrote is in the file.
         let is_over = container.record().state.phase != Phase::Running;
-        if let Some(file) = &mut file
-            && !pump(file, &mut rest, wanted, sink).await?
-        {
-            return Ok(());
+        if let Some(LogFile { file, inode }) = &mut current {
+            if !pump(file, &mut rest, wanted, sink).await? {
+                return Ok(());
+            }
+            let is_last = changes.is_none() && last == Some(*inode);
+            let next = if is_last { After::Nothing } else { files.after(*inode).await? };
+            if let After::Next(next) | After::Lost(next) = next {
+                // What was written to it between our read and its renaming.
+                if !pump(file, &mut rest, wanted, sink).await? {
+                    return Ok(());
+                }
+                rest.clear();
+                current = Some(next);
+                continue;
+            }
         }
         let Some(changes) = &changes else { return Ok(()) };
         if is_over || ends.borrow().gone {
@@ -172,8 +182,8 @@ async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> s
             changed = changes.next() => changed?,
             changed = ends.changed() => if changed.is_err() { return Ok(()) },
         }
-        if file.is_none() {
-            file = File::open(&path).await.ok();
+        if current.is_none() {
+            current = files.oldest().await?;
         }
     }
 }
@@ -260,8 +270,31 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Where the last `lines` begin.
-async fn tail_start(file: &mut File, lines: u64) -> std::io::Result<u64> {
+/// The file in which the last `lines` begin, at its place there.
+async fn tail_start(files: &LogFiles, lines: u64) -> std::io::Result<Option<LogFile>> {
+    let (mut left, mut found) = (lines, None::<LogFile>);
+    for number in 0.. {
+        let Some(mut open) = files.open(number).await? else {
+            // While it is being renamed, none has the first name.
+            if number == 0 { continue } else { break }
+        };
+        // Renamed since it was looked at.
+        if found.as_ref().is_some_and(|found| found.inode == open.inode) {
+            continue;
+        }
+        let (from, count) = tail_of(&mut open.file, left).await?;
+        open.file.seek(SeekFrom::Start(from)).await?;
+        found = Some(open);
+        if count >= left {
+            break;
+        }
+        left -= count;
+    }
+    Ok(found)
+}
+
+/// Where the last `lines` of a file begin, and how many it has of these.
+async fn tail_of(file: &mut File, lines: u64) -> std::io::Result<(u64, u64)> {
     let length = file.seek(SeekFrom::End(0)).await?;
     let mut reach = PIECE as u64;
     loop {
@@ -269,16 +302,16 @@ async fn tail_start(file: &mut File, lines: u64) -> std::io::Result<u64> {
         file.seek(SeekFrom::Start(from)).await?;
         let mut bytes = Vec::new();
         (&mut *file).take(length - from).read_to_end(&mut bytes).await?;
-        let (found, start) = last_lines(&bytes, lines);
-        if found || from == 0 {
-            return Ok(from + start as u64);
+        let (count, start) = last_lines(&bytes, lines);
+        if count == lines && start != 0 || from == 0 {
+            return Ok((from + start as u64, count));
         }
         reach = reach.saturating_mul(4);
     }
 }
 
-/// Where the last lines begin in the end of a file, and whether they all do.
-fn last_lines(bytes: &[u8], lines: u64) -> (bool, usize) {
+/// How many of the last lines are in the end of a file, and where they begin in it; 0 where more of them may come before.
+fn last_lines(bytes: &[u8], lines: u64) -> (u64, usize) {
     let mut count = 0;
     let mut end = bytes.len();
     while let Some(feed) = bytes[..end].iter().rposition(|byte| *byte == b'\n') {
@@ -286,14 +319,14 @@ fn last_lines(bytes: &[u8], lines: u64) -> (bool, usize) {
         let is_whole = Line::parse(&bytes[begin..feed]).is_none_or(|line| line.whole);
         // What goes on in the next line is one with it; the very last may go on for ever.
         if is_whole || end == bytes.len() {
-            count += 1;
-            if count > lines {
-                return (true, feed + 1);
+            if count == lines {
+                return (count, feed + 1);
             }
+            count += 1;
         }
         end = begin;
     }
-    (false, 0)
+    (count, 0)
 }
 
 /// Tells that files of a directory were written, or appeared.
@@ -336,7 +369,7 @@ mod tests {
         std::fs::write(&path, log).unwrap();
         let mut file = File::open(&path).await.unwrap();
         if let Some(tail) = wanted.tail {
-            let from = tail_start(&mut file, tail).await.unwrap();
+            let (from, _) = tail_of(&mut file, tail).await.unwrap();
             file.seek(SeekFrom::Start(from)).await.unwrap();
         }
         let mut written = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use husk_images::ImageConfig;
 
+use super::{container::short, record::Record};
 use crate::{
     api::container::{Config, Empty, Words},
     error::{Failure, Result},
@@ -72,6 +73,14 @@ pub(super) fn command(config: &Config) -> Result<Vec<String>> {
     match command.first() {
         Some(first) if !first.is_empty() => Ok(command),
         _ => Err(Failure::bad("no command specified")),
+    }
+}
+
+/// What it is called inside.
+pub(super) fn hostname(record: &Record) -> String {
+    match record.config.hostname.as_str() {
+        "" => short(&record.id).to_owned(),
+        name => name.to_owned(),
     }
 }
 

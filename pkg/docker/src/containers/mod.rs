@@ -5,35 +5,44 @@
 //!
 //! | module | concern |
 //! | --- | --- |
-//! | `names`, `ports`, `mounts`, `merge` | parts of a request, checked |
+//! | `names`, `ports`, `mounts`, `merge`, `log_options`, `limits`, `devices` | parts of a request, checked |
 //! | `record` | what is written down |
 //! | `health` | whether one is well |
+//! | `log_files` | the files of a log, one after the other |
 //! | `streams` | copying between a client and a container |
 //! | `container` | what is known of one now, and who waits for what |
-//! | `plan` | from a record to what the engine is asked for |
+//! | `plan`, `conflicts` | from a record to what the engine is asked for, and options that contradict its network |
 //! | `execs` | commands, remembered |
 //! | `store` | all of them |
 //! | `exec` | commands in running containers |
+//! | `networks`, `links`, `joined` | what a start needs of other containers |
 //! | `runs`, `discard` | the pod of a run taken away; a container removed |
 //! | `care` | health checks, run |
 //! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
-//! | `files`, `commit`, `wait`, `logs`, `attach`, `running`, `networks`, `inspect`, `list` | what is asked of one |
+//! | `files`, `commit`, `wait`, `logs`, `attach`, `running`, `inspect`, `list` | what is asked of one |
 //! | `users` | what images, volumes and networks ask |
 //! | `routes` | requests |
 
 mod attach;
 mod care;
 mod commit;
+mod conflicts;
 mod container;
 mod create;
+mod devices;
 mod discard;
 mod exec;
 mod execs;
 mod files;
 mod health;
 mod inspect;
+mod joined;
 mod life;
+mod limits;
+mod links;
 mod list;
+mod log_files;
+mod log_options;
 mod logs;
 mod merge;
 mod mounts;

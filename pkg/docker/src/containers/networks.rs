@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     container::{Container, short},
-    record::Record,
+    record::{BRIDGE, Record},
     store::Store,
 };
 use crate::{
@@ -17,9 +17,6 @@ use crate::{
     error::{Failure, Result},
     facilities::{Endpoint, User},
 };
-
-/// Docker's network for those that ask for none.
-const BRIDGE: &str = "bridge";
 
 impl Store {
     /// Finds the networks of a container that is being made, by the names that the request has, and notes their ids.
@@ -39,7 +36,7 @@ impl Store {
                 }
             };
             place.network_id.clone_from(&network.id);
-            attachment(&place, &[])?;
+            attachment(&place, Names::default())?;
             if record.host.network_mode == wanted {
                 record.host.network_mode.clone_from(&network.name);
             }
@@ -63,8 +60,32 @@ impl Store {
         // The one that the container was made with is its first interface.
         places.sort_by_key(|(name, _)| (**name != record.host.network_mode, (*name).clone()));
         let attachments =
-            places.into_iter().map(|(name, place)| attachment(place, &own_names(record, name, place)));
+            places.into_iter().map(|(name, place)| attachment(place, self.names_in(record, name, place)?));
         Ok(PodNetworking::Named(attachments.collect::<Result<_>>()?))
+    }
+
+    /// What others call it in a network, and what it calls them.
+    fn names_in(&self, record: &Record, network: &str, place: &EndpointSettings) -> Result<Names> {
+        let mut links = super::links::parse(place.links.as_ref())?;
+        // A link that is asked for without a network is one of the first network.
+        if record.host.network_mode == network {
+            links.extend(super::links::of(&record.host)?);
+        }
+        let theirs = |link: super::links::Link| {
+            let name = self.find(&link.target).map_or(link.target, |other| other.record().name.clone());
+            (link.alias, name)
+        };
+        Ok(Names {
+            own: own_names(record, network, place),
+            links: if network == BRIDGE { Vec::new() } else { links.into_iter().map(theirs).collect() },
+        })
+    }
+
+    /// Its IPv4 address in a network, else its IPv6 one.
+    pub(super) fn address_in(&self, record: &Record, network: &str) -> Option<IpAddr> {
+        let id = &record.networks.get(network)?.network_id;
+        let attached = self.attached(record).into_iter().find(|attached| attached.network == *id)?;
+        attached.addresses.iter().map(IpNet::addr).min_by_key(IpAddr::is_ipv6)
     }
 
     /// The node's address in Docker's network `bridge`, which `host-gateway` stands for.
@@ -177,7 +198,7 @@ impl Store {
             )));
         }
         place.network_id.clone_from(&network.id);
-        let wanted = attachment(&place, &own_names(&record, &network.name, &place))?;
+        let wanted = attachment(&place, self.names_in(&record, &network.name, &place)?)?;
         let running = pod_of(&record);
         if let Some(pod) = &running {
             user.connect(pod, wanted).await?;
@@ -249,7 +270,15 @@ fn own_names(record: &Record, network: &str, place: &EndpointSettings) -> Vec<St
     }
 }
 
-fn attachment(place: &EndpointSettings, names: &[String]) -> Result<Attachment> {
+/// Names in a network.
+#[derive(Debug, Default)]
+struct Names {
+    own: Vec<String>,
+    links: Vec<(String, String)>,
+}
+
+fn attachment(place: &EndpointSettings, names: Names) -> Result<Attachment> {
+    super::links::parse(place.links.as_ref())?;
     let wanted = place.ipam_config.clone().unwrap_or_default();
     fn parse<T: std::str::FromStr>(text: &str) -> Result<Option<T>> {
         let wrong =
@@ -258,7 +287,8 @@ fn attachment(place: &EndpointSettings, names: &[String]) -> Result<Attachment> 
     }
     Ok(Attachment {
         network: place.network_id.clone(),
-        aliases: names.to_vec(),
+        aliases: names.own,
+        links: names.links,
         ipv4: parse(&wanted.ipv4_address)?,
         ipv6: parse(&wanted.ipv6_address)?,
         mac: parse_mac(&place.mac_address)?,
@@ -313,14 +343,15 @@ mod tests {
     fn addresses_are_checked() {
         let place = |text: &str| serde_json::from_str::<EndpointSettings>(text).unwrap();
         let good = place(r#"{"IPAMConfig":{"IPv4Address":"10.1.2.3"},"MacAddress":"02:42:0a-01-02-03"}"#);
-        let wanted = attachment(&good, &["a".to_owned()]).unwrap();
+        let wanted = attachment(&good, Names::default()).unwrap();
         assert_eq!((wanted.ipv4, wanted.mac), (Some([10, 1, 2, 3].into()), Some([2, 0x42, 10, 1, 2, 3])));
         for bad in [
             r#"{"IPAMConfig":{"IPv4Address":"10.1.2"}}"#,
             r#"{"MacAddress":"02:42"}"#,
             r#"{"MacAddress":"x"}"#,
+            r#"{"Links":["a:b c"]}"#,
         ] {
-            assert_eq!(attachment(&place(bad), &[]).unwrap_err().status(), 400, "{bad}");
+            assert_eq!(attachment(&place(bad), Names::default()).unwrap_err().status(), 400, "{bad}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! <root>/docker/containers/<id>/container.json   the record, which outlives a power cut
 //! <root>/docker/containers/<id>/state.json       what became of it, which after a power cut may be absent: it has ended then
 //! <root>/docker/containers/<id>/layer/{upper,work} its writable layer, kept from run to run
-//! <root>/docker/containers/<id>/log              what it wrote, in the CRI's form
+//! <root>/docker/containers/<id>/log              what it wrote, in the CRI's form; before it log.1, log.2, ...
 //! <root>/docker/containers/<id>/seccomp.json     a profile that came with the request
 //! <root>/docker/containers/.removing-<n>         what was removed and is not deleted yet
 //! ```
@@ -24,6 +24,9 @@ use crate::api::{
     container::{Config, HostConfig},
     network::EndpointSettings,
 };
+
+/// Docker's network for those that ask for none.
+pub(crate) const BRIDGE: &str = "bridge";
 
 const RECORD: &str = "container.json";
 const STATE: &str = "state.json";

@@ -26,14 +26,19 @@ pub(crate) async fn route(store: &Store, mut call: Call, path: &[&str]) -> Resul
     match (call.method.clone(), path) {
         (Method::GET, ["containers", "json"]) => json(StatusCode::OK, &store.list(&call)?),
         (Method::POST, ["containers", "create"]) => created(store, &mut call).await,
-        (Method::POST, ["containers", "prune"]) => prune(store, &call).await,
+        (Method::POST, ["containers", "prune"]) => Box::pin(prune(store, &call)).await,
         (Method::POST, ["commit"]) => store.commit(call).await,
         (Method::DELETE, ["containers", id]) => {
             let query = &call.query;
             if query.flag("link") {
-                return Err(Failure::missing("husk has no links between containers; use a network"));
+                store.unlink(id)?;
+                return Ok(empty(StatusCode::NO_CONTENT));
             }
             store.remove(&store.find(id)?, query.flag("force"), query.flag("v")).await?;
+            Ok(empty(StatusCode::NO_CONTENT))
+        }
+        (Method::DELETE, ["containers", owner, alias]) if call.query.flag("link") => {
+            store.unlink(&format!("{owner}/{alias}"))?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
         (method, ["containers", id, rest @ ..]) => Box::pin(container(store, call, method, id, rest)).await,

@@ -6,7 +6,7 @@ use husk_model::{NetworkStats, ResourceStats, WindowSize};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{container::Container, plan, store::Store};
+use super::{container::Container, limits, store::Store};
 use crate::{
     api::container::{HostConfig, RestartPolicy},
     error::{Failure, Result},
@@ -71,10 +71,10 @@ impl Store {
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
             ));
         }
-        let limits = plan::resources(&host)?;
+        let limits = limits::resources(&host)?;
         if record.state.is_running()
             && let Ok((_, id)) = container.running()
-            && plan::resources(&record.host)? != limits
+            && limits::resources(&record.host)? != limits
         {
             self.0.shared.engine.update_resources(id.as_str(), limits).await?;
         }

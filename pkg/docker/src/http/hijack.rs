@@ -7,6 +7,7 @@
 use std::{
     future::Future,
     io,
+    os::fd::{AsFd, OwnedFd},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -18,7 +19,7 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE},
 };
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, Interest, ReadBuf, unix::AsyncFd},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -39,7 +40,13 @@ pub(crate) struct Hijacked {
     pub(crate) reader: Reader,
     /// What is said to the client. Shut down, the client sees the end and may still write; dropped, too.
     pub(crate) writer: OwnedWriteHalf,
+    /// Tells when the client has gone altogether.
+    pub(crate) presence: Presence,
 }
+
+/// Whether a client is there, also one that says nothing more and is told nothing.
+#[derive(Debug)]
+pub(crate) struct Presence(Option<AsyncFd<OwnedFd>>);
 
 /// The reading side of a [`Hijacked`] connection.
 #[derive(Debug)]
@@ -52,8 +59,28 @@ pub(crate) struct Reader {
 impl Hijacked {
     /// A connection whose client has sent `before` already.
     pub(crate) fn new(stream: UnixStream, before: Bytes) -> Self {
+        let presence = Presence::of(&stream);
         let (reader, writer) = stream.into_split();
-        Self { reader: Reader { before, stream: reader }, writer }
+        Self { reader: Reader { before, stream: reader }, writer, presence }
+    }
+}
+
+impl Presence {
+    // Deprecated for types that are no OwnedFd.
+    #[allow(deprecated)]
+    fn of(stream: &UnixStream) -> Self {
+        let watch = |fd| AsyncFd::with_interest(fd, Interest::PRIORITY);
+        // Without a descriptor to spare, a client that has gone is noticed when it is to be told something.
+        Self(stream.as_fd().try_clone_to_owned().and_then(watch).ok())
+    }
+
+    /// Resolves when the client has closed both ways of the connection. One that has only nothing more to say is still there:
+    /// the kernel reports such an end to those that want to read, and EPOLLHUP to all.
+    pub(crate) async fn gone(&self) {
+        match &self.0 {
+            Some(fd) => drop(fd.ready(Interest::PRIORITY).await),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -115,4 +142,24 @@ pub(super) fn head(wants_upgrade: bool, content_type: &'static str) -> Answer {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_more_is_there_until_it_hangs_up() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let io = Hijacked::new(server, Bytes::new());
+        client.write_all(b"input").await.unwrap();
+        client.shutdown().await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(io.presence.gone().now_or_never().is_none(), "it may still listen");
+        drop(client);
+        io.presence.gone().await;
+    }
 }

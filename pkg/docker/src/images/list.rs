@@ -48,7 +48,10 @@ pub(super) fn list(door: &Parts, call: &Call) -> Result<Answer> {
             let shared = shared.as_ref().and_then(|shared| shared.get(&image.id)).map_or(-1, |bytes| *bytes);
             let mut one = summary(image, door.containers.of_image(&image.id).len() as i64, shared);
             if !references.is_empty() {
-                one.repo_tags.retain(|tag| references.iter().any(|wanted| is_called(tag, wanted)));
+                let is_wanted = |name: &String| references.iter().any(|wanted| is_called(name, wanted));
+                one.repo_tags.retain(is_wanted);
+                // A client shows a line without a tag for the digest of a name that has none.
+                one.repo_digests.retain(is_wanted);
             }
             shown.push(one);
         }

@@ -54,12 +54,14 @@ pub(super) fn spec(wanted: NetworkCreate) -> Result<NetworkSpec> {
             subnets.push(subnet(config).map_err(|failure| failure.of(format!("network {shown}")))?);
         }
     }
+    let has_ipv6 = subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
     Ok(NetworkSpec {
         labels: wanted.labels,
         options: wanted.options,
         subnets,
         ipv4: wanted.enable_ipv4.unwrap_or(true),
-        ipv6: wanted.enable_ipv6.unwrap_or(false),
+        // Who gives a subnet of IPv6 and says nothing of it wants it.
+        ipv6: wanted.enable_ipv6.unwrap_or(has_ipv6),
         internal: wanted.internal,
         attachable: wanted.attachable,
         ..NetworkSpec::new(name)
@@ -119,6 +121,13 @@ mod tests {
         assert_eq!(subnet.gateway.unwrap().to_string(), "10.5.0.9");
         assert_eq!(subnet.ip_range.unwrap().to_string(), "10.5.7.0/24");
         assert_eq!(subnet.auxiliary["router"].to_string(), "10.5.0.2");
+    }
+
+    #[test]
+    fn a_subnet_of_ipv6_means_ipv6_unless_it_is_refused() {
+        let ipam = r#""IPAM":{"Config":[{"Subnet":"2001:db8::/64"}]}"#;
+        assert!(of(&format!(r#"{{"Name":"a",{ipam}}}"#)).unwrap().ipv6);
+        assert!(!of(&format!(r#"{{"Name":"a","EnableIPv6":false,{ipam}}}"#)).unwrap().ipv6);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use husk_model::{
-    ContainerId, GroupSpec, GroupsPolicy, ImageVolume, Rootfs, SeccompFilter, Signal, UserRequest, UserSpec,
+    ContainerId, GroupSpec, GroupsPolicy, ImageVolume, LogLimits, Process, Rootfs, SeccompFilter, Signal,
+    UserRequest, UserSpec,
 };
 use husk_proto::podmon::{
     self,
@@ -37,6 +38,8 @@ pub struct ContainerRequest {
     pub cgroup_path: String,
     /// Log file relative to the sandbox's log directory; `None` writes no log.
     pub log_path: Option<String>,
+    /// When another file of it is begun; `None` leaves that to whoever reads it.
+    pub log_limits: Option<LogLimits>,
     /// Runs on a terminal of its own.
     pub terminal: bool,
     /// What it reads.
@@ -48,7 +51,7 @@ pub struct ContainerRequest {
     /// Network namespace.
     pub network: Scope,
     /// IPC namespace.
-    pub ipc: Scope,
+    pub ipc: IpcNamespace,
     /// `oom_score_adj` of its init.
     pub oom_score_adj: i32,
     /// Sees the node's cgroups instead of a cgroup namespace of its own.
@@ -66,6 +69,19 @@ pub enum PidNamespace {
     Node,
     /// That of another container of the pod.
     Target(ContainerId),
+    /// That of a container of another pod: its init.
+    Process(Process),
+}
+
+/// IPC namespace of a container, with its /dev/shm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpcNamespace {
+    /// The pod's.
+    Pod,
+    /// The node's.
+    Node,
+    /// Another pod's: its pause process.
+    Sandbox(Process),
 }
 
 /// What a container reads from its standard input. With a terminal, input is there in any case.
@@ -81,11 +97,16 @@ pub enum Stdin {
 
 impl From<ContainerRequest> for podmon::CreateContainer {
     fn from(request: ContainerRequest) -> Self {
-        let (pid_mode, target) = match request.pid {
-            PidNamespace::Pod => (podmon::PidMode::Pod, None),
-            PidNamespace::Container => (podmon::PidMode::Container, None),
-            PidNamespace::Node => (podmon::PidMode::Node, None),
-            PidNamespace::Target(id) => (podmon::PidMode::Target, Some(id)),
+        let (pid_mode, target, pid_process) = match request.pid {
+            PidNamespace::Pod => (podmon::PidMode::Pod, None, None),
+            PidNamespace::Container => (podmon::PidMode::Container, None, None),
+            PidNamespace::Node => (podmon::PidMode::Node, None, None),
+            PidNamespace::Target(id) => (podmon::PidMode::Target, Some(id), None),
+            PidNamespace::Process(process) => (podmon::PidMode::Process, None, Some(process)),
+        };
+        let ipc_process = match request.ipc {
+            IpcNamespace::Sandbox(process) => Some(process),
+            IpcNamespace::Pod | IpcNamespace::Node => None,
         };
         let (seccomp, seccomp_flags) =
             request.seccomp.map(|filter| (filter.program, filter.flags)).unwrap_or_default();
@@ -106,13 +127,21 @@ impl From<ContainerRequest> for podmon::CreateContainer {
             target_container: target.map(String::from).unwrap_or_default(),
             oom_score_adj: Some(request.oom_score_adj),
             node_network: request.network == Scope::Node,
-            node_ipc: request.ipc == Scope::Node,
+            node_ipc: request.ipc == IpcNamespace::Node,
             privileged: request.privileged,
             image_volumes: request.image_volumes.into_iter().map(image_volume).collect(),
             relabel: request.relabel.iter().map(|path| text(path)).collect(),
             raw_env: request.raw_env,
+            pid_process: pid_process.map(process),
+            ipc_process: ipc_process.map(process),
+            log_max_size: request.log_limits.map_or(0, |limits| limits.size),
+            log_max_files: request.log_limits.map_or(0, |limits| limits.files),
         }
     }
+}
+
+fn process(process: Process) -> podmon::Process {
+    podmon::Process { pid: process.pid, start_time: process.start_time }
 }
 
 fn rootfs(rootfs: Rootfs) -> podmon::Rootfs {
@@ -144,6 +173,7 @@ pub(crate) fn user(request: UserRequest) -> podmon::UserRequest {
         },
         supplemental_groups: request.supplemental_groups,
         strict_groups: request.groups_policy == GroupsPolicy::Strict,
+        supplemental_group_names: request.supplemental_group_names,
     }
 }
 
@@ -174,12 +204,13 @@ mod tests {
             seccomp: None,
             cgroup_path: "/pod/c".to_owned(),
             log_path: None,
+            log_limits: None,
             terminal: false,
             stdin: Stdin::Null,
             stop_signal: Signal::TERM,
             pid: PidNamespace::Pod,
             network: Scope::Pod,
-            ipc: Scope::Pod,
+            ipc: IpcNamespace::Pod,
             oom_score_adj: 7,
             privileged: false,
         }
@@ -224,6 +255,7 @@ mod tests {
                 user: UserSpec::Name("web".to_owned()),
                 group: GroupSpec::Gid(5),
                 supplemental_groups: vec![6],
+                supplemental_group_names: vec!["audio".to_owned()],
                 groups_policy: GroupsPolicy::Strict,
             },
             seccomp: Some(SeccompFilter { program: vec![1; 8], flags: 2 }),
@@ -232,7 +264,8 @@ mod tests {
             stdin: Stdin::Once,
             pid: PidNamespace::Target(target.clone()),
             network: Scope::Node,
-            ipc: Scope::Node,
+            ipc: IpcNamespace::Node,
+            log_limits: Some(LogLimits { size: 10, files: 3 }),
             privileged: true,
             ..request()
         };
@@ -241,6 +274,7 @@ mod tests {
             user: Some(User::UserName("web".to_owned())),
             group: Some(Group::Gid(5)),
             supplemental_groups: vec![6],
+            supplemental_group_names: vec!["audio".to_owned()],
             strict_groups: true,
         };
         assert_eq!(message.user, Some(user));
@@ -252,6 +286,18 @@ mod tests {
         );
         assert!(message.tty && message.stdin && message.stdin_once && message.privileged);
         assert!(message.node_network && message.node_ipc);
+        assert_eq!((message.log_max_size, message.log_max_files), (10, 3));
+    }
+
+    #[test]
+    fn namespaces_of_another_pod_are_named_by_processes() {
+        let (init, pause) = (Process { pid: 7, start_time: 70 }, Process { pid: 8, start_time: 80 });
+        let (pid, ipc) = (PidNamespace::Process(init), IpcNamespace::Sandbox(pause));
+        let message = podmon::CreateContainer::from(ContainerRequest { pid, ipc, ..request() });
+        assert_eq!(message.pid_mode(), podmon::PidMode::Process);
+        assert_eq!(message.pid_process, Some(podmon::Process { pid: 7, start_time: 70 }));
+        assert_eq!(message.ipc_process, Some(podmon::Process { pid: 8, start_time: 80 }));
+        assert!(!message.node_ipc);
     }
 
     #[test]

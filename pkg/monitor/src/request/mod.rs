@@ -5,7 +5,7 @@ mod container;
 mod sandbox;
 
 pub(crate) use container::user;
-pub use container::{ContainerRequest, PidNamespace, Stdin};
+pub use container::{ContainerRequest, IpcNamespace, PidNamespace, Stdin};
 pub use sandbox::{PodNetwork, SandboxRequest, UtsNamespace};
 
 use std::path::Path;

@@ -84,12 +84,16 @@ impl User {
     fn lookup(&self, id: &PodSandboxId, name: &str) -> Option<Vec<IpAddr>> {
         let state = self.state();
         let own = state.pods.get(id)?;
-        let served = own
-            .plugs
-            .iter()
-            .filter_map(|plug| state.networks.get(&plug.wanted.network).filter(|network| network.names));
+        let served = own.plugs.iter().filter_map(|plug| {
+            let network = state.networks.get(&plug.wanted.network).filter(|network| network.names)?;
+            Some((network, &plug.wanted.links))
+        });
         // `web`, or `web` of the network `front` as `web.front`.
-        served.into_iter().find_map(|network| {
+        served.into_iter().find_map(|(network, links)| {
+            let name = links
+                .iter()
+                .find(|(own, _)| own.eq_ignore_ascii_case(name))
+                .map_or(name, |(_, theirs)| theirs);
             let suffix = format!(".{}", network.name.to_ascii_lowercase());
             let short = name.strip_suffix(&suffix);
             let is_called = |plug: &Plug| {

@@ -11,11 +11,12 @@
 //! | StopPodSandbox | | `StopPodSandbox`, once: the containers have ended, the network is still there |
 //! | Remove… | | `RemoveContainer`, `RemovePodSandbox` |
 //!
-//! What is removed or ends cannot be kept by a plugin's error: it is logged. Nothing here concerns the pause process.
+//! What is removed or ends cannot be kept by a plugin's error: it is logged. Nothing here concerns the pause process, or the
+//! containers of Docker's door.
 
 use std::sync::{Arc, OnceLock};
 
-use husk_model::{NamespaceMode, PodStatus, Resources};
+use husk_model::{Door, NamespaceMode, PodConfig, PodStatus, Resources};
 use husk_nri::{Adjusted, ContainerFacts, Event, Everything, Nri, PodFacts, Turn, Update, Updated};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -62,6 +63,11 @@ impl Plugins {
         self.nri.get().filter(|nri| nri.active())
     }
 
+    /// Those that hear of a pod. Docker's containers are no Kubernetes pods, which NRI is about.
+    fn nri_of(&self, pod: &PodConfig) -> Option<&Arc<Nri>> {
+        self.nri().filter(|_| pod.door != Door::Docker)
+    }
+
     /// Waits while a plugin is getting in.
     pub(crate) async fn enter(&self) -> Turn {
         match self.nri.get() {
@@ -96,10 +102,11 @@ impl Plugins {
     /// Everything there is, for a plugin that gets in. Reads files.
     pub(crate) fn everything(&self, registry: &Registry) -> Everything {
         Everything {
-            pods: registry.pods().iter().map(|pod| self.pod_facts(pod)).collect(),
+            pods: registry.pods().iter().filter(|pod| is_told(pod)).map(|pod| self.pod_facts(pod)).collect(),
             containers: registry
                 .containers()
                 .iter()
+                .filter(|container| is_told(container.pod()))
                 .map(|container| self.container_facts(container))
                 .collect(),
         }
@@ -107,7 +114,7 @@ impl Plugins {
 
     /// Tells of something that cannot be stopped any more.
     async fn tell(&self, event: Event, pod: &PodFacts, container: Option<&ContainerFacts>) {
-        let Some(nri) = self.nri() else { return };
+        let Some(nri) = self.nri_of(&pod.status.config) else { return };
         if let Err(error) = nri.tell(event, pod, container).await {
             warn!(pod = %pod.status.id, %error, "an NRI plugin failed");
         }
@@ -118,7 +125,7 @@ impl Plugins {
     /// Asks whether a sandbox may become visible. The turn is held until it is.
     pub(crate) async fn admit_pod(&self, status: PodStatus, cgroup_path: &str) -> Result<Turn> {
         let turn = self.enter().await;
-        if let Some(nri) = self.nri() {
+        if let Some(nri) = self.nri_of(&status.config) {
             let facts = self.facts_of(Arc::new(status), cgroup_path.to_owned());
             nri.tell(Event::RunPodSandbox, &facts, None).await?;
         }
@@ -139,7 +146,7 @@ impl Plugins {
         resources: Option<&Resources>,
     ) -> Result<Turn> {
         let turn = self.enter().await;
-        if let Some(nri) = self.nri() {
+        if let Some(nri) = self.nri_of(&pod.config()) {
             nri.update_pod(&self.pod_facts(pod), overhead, resources).await?;
         }
         Ok(turn)
@@ -173,7 +180,7 @@ impl Plugins {
 
     /// Asks what a container is to be; `None` leaves it as it is.
     pub(crate) async fn ask_container(&self, pod: &Pod, facts: &ContainerFacts) -> Result<Option<Adjusted>> {
-        match self.nri() {
+        match self.nri_of(&pod.config()) {
             Some(nri) => Ok(nri.create_container(&self.pod_facts(pod), facts).await?),
             None => Ok(None),
         }
@@ -197,7 +204,7 @@ impl Plugins {
     /// Asks whether a container may start. The turn is held until it has.
     pub(crate) async fn admit_start(&self, container: &Container) -> Result<Turn> {
         let turn = self.enter().await;
-        if let Some(nri) = self.nri() {
+        if let Some(nri) = self.nri_of(&container.pod().config()) {
             let facts = self.container_facts(container);
             nri.tell(Event::StartContainer, &self.pod_facts(container.pod()), Some(&facts)).await?;
         }
@@ -210,7 +217,7 @@ impl Plugins {
         container: &Container,
         change: &Resources,
     ) -> Result<Option<Updated>> {
-        let Some(nri) = self.nri() else { return Ok(None) };
+        let Some(nri) = self.nri_of(&container.pod().config()) else { return Ok(None) };
         let facts = self.container_facts(container);
         Ok(nri.update_container(&self.pod_facts(container.pod()), &facts, change).await?)
     }
@@ -228,7 +235,7 @@ impl Plugins {
 
     /// Tells that a container has ended. Returns what is to be changed of others.
     pub(crate) async fn tell_end(&self, container: &Container) -> Vec<Update> {
-        let Some(nri) = self.nri() else { return Vec::new() };
+        let Some(nri) = self.nri_of(&container.pod().config()) else { return Vec::new() };
         let _turn = self.enter().await;
         nri.stop_container(&self.pod_facts(container.pod()), &self.container_facts(container)).await
     }
@@ -241,4 +248,9 @@ impl Plugins {
         }
         turn
     }
+}
+
+/// Whether plugins hear of a pod.
+fn is_told(pod: &Pod) -> bool {
+    pod.config().door != Door::Docker
 }

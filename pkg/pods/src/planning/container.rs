@@ -7,7 +7,7 @@ use husk_model::{
     ContainerConfig, ContainerId, EnvVar, History, PodConfig, Resources, Rootfs, SeccompFilter, Signal,
     UnixNanos,
 };
-use husk_monitor::{ContainerRequest, PidNamespace, Stdin};
+use husk_monitor::{ContainerRequest, IpcNamespace, PidNamespace, Stdin};
 use husk_spec::{PodFiles, SpecInput, container_spec};
 use oci_spec::runtime::Spec;
 
@@ -37,6 +37,7 @@ pub(crate) struct Inputs<'a> {
     /// Directory of its writable layer.
     pub(crate) layer: PathBuf,
     pub(crate) pid: PidNamespace,
+    pub(crate) ipc: IpcNamespace,
     pub(crate) node_hostname: &'a str,
     pub(crate) cgroup_v2: bool,
     /// Now.
@@ -149,7 +150,7 @@ impl ContainerPlan {
 
 /// Without the spec, which plugins may change.
 fn request(inputs: Inputs<'_>, file: &ContainerFile) -> Result<ContainerRequest> {
-    let Inputs { id, config, pod, files, image, layers, facts, layer, pid, .. } = inputs;
+    let Inputs { id, config, pod, files, image, layers, facts, layer, pid, ipc, .. } = inputs;
     let mut user = user_request(config, &image.user)?;
     user.supplemental_groups.extend(&facts.cdi.additional_gids);
     Ok(ContainerRequest {
@@ -178,12 +179,13 @@ fn request(inputs: Inputs<'_>, file: &ContainerFile) -> Result<ContainerRequest>
         seccomp: facts.filter.as_deref().map(seccomp::request),
         cgroup_path: file.cgroup_path.clone(),
         log_path: (!file.log_path.is_empty()).then(|| config.log_path.clone()),
+        log_limits: config.log_limits,
         terminal: config.tty,
         stdin: stdin(config),
         stop_signal: file.stop_signal,
         pid,
         network: scope(pod.namespaces().network),
-        ipc: scope(pod.namespaces().ipc),
+        ipc,
         oom_score_adj: config.resources.oom_score_adj,
         privileged: config.security.privileged,
     })

@@ -1,6 +1,6 @@
 //! The limits of a container after a change.
 
-use husk_model::Resources;
+use husk_model::{BlockIo, Resources};
 
 /// The limits after a change: what it sets replaces, what it leaves out stays.
 pub(crate) fn merge(old: &Resources, change: &Resources) -> Resources {
@@ -17,6 +17,9 @@ pub(crate) fn merge(old: &Resources, change: &Resources) -> Resources {
         } else {
             old.memory_swap_limit
         }),
+        memory_reservation: change.memory_reservation.or(old.memory_reservation),
+        block_io: if change.block_io == BlockIo::default() { &old.block_io } else { &change.block_io }
+            .clone(),
         oom_score_adj: old.oom_score_adj,
         cpuset_cpus: text(&change.cpuset_cpus, &old.cpuset_cpus),
         cpuset_mems: text(&change.cpuset_mems, &old.cpuset_mems),

@@ -31,6 +31,9 @@ pub(crate) fn sandbox_request(
     let own_network = namespaces.network != NamespaceMode::Node;
     let (network, uts) = match (own_network, namespaces.user) {
         (false, _) => (PodNetwork::Node, UtsNamespace::Node),
+        (true, None) if namespaces.uts == NamespaceMode::Node => {
+            (PodNetwork::Pinned(netns), UtsNamespace::Node)
+        }
         (true, None) => (PodNetwork::Pinned(netns), own_uts(config)),
         (true, Some(_)) => (PodNetwork::OwnedByUserNamespace, own_uts(config)),
     };

@@ -15,6 +15,7 @@ pub(crate) fn user_request(config: &ContainerConfig, image_user: &str) -> Result
         user,
         group: security.run_as_group.map_or(group, GroupSpec::Gid),
         supplemental_groups: security.supplemental_groups.clone(),
+        supplemental_group_names: security.supplemental_group_names.clone(),
         groups_policy: security.groups_policy,
     })
 }

@@ -8,8 +8,8 @@
 use std::{path::Path, sync::Arc};
 
 use husk_life::{ContainerEvent, ContainerLife};
-use husk_model::{ContainerConfig, ContainerId, NamespaceMode, chain};
-use husk_monitor::{ContainerRequest, Created, PidNamespace};
+use husk_model::{ContainerConfig, ContainerId, Door, NamespaceMode, chain};
+use husk_monitor::{ContainerRequest, Created, IpcNamespace, PidNamespace};
 use husk_node::now;
 use husk_nri::{ContainerFacts, Event};
 use husk_telemetry::{
@@ -137,6 +137,7 @@ impl Create {
             facts,
             layer: records.layer_of(id, config),
             pid: self.pid_namespace(pod, config)?,
+            ipc: self.ipc_namespace(pod, config)?,
             node_hostname: &files::node_hostname(),
             cgroup_v2: self.cgroup_v2,
             at: now(),
@@ -238,7 +239,7 @@ impl Create {
         Ok(container)
     }
 
-    // === the PID namespace ===
+    // === namespaces of other containers ===
 
     fn pid_namespace(&self, pod: &Pod, config: &ContainerConfig) -> Result<PidNamespace> {
         let namespaces = &config.security.namespaces;
@@ -246,19 +247,53 @@ impl Create {
             NamespaceMode::Pod => Ok(PidNamespace::Pod),
             NamespaceMode::Container => Ok(PidNamespace::Container),
             NamespaceMode::Node => Ok(PidNamespace::Node),
-            NamespaceMode::Target => self.pid_target(pod, &namespaces.target_id).map(PidNamespace::Target),
+            NamespaceMode::Target => self.pid_target(pod, &namespaces.target_id),
         }
     }
 
-    fn pid_target(&self, pod: &Pod, id: &str) -> Result<ContainerId> {
+    fn pid_target(&self, pod: &Pod, id: &str) -> Result<PidNamespace> {
+        let target = self.target(pod, id, "sharing its PID namespace")?;
+        if target.pod().id() == pod.id() {
+            return Ok(PidNamespace::Target(target.id().clone()));
+        }
+        match target.status().process {
+            Some(process) => Ok(PidNamespace::Process(process)),
+            None => Err(PodsError::PidTarget { reason: format!("container {} has ended", target.id()) }),
+        }
+    }
+
+    fn ipc_namespace(&self, pod: &Pod, config: &ContainerConfig) -> Result<IpcNamespace> {
+        let wanted = &config.security.namespaces;
+        match wanted.ipc {
+            NamespaceMode::Target => self.ipc_target(pod, &wanted.ipc_target_id),
+            _ if pod.config().namespaces().ipc == NamespaceMode::Node => Ok(IpcNamespace::Node),
+            _ => Ok(IpcNamespace::Pod),
+        }
+    }
+
+    fn ipc_target(&self, pod: &Pod, id: &str) -> Result<IpcNamespace> {
+        let target = self.target(pod, id, "sharing its IPC namespace")?;
+        let other = target.pod();
+        match (other.status().process, other.config().namespaces().ipc) {
+            (_, NamespaceMode::Node) => Ok(IpcNamespace::Node),
+            _ if other.id() == pod.id() => Ok(IpcNamespace::Pod),
+            (Some(pause), _) => Ok(IpcNamespace::Sandbox(pause)),
+            (None, _) => Err(PodsError::PidTarget { reason: format!("the pod of container {id} has ended") }),
+        }
+    }
+
+    /// A container that runs and whose namespaces may be joined: one of the same pod, or, where no pod bounds what belongs together,
+    /// any of the same door.
+    fn target(&self, pod: &Pod, id: &str, what: &'static str) -> Result<Arc<Container>> {
         let refused = |error: PodsError| PodsError::PidTarget { reason: error.to_string() };
         let target = self.follow.registry.container(id).map_err(refused)?;
-        if target.pod().id() != pod.id() {
+        let doors = (pod.config().door, target.pod().config().door);
+        if target.pod().id() != pod.id() && doors != (Door::Docker, Door::Docker) {
             let reason = format!("container {} is of another pod", target.id());
             return Err(PodsError::PidTarget { reason });
         }
-        target.check_running("sharing its PID namespace").map_err(refused)?;
-        Ok(target.id().clone())
+        target.check_running(what).map_err(refused)?;
+        Ok(target)
     }
 }
 

@@ -9,8 +9,8 @@ pub(crate) struct Supplies {
     pub(crate) mounts: Vec<Planned>,
     /// Image volumes.
     pub(crate) volumes: Vec<OwnedFd>,
-    /// The node's shared memory, for a container that is to see it.
-    pub(crate) host_shm: Option<OwnedFd>,
+    /// The node's or another pod's shared memory, for a container that is to see that.
+    pub(crate) shm: Option<OwnedFd>,
     /// What will be its root.
     pub(crate) root: OwnedFd,
     /// What could not be done and was left out, one sentence each.

@@ -361,6 +361,7 @@ impl Container<'_> {
             user: self.user,
             seccomp: self.seccomp,
             namespaces: ContainerNamespaces {
+                ipc_of: None,
                 sandbox: self.pod.pause.pidfd.try_clone().unwrap(),
                 pid: self.pid,
                 host_net: false,

@@ -24,6 +24,7 @@ pub(super) fn users(bytes: &[u8]) {
         user: UserSpec::Name(user.to_owned()),
         group: primary.map_or(GroupSpec::OfUser, |name| GroupSpec::Name(name.to_owned())),
         supplemental_groups: vec![7],
+        supplemental_group_names: vec![],
         groups_policy: GroupsPolicy::Merge,
     };
     let resolved = husk_runtime::fuzzing::users(passwd, group, &request).ok();
