@@ -127,6 +127,8 @@ fn every_limit_and_restriction() {
         hugepages: vec![HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 }],
         unified: BTreeMap::from([("memory.high".into(), "60000000".into())]),
         pids_limit: Some(512),
+        memory_reservation: Some(32 << 20),
+        ..Resources::default()
     };
     case.container.security = SecurityContext {
         capabilities: Capabilities {
