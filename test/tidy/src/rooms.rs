@@ -7,7 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use crate::Tree;
 
 /// The modules of `husk_proto` and the folders that may name them. Suites speak the protocols from outside: they name all.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     // The operator's program is a client.
     ("cri", &["pkg/cri/", "cmd/husk/"]),
     ("nri", &["pkg/nri/"]),
@@ -15,6 +15,7 @@ const ROOMS: [(&str, &[&str]); 6] = [
     ("podmon", &["pkg/monitor/", "cmd/podmon/"]),
     ("admin", &["cmd/huskd/", "cmd/husk/"]),
     ("otlp", &["pkg/telemetry/"]),
+    ("buildkit", &["pkg/build/"]),
 ];
 const EVERYWHERE: [&str; 2] = ["proto/", "test/"];
 
