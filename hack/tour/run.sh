@@ -16,7 +16,7 @@ prepare_subject() {
     fi
     [ "$(id -u)" -eq 0 ] || die "must run as root"
     case $subject in
-    husk) tools+=(crictl cni) ;;
+    husk) tools+=(crictl cni buildkitd) ;;
     control-new) tools+=(dockerd containerd runc cni crictl) ;;
     esac
     "$hack/images/build" --docker >/dev/null
@@ -27,7 +27,8 @@ prepare_subject() {
 start_husk_with_docker() {
     docker_socket=$work/run/$1-docker.sock
     send_to_registry docker.io
-    start_husk "$1"
+    # huskd finds buildkitd there when it is first needed.
+    PATH=$(dirname "$("$hack/tools/path" buildkitd)"):$PATH start_husk "$1"
     socket=$docker_socket
 }
 
