@@ -9,7 +9,7 @@ images=(busybox hello-world nginx redis)
 
 # prepare_subject TOOL...: builds what is missing, where there is a network.
 prepare_subject() {
-    local tools=(registry docker docker-debian "$@")
+    local tools=(registry docker docker-buildx docker-debian "$@")
     [ -z "${HUSK_HACK_INSIDE:-}" ] || return 0
     if [ "$subject" = host ] && [ ! -S "${host#unix://}" ]; then
         die "--host $host: no socket is there; name one as unix:///run/docker.sock"
@@ -98,6 +98,7 @@ choose_client() {
     else
         TOUR_CLIENT=$("$hack/tools/path" docker) TOUR_COMPOSE=$("$hack/tools/path" docker-compose)
         ln -s "$TOUR_COMPOSE" "$DOCKER_CONFIG/cli-plugins/docker-compose"
+        ln -s "$("$hack/tools/path" docker-buildx)" "$DOCKER_CONFIG/cli-plugins/docker-buildx"
     fi
 }
 

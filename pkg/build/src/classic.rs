@@ -170,7 +170,10 @@ impl Builder {
         if !makes_image {
             return Ok(None);
         }
-        let lost = || BuildError::Broken { call: SOLVE, reason: "the image did not come to husk's store".to_owned() };
+        let lost = || BuildError::Broken {
+            call: SOLVE,
+            reason: "the image did not come to husk's store".to_owned(),
+        };
         let built = Built { id: ticket.built().ok_or_else(lost)?, names: request.names };
         self.tell(&built);
         Ok(Some(built))
@@ -181,7 +184,8 @@ impl Builder {
 async fn follow(buildkitd: &Caller, name: String, news: &mpsc::Sender<BuildStep>) -> Result<()> {
     let mut answers = grpc::call(buildkitd, STATUS, &StatusRequest { r#ref: name }).await?;
     while let Some(raw) = answers.message().await? {
-        let broken = |error: prost::DecodeError| BuildError::Broken { call: STATUS, reason: error.to_string() };
+        let broken =
+            |error: prost::DecodeError| BuildError::Broken { call: STATUS, reason: error.to_string() };
         let status = StatusResponse::decode(raw.clone()).map_err(broken)?;
         if news.send(step_of(raw, status)).await.is_err() {
             break;
@@ -202,7 +206,11 @@ fn step_of(raw: Bytes, status: StatusResponse) -> BuildStep {
         raw,
         steps: steps.collect(),
         logs: status.logs.into_iter().map(|log| (log.vertex, log.msg)).collect(),
-        warnings: status.warnings.iter().map(|warning| String::from_utf8_lossy(&warning.short).into_owned()).collect(),
+        warnings: status
+            .warnings
+            .iter()
+            .map(|warning| String::from_utf8_lossy(&warning.short).into_owned())
+            .collect(),
     }
 }
 
@@ -213,7 +221,8 @@ fn fixed(auths: BTreeMap<String, Auth>) -> Credentials {
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
         address.split('/').next().unwrap_or_default().to_owned()
     };
-    let auths: Vec<(String, Auth)> = auths.into_iter().map(|(address, auth)| (host_of(&address), auth)).collect();
+    let auths: Vec<(String, Auth)> =
+        auths.into_iter().map(|(address, auth)| (host_of(&address), auth)).collect();
     Arc::new(move |wanted| {
         let found = auths.iter().find(|(host, _)| *host == wanted || (hub(host) && hub(&wanted)));
         let found = found.map(|(_, auth)| auth.clone());
@@ -233,7 +242,12 @@ mod tests {
             ("http://127.0.0.1:5000".to_owned(), auth("own")),
         ];
         let credentials = fixed(all.into());
-        for (host, name) in [("docker.io", Some("hub")), ("127.0.0.1:5000", Some("own")), ("127.0.0.1", None), ("quay.io", None)] {
+        for (host, name) in [
+            ("docker.io", Some("hub")),
+            ("127.0.0.1:5000", Some("own")),
+            ("127.0.0.1", None),
+            ("quay.io", None),
+        ] {
             let found = credentials(host.to_owned()).await;
             assert_eq!(found.map(|auth| auth.username).as_deref(), name, "{host}");
         }

@@ -1,25 +1,18 @@
 //! A client's calls to buildkitd: passed on as they are, but for those that begin a build.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use hyper::{
-    HeaderMap, Request, Response,
-    body::Incoming,
-    header::{CONTENT_LENGTH, HOST},
-    server::conn::http2,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use husk_images::Auth;
 use husk_model::chain;
+use hyper::{HeaderMap, Request, Response, body::Incoming, header::CONTENT_LENGTH};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::debug;
 
 use crate::{
     error::Result,
-    grpc::{self, AnyBody, Caller, WINDOWS, frame, whole},
+    grpc::{self, AnyBody, Caller, frame, whole},
+    proxy::{UNAVAILABLE, forward, send, serve},
     registry::{Credentials, Ticket},
     session,
     site::{Builder, Built, Visit},
@@ -28,7 +21,6 @@ use crate::{
 
 /// gRPC's codes for what husk itself has to say.
 const INVALID_ARGUMENT: i32 = 3;
-const UNAVAILABLE: i32 = 14;
 const UNKNOWN: i32 = 2;
 
 /// The call that is a build.
@@ -57,7 +49,7 @@ impl Builder {
 
 impl Control {
     /// Serves the client until it hangs up, which ends the builds that it waits for.
-    pub async fn serve(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub async fn attend(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (visit, buildkitd) = (self.visit, self.buildkitd);
         serve(io, move |request| {
             let (visit, buildkitd) = (Arc::clone(&visit), buildkitd.clone());
@@ -71,51 +63,6 @@ impl Control {
         })
         .await;
     }
-}
-
-/// Serves HTTP/2 on a connection.
-pub(crate) async fn serve<F>(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    answer: impl Fn(Request<Incoming>) -> F + Clone,
-) where
-    F: Future<Output = Response<AnyBody>> + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let served = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
-    if let Err(error) = served {
-        debug!(%error, "a connection of a build's client broke off");
-    }
-}
-
-/// Passes a call on as it is.
-pub(crate) async fn forward(to: Caller, request: Request<Incoming>) -> Response<AnyBody> {
-    let (head, body) = request.into_parts();
-    let passed = grpc::passed(body);
-    send(to, head, passed).await.map_or_else(
-        |error| grpc::status(UNAVAILABLE, &format!("the other side cannot be reached: {error}")),
-        |answer| answer.map(grpc::passed),
-    )
-}
-
-async fn send(
-    mut to: Caller,
-    head: hyper::http::request::Parts,
-    body: AnyBody,
-) -> Result<Response<Incoming>, hyper::Error> {
-    let mut request = grpc::request(head.uri.path(), body);
-    let mut headers = head.headers;
-    headers.remove(HOST);
-    headers.remove(CONTENT_LENGTH);
-    *request.headers_mut() = headers;
-    to.ready().await?;
-    to.send_request(request).await
 }
 
 /// A build: its request is changed on its way, and its answer on the way back.
@@ -166,7 +113,10 @@ fn done(
         return Ok(message.to_vec());
     }
     let Some(id) = ticket.built() else {
-        return Err(grpc::status(UNKNOWN, "the build ended well, and its image did not come to husk's store"));
+        return Err(grpc::status(
+            UNKNOWN,
+            "the build ended well, and its image did not come to husk's store",
+        ));
     };
     let built = Built { id, names: ticket.order.names.clone() };
     visit.builder.tell(&built);

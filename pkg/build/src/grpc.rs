@@ -228,11 +228,7 @@ impl Answers {
 }
 
 /// Calls a method with one message; the answers come one by one.
-pub(crate) async fn call(
-    caller: &Caller,
-    call: &'static str,
-    message: &impl Message,
-) -> Result<Answers> {
+pub(crate) async fn call(caller: &Caller, call: &'static str, message: &impl Message) -> Result<Answers> {
     let request = request(call, whole(frame(&message.encode_to_vec())));
     let broken = |error: hyper::Error| BuildError::Broken { call, reason: error.to_string() };
     let mut caller = caller.clone();

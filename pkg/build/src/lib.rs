@@ -10,14 +10,15 @@
 //! | --- | --- |
 //! | `error` | why a build, or its daemon, failed |
 //! | `grpc` | gRPC over HTTP/2: frames, statuses, calls |
+//! | `proxy` | calls that are passed on from one connection to another |
 //! | `wire` | protobuf at the level of fields |
 //! | `spool` | files that clients send |
 //! | `registry` | what builds start from and what they make, in a registry's terms |
 //! | `program` | buildkitd as a process |
 //! | `site` | where builds happen: a network, the registry, buildkitd; its start and its end |
 //! | `solve` | a client's build: what is changed of it |
-//! | `control` | a client's calls to buildkitd |
 //! | `session` | a client's session: its files, secrets and credentials |
+//! | `control` | a client's calls to buildkitd |
 //! | `cache` | the build cache: what it takes, pruning it |
 //! | `classic` | a build that huskd asks for, in place of a client that has only sent its files |
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod control;
 mod error;
 mod grpc;
 mod program;
+mod proxy;
 mod registry;
 mod session;
 mod site;

@@ -23,9 +23,9 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    control::{forward, serve},
     error::{BuildError, Result},
     grpc::{self, AnyBody, Caller, Frames},
+    proxy::{forward, serve},
     site::{Builder, Visit},
 };
 
@@ -75,7 +75,7 @@ impl Builder {
 
 impl Session {
     /// Leads buildkitd to the client until one of them ends the session.
-    pub async fn serve(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub async fn attend(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (client, gone) = match grpc::connect(io).await {
             Ok(connected) => connected,
             Err(error) => return debug!(%error, "a session of a build's client broke off"),

@@ -77,10 +77,13 @@ pub(crate) fn rewrite(
     let ticket = registry.admit(order)?;
     let mut changed: Vec<Field> = fields
         .into_iter()
-        .filter(|field| !matches!(field.tag, request::EXPORTER | request::EXPORTER_ATTRS | request::EXPORTERS))
+        .filter(|field| {
+            !matches!(field.tag, request::EXPORTER | request::EXPORTER_ATTRS | request::EXPORTERS)
+        })
         .collect();
     for exporter in &exporters {
-        let exporter = if is_ours(exporter) { &to_registry(exporter, registry.port, &ticket) } else { exporter };
+        let exporter =
+            if is_ours(exporter) { &to_registry(exporter, registry.port, &ticket) } else { exporter };
         changed.push(wire::embedded(request::EXPORTERS, exporter));
     }
     // A client's own rules are not to be got round by ours.
@@ -125,7 +128,15 @@ fn names_of(exporter: &Exporter) -> impl Iterator<Item = String> + use<> {
 
 /// Attributes that mean something where an image is kept by buildkitd itself, or pushed elsewhere.
 const DROPPED: [&str; 9] = [
-    "push-by-digest", "unpack", "store", "store-allow-incomplete", "name-canonical", "dangling-name-prefix", "danglingempty", "dest", "context",
+    "push-by-digest",
+    "unpack",
+    "store",
+    "store-allow-incomplete",
+    "name-canonical",
+    "dangling-name-prefix",
+    "danglingempty",
+    "dest",
+    "context",
 ];
 
 /// An image that goes to husk's own registry: plain layers have the digests that the store knows them by.
@@ -151,7 +162,11 @@ pub(crate) fn to_registry(exporter: &Exporter, port: u16, ticket: &Ticket) -> Ex
 ///
 /// # Errors
 /// When it is no answer.
-pub(crate) fn answered(message: &Bytes, id: &ImageId, names: &[String]) -> Result<Vec<u8>, prost::DecodeError> {
+pub(crate) fn answered(
+    message: &Bytes,
+    id: &ImageId,
+    names: &[String],
+) -> Result<Vec<u8>, prost::DecodeError> {
     let fields = wire::fields(message)?;
     let mut response = wire::map(&fields, RESPONSE)?;
     describe(&mut response, id, names);

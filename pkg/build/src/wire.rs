@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for bytes in [&b"\x0a\xff"[..], b"\x0a\x05ab", b"\x07", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
+        for bytes in
+            [&b"\x0a\xff"[..], b"\x0a\x05ab", b"\x07", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"]
+        {
             assert!(fields(&Bytes::copy_from_slice(bytes)).is_err(), "{bytes:?}");
         }
     }

@@ -354,7 +354,8 @@ fn docker(raw: crate::RawDocker, check: &mut Checker<'_>) -> Option<DockerConfig
     });
     let group = raw.group.filter(|group| !group.is_empty());
     let address = address.map(|address| check.path("docker.address", Some(address), ""));
-    let buildkitd = raw.buildkitd.filter(|program| !program.is_empty()).unwrap_or_else(|| "buildkitd".to_owned());
+    let buildkitd =
+        raw.buildkitd.filter(|program| !program.is_empty()).unwrap_or_else(|| "buildkitd".to_owned());
     let buildkitd = match buildkitd.contains('/') {
         true => check.path("docker.buildkitd", Some(buildkitd), ""),
         false => PathBuf::from(buildkitd),

@@ -75,7 +75,8 @@ impl Door {
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
         let containers = Store::open(Arc::clone(&shared))?;
         Box::pin(containers.resume()).await;
-        let (images, network, news) = (Arc::clone(&shared.images), Arc::clone(&shared.network), Arc::clone(&shared));
+        let (images, network, news) =
+            (Arc::clone(&shared.images), Arc::clone(&shared.network), Arc::clone(&shared));
         let builder = Builder::new(builder, images, network, move |built| announce(&news, built));
         Ok(Self(Arc::new(Parts { shared, containers, builder, close })))
     }

@@ -40,7 +40,15 @@ const QUOTED: u64 = 2 << 10;
 const LOG_MAX: u64 = 8 << 20;
 /// What of huskd's environment it gets: where programs are (git), and how the node reaches the outside.
 const ENVIRONMENT: [&str; 9] = [
-    "PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "PATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// A buildkitd that answers. Dropped, it is killed.
@@ -72,7 +80,8 @@ impl Running {
         let told = UnixDatagram::bind(&ready).map_err(BuildError::file("bind", &ready))?;
         let file = open_log(&log)?;
         let begin = file.metadata().map_or(0, |file| file.len());
-        let arguments = [LAUNCH.into(), program.into_os_string(), "--config".into(), configuration.into_os_string()];
+        let arguments =
+            [LAUNCH.into(), program.into_os_string(), "--config".into(), configuration.into_os_string()];
         let mut command = Command::new("/proc/self/exe");
         let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         command.args(arguments).env_clear().envs(environment).env("NOTIFY_SOCKET", &ready);
@@ -80,7 +89,8 @@ impl Running {
         command.stdin(Stdio::piped()).stdout(copy).stderr(file);
         let cgroup = Cgroups::make(&settings.cgroup);
         let cgroup = cgroup.map_err(BuildError::file("make a cgroup", &settings.cgroup))?;
-        let (process, ended) = spawn(command, ns, &cgroup.own).await.map_err(BuildError::file("start", program_of(&log)))?;
+        let (process, ended) =
+            spawn(command, ns, &cgroup.own).await.map_err(BuildError::file("start", program_of(&log)))?;
         let running = Self { socket: settings.socket.clone(), process, ended, cgroup: Some(cgroup) };
         running.answers(&told, &log, begin).await?;
         info!(pid_namespace = true, socket = %running.socket.display(), "buildkitd runs");
@@ -93,7 +103,11 @@ impl Running {
             let mut message = [0; 256];
             loop {
                 match told.recv(&mut message).await {
-                    Ok(length) if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") => return,
+                    Ok(length)
+                        if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") =>
+                    {
+                        return;
+                    }
                     Ok(_) => {}
                     // It does not happen to a socket that is open; then the deadline tells.
                     Err(_) => std::future::pending().await,
@@ -133,7 +147,9 @@ impl Running {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.map_err(BuildError::file("connect to", &self.socket))?;
         let connected = grpc::connect(stream).await;
-        connected.map(|(caller, _)| caller).map_err(|error| BuildError::Broken { call: "a connection", reason: error.to_string() })
+        connected
+            .map(|(caller, _)| caller)
+            .map_err(|error| BuildError::Broken { call: "a connection", reason: error.to_string() })
     }
 
     /// Asks it to end, and ends it when it does not.
@@ -211,8 +227,9 @@ fn fresh(directory: &Path) -> Result<()> {
 /// Where a program is that is named by a path, or is in `PATH`.
 fn find(program: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    let is_program =
-        |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = match program.components().count() {
         1 => std::env::split_paths(&path).map(|directory| directory.join(program)).collect(),
@@ -273,7 +290,11 @@ async fn spawn(mut command: Command, ns: OwnedFd, cgroup: &Cgroup) -> io::Result
     Ok((Arc::new(process), ended))
 }
 
-fn begin(command: &mut Command, ns: OwnedFd, doors: Vec<OwnedFd>) -> io::Result<(Child, Option<ChildStdin>, OwnedFd)> {
+fn begin(
+    command: &mut Command,
+    ns: OwnedFd,
+    doors: Vec<OwnedFd>,
+) -> io::Result<(Child, Option<ChildStdin>, OwnedFd)> {
     husk_sys::namespace::join_one(ns, LinkNameSpaceType::Network).map_err(io::Error::other)?;
     husk_sys::namespace::unshare(UnshareFlags::NEWPID).map_err(io::Error::other)?;
     let mut child = command.spawn()?;

@@ -13,11 +13,13 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `ticket` | one build: its token, what it asked for, what it has made |
+//! | `answers` | answers without a body, refusals |
 //! | `names` | names of images as paths here, and the rules by which the builder finds them |
 //! | `pull` | manifests and blobs of what builds start from |
 //! | `push` | blobs and manifests of what builds make |
 //! | `server` | connections and routes |
 
+mod answers;
 mod names;
 mod pull;
 mod push;

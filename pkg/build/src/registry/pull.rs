@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
+    answers::{Answer, DIGEST, answer, header, refused},
     names,
-    server::{Answer, DIGEST, answer, refused},
     ticket::Ticket,
 };
 use crate::grpc::whole;
@@ -148,8 +148,4 @@ fn bytes(method: &Method, media_type: &'static str, content: &[u8]) -> Answer {
         *answer.body_mut() = whole(Bytes::copy_from_slice(content));
     }
     answer
-}
-
-pub(super) fn header(digest: &Digest) -> HeaderValue {
-    HeaderValue::from_str(digest.as_str()).unwrap_or(HeaderValue::from_static(""))
 }

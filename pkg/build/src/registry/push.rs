@@ -14,8 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{fs::File, io::AsyncWriteExt};
 
 use super::{
-    pull::header,
-    server::{Answer, DIGEST, answer, refused},
+    answers::{Answer, DIGEST, answer, header, refused},
     ticket::Ticket,
 };
 use crate::spool::leave_room;
@@ -71,7 +70,8 @@ async fn keep(ticket: &Ticket, digest: &Digest, mut body: Incoming) -> Result<()
     let path = ticket.blob(digest);
     let partial = Partial(ticket.blobs().join(format!(".{}", random()?)));
     let words = |error: std::io::Error| error.to_string();
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&partial.0).await.map_err(words)?;
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(&partial.0).await.map_err(words)?;
     let (mut hash, mut looked) = (Sha256::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };

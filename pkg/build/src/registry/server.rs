@@ -18,9 +18,9 @@ use http_body_util::{BodyExt, StreamBody};
 use husk_images::ImageStore;
 use husk_model::Digest;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, StatusCode,
     body::{Frame, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -29,12 +29,13 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tracing::{debug, warn};
 
 use super::{
+    answers::{Answer, answer},
     pull, push,
     ticket::{Order, Ticket, blobs},
 };
 use crate::{
     error::{BuildError, Result},
-    grpc::{AnyBody, whole},
+    grpc::AnyBody,
 };
 
 /// Connections at once. buildkitd has few for each build; steps of builds can open more, and get nothing.
@@ -45,11 +46,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Bytes of a piece of a context.
 const PIECE: usize = 256 << 10;
-
-pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// An answer to the builder.
-pub(super) type Answer = Response<AnyBody>;
 
 /// The registry of one builder.
 #[derive(Debug)]
@@ -104,7 +100,8 @@ impl Registry {
     /// # Errors
     /// [`BuildError::File`].
     pub(crate) fn admit(&self, order: Order) -> Result<Arc<Ticket>> {
-        let failed = |reason: String| BuildError::file("name a build in", &self.spool)(io::Error::other(reason));
+        let failed =
+            |reason: String| BuildError::file("name a build in", &self.spool)(io::Error::other(reason));
         let token = push::random().map_err(failed)?;
         let spool = self.spool.join(push::random().map_err(failed)?);
         std::fs::create_dir_all(blobs(&spool)).map_err(BuildError::file("make", &spool))?;
@@ -249,18 +246,94 @@ fn content(file: Arc<File>) -> AnyBody {
     StreamBody::new(pieces).boxed_unsync()
 }
 
-/// An answer without a body.
-pub(super) fn answer(status: StatusCode) -> Answer {
-    let mut answer = Response::new(whole(Bytes::new()));
-    *answer.status_mut() = status;
-    answer
-}
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
 
-/// A refusal in a registry's form.
-pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Answer {
-    let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
-    let mut answer = Response::new(whole(body.to_string().into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    use futures_util::FutureExt;
+    use husk_images::ImagesConfig;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    /// The digest of `hello`.
+    const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+    fn started(directory: &std::path::Path) -> Registry {
+        let images = ImageStore::open(directory, ImagesConfig::default()).unwrap();
+        let here = husk_sys::netns::current().unwrap();
+        Registry::start(images, here, directory.join("results")).unwrap()
+    }
+
+    fn order(context: Option<Arc<File>>) -> Order {
+        let credentials = Arc::new(|_| async { None }.boxed());
+        Order { names: Vec::new(), pull: false, credentials, context }
+    }
+
+    async fn asked(registry: &Registry, request: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, registry.port)).await.unwrap();
+        let length = body.len();
+        let head =
+            format!("{request} HTTP/1.1\r\nHost: r\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all((head + body).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn strangers_get_nothing_and_a_token_ends_with_its_build() {
+        if !rustix::process::geteuid().is_root() {
+            return husk_test_support::skip("root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let registry = started(dir.path());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"archive").unwrap();
+        let ticket = registry.admit(order(Some(Arc::new(file)))).unwrap();
+        let mine = format!("/context/{}", ticket.token);
+        assert!(asked(&registry, &format!("GET {mine}"), "").await.ends_with("\r\n\r\narchive"));
+        for path in [
+            "/",
+            "/v2/",
+            "/context/",
+            "/context/guess",
+            "/v2/guess/out/blobs/uploads/",
+            "/v2/guess/n/docker.io/a/manifests/b",
+        ] {
+            for method in ["GET", "HEAD", "POST", "PUT"] {
+                let answer = asked(&registry, &format!("{method} {path}"), "").await;
+                assert!(answer.starts_with("HTTP/1.1 404 "), "{method} {path}: {answer}");
+            }
+        }
+        drop(ticket);
+        assert!(asked(&registry, &format!("GET {mine}"), "").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    #[tokio::test]
+    async fn only_a_blob_that_is_what_its_digest_says_is_kept() {
+        if !rustix::process::geteuid().is_root() {
+            return husk_test_support::skip("root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let registry = started(dir.path());
+        let ticket = registry.admit(order(None)).unwrap();
+        let upload = format!("PUT /v2/{}/out/blobs/uploads/blob?digest={HELLO}", ticket.token);
+        assert!(asked(&registry, &upload, "hallo").await.starts_with("HTTP/1.1 400 "));
+        assert_eq!(std::fs::read_dir(ticket.blobs()).unwrap().count(), 0, "nothing of it is left");
+        assert!(ticket.trouble().unwrap().contains("its digest is"));
+        assert!(asked(&registry, &upload, "hello").await.starts_with("HTTP/1.1 201 "));
+        let head = format!("HEAD /v2/{}/out/blobs/{HELLO}", ticket.token);
+        assert!(asked(&registry, &head, "").await.starts_with("HTTP/1.1 200 "));
+        // A manifest that is none is refused, and no image is made.
+        let put = format!("PUT /v2/{}/out/manifests/built", ticket.token);
+        assert!(asked(&registry, &put, "{}").await.starts_with("HTTP/1.1 400 "));
+        assert_eq!(ticket.built(), None);
+        let spool = ticket.spool.clone();
+        drop(ticket);
+        assert!(!spool.exists(), "what was spooled goes with the build");
+    }
 }

@@ -14,7 +14,7 @@ pub(super) async fn grpc(door: &Arc<Parts>, call: &Call) -> Result<Answer> {
     let (control, closing) = (door.builder.control().await?, Arc::clone(door));
     Ok(call.hijack_h2c(move |io| async move {
         tokio::select! {
-            () = control.serve(tokio::io::join(io.reader, io.writer)) => {}
+            () = control.attend(tokio::io::join(io.reader, io.writer)) => {}
             () = closing.closed() => {}
         }
     }))
@@ -26,7 +26,7 @@ pub(super) async fn session(door: &Arc<Parts>, call: &Call) -> Result<Answer> {
     let (session, closing) = (door.builder.session(&call.headers).await?, Arc::clone(door));
     Ok(call.hijack_h2c(move |io| async move {
         tokio::select! {
-            () = session.serve(tokio::io::join(io.reader, io.writer)) => {}
+            () = session.attend(tokio::io::join(io.reader, io.writer)) => {}
             () = closing.closed() => {}
         }
     }))

@@ -34,13 +34,7 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn new(words: Words, progress: Progress) -> Self {
-        Self {
-            words,
-            progress,
-            announced: HashSet::new(),
-            cached: HashSet::new(),
-            names: BTreeMap::new(),
-        }
+        Self { words, progress, announced: HashSet::new(), cached: HashSet::new(), names: BTreeMap::new() }
     }
 
     /// Tells what is new.
@@ -120,14 +114,20 @@ mod tests {
             logs: vec![("b".into(), (&b"x\n"[..]).into()), ("i".into(), (&b"y"[..]).into())],
             ..BuildStep::default()
         };
-        let all = ["Step 1/2 : FROM docker.io/library/busybox\n", " ---> Using cache\n", "Step 2/2 : RUN echo x\n", "x\n"];
+        let all = [
+            "Step 1/2 : FROM docker.io/library/busybox\n",
+            " ---> Using cache\n",
+            "Step 2/2 : RUN echo x\n",
+            "x\n",
+        ];
         assert_eq!(told.lines(&news), all);
         assert_eq!(told.lines(&news), ["x\n"]);
     }
 
     #[test]
     fn the_code_of_a_program_that_failed_is_found() {
-        let message = "failed to solve: process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7";
+        let message =
+            "failed to solve: process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7";
         assert_eq!(exit_code(message), Some(7));
         assert_eq!(exit_code("failed to solve: exit code: 7"), None);
     }

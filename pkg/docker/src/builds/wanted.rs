@@ -56,9 +56,13 @@ pub(super) fn wanted(query: &Query, gateway: Option<&str>) -> Result<Wanted> {
     let mut wanted = Wanted { names: names(query)?, ..Wanted::default() };
     let attributes = &mut wanted.attributes;
     let mut set = |key: &str, value: &str| drop(attributes.insert(key.to_owned(), value.to_owned()));
-    for (key, attribute) in
-        [("dockerfile", "filename"), ("target", "target"), ("platform", "platform"), ("shmsize", "shm-size"), ("cgroupparent", "cgroup-parent")]
-    {
+    for (key, attribute) in [
+        ("dockerfile", "filename"),
+        ("target", "target"),
+        ("platform", "platform"),
+        ("shmsize", "shm-size"),
+        ("cgroupparent", "cgroup-parent"),
+    ] {
         if let Some(value) = query.get(key).filter(|value| !(key == "shmsize" && *value == "0")) {
             set(attribute, value);
         }
@@ -95,7 +99,9 @@ pub(super) fn wanted(query: &Query, gateway: Option<&str>) -> Result<Wanted> {
         set("add-hosts", &hosts);
     }
     if query.flag("squash") {
-        return Err(Failure::missing("squash: BuildKit does not make one layer of an image; a last stage with COPY --from does"));
+        return Err(Failure::missing(
+            "squash: BuildKit does not make one layer of an image; a last stage with COPY --from does",
+        ));
     }
     wanted.cache_from = json(query, "cachefrom")?;
     wanted.elsewhere = elsewhere(json(query, "outputs")?)?;
@@ -127,7 +133,9 @@ fn hosts(query: &Query, gateway: Option<&str>) -> Result<Option<String>> {
         let pair = host.split_once(':').or_else(|| host.split_once('='));
         let (name, address) = pair.ok_or_else(|| Failure::bad("extrahosts: name:address is expected"))?;
         let address = match address {
-            "host-gateway" => gateway.ok_or_else(|| Failure::bad("extrahosts: host-gateway has no address here"))?,
+            "host-gateway" => {
+                gateway.ok_or_else(|| Failure::bad("extrahosts: host-gateway has no address here"))?
+            }
             address => address,
         };
         hosts.push(format!("{name}={address}"));

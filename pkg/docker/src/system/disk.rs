@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    builds,
     api::volume::VolumeUsage,
+    builds,
     door::Parts,
     error::{Failure, Result},
     facilities::Containers,

@@ -65,7 +65,10 @@ impl LayerBlob {
 
 impl std::fmt::Debug for LayerBlob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LayerBlob").field("digest", &self.digest).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("LayerBlob")
+            .field("digest", &self.digest)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
