@@ -19,6 +19,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_OTLP").is_some() {
         otlp()?;
     }
+    if env::var_os("CARGO_FEATURE_BUILDKIT").is_some() {
+        buildkit()?;
+    }
+    Ok(())
+}
+
+/// What is said to BuildKit: messages without a client, which pkg/build has.
+fn buildkit() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=buildkit");
+    let files = protox::compile(["buildkit/v1/buildkit.proto"], ["."])?;
+    prost_build::Config::new().btree_map(["."]).bytes(["."]).compile_fds(files)?;
     Ok(())
 }
 

@@ -9,14 +9,14 @@ images=(busybox hello-world nginx redis)
 
 # prepare_subject TOOL...: builds what is missing, where there is a network.
 prepare_subject() {
-    local tools=(registry docker docker-debian "$@")
+    local tools=(registry docker docker-buildx docker-debian "$@")
     [ -z "${HUSK_HACK_INSIDE:-}" ] || return 0
     if [ "$subject" = host ] && [ ! -S "${host#unix://}" ]; then
         die "--host $host: no socket is there; name one as unix:///run/docker.sock"
     fi
     [ "$(id -u)" -eq 0 ] || die "must run as root"
     case $subject in
-    husk) tools+=(crictl cni) ;;
+    husk) tools+=(crictl cni buildkitd) ;;
     control-new) tools+=(dockerd containerd runc cni crictl) ;;
     esac
     "$hack/images/build" --docker >/dev/null
@@ -27,7 +27,8 @@ prepare_subject() {
 start_husk_with_docker() {
     docker_socket=$work/run/$1-docker.sock
     send_to_registry docker.io
-    start_husk "$1"
+    # huskd finds buildkitd there when it is first needed.
+    PATH=$(dirname "$("$hack/tools/path" buildkitd)"):$PATH start_husk "$1"
     socket=$docker_socket
 }
 
@@ -97,6 +98,7 @@ choose_client() {
     else
         TOUR_CLIENT=$("$hack/tools/path" docker) TOUR_COMPOSE=$("$hack/tools/path" docker-compose)
         ln -s "$TOUR_COMPOSE" "$DOCKER_CONFIG/cli-plugins/docker-compose"
+        ln -s "$("$hack/tools/path" docker-buildx)" "$DOCKER_CONFIG/cli-plugins/docker-buildx"
     fi
 }
 

@@ -1,4 +1,5 @@
-//! The CRI v1 wire contract, the daemon-to-monitor protocol, the Node Resource Interface, and OpenTelemetry's traces.
+//! The CRI v1 wire contract, the daemon-to-monitor protocol, the Node Resource Interface, OpenTelemetry's traces, and BuildKit's
+//! control.
 #![forbid(unsafe_code)]
 
 /// The protocol between huskd and husk-podmon; `proto/podmon/v1/podmon.proto` describes each message and its rules.
@@ -55,6 +56,13 @@ pub mod nri {
 #[allow(missing_docs, rust_2018_idioms, clippy::all, rustdoc::all)]
 pub mod otlp {
     tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+}
+
+/// BuildKit's control and the sessions of its clients, as far as husk speaks them; `proto/buildkit/v1/buildkit.proto` describes each message.
+#[cfg(feature = "buildkit")]
+#[allow(missing_docs, clippy::all, rustdoc::all)]
+pub mod buildkit {
+    include!(concat!(env!("OUT_DIR"), "/moby.buildkit.v1.rs"));
 }
 
 /// Content of ttrpc's frames; `proto/ttrpc/ttrpc.proto` describes each message.

@@ -127,7 +127,7 @@ async fn serve(cli: &Cli, config: Config, log: LogHandle, metrics: Arc<Metrics>)
         stop_signal(Reload { cli, config: config.clone(), log, images: images_again, doctor: rounds })?;
     let (docker, stop) = match &config.docker {
         Some(wanted) => {
-            let parts = docker::parts(&config, &engine, &images, &network);
+            let parts = docker::parts(&config, wanted, (&engine, &images, &network));
             let (door, stop) = docker::open(wanted, parts, stop).await?;
             (Some(door), stop)
         }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, pin::Pin, sync::Arc};
 
+use husk_build::BuilderConfig;
 use husk_config::{Config, DockerConfig};
 use husk_docker::{Door, DoorParts};
 use husk_images::ImageStore;
@@ -12,7 +13,7 @@ use nix::unistd::{Gid, Group};
 use tokio::{net::UnixListener, sync::oneshot, task::JoinHandle};
 use tracing::info;
 
-use crate::socket;
+use crate::{cgroup, settings, socket};
 
 /// The group that gets the socket where nobody says otherwise, as with dockerd.
 const GROUP: &str = "docker";
@@ -23,15 +24,32 @@ pub(crate) type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What the door is made of.
 pub(crate) fn parts(
     config: &Config,
-    engine: &Arc<Engine>,
-    images: &Arc<ImageStore>,
-    network: &Arc<Network>,
+    wanted: &DockerConfig,
+    (engine, images, network): (&Arc<Engine>, &Arc<ImageStore>, &Arc<Network>),
 ) -> DoorParts {
+    let root = config.root.join("docker");
+    let builder = BuilderConfig {
+        program: wanted.buildkitd.clone(),
+        runtime: wanted.oci.clone(),
+        root: root.join("buildkit"),
+        run: config.state.join("builder"),
+        namespaces: settings::network_config(config).netns_dir(),
+        cgroup: format!("{}/build", cgroup_parent(config)),
+    };
     DoorParts {
         engine: engine.through(Of::Docker),
         images: Arc::clone(images),
         network: Arc::clone(network),
-        root: config.root.join("docker"),
+        root,
+        builder,
+    }
+}
+
+/// Where the builder's cgroups are. The builder makes its own, so a slice, in which systemd alone makes some, is not for it.
+fn cgroup_parent(config: &Config) -> String {
+    match config.cgroup.parent.as_deref() {
+        Some(parent) if !parent.ends_with(".slice") => format!("/{}", parent.trim_matches('/')),
+        _ => cgroup::DEFAULT_PATH.to_owned(),
     }
 }
 

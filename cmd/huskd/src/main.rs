@@ -28,6 +28,15 @@ use clap::Parser;
 use crate::cli::{Cli, Command, ConfigCommand};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == husk_build::LAUNCH) {
+        return match husk_build::launch(arguments) {
+            Err(error) => {
+                eprintln!("huskd cannot become the builder: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     husk_sys::memory::use_one_arena();
     let cli = Cli::parse();
     let result = match &cli.command {

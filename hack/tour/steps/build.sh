@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2164
-# Images from Dockerfiles. Sourced by step. Without BuildKit's client plugin, the commands of both clients ask the daemon's own builder.
+# Images from Dockerfiles. Sourced by step. Most steps are by the classic builder's client, which both docker have; the last ones by BuildKit's.
 export DOCKER_BUILDKIT=0
 
 build() { docker build --tag "$1" "${@:2}" . >build.log 2>&1 || refuse "docker build failed: $(tail -n 5 build.log)"; }
@@ -131,4 +131,56 @@ step_build_fails() {
     fails 1 "" docker build --tag failing .
     docker container prune --force
     docker image prune --force
+}
+
+# step build-buildkit: BuildKit's own client: a secret, a cache mount, a heredoc, --iidfile, --output, the build cache
+step_build_buildkit() {
+    local id
+    export DOCKER_BUILDKIT=1
+    case $(docker --version) in
+    *" 20."*) ;;
+    *) docker buildx version >/dev/null 2>&1 || impossible "this client has no buildx" ;;
+    esac
+    echo hidden >secret
+    echo "a file" >file
+    cat >Dockerfile <<'EOT'
+FROM busybox AS made
+COPY file /copied
+RUN --mount=type=secret,id=s test "$(cat /run/secrets/s)" = hidden && echo seen >/seen
+RUN --mount=type=cache,target=/cache echo once >>/cache/log && cp /cache/log /log
+RUN <<END
+echo one >/both
+echo two >>/both
+END
+FROM scratch AS files
+COPY --from=made /copied /both /
+EOT
+    build kit --target made --secret id=s,src=secret --iidfile id
+    id=$(cat id)
+    is "the id" "$(docker image inspect --format '{{.Id}}' kit)" "$id"
+    gives $'seen\none\ntwo\nonce' docker run --rm kit cat /seen /both /log
+    fails 1 "" docker run --rm kit test -e /run/secrets/s
+    docker build --target files --output type=local,dest=out --secret id=s,src=secret . >out.log 2>&1 || refuse "no output: $(tail -n 3 out.log)"
+    is "a file that was brought out" "$(cat out/copied out/both)" $'a file\none\ntwo'
+    # What was built and never pushed is what the next build starts from.
+    printf 'FROM kit\nRUN cat /seen >/again\n' | build over --file -
+    gives seen docker run --rm over cat /again
+    docker builder prune --all --force >prune.log
+    has "what was pruned" "$(cat prune.log)" "Total"
+    docker rmi over kit
+}
+
+# step build-push: what a build makes goes to a registry that asks for a password, and the next build starts from there
+step_build_push() {
+    export DOCKER_BUILDKIT=1
+    docker buildx version >/dev/null 2>&1 || impossible "this client has no buildx"
+    echo secret | docker login --username tour --password-stdin "$TOUR_PRIVATE"
+    printf 'FROM busybox\nRUN echo pushed >/word\n' >Dockerfile
+    docker buildx build --push --tag "$TOUR_PRIVATE/team/built:1" . >push.log 2>&1 || refuse "no push: $(tail -n 3 push.log)"
+    docker rmi "$TOUR_PRIVATE/team/built:1"
+    printf 'FROM %s/team/built:1\nCMD ["cat", "/word"]\n' "$TOUR_PRIVATE" >Dockerfile
+    build from-private
+    gives pushed docker run --rm from-private
+    docker rmi from-private
+    docker logout "$TOUR_PRIVATE"
 }

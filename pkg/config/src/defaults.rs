@@ -131,4 +131,6 @@ address = ""
 # Who may connect besides root: a group by name or number; empty for the group docker where there is one, and root otherwise.
 group = ""
 mode = "0660"
+# BuildKit's daemon, which builds images: a path, or a name that is looked for in the PATH of huskd. It is started with the first build.
+buildkitd = "buildkitd"
 "#;

@@ -79,6 +79,10 @@ pub struct DockerConfig {
     pub group: Option<String>,
     /// The socket's permissions.
     pub mode: u32,
+    /// BuildKit's daemon: a path, or a name that is looked for in `PATH`.
+    pub buildkitd: PathBuf,
+    /// husk-oci, which runs the steps of builds.
+    pub oci: PathBuf,
 }
 
 /// NRI plugins.

@@ -152,7 +152,7 @@ raw! {
 
 raw! {
     /// `[docker]`
-    RawDocker { address: Option<String>, group: Option<String>, mode: Option<String> }
+    RawDocker { address: Option<String>, group: Option<String>, mode: Option<String>, buildkitd: Option<String> }
 }
 
 /// Keys of a section by its name; the empty name is the top level.

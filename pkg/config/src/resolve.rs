@@ -354,7 +354,14 @@ fn docker(raw: crate::RawDocker, check: &mut Checker<'_>) -> Option<DockerConfig
     });
     let group = raw.group.filter(|group| !group.is_empty());
     let address = address.map(|address| check.path("docker.address", Some(address), ""));
-    address.map(|address| DockerConfig { address, group, mode })
+    let buildkitd =
+        raw.buildkitd.filter(|program| !program.is_empty()).unwrap_or_else(|| "buildkitd".to_owned());
+    let buildkitd = match buildkitd.contains('/') {
+        true => check.path("docker.buildkitd", Some(buildkitd), ""),
+        false => PathBuf::from(buildkitd),
+    };
+    let oci = program("docker.oci", None, "husk-oci", check);
+    address.map(|address| DockerConfig { address, group, mode, buildkitd, oci })
 }
 
 /// A program by its configured path, else beside this one or in `../libexec/husk`. That it is there is checked when the

@@ -2,12 +2,20 @@
 
 use std::{ops::Deref, path::PathBuf, sync::Arc};
 
+use husk_build::{Builder, BuilderConfig, Built};
 use husk_images::ImageStore;
 use husk_network::Network;
 use husk_pods::Engine;
 use tokio::sync::watch;
 
-use crate::{containers::Store, error::OpenError, events::Events, shared::Shared, volumes::Volumes};
+use crate::{
+    containers::Store,
+    error::OpenError,
+    events::{Events, Subject},
+    images::names::familiar,
+    shared::Shared,
+    volumes::Volumes,
+};
 
 /// What the door is made of.
 #[derive(Clone)]
@@ -20,6 +28,8 @@ pub struct DoorParts {
     pub network: Arc<Network>,
     /// The door's directory that outlives a reboot: `<root>/docker`.
     pub root: PathBuf,
+    /// What builds, when it is asked to.
+    pub builder: BuilderConfig,
 }
 
 impl std::fmt::Debug for DoorParts {
@@ -34,6 +44,8 @@ pub(crate) struct Parts {
     shared: Arc<Shared>,
     /// Containers.
     pub(crate) containers: Store,
+    /// What builds.
+    pub(crate) builder: Arc<Builder>,
     /// Tells streams that the door closes.
     pub(crate) close: watch::Sender<bool>,
 }
@@ -55,7 +67,7 @@ impl Door {
     /// # Errors
     /// When a directory or a record cannot be read or mended.
     pub async fn open(parts: DoorParts) -> Result<Self, OpenError> {
-        let DoorParts { engine, images, network, root } = parts;
+        let DoorParts { engine, images, network, root, builder } = parts;
         std::fs::create_dir_all(&root).map_err(OpenError::records("make", &root))?;
         let volumes = Arc::new(Volumes::open(root.join("volumes"))?);
         let events = Events::default();
@@ -63,6 +75,18 @@ impl Door {
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
         let containers = Store::open(Arc::clone(&shared))?;
         Box::pin(containers.resume()).await;
-        Ok(Self(Arc::new(Parts { shared, containers, close })))
+        let (images, network, news) =
+            (Arc::clone(&shared.images), Arc::clone(&shared.network), Arc::clone(&shared));
+        let builder = Builder::new(builder, images, network, move |built| announce(&news, built));
+        Ok(Self(Arc::new(Parts { shared, containers, builder, close })))
+    }
+}
+
+/// Tells of an image that was built.
+fn announce(shared: &Shared, built: &Built) {
+    let id = built.id.to_string();
+    for name in &built.names {
+        let attributes = [("name".to_owned(), familiar(name).to_owned())].into();
+        shared.events.publish(Subject::Image, "tag", id.clone(), attributes);
     }
 }

@@ -22,6 +22,7 @@
 //! | `shared` | what all parts stand on |
 //! | `containers` | containers and commands in them |
 //! | `door` | everything in one; opening it |
+//! | `builds` | images from Dockerfiles |
 //! | `images`, `system` | requests about images and about the node |
 //! | `server` | connections, versions, routes |
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@
 #![recursion_limit = "256"]
 
 mod api;
+mod builds;
 mod containers;
 mod door;
 mod error;

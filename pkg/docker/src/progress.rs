@@ -63,6 +63,17 @@ impl Progress {
         self.document(&json!({ "progressDetail": {}, "aux": value })).await;
     }
 
+    /// A message of BuildKit's, which clients know by its id.
+    pub(crate) async fn trace(&self, id: &str, aux: Value) {
+        self.document(&json!({ "id": id, "aux": aux })).await;
+    }
+
+    /// The end of one that failed, with the exit code that the client shall have.
+    pub(crate) async fn broken(&self, message: &str, code: u16) {
+        let detail = json!({ "message": message, "code": code });
+        self.document(&json!({ "errorDetail": detail, "error": message })).await;
+    }
+
     /// The end of one that failed.
     pub(crate) async fn failed(&self, failure: &Failure) {
         let message = failure.message();

@@ -18,6 +18,13 @@ pub enum NamespaceMode {
     Target,
 }
 
+impl NamespaceMode {
+    /// The default is left out of records, which older releases read, too.
+    fn is_pods(&self) -> bool {
+        *self == Self::Pod
+    }
+}
+
 /// Namespace modes of a sandbox or container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
@@ -28,12 +35,12 @@ pub struct Namespaces {
     /// `Pod` or `Node`; not of the CRI: `Target`.
     pub ipc: NamespaceMode,
     /// Host name: `Node` has the node's also where the network is the pod's own. The CRI has no say in it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "NamespaceMode::is_pods")]
     pub uts: NamespaceMode,
     /// Container whose PID namespace is joined when `pid` is `Target`.
     pub target_id: String,
     /// Container whose IPC namespace and /dev/shm are joined when `ipc` is `Target`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ipc_target_id: String,
     /// The pod's user namespace; `None` is the node's.
     pub user: Option<IdMappings>,

@@ -28,9 +28,11 @@ const BANS: [Ban; 2] = [
     Ban {
         call: ["Command", "new"],
         instead: "huskd starts monitors (husk_monitor), CNI plugins (husk_network), NRI plugins (husk_nri), credential helpers \
-                  (husk_images) and few tools of the node (ps for Docker); what runs in a pod is started by its monitor (husk_runtime); husk-oci starts the hooks of a bundle and ps",
+                  (husk_images), BuildKit's daemon (husk_build) and few tools of the node (ps for Docker); what runs in a pod is started by its monitor (husk_runtime); husk-oci starts the hooks of a bundle and ps",
         homes: &[
             "cmd/oci/src/show.rs",
+            "pkg/build/src/program/launch.rs",
+            "pkg/build/src/program/running.rs",
             "pkg/docker/src/containers/running.rs",
             "pkg/images/src/registry/keyring/helper.rs",
             "pkg/lsm/src/apparmor.rs",

@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     // No protocol: what an error is in all of them.
     ("status", &["pkg/cri/", "pkg/operator/", "cmd/huskd/"]),
     ("otlp", &["pkg/telemetry/"]),
+    ("buildkit", &["pkg/build/"]),
 ];
 const EVERYWHERE: [&str; 2] = ["proto/", "test/"];
 

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     answer::Answer,
-    hijack::{Hijacked, SessionSlot, head},
+    hijack::{Hijacked, SessionSlot, head, upgraded},
     query::Query,
     version::Version,
 };
@@ -85,6 +85,24 @@ impl Call {
             values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(wanted))
         };
         has(&CONNECTION, "upgrade") && has(&UPGRADE, "tcp")
+    }
+
+    /// Sees that the client asks for HTTP/2 on this connection.
+    ///
+    /// # Errors
+    /// 400 when it does not.
+    pub(crate) fn check_h2c(&self) -> Result<()> {
+        let wanted = self.header(&UPGRADE).is_some_and(|protocol| protocol.eq_ignore_ascii_case("h2c"));
+        if wanted { Ok(()) } else { Err(Failure::bad("this endpoint needs Upgrade: h2c")) }
+    }
+
+    /// As [`Self::hijack`], for a client that goes on with HTTP/2.
+    pub(crate) fn hijack_h2c<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        session: impl FnOnce(Hijacked) -> F + Send + 'static,
+    ) -> Answer {
+        self.session.leave(session);
+        upgraded("h2c")
     }
 
     /// Ends HTTP on this connection with the answer that is returned, and then runs `session` on it. The body must have been read:

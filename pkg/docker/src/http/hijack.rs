@@ -128,6 +128,15 @@ impl SessionSlot {
     }
 }
 
+/// The head after which a connection speaks another protocol.
+pub(super) fn upgraded(protocol: &'static str) -> Answer {
+    let mut answer = Response::new(Body::OpenEnd);
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+    answer
+}
+
 /// The head that ends HTTP on a connection.
 pub(super) fn head(wants_upgrade: bool, content_type: &'static str) -> Answer {
     let mut answer = Response::new(Body::OpenEnd);

@@ -62,5 +62,6 @@ impl Door {
         if tokio::time::timeout(LAST_CALLS, ended).await.is_err() {
             info!("requests of Docker clients were still in progress at the end");
         }
+        self.0.builder.close().await;
     }
 }

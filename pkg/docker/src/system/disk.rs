@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::volume::VolumeUsage,
+    builds,
     door::Parts,
     error::{Failure, Result},
     facilities::Containers,
@@ -72,8 +73,7 @@ pub(super) async fn disk(door: &Arc<Parts>, call: &Call) -> Result<Answer> {
         add("VolumeUsage", "Volumes", volumes(door).await?);
     }
     if wants("build-cache") {
-        let none = Part { active: 0, total: 0, bytes: 0, reclaimable: 0, items: Vec::new() };
-        add("BuildCacheUsage", "BuildCache", none);
+        add("BuildCacheUsage", "BuildCache", build_cache(door).await?);
     }
     if legacy && wants("image") {
         body["LayersSize"] = door.images.usage().used_bytes.into();
@@ -102,6 +102,20 @@ fn images(door: &Parts) -> Result<Part> {
     }
     // Layers that several images have were counted with each.
     part.reclaimable = part.reclaimable.min(part.bytes);
+    Ok(part)
+}
+
+async fn build_cache(door: &Parts) -> Result<Part> {
+    let records = builds::usage(door).await?;
+    let mut part = Part { active: 0, total: records.len(), bytes: 0, reclaimable: 0, items: Vec::new() };
+    for record in &records {
+        part.bytes += record.size;
+        match record.in_use {
+            true => part.active += 1,
+            false => part.reclaimable += record.size,
+        }
+        part.items.push(builds::shown(record));
+    }
     Ok(part)
 }
 

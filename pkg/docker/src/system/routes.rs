@@ -33,8 +33,8 @@ fn ping() -> Answer {
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    // BuildKit's builder is not here: 1 is the classic one, which is answered with what is missing.
-    headers.insert("builder-version", HeaderValue::from_static("1"));
+    // BuildKit's, by which both kinds of clients build.
+    headers.insert("builder-version", HeaderValue::from_static("2"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     answer
 }

@@ -159,6 +159,13 @@ impl Shared {
         self.enqueue(Job::Delete(vec![root, aside, record]));
     }
 
+    /// Record and directories of the layer that is kept under `key`.
+    pub(crate) fn layer_of(&self, key: &str) -> Option<(LayerRecord, Destination)> {
+        let record = self.state().layers.get(key)?.record.clone();
+        let files = self.destination(record.number);
+        Some((record, files))
+    }
+
     /// Records and directories of an image's layers, lowest first.
     pub(crate) fn layers_of(&self, id: &ImageId) -> Result<Vec<(LayerRecord, Destination)>> {
         let state = self.state();
