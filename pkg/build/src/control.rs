@@ -96,32 +96,23 @@ async fn build(visit: &Visit, buildkitd: Caller, request: Request<Incoming>) -> 
     };
     let message = match done(visit, &ticket, makes_image, message) {
         Ok(message) => message,
-        Err(answer) => return answer,
+        Err(reason) => return grpc::status(UNKNOWN, &reason),
     };
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, with_trailers(whole(frame(&message)), trailers))
 }
 
 /// The answer to a build that went well.
-fn done(
-    visit: &Visit,
-    ticket: &Ticket,
-    makes_image: bool,
-    message: bytes::Bytes,
-) -> Result<Vec<u8>, Response<AnyBody>> {
+fn done(visit: &Visit, ticket: &Ticket, makes_image: bool, message: bytes::Bytes) -> Result<Vec<u8>, String> {
     if !makes_image {
         return Ok(message.to_vec());
     }
     let Some(id) = ticket.built() else {
-        return Err(grpc::status(
-            UNKNOWN,
-            "the build ended well, and its image did not come to husk's store",
-        ));
+        return Err("the build ended well, and its image did not come to husk's store".to_owned());
     };
     let built = Built { id, names: ticket.order.names.clone() };
     visit.builder.tell(&built);
-    solve::answered(&message, &built.id, &built.names)
-        .map_err(|error| grpc::status(UNKNOWN, &format!("buildkitd's answer: {error}")))
+    solve::answered(&message, &built.id, &built.names).map_err(|error| format!("buildkitd's answer: {error}"))
 }
 
 /// Adds what went wrong in husk's registry to the words of an error, which else tell of a status of HTTP.

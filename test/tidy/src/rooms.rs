@@ -7,7 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use crate::Tree;
 
 /// The modules of `husk_proto` and the folders that may name them. Suites speak the protocols from outside: they name all.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     // The operator's program is a client.
     ("cri", &["pkg/cri/", "cmd/husk/"]),
     ("nri", &["pkg/nri/"]),
