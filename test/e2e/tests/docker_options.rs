@@ -42,6 +42,23 @@ fn a_container_joins_the_processes_and_the_memory_of_another_and_has_a_network_o
     }
 }
 
+/// At whatever moment of ending, pausing and starting again the stop comes.
+#[test]
+fn a_container_that_is_stopped_while_it_restarts_stays_stopped() {
+    let world = World::with_image();
+    let policy = json!({ "HostConfig": { "RestartPolicy": { "Name": "always" } } });
+    for number in 0..12 {
+        world.run("again", "true", policy.clone());
+        eventually("it was started again", LIMIT, || {
+            let seen = world.docker.get("/containers/again/json").json(200);
+            (seen["RestartCount"].as_u64() > Some(number % 3)).then_some(())
+        });
+        assert_eq!(world.docker.send("POST", "/containers/again/stop?t=0", &[], b"").status, 204);
+        assert_eq!(world.state("again")["Status"], "exited", "{number}");
+        world.remove("again");
+    }
+}
+
 #[test]
 fn a_container_has_the_host_name_of_the_node_if_it_asks_for_it() {
     let world = World::with_image();

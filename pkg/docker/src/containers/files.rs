@@ -94,11 +94,12 @@ impl Store {
             owners: if call.query.flag("copyUIDGID") { Owners::Archive } else { Owners::All(0, 0) },
             keep_kinds: call.query.flag("noOverwriteDirNonDir"),
         };
+        // Also where it is refused: a client that is still sending reads no answer.
+        let archive = call.content.into_blocking();
         let root = self.root_at(container, &path, true).await?;
         if !root.writable {
             return Err(Failure::forbidden("container rootfs is marked read-only"));
         }
-        let archive = call.content.into_blocking();
         blocking(move || Ok(husk_images::put_archive(&root.dir, &root.path, archive, request)?)).await?;
         Ok(empty(StatusCode::OK))
     }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{
     container::Container,
     mounts, plan, ports,
-    record::{LOST, Phase, Record, Run},
+    record::{LOST, Phase, Record, Run, State},
     runs::{exit_code_of, note},
     store::Store,
 };
@@ -207,14 +207,23 @@ impl Store {
         grace: Option<i64>,
         signal: Option<Signal>,
     ) -> Result<()> {
-        let record = container.record();
-        if record.state.phase == Phase::Restarting {
-            return self.cancel_restart(container).await;
-        }
-        let (record, id) = container.running().map_err(|_| Failure::not_modified())?;
         let mut ends = container.ends();
-        let seen = ends.borrow_and_update().count;
-        container.change_state(|state| state.stopped_by_hand = true)?;
+        let mut seen = ends.borrow_and_update().count;
+        let (record, id) = match container.running() {
+            Ok(running) => running,
+            Err(_) if container.record().state.phase == Phase::Restarting => {
+                if !self.cancel_restart(container).await? {
+                    return Ok(());
+                }
+                seen = ends.borrow_and_update().count;
+                match container.running() {
+                    Ok(running) => running,
+                    Err(_) => return Ok(()),
+                }
+            }
+            Err(_) => return Err(Failure::not_modified()),
+        };
+        container.change_state(stay_stopped)?;
         self.thaw(container, &id).await?;
         let engine = &self.0.shared.engine;
         let grace = match grace.or(record.config.stop_timeout) {
@@ -243,16 +252,12 @@ impl Store {
         Ok(())
     }
 
-    async fn cancel_restart(&self, container: &Arc<Container>) -> Result<()> {
+    /// Keeps it from being started again. Returns whether that came too late, so that it runs.
+    async fn cancel_restart(&self, container: &Arc<Container>) -> Result<bool> {
         container.no_restart.notify_waiters();
         let _turn = container.turn().await;
-        container.change_state(|state| {
-            state.stopped_by_hand = true;
-            if state.phase == Phase::Restarting {
-                state.phase = Phase::Exited;
-            }
-        })?;
-        Ok(())
+        container.change_state(stay_stopped)?;
+        Ok(container.record().state.is_running())
     }
 
     /// Sends a signal; SIGKILL is waited for, as its sender does not ask again.
@@ -269,7 +274,7 @@ impl Store {
         let (record, id) = container.running().map_err(not_running)?;
         let stop = plan::signal(&record.config.stop_signal)?.unwrap_or(Signal::TERM);
         if signal == Signal::KILL || signal == stop {
-            container.change_state(|state| state.stopped_by_hand = true)?;
+            container.change_state(stay_stopped)?;
         }
         if signal == Signal::KILL {
             self.thaw(container, &id).await?;
@@ -358,6 +363,10 @@ impl Store {
         for container in self.all() {
             let record = container.record();
             if !record.state.is_running() && starts_with_the_node(&record) {
+                // As if it had just ended: an earlier stop is over.
+                let restarting = container
+                    .change_state(|state| (state.phase, state.stopped_by_hand) = (Phase::Restarting, false));
+                note(&container.id, restarting.map(drop));
                 self.restart_by_policy(&container);
             }
         }
@@ -469,12 +478,7 @@ impl Store {
     /// Starts it again after a pause, until it runs or nobody wants it to. A task of its own, which ends with the next run.
     fn restart_by_policy(&self, container: &Arc<Container>) {
         let (store, container) = (self.clone(), Arc::clone(container));
-        tokio::spawn(async move {
-            while let Ok(Again::Failed) = store.restart_once(&container).await {
-                let again = container.change_state(|state| state.phase = Phase::Restarting);
-                note(&container.id, again.map(drop));
-            }
-        });
+        tokio::spawn(async move { while let Ok(Again::Failed) = store.restart_once(&container).await {} });
     }
 
     async fn restart_once(&self, container: &Arc<Container>) -> Result<Again> {
@@ -489,13 +493,18 @@ impl Store {
             () = self.0.shared.closed() => return Ok(Again::Settled),
         }
         let _turn = container.turn().await;
-        if !matches!(container.record().state.phase, Phase::Restarting | Phase::Exited | Phase::Created) {
+        // Somebody may have started it meanwhile, or wanted it to stay as it is.
+        if container.record().state.phase != Phase::Restarting {
             return Ok(Again::Settled);
         }
         container.change_state(|state| state.restarts = if well { 1 } else { state.restarts + 1 })?;
         let Err(failure) = self.run(container).await else { return Ok(Again::Settled) };
         info!(container = container.id, error = failure.message(), "a container could not be restarted");
-        Ok(if restarts(&container.record()) { Again::Failed } else { Again::Settled })
+        if !restarts(&container.record()) {
+            return Ok(Again::Settled);
+        }
+        container.change_state(|state| state.phase = Phase::Restarting)?;
+        Ok(Again::Failed)
     }
 }
 
@@ -505,6 +514,14 @@ enum Again {
     Settled,
     /// It could not be started, and its policy wants it to.
     Failed,
+}
+
+/// Somebody wants it to end, also if it has ended already and waits to be started again.
+fn stay_stopped(state: &mut State) {
+    state.stopped_by_hand = true;
+    if state.phase == Phase::Restarting {
+        state.phase = Phase::Exited;
+    }
 }
 
 /// Whether its policy starts it again after this end.
@@ -538,7 +555,6 @@ fn starts_with_the_node(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::record::State;
 
     fn record(policy: &str, state: State) -> Record {
         let host = serde_json::from_str(&format!(r#"{{"RestartPolicy":{policy}}}"#)).unwrap();
