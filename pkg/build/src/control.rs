@@ -17,6 +17,7 @@ use crate::{
     session,
     site::{Builder, Built, Visit},
     solve::{self, Rewritten},
+    workers,
 };
 
 /// gRPC's codes for what husk itself has to say.
@@ -25,6 +26,8 @@ const UNKNOWN: i32 = 2;
 
 /// The call that is a build.
 const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+/// The call that tells what the builder is.
+const LIST_WORKERS: &str = "/moby.buildkit.v1.Control/ListWorkers";
 /// The details of an error, which repeat its words.
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -56,6 +59,7 @@ impl Control {
             async move {
                 match request.uri().path() {
                     SOLVE => build(&visit, buildkitd, request).await,
+                    LIST_WORKERS => workers(&visit, buildkitd, request).await,
                     _ => forward(buildkitd, request).await,
                 }
             }
@@ -100,6 +104,28 @@ async fn build(visit: &Visit, buildkitd: Caller, request: Request<Incoming>) -> 
     };
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, with_trailers(whole(frame(&message)), trailers))
+}
+
+/// A question for workers, whose answer is changed.
+async fn workers(visit: &Visit, buildkitd: Caller, request: Request<Incoming>) -> Response<AnyBody> {
+    let (head, body) = request.into_parts();
+    let answer = match send(buildkitd, head, grpc::passed(body)).await {
+        Ok(answer) => answer,
+        Err(error) => return grpc::status(UNAVAILABLE, &format!("buildkitd cannot be asked: {error}")),
+    };
+    let (mut head, body) = answer.into_parts();
+    let (message, trailers) = match grpc::only_message(body).await {
+        Ok(answered) => answered,
+        Err(reason) => return grpc::status(UNAVAILABLE, &format!("buildkitd's answer: {reason}")),
+    };
+    head.headers.remove(CONTENT_LENGTH);
+    let described = message.map(|message| workers::described(&message, visit.site.gateway)).transpose();
+    let body = match described {
+        Ok(Some(message)) => whole(frame(&message)),
+        Ok(None) => whole(Default::default()),
+        Err(error) => return grpc::status(UNKNOWN, &format!("buildkitd's answer: {error}")),
+    };
+    Response::from_parts(head, with_trailers(body, trailers.unwrap_or_default()))
 }
 
 /// The answer to a build that went well.

@@ -17,6 +17,7 @@
 //! | `program` | buildkitd as a process |
 //! | `site` | where builds happen: a network, the registry, buildkitd; its start and its end |
 //! | `solve` | a client's build: what is changed of it |
+//! | `workers` | what clients are told of the builder's worker |
 //! | `session` | a client's session: its files, secrets and credentials |
 //! | `control` | a client's calls to buildkitd |
 //! | `cache` | the build cache: what it takes, pruning it |
@@ -36,6 +37,7 @@ mod site;
 mod solve;
 mod spool;
 mod wire;
+mod workers;
 
 pub use cache::{CacheRecord, PruneWish};
 pub use classic::{BuildRequest, BuildStep, Source, Step};

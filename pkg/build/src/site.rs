@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -83,6 +84,8 @@ impl std::fmt::Debug for Builder {
 pub(crate) struct Site {
     pub(crate) registry: Registry,
     pub(crate) running: Running,
+    /// The node's address in the builder's network.
+    pub(crate) gateway: Option<IpAddr>,
     pod: PodSandboxId,
 }
 
@@ -183,7 +186,7 @@ impl Builder {
     async fn start(&self) -> Result<Site> {
         let pod = PodSandboxId::generate();
         match self.start_in(&pod).await {
-            Ok((registry, running)) => Ok(Site { registry, running, pod }),
+            Ok((registry, running, gateway)) => Ok(Site { registry, running, gateway, pod }),
             Err(error) => {
                 self.clear(&pod).await;
                 Err(error)
@@ -191,7 +194,7 @@ impl Builder {
         }
     }
 
-    async fn start_in(&self, pod: &PodSandboxId) -> Result<(Registry, Running)> {
+    async fn start_in(&self, pod: &PodSandboxId) -> Result<(Registry, Running, Option<IpAddr>)> {
         let config = &self.config;
         let pin = self.pin(pod);
         self.network.create_netns(&pin).await?;
@@ -223,7 +226,7 @@ impl Builder {
         };
         let log = config.root.join("buildkitd.log");
         let running = Running::start(&config.program, &settings, open()?, &config.run, log).await?;
-        Ok((registry, running))
+        Ok((registry, running, bridge.subnets.first().map(|subnet| subnet.gateway)))
     }
 
     fn pin(&self, pod: &PodSandboxId) -> PathBuf {
