@@ -102,10 +102,19 @@ fn an_image_is_pulled_with_progress_and_a_name_that_nobody_knows_is_a_404() {
 }
 
 #[test]
-fn what_husk_has_not_says_so() {
-    let world = World::new();
+fn what_husk_or_the_node_has_not_says_so() {
+    let mut world = World::new();
+    world.husk.stop();
+    let drop_ins = world.husk.path("husk.toml.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("10.toml"), "[docker]\nbuildkitd = \"/nonexistent/buildkitd\"\n").unwrap();
+    world.husk.spawn();
     let docker = &world.docker;
-    assert!(docker.send("POST", "/build", &[], b"").message(501).contains("builder"));
+    let refused = docker.send("POST", "/build", &[("Content-Type", "application/x-tar")], b"").message(501);
+    assert!(
+        refused.contains("\"/nonexistent/buildkitd\"") && refused.contains("docker.buildkitd"),
+        "{refused}"
+    );
     assert!(docker.get("/nodes").message(503).contains("swarm"));
     assert_eq!(docker.get("/plugins").json(200), json!([]));
 }
