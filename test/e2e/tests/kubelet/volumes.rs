@@ -123,16 +123,8 @@ fn propagation(dir: &Path) -> Value {
             json!({ "volumeMounts": [{ "name": "tree", "mountPath": "/tree", "mountPropagation": propagation }] }),
         )
     };
-    let mounter = merge(
-        of(
-            "mounter",
-            &format!(
-                "mount -t tmpfs by-container /tree/by-container && touch /tree/by-container/seen; {WAIT}"
-            ),
-            "Bidirectional",
-        ),
-        json!({ "securityContext": { "privileged": true } }),
-    );
+    let mounter =
+        merge(of("mounter", WAIT, "Bidirectional"), json!({ "securityContext": { "privileged": true } }));
     manifest(
         "propagation",
         json!({
@@ -229,6 +221,9 @@ fn volumes_of_a_kubelet_are_what_its_pods_asked_for() {
     assert_eq!(wrong["state"]["waiting"]["reason"], json!("ContainerCreating"), "{wrong}");
 
     day.wait_ready("propagation");
+    // Now that all of them run: what is mounted while a container is being made, its copy of the tree can miss.
+    day.run("propagation", "mounter", "mount -t tmpfs by-container /tree/by-container");
+    day.run("propagation", "mounter", "touch /tree/by-container/seen");
     eventually_every(
         Duration::from_millis(20),
         "the node has the container's mount",
@@ -237,10 +232,13 @@ fn volumes_of_a_kubelet_are_what_its_pods_asked_for() {
     );
     run(Command::new("mount").args(["-t", "tmpfs", "by-node"]).arg(tree.join("by-node"))).success();
     fs::write(tree.join("by-node/seen"), "").unwrap();
-    let sees = |container: &str, path: &str| {
-        day.run("propagation", container, &format!("find /tree/{path}")).contains("seen")
-    };
-    assert!(sees("mounter", "by-node") && sees("receiver", "by-node") && sees("receiver", "by-container"));
+    let found =
+        |container: &str, path: &str| day.run("propagation", container, &format!("find /tree/{path}"));
+    let sees = |container: &str, path: &str| found(container, path).contains("seen");
+    for (container, path) in [("mounter", "by-node"), ("receiver", "by-node"), ("receiver", "by-container")] {
+        let found = found(container, path);
+        assert!(found.contains("seen"), "{container} finds in {path}: {found:?}");
+    }
     assert!(!sees("private", "by-node"), "without propagation nothing new is seen");
     for made in ["by-node", "by-container"] {
         run(Command::new("umount").arg(tree.join(made))).success();
