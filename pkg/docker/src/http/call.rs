@@ -51,7 +51,7 @@ impl Call {
         self.json_if_any().await?.ok_or_else(|| Failure::bad("the request has no body; JSON is expected"))
     }
 
-    /// As [`Self::json`]; `None` when there is no body.
+    /// As [`Self::json`]; `None` when there is no body, or null, which Docker's clients before 23 send for nothing.
     ///
     /// # Errors
     /// As [`Self::json`].
@@ -68,8 +68,7 @@ impl Call {
                 "unsupported Content-Type header ({kind}): must be 'application/json'"
             )));
         }
-        serde_json::from_slice(&bytes)
-            .map(Some)
+        serde_json::from_slice::<Option<T>>(&bytes)
             .map_err(|error| Failure::bad(format!("invalid JSON: {error}")))
     }
 
@@ -204,7 +203,9 @@ mod tests {
         assert_eq!(post("{\"a\":1}").json::<Value>().await.unwrap()["a"], 1);
         assert!(post("{").json::<Value>().await.unwrap_err().message().contains("invalid JSON"));
         assert!(post("  ").json::<Value>().await.unwrap_err().message().contains("no body"));
-        assert!(post("").json_if_any::<Value>().await.unwrap().is_none());
+        for nothing in ["", "null"] {
+            assert!(post(nothing).json_if_any::<Value>().await.unwrap().is_none());
+        }
         let mut form = post("{}");
         form.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         assert!(form.json::<Value>().await.unwrap_err().message().contains("text/plain"));

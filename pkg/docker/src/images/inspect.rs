@@ -67,6 +67,11 @@ fn shown(details: &ImageDetails, version: Version) -> Value {
     if version < Version::v1(44) {
         shown["VirtualSize"] = image.size.into();
     }
+    if version < Version::v1(45) {
+        // Of the container that a build had for its last step. docker-compose 1 looks for volumes in it.
+        shown["Container"] = "".into();
+        shown["ContainerConfig"] = shown["Config"].clone();
+    }
     shown
 }
 
