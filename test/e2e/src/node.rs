@@ -214,5 +214,14 @@ pub(crate) fn remove_link(link: &str) {
 /// Removes a daemon's bridge and rules: they belong to the node and stay when a daemon ends, so a test removes its own.
 pub(crate) fn remove_network(bridge: &str, table: &str) {
     remove_link(bridge);
+    // Bridges of user networks have random names, and who made them in their alias.
+    let alias = format!("husk {table} network ");
+    for link in fs::read_dir("/sys/class/net").expect("list the node's links").flatten() {
+        let is_ours =
+            fs::read_to_string(link.path().join("ifalias")).is_ok_and(|text| text.starts_with(&alias));
+        if is_ours {
+            remove_link(&link.file_name().to_string_lossy());
+        }
+    }
     let _ = run(Command::new("nft").args(["delete", "table", "inet", table]));
 }
