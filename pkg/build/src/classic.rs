@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use husk_images::Auth;
 use husk_proto::buildkit::{
     CacheOptions, CacheOptionsEntry, Exporter, SolveRequest, SolveResponse, StatusRequest, StatusResponse,
+    VertexLog,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -60,10 +61,21 @@ pub struct BuildStep {
     pub raw: Bytes,
     /// Steps that began or ended.
     pub steps: Vec<Step>,
-    /// What programs wrote: the step, and the bytes.
-    pub logs: Vec<(String, Bytes)>,
+    /// What programs wrote.
+    pub logs: Vec<Log>,
     /// Warnings.
     pub warnings: Vec<String>,
+}
+
+/// What a program of a step wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The step's id.
+    pub step: String,
+    /// It is standard error.
+    pub is_error: bool,
+    /// As it was written.
+    pub bytes: Bytes,
 }
 
 /// A step of a build.
@@ -205,13 +217,17 @@ fn step_of(raw: Bytes, status: StatusResponse) -> BuildStep {
     BuildStep {
         raw,
         steps: steps.collect(),
-        logs: status.logs.into_iter().map(|log| (log.vertex, log.msg)).collect(),
+        logs: status.logs.into_iter().map(log_of).collect(),
         warnings: status
             .warnings
             .iter()
             .map(|warning| String::from_utf8_lossy(&warning.short).into_owned())
             .collect(),
     }
+}
+
+fn log_of(log: VertexLog) -> Log {
+    Log { step: log.vertex, is_error: log.stream == 2, bytes: log.msg }
 }
 
 /// Credentials that came with the request, by registry. Docker Hub has several names.

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use husk_model::chain;
 use hyper::{
     HeaderMap, Request, Response,
     body::Incoming,
@@ -26,6 +27,8 @@ use crate::error::{BuildError, Result};
 pub(crate) const MESSAGE_MAX: usize = 16 << 20;
 /// Bytes before a message.
 const PREFIX: usize = 5;
+/// Longest head or trailers that are read. A failed build's have BuildKit's stack traces and the Dockerfile in them.
+const HEADERS_MAX: u32 = 1 << 20;
 /// How much may be under way on a stream, and on a connection.
 pub(crate) const WINDOWS: (u32, u32) = (1 << 20, 4 << 20);
 
@@ -60,6 +63,7 @@ pub(crate) async fn connect(
     let (caller, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
+        .max_header_list_size(HEADERS_MAX)
         .handshake(TokioIo::new(io))
         .await?;
     let served = tokio::spawn(async move {
@@ -215,7 +219,7 @@ impl Answers {
                     None => Err(broken("it ended without a status".to_owned())),
                 };
             };
-            match frame.map_err(|error| broken(error.to_string()))?.into_data() {
+            match frame.map_err(|error| broken(chain(&error)))?.into_data() {
                 Ok(data) => self.frames.push(&data),
                 Err(other) => {
                     if let Ok(trailers) = other.into_trailers() {
@@ -230,7 +234,7 @@ impl Answers {
 /// Calls a method with one message; the answers come one by one.
 pub(crate) async fn call(caller: &Caller, call: &'static str, message: &impl Message) -> Result<Answers> {
     let request = request(call, whole(frame(&message.encode_to_vec())));
-    let broken = |error: hyper::Error| BuildError::Broken { call, reason: error.to_string() };
+    let broken = |error: hyper::Error| BuildError::Broken { call, reason: chain(&error) };
     let mut caller = caller.clone();
     caller.ready().await.map_err(broken)?;
     let answer = caller.send_request(request).await.map_err(broken)?;

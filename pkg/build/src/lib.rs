@@ -40,7 +40,7 @@ mod wire;
 mod workers;
 
 pub use cache::{CacheRecord, PruneWish};
-pub use classic::{BuildRequest, BuildStep, Source, Step};
+pub use classic::{BuildRequest, BuildStep, Log, Source, Step};
 pub use control::Control;
 pub use error::{BuildError, Result};
 pub use program::{LAUNCH, launch};

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use husk_images::Auth;
+use husk_model::chain;
 use husk_proto::buildkit::{BytesMessage, CredentialsRequest, CredentialsResponse};
 use hyper::{
     HeaderMap,
@@ -110,7 +111,7 @@ impl Drop for Listed {
 
 /// Carries the bytes of `io` in a call to buildkitd.
 async fn lead(buildkitd: &Caller, headers: &HeaderMap, io: DuplexStream) -> Result<()> {
-    let broken = |error: hyper::Error| BuildError::Broken { call: SESSION, reason: error.to_string() };
+    let broken = |error: hyper::Error| BuildError::Broken { call: SESSION, reason: chain(&error) };
     let (reader, mut writer) = tokio::io::split(io);
     let mut request = grpc::request(SESSION, pieces(reader));
     request.headers_mut().extend(headers.clone());

@@ -26,6 +26,7 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod send;
 pub mod signal;
+pub mod socket;
 pub mod tree;
 
 pub use errno::{Refusal, reason, reason_in_sentence};

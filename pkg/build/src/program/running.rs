@@ -14,6 +14,7 @@ use std::{
 };
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy};
+use husk_model::chain;
 use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open},
     thread::{LinkNameSpaceType, UnshareFlags},
@@ -149,7 +150,7 @@ impl Running {
         let connected = grpc::connect(stream).await;
         connected
             .map(|(caller, _)| caller)
-            .map_err(|error| BuildError::Broken { call: "a connection", reason: error.to_string() })
+            .map_err(|error| BuildError::Broken { call: "a connection", reason: chain(&error) })
     }
 
     /// Asks it to end, and ends it when it does not.

@@ -124,6 +124,8 @@ request! {
         mounts: Option<Vec<MountRequest>> = "Mounts",
         /// Size of the terminal that it begins with: rows and columns.
         console_size: Option<(u16, u16)> = "ConsoleSize",
+        /// How it is kept apart: `default` is all there is where containers are not Windows' own.
+        isolation: String = "Isolation",
         /// Capabilities to add.
         cap_add: Option<Vec<String>> = "CapAdd",
         /// Capabilities to drop.

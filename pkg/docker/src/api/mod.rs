@@ -1,8 +1,9 @@
 //! The types of requests and answers, in Docker's spelling.
 //!
-//! Requests are read as Go's decoder reads them: an unknown field is ignored, and null is as if the field were not there.
+//! Requests are read as Go's decoder reads them: names of fields in any case, an unknown field is ignored, and null is as if the field were not there.
 //! Answers have every field that the published description of the API requires.
 
+mod anycase;
 pub(crate) mod auth;
 pub(crate) mod container;
 pub(crate) mod image;
@@ -12,4 +13,5 @@ pub(crate) mod network;
 pub(crate) mod required;
 pub(crate) mod volume;
 
+pub(crate) use anycase::{from_slice, from_value};
 pub(crate) use lenient::{null_is_absent, request};

@@ -12,11 +12,11 @@ use hyper::header::HeaderName;
 use tokio::sync::mpsc;
 
 use super::{
-    told::{Told, Words, exit_code},
+    told::{Told, Words, classic_failure, exit_code},
     wanted::{Wanted, wanted},
 };
 use crate::{
-    api::auth::AuthConfig,
+    api::{auth::AuthConfig, from_slice},
     door::Parts,
     error::{Failure, Result},
     http::{Answer, Call},
@@ -82,7 +82,11 @@ async fn run(door: &Parts, request: BuildRequest, words: Words, progress: Progre
         Err(error) => {
             let failure = Failure::from(error);
             match exit_code(failure.message()) {
-                Some(code) => progress.broken(failure.message(), code).await,
+                Some(code) => {
+                    let classic =
+                        if words == Words::BuildKit { None } else { classic_failure(failure.message()) };
+                    progress.broken(classic.as_deref().unwrap_or(failure.message()), code).await;
+                }
                 None => progress.broken(failure.message(), 1).await,
             }
         }
@@ -119,7 +123,7 @@ async fn source(door: &Parts, mut call: Call, words: Words) -> Result<Source> {
                 // Short writes into the page cache.
                 spool.write(&piece)?;
             }
-            Ok(Source::Archive(spool.finish()))
+            Ok(Source::Archive(spool.finish()?))
         }
         _ => Ok(Source::Remote(remote)),
     }
@@ -140,7 +144,7 @@ fn auths(call: &Call) -> Result<BTreeMap<String, Auth>> {
     let decoded = URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header));
     let decoded = decoded.map_err(|_| wrong("it is not base64"))?;
     let all: Option<BTreeMap<String, AuthConfig>> =
-        serde_json::from_slice(&decoded).map_err(|_| wrong("it is no JSON of credentials"))?;
+        from_slice(&decoded).map_err(|_| wrong("it is no JSON of credentials"))?;
     let all = all.unwrap_or_default().into_iter();
     Ok(all.map(|(host, auth)| (host, Auth { server_address: String::new(), ..Auth::from(auth) })).collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use husk_build::{BuildStep, Step};
+use husk_build::{BuildStep, Log, Step};
 use serde_json::json;
 
 use crate::progress::Progress;
@@ -66,11 +66,16 @@ impl Told {
                 lines.push(" ---> Using cache\n".to_owned());
             }
         }
-        let written = news.logs.iter().filter(|(step, _)| self.names.contains_key(step));
-        lines.extend(written.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()));
+        lines.extend(news.logs.iter().filter(|log| self.names.contains_key(&log.step)).map(written));
         lines.extend(news.warnings.iter().map(|warning| format!("[Warning] {warning}\n")));
         lines
     }
+}
+
+/// What a program wrote; errors in red, as the classic builder has them.
+fn written(log: &Log) -> String {
+    let text = String::from_utf8_lossy(&log.bytes);
+    if log.is_error { format!("\x1b[91m{text}\x1b[0m") } else { text.into_owned() }
 }
 
 fn is_done_already(step: &Step) -> bool {
@@ -84,6 +89,16 @@ fn title(name: &str) -> Option<String> {
     let (at, of) = count.split_once('/')?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     (is_number(at) && is_number(of)).then(|| format!("Step {at}/{of} : {what}\n"))
+}
+
+/// `process "/bin/sh -c make" did not complete successfully: exit code: 2` as the classic builder says it, which clients look for.
+pub(super) fn classic_failure(message: &str) -> Option<String> {
+    let code = exit_code(message)?;
+    let (_, rest) = message.split_once("process \"")?;
+    let (command, _) = rest.rsplit_once("\" did not complete successfully: ")?;
+    // BuildKit quotes it as Go does.
+    let command = command.replace("\\\"", "\"").replace("\\\\", "\\");
+    Some(format!("The command '{command}' returned a non-zero code: {code}"))
 }
 
 /// The code with which a program of the build failed: the client's own, then.
@@ -101,6 +116,10 @@ mod tests {
         Step { id: id.into(), name: name.into(), cached, started: true, ended: cached }
     }
 
+    fn log(step: &str, is_error: bool, text: &str) -> Log {
+        Log { step: step.into(), is_error, bytes: text.to_owned().into() }
+    }
+
     #[tokio::test]
     async fn a_step_is_told_once_with_what_its_program_writes() {
         let (progress, _answer) = crate::progress::progress();
@@ -111,7 +130,7 @@ mod tests {
                 step("a", "[1/2] FROM docker.io/library/busybox", true),
                 step("b", "[final 2/2] RUN echo x", false),
             ],
-            logs: vec![("b".into(), (&b"x\n"[..]).into()), ("i".into(), (&b"y"[..]).into())],
+            logs: vec![log("b", false, "x\n"), log("b", true, "z\n"), log("i", false, "y")],
             ..BuildStep::default()
         };
         let all = [
@@ -119,9 +138,20 @@ mod tests {
             " ---> Using cache\n",
             "Step 2/2 : RUN echo x\n",
             "x\n",
+            "\x1b[91mz\n\x1b[0m",
         ];
         assert_eq!(told.lines(&news), all);
-        assert_eq!(told.lines(&news), ["x\n"]);
+        assert_eq!(told.lines(&news), ["x\n", "\x1b[91mz\n\x1b[0m"]);
+    }
+
+    #[test]
+    fn a_program_that_failed_is_told_in_the_classic_builders_words() {
+        let message = "failed to solve: process \"/bin/sh -c exit \\\"1\\\"\" did not complete successfully: exit code: 1";
+        assert_eq!(
+            classic_failure(message).unwrap(),
+            "The command '/bin/sh -c exit \"1\"' returned a non-zero code: 1"
+        );
+        assert_eq!(classic_failure("failed to solve: busybox: not found"), None);
     }
 
     #[test]

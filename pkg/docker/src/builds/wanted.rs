@@ -6,6 +6,7 @@ use husk_images::Reference;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
+    api::from_slice,
     error::{Failure, Result},
     http::Query,
 };
@@ -163,7 +164,7 @@ fn json<T: DeserializeOwned + Default>(query: &Query, key: &str) -> Result<T> {
         return Err(Failure::bad(format!("{key}: it has more than {MAX_JSON} bytes")));
     }
     let value: Option<T> =
-        serde_json::from_str(text).map_err(|error| Failure::bad(format!("{key}: invalid JSON: {error}")))?;
+        from_slice(text.as_bytes()).map_err(|error| Failure::bad(format!("{key}: invalid JSON: {error}")))?;
     Ok(value.unwrap_or_default())
 }
 

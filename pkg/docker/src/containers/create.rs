@@ -55,7 +55,7 @@ impl Store {
                 .map(|image| super::health::overlaid(image, own));
         }
         check_host(&config, &mut host)?;
-        let networks = networks(&mut host, networking_config.endpoints_config)?;
+        let networks = networks(&mut host, &config, networking_config.endpoints_config)?;
         self.check_others(&host)?;
         let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;
         let id = made_up_id();
@@ -247,6 +247,10 @@ fn check_host(config: &Config, host: &mut HostConfig) -> Result<()> {
     if matches!(host.network_mode.as_str(), "" | "default") {
         "bridge".clone_into(&mut host.network_mode);
     }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        let asked: String = host.isolation.chars().take(80).collect();
+        return Err(Failure::bad(format!("invalid isolation {asked:?}: linux only supports 'default'")));
+    }
     if host.shm_size < 0 {
         return Err(Failure::bad("SHM size can not be less than 0"));
     }
@@ -256,6 +260,7 @@ fn check_host(config: &Config, host: &mut HostConfig) -> Result<()> {
 /// Places in networks: that of the mode, with what is said of it, and those named beside.
 fn networks(
     host: &mut HostConfig,
+    config: &Config,
     asked: BTreeMap<String, Option<EndpointSettings>>,
 ) -> Result<BTreeMap<String, EndpointSettings>> {
     let mode = host.network_mode.clone();
@@ -277,7 +282,16 @@ fn networks(
         }
         return Ok(networks);
     }
-    networks.entry(mode).or_default();
+    let first = networks.entry(mode).or_default();
+    // Clients before API 1.44 say it of the container.
+    let asked = &config.mac_address;
+    if first.mac_address.is_empty() {
+        first.mac_address.clone_from(asked);
+    } else if !asked.is_empty() && !asked.eq_ignore_ascii_case(&first.mac_address) {
+        return Err(Failure::bad(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+        ));
+    }
     Ok(networks)
 }
 
@@ -339,12 +353,30 @@ mod tests {
         let of = |mode: &str, asked: &[&str]| {
             let mut host = HostConfig { network_mode: mode.to_owned(), ..HostConfig::default() };
             let asked = asked.iter().map(|name| ((*name).to_owned(), None)).collect();
-            networks(&mut host, asked).map(|networks| networks.into_keys().collect::<Vec<_>>())
+            networks(&mut host, &Config::default(), asked)
+                .map(|networks| networks.into_keys().collect::<Vec<_>>())
         };
         assert_eq!(of("bridge", &["default"]).unwrap(), ["bridge"]);
         assert_eq!(of("web", &["web", "db"]).unwrap(), ["db", "web"]);
         assert_eq!(of("host", &["host"]).unwrap(), ["host"]);
         assert!(of("none", &["web"]).is_err());
         assert!(of("container:x", &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_containers_mac_address_is_that_of_its_first_network() {
+        let of = |own: &str, place: &str| {
+            let mut host = HostConfig { network_mode: "web".to_owned(), ..HostConfig::default() };
+            let config = Config { mac_address: own.to_owned(), ..Config::default() };
+            let place = EndpointSettings { mac_address: place.to_owned(), ..EndpointSettings::default() };
+            let asked = [("web".to_owned(), Some(place)), ("db".to_owned(), None)].into();
+            networks(&mut host, &config, asked)
+                .map(|networks| (networks["web"].mac_address.clone(), networks["db"].mac_address.clone()))
+        };
+        let both = |first: &str| (first.to_owned(), String::new());
+        assert_eq!(of("02:42:AC:11:00:0a", "").unwrap(), both("02:42:AC:11:00:0a"));
+        assert_eq!(of("02:42:AC:11:00:0a", "02:42:ac:11:00:0a").unwrap(), both("02:42:ac:11:00:0a"));
+        assert_eq!(of("", "02:42:ac:11:00:0a").unwrap(), both("02:42:ac:11:00:0a"));
+        assert_eq!(of("02:42:ac:11:00:0a", "02:42:ac:11:00:0b").unwrap_err().status(), 400);
     }
 }

@@ -88,19 +88,18 @@ impl Store {
             return Ok(empty(StatusCode::OK));
         }
         let keys = DetachKeys::parse(&wanted.detach_keys);
-        let tty = wanted.tty;
+        // As dockerd: the start says how the client reads, the creation what the command has.
+        let (tty, framed) = (wanted.tty, !asked.tty);
         let store = self.clone();
-        // Not before the head of the answer is out: a client that reads the head from a buffer and the rest from the socket (docker-py)
-        // would lose what came with the head.
         let session = async move |mut io: Hijacked| match unbegun.begin(&store, container, wants) {
-            Ok((streams, over)) => session(io, streams, over, wants, keys, tty).await,
+            Ok((streams, over)) => session(io, streams, over, wants, keys.filter(|_| tty), framed).await,
             Err(failure) => {
-                let mut frames = Frames::new(&mut io.writer, !tty);
+                let mut frames = Frames::new(&mut io.writer, framed);
                 let _ = frames.write(Output::Out, format!("{}\r\n", failure.message()).as_bytes()).await;
                 let _ = frames.end().await;
             }
         };
-        let multiplexed = !tty && call.version >= Version::v1(42);
+        let multiplexed = framed && call.version >= Version::v1(42);
         Ok(call.hijack(if multiplexed { MULTIPLEXED } else { RAW }, session))
     }
 
@@ -235,16 +234,15 @@ async fn session(
     over: Over,
     wants: Wants,
     keys: Option<DetachKeys>,
-    tty: bool,
+    framed: bool,
 ) {
     let Hijacked { reader, writer, presence } = io;
-    let mut frames = Frames::new(writer, !tty);
+    let mut frames = Frames::new(writer, framed);
     let ours = match streams {
         Streams::Pipes(ours) => Some(ours),
         Streams::Terminal(master) => terminal(master, wants).await,
     };
     if let Some(ours) = ours {
-        let keys = if tty { keys } else { None };
         let input = copy_input(reader, ours.stdin, keys);
         let output = copy_output(ours.stdout, ours.stderr, &mut frames);
         tokio::pin!(input, output);

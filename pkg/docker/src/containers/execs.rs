@@ -49,7 +49,7 @@ request! {
     struct ExecStart {
         /// Nobody waits for it.
         detach: bool = "Detach",
-        /// As at its creation.
+        /// Output comes as it is, not in frames.
         tty: bool = "Tty",
         /// Rows and columns that it begins with.
         console_size: Option<(u16, u16)> = "ConsoleSize",

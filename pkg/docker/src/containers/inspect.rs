@@ -134,7 +134,6 @@ fn host_config(record: &Record) -> Value {
         "Cgroup": "",
         "OomKillDisable": null,
         "MemorySwappiness": null,
-        "Isolation": "",
     });
     if let (Some(fields), Value::Object(defaults)) = (value.as_object_mut(), defaults) {
         fields.extend(defaults);

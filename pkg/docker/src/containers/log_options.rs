@@ -37,10 +37,7 @@ pub(super) fn limits(log: &LogConfig) -> Result<Option<LogLimits>> {
         "local" => (&["max-size", "max-file", "compress", "mode", "max-buffer-size"], Some(LOCAL)),
         "none" => return Ok(None),
         other => {
-            return Err(Failure::bad(format!(
-                "logger: no log driver named '{}' is registered; husk has json-file, local and none",
-                cut(other)
-            )));
+            return Err(Failure::bad(format!("logger: no log driver named '{}' is registered", cut(other))));
         }
     };
     if let Some(unknown) = options.keys().find(|key| !known.contains(&key.as_str())) {

@@ -12,7 +12,10 @@ use super::{
     wait,
 };
 use crate::{
-    api::container::{Config, CreateBesides},
+    api::{
+        container::{Config, CreateBesides},
+        from_value,
+    },
     error::{Failure, Result},
     filters::Filters,
     http::{Answer, Call, Query, empty, json},
@@ -51,8 +54,8 @@ async fn created(store: &Store, call: &mut Call) -> Result<Answer> {
     let name = call.query.get("name").unwrap_or_default().to_owned();
     let body: Value = call.json().await?;
     let wrong = |error| Failure::bad(format!("invalid JSON: {error}"));
-    let config: Config = serde_json::from_value(body.clone()).map_err(wrong)?;
-    let besides: CreateBesides = serde_json::from_value(body).map_err(wrong)?;
+    let config: Config = from_value(body.clone()).map_err(wrong)?;
+    let besides: CreateBesides = from_value(body).map_err(wrong)?;
     let (container, warnings) = store.make(Create { name, config, besides }).await?;
     json(StatusCode::CREATED, &create::answer(&container, &warnings))
 }

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::{container::Container, limits, store::Store};
 use crate::{
-    api::container::{HostConfig, RestartPolicy},
+    api::{
+        container::{HostConfig, RestartPolicy},
+        from_value,
+    },
     error::{Failure, Result},
     http::{Answer, Call, json, streamed},
     when,
@@ -53,7 +56,8 @@ impl Store {
         let mut host =
             serde_json::to_value(&record.host).map_err(|error| Failure::internal(error.to_string()))?;
         let fields = change.as_object().ok_or_else(|| Failure::bad("an object is expected"))?;
-        for (name, value) in fields.iter().filter(|(name, _)| CHANGEABLE.contains(&name.as_str())) {
+        let known = |name: &str| CHANGEABLE.iter().find(|known| known.eq_ignore_ascii_case(name));
+        for (name, value) in fields.iter().filter_map(|(name, value)| Some((*known(name)?, value))) {
             // Zero leaves a limit as it is.
             let is_nothing = value.is_null() || *value == json!(0) || *value == json!("");
             let no_policy = name == "RestartPolicy" && value["Name"] == json!("");
@@ -62,7 +66,7 @@ impl Store {
             }
         }
         let host: HostConfig =
-            serde_json::from_value(host).map_err(|error| Failure::bad(format!("invalid JSON: {error}")))?;
+            from_value(host).map_err(|error| Failure::bad(format!("invalid JSON: {error}")))?;
         if host.auto_remove
             && host.restart_policy != RestartPolicy::default()
             && host.restart_policy.name != "no"

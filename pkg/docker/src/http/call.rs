@@ -20,7 +20,10 @@ use super::{
     query::Query,
     version::Version,
 };
-use crate::error::{Failure, Result};
+use crate::{
+    api::from_slice,
+    error::{Failure, Result},
+};
 
 /// Largest JSON of a request. A container's configuration has some KiB; labels and environments can be long.
 const MAX_JSON: usize = 4 << 20;
@@ -68,8 +71,7 @@ impl Call {
                 "unsupported Content-Type header ({kind}): must be 'application/json'"
             )));
         }
-        serde_json::from_slice::<Option<T>>(&bytes)
-            .map_err(|error| Failure::bad(format!("invalid JSON: {error}")))
+        from_slice::<Option<T>>(&bytes).map_err(|error| Failure::bad(format!("invalid JSON: {error}")))
     }
 
     /// A header's text; `None` when it is absent or not ASCII.

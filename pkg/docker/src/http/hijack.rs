@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -19,7 +19,7 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE},
 };
 use tokio::{
-    io::{AsyncRead, Interest, ReadBuf, unix::AsyncFd},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -39,9 +39,20 @@ pub(crate) struct Hijacked {
     /// What the client says, from the first byte after its request on; its end is that the client has nothing more to say.
     pub(crate) reader: Reader,
     /// What is said to the client. Shut down, the client sees the end and may still write; dropped, too.
-    pub(crate) writer: OwnedWriteHalf,
+    pub(crate) writer: Writer,
     /// Tells when the client has gone altogether.
     pub(crate) presence: Presence,
+}
+
+/// The writing side of a [`Hijacked`] connection.
+///
+/// Nothing follows the head of the answer before the client has read that: some (docker-py) read the head through a buffer and the rest from the
+/// socket, and would lose what they got with the head.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    stream: OwnedWriteHalf,
+    /// The head has been read.
+    is_heard: bool,
 }
 
 /// Whether a client is there, also one that says nothing more and is told nothing.
@@ -61,7 +72,11 @@ impl Hijacked {
     pub(crate) fn new(stream: UnixStream, before: Bytes) -> Self {
         let presence = Presence::of(&stream);
         let (reader, writer) = stream.into_split();
-        Self { reader: Reader { before, stream: reader }, writer, presence }
+        Self {
+            reader: Reader { before, stream: reader },
+            writer: Writer { stream: writer, is_heard: false },
+            presence,
+        }
     }
 }
 
@@ -81,6 +96,42 @@ impl Presence {
             Some(fd) => drop(fd.ready(Interest::PRIORITY).await),
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Writer {
+    /// Resolves when the client has read the head, or is gone. The kernel tells of room whenever something was read.
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_heard {
+            let stream: &UnixStream = self.stream.as_ref();
+            ready!(stream.poll_write_ready(cx))?;
+            let all_read = stream.try_io(Interest::WRITABLE, || match husk_sys::socket::unread(stream)? {
+                0 | 1 => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            });
+            match all_read {
+                Ok(()) => self.is_heard = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_heard(cx))?;
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 
@@ -156,9 +207,41 @@ pub(super) fn head(wants_upgrade: bool, content_type: &'static str) -> Answer {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_follows_the_head_before_that_is_read() {
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        server.write_all(b"head").await.unwrap();
+        let mut io = Hijacked::new(server, Bytes::new());
+        {
+            let mut writing = std::pin::pin!(io.writer.write_all(b"rest"));
+            assert!(writing.as_mut().now_or_never().is_none());
+            let mut seen = [0; 64];
+            let count = client.read(&mut seen).await.unwrap();
+            assert_eq!(&seen[..count], b"head");
+            writing.await.unwrap();
+        }
+        // Later pieces wait for nobody.
+        io.writer.write_all(b" of it").now_or_never().unwrap().unwrap();
+        drop(io);
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "rest of it");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_before_it_reads_is_not_waited_for() {
+        let (client, mut server) = UnixStream::pair().unwrap();
+        server.write_all(b"head").await.unwrap();
+        let mut io = Hijacked::new(server, Bytes::new());
+        let writing = tokio::spawn(async move { io.writer.write_all(b"rest").await });
+        tokio::task::yield_now().await;
+        drop(client);
+        assert!(writing.await.unwrap().is_err());
+    }
 
     #[tokio::test]
     async fn a_client_that_says_nothing_more_is_there_until_it_hangs_up() {

@@ -9,7 +9,7 @@ use husk_images::Auth;
 use hyper::header::HeaderName;
 
 use crate::{
-    api::auth::AuthConfig,
+    api::{auth::AuthConfig, from_slice},
     error::{Failure, Result},
     http::Call,
 };
@@ -41,7 +41,7 @@ fn parse(header: &[u8]) -> Result<Option<Auth>> {
         .iter()
         .find_map(|alphabet| GeneralPurpose::new(alphabet, settings).decode(header).ok())
         .ok_or_else(|| Failure::bad("invalid X-Registry-Auth header: it is not base64url"))?;
-    let config: Option<AuthConfig> = serde_json::from_slice(&decoded).map_err(|error| {
+    let config: Option<AuthConfig> = from_slice(&decoded).map_err(|error| {
         // The error could quote a secret.
         Failure::bad(format!(
             "invalid X-Registry-Auth header: no JSON of credentials at column {}",

@@ -42,7 +42,7 @@ pub(super) fn summary(which: &Which) -> Value {
         "Driver": "bridge",
         "EnableIPv4": network.has_family(true),
         "EnableIPv6": network.has_family(false),
-        "IPAM": { "Driver": "default", "Options": {}, "Config": subnets(network) },
+        "IPAM": { "Driver": "default", "Options": null, "Config": subnets(network) },
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": false,
