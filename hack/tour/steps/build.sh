@@ -184,3 +184,54 @@ step_build_push() {
     docker rmi from-private
     docker logout "$TOUR_PRIVATE"
 }
+
+# step compose-build: services that are built, with arguments and a target, by build, up --build and run
+step_compose_build() {
+    export DOCKER_BUILDKIT=1
+    mkdir one two
+    printf 'FROM busybox\nARG WHO=nobody\nRUN echo "made for $WHO" >/word\nCMD ["cat", "/word"]\n' >one/Dockerfile
+    printf 'FROM busybox AS first\nRUN echo first >/word\nFROM first AS second\nRUN echo second >/word\n' >two/Containerfile
+    cat >docker-compose.yml <<'EOT'
+services:
+  one: { build: { context: one, args: { WHO: one } } }
+  two: { image: "two:built", build: { context: two, dockerfile: Containerfile, target: first }, command: cat /word }
+EOT
+    compose --project-name bake build >build.log 2>&1 || refuse "compose build failed: $(tail -n 5 build.log)"
+    gives first docker run --rm two:built cat /word
+    has "what was built" "$(compose --project-name bake run --rm -T one 2>/dev/null)" "made for one"
+    # What was changed is built again.
+    sed -i 's/made for/changed for/' one/Dockerfile
+    compose --project-name bake up --build --detach >up.log 2>&1 || refuse "compose up --build failed: $(tail -n 5 up.log)"
+    says_so() { has "the service's log" "$(compose --project-name bake logs one 2>&1)" "changed for one"; }
+    eventually 10 says_so
+    compose --project-name bake down --rmi all
+    fails '*' "no such" docker image inspect two:built
+}
+
+# step compose-watch: a file that changes comes into the service that runs
+step_compose_watch() {
+    local watch
+    export DOCKER_BUILDKIT=1
+    compose watch --help 2>&1 | grep -q -- --no-up || impossible "this compose has no watch"
+    mkdir web
+    echo one >web/page
+    printf 'FROM busybox\nCOPY page /web/page\nCMD ["sleep", "1000"]\n' >web/Dockerfile
+    cat >docker-compose.yml <<'EOT'
+services:
+  web:
+    build: web
+    develop: { watch: [ { action: sync, path: web, target: /web } ] }
+EOT
+    compose up --build --detach >up.log 2>&1 || refuse "compose up failed: $(tail -n 5 up.log)"
+    compose watch --no-up >watch.log 2>&1 &
+    watch=$!
+    watches() { grep -qi "watch enabled" watch.log; }
+    eventually 30 watches
+    # Once: it waits until a file has been left alone for a while.
+    echo two >web/page
+    came() { is "the page" "$(compose exec -T web cat /web/page)" two; }
+    eventually 30 came
+    kill $watch
+    wait $watch || true
+    compose down --rmi all
+}
