@@ -81,6 +81,12 @@ impl Core {
         self.hierarchy.as_ref().ok_or_else(|| fault(Code::Internal, "detect cgroups"))
     }
 
+    /// From here on groups are made in every hierarchy of the node.
+    pub fn use_every_hierarchy(&mut self) -> Outcome<()> {
+        self.hierarchy = Some(Hierarchy::detect_every().map_err(|error| fault_of(&error))?);
+        Ok(())
+    }
+
     pub fn create_cgroup(&mut self, path: &str) -> Outcome<Cgroup> {
         let invalid = |error: &dyn std::error::Error| fault(Code::InvalidArgument, error.to_string());
         let path = CgroupPath::parse(path).map_err(|error| invalid(&error))?;

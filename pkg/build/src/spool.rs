@@ -35,7 +35,7 @@ enum Form {
     /// They are compressed.
     Compressed(File),
     /// They are not.
-    Plain(GzEncoder<File>),
+    Plain(Box<GzEncoder<File>>),
 }
 
 /// A file that is being written, without a name.
@@ -137,7 +137,7 @@ fn begun(mut file: File, head: &[u8]) -> io::Result<Form> {
     }
     let mut encoder = GzEncoder::new(file, Compression::none());
     encoder.write_all(head)?;
-    Ok(Form::Plain(encoder))
+    Ok(Form::Plain(Box::new(encoder)))
 }
 
 /// Sees that a hundredth of the disk stays free.

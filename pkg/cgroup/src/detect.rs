@@ -24,10 +24,30 @@ impl Hierarchy {
         Self::from_mounts(mounts)
     }
 
+    /// As [`Self::detect`], with the v1 hierarchies that are not used, too: a group is made in them, entered and removed, and that
+    /// is all. For a container with a cgroup namespace, whose root would be the node's in a hierarchy in which it has no group.
+    ///
+    /// # Errors
+    /// As [`Self::detect`].
+    pub fn detect_every() -> Result<Self> {
+        let mounts = cgroups::cgroup_mounts()
+            .map_err(|source| Error::Discover { path: PathBuf::from("/proc/self"), source })?;
+        Self::every_of(mounts)
+    }
+
     pub(crate) fn from_mounts(mounts: Vec<CgroupMount>) -> Result<Self> {
+        Self::of(mounts, false)
+    }
+
+    pub(crate) fn every_of(mounts: Vec<CgroupMount>) -> Result<Self> {
+        Self::of(mounts, true)
+    }
+
+    fn of(mounts: Vec<CgroupMount>, every: bool) -> Result<Self> {
         let v2 = mounts.iter().any(|mount| mount.kind == CgroupMountKind::V2);
         let has_kill = v2 && KernelVersion::running() >= KILL_SINCE;
-        let mut found = Found { trees: Vec::new(), homes: [const { None }; Controller::ALL.len()], has_kill };
+        let mut found =
+            Found { trees: Vec::new(), homes: [const { None }; Controller::ALL.len()], has_kill, every };
         for mount in mounts {
             found.add(&mount)?;
         }
@@ -42,6 +62,8 @@ struct Found {
     trees: Vec<Tree>,
     homes: Homes,
     has_kill: bool,
+    /// Also those that nothing is used of.
+    every: bool,
 }
 
 impl Found {
@@ -52,7 +74,7 @@ impl Found {
             CgroupMountKind::V2 => self.enter(Tree::open_v2(slot, &mount.point)?),
             CgroupMountKind::V1 { controllers, name } => {
                 let homed = self.homed(controllers);
-                if homed.is_empty() && !is_tracked(name.as_deref()) {
+                if homed.is_empty() && !self.every && !is_tracked(name.as_deref()) {
                     return Ok(());
                 }
                 self.enter(Tree::open_v1(slot, &mount.point, homed)?)

@@ -55,6 +55,26 @@ fn v1_only(name: &str) -> Option<(Hierarchy, Guard)> {
     Some((hierarchy, Guard(group)))
 }
 
+#[test]
+fn a_group_can_be_in_hierarchies_that_are_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        return husk_test_support::skip("root");
+    }
+    let mounts = cgroup_mounts().unwrap();
+    let (used, every) = (Hierarchy::from_mounts(mounts.clone()), Hierarchy::every_of(mounts));
+    let (used, every) = (used.unwrap(), every.unwrap());
+    assert_eq!(used.version(), every.version());
+    if used.trees().len() == every.trees().len() {
+        return husk_test_support::skip("a v1 hierarchy that is not used");
+    }
+    let path = CgroupPath::parse(&format!("/husk-test-every-{}", std::process::id())).unwrap();
+    let group = Guard(every.create(&path).unwrap());
+    let all = || every.trees().iter().filter(|tree| tree.open(&path).is_ok()).count();
+    assert_eq!(all(), every.trees().len());
+    group.0.remove().unwrap();
+    assert_eq!(all(), 0);
+}
+
 fn run_in(group: &Cgroup, script: &str) -> Child {
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("read go; {script}")])

@@ -41,8 +41,8 @@ pub use record::{ContainerRecord, MonitorRecord, SandboxRecord, group_mark};
 pub use resources::{BlockIo, DeviceRate, HugepageLimit, Resources};
 pub use rootfs::{ImageVolume, Rootfs, SeLinuxContexts, SeccompFilter};
 pub use security::{
-    ALL_CAPABILITIES, AppArmor, Capabilities, DEFAULT_CAPABILITIES, NamespaceMode, Namespaces, SeLinuxLabel,
-    SeccompProfile, SecurityContext,
+    ALL_CAPABILITIES, AppArmor, Capabilities, CgroupNamespace, DEFAULT_CAPABILITIES, NamespaceMode,
+    Namespaces, SeLinuxLabel, SeccompProfile, SecurityContext,
 };
 pub use signal::Signal;
 pub use status::{

@@ -25,6 +25,25 @@ impl NamespaceMode {
     }
 }
 
+/// Cgroup namespace of a container. The CRI has no say in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupNamespace {
+    /// Its own on cgroup v2, unless it is privileged; else the node's. As containerd and CRI-O have it.
+    #[default]
+    Usual,
+    /// Its own. On v1 the container has a group in every hierarchy, of which the namespace shows no more: systemd can run in it.
+    Own,
+    /// The node's.
+    Node,
+}
+
+impl CgroupNamespace {
+    /// The default is left out of records, which older releases read, too.
+    fn is_usual(&self) -> bool {
+        *self == Self::Usual
+    }
+}
+
 /// Namespace modes of a sandbox or container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
@@ -37,6 +56,9 @@ pub struct Namespaces {
     /// Host name: `Node` has the node's also where the network is the pod's own. The CRI has no say in it.
     #[serde(default, skip_serializing_if = "NamespaceMode::is_pods")]
     pub uts: NamespaceMode,
+    /// Cgroups; of a pod, what its containers will ask for.
+    #[serde(default, skip_serializing_if = "CgroupNamespace::is_usual")]
+    pub cgroup: CgroupNamespace,
     /// Container whose PID namespace is joined when `pid` is `Target`.
     pub target_id: String,
     /// Container whose IPC namespace and /dev/shm are joined when `ipc` is `Target`.

@@ -67,6 +67,52 @@ fn a_container_has_the_host_name_of_the_node_if_it_asks_for_it() {
     assert_eq!(world.output("cat /proc/sys/kernel/hostname", asked), node);
 }
 
+/// In every hierarchy of the node, also of v1: systemd in a container (kind's nodes) would otherwise work in the node's own.
+#[test]
+fn a_cgroup_namespace_of_its_own_ends_at_the_container() {
+    let world = World::with_image();
+    let groups = "cut -d: -f3 /proc/self/cgroup | sort -u";
+    for privileged in [false, true] {
+        let asked = |mode| json!({ "HostConfig": { "CgroupnsMode": mode, "Privileged": privileged } });
+        assert_eq!(world.output(groups, asked("private")), "/", "{privileged}");
+        let of_node = world.output(groups, asked("host"));
+        assert!(of_node.lines().any(|path| path.contains("/husk-")), "{of_node}");
+    }
+    // A command has the same one.
+    let private = json!({ "HostConfig": { "CgroupnsMode": "private" } });
+    let id = world.run("own", "exec sleep 1000", private);
+    let pid = world.state("own")["Pid"].as_u64().unwrap();
+    let groups_of = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = groups_of.lines().find_map(|line| line.split_once(":/husk-")).unwrap().1;
+    let v2 = std::path::PathBuf::from("/sys/fs/cgroup");
+    let trees = fs::read_dir(&v2).unwrap().map(|tree| tree.unwrap().path());
+    let is_tree = |root: &std::path::PathBuf| root.join("cgroup.procs").is_file();
+    let roots: Vec<_> = if is_tree(&v2) { vec![v2] } else { trees.filter(is_tree).collect() };
+    let own: Vec<_> = roots.iter().map(|root| root.join(format!("husk-{path}"))).collect();
+    for group in &own {
+        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        assert!(
+            processes.lines().any(|line| line == pid.to_string()),
+            "{} has {processes:?}",
+            group.display()
+        );
+    }
+    let exec = json!({ "Cmd": ["sh", "-c", groups], "attachStdout": true });
+    let exec = world.docker.post(&format!("/containers/{id}/exec"), &exec).json(201);
+    let path = format!("/exec/{}/start", exec["Id"].as_str().unwrap());
+    // Without frames, as one reads a terminal.
+    let seen = world.docker.post(&path, &json!({ "Tty": true })).text();
+    assert!(seen.starts_with("/\n") && !seen.contains("husk-"), "{seen}");
+    world.remove("own");
+    let left = || own.iter().filter(|group| group.exists()).count();
+    eventually("its groups are gone", LIMIT, || (left() == 0).then_some(()));
+    let default = if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap() { "private" } else { "host" };
+    world.create("default", "true", json!({}));
+    let seen = world.docker.get("/containers/default/json").json(200);
+    assert_eq!(seen["HostConfig"]["CgroupnsMode"], default);
+    world.remove("default");
+}
+
 #[test]
 fn a_new_volume_has_what_the_image_has_at_its_place_with_the_owner_and_the_mode() {
     let world = World::with_image();

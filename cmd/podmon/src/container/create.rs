@@ -72,7 +72,13 @@ impl Container {
                 .collect(),
             None => Vec::new(),
         };
-        let cgroup_namespace = !request.privileged && core.hierarchy()?.version() == Version::V2;
+        let cgroup_namespace = match request.cgroup_namespace() {
+            podmon::CgroupNamespace::Usual => {
+                !request.privileged && core.hierarchy()?.version() == Version::V2
+            }
+            podmon::CgroupNamespace::Own => true,
+            podmon::CgroupNamespace::Node => false,
+        };
         let (stop_signal, input_kind) = (stop_signal(&request), input_kind(&request));
         let cgroup_path = request.cgroup_path.clone();
         let execs = Execs {

@@ -53,6 +53,9 @@ impl Sandbox {
     /// release.
     pub fn run(core: &mut Core, pause: &Path, caller: Caller, request: podmon::RunSandbox) -> Outcome<Self> {
         let mappings = plan::mappings(&request)?;
+        if request.every_hierarchy {
+            core.use_every_hierarchy()?;
+        }
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         // Without the mark a group that loses its pod is left alone instead of removed: no reason to fail.
         if let Err(error) = setup::mark(&core.pod_dir).and_then(|mark| Ok(cgroup.mark(&mark)?)) {

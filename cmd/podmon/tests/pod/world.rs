@@ -10,7 +10,7 @@ use std::{
 };
 
 use husk_cgroup::{CgroupPath, Hierarchy};
-use husk_model::{ContainerId, PodSandboxId, Rootfs, Signal, UserRequest};
+use husk_model::{CgroupNamespace, ContainerId, PodSandboxId, Rootfs, Signal, UserRequest};
 use husk_monitor::{
     ContainerRequest, Event, Events, IpcNamespace, Monitor, MonitorConfig, PidNamespace, PodNetwork,
     SandboxRequest, Scope, Stdin, UtsNamespace,
@@ -143,6 +143,7 @@ impl Pod {
             log_directory: Some(self.logs.clone()),
             selinux: None,
             shm_size: 0,
+            every_hierarchy: false,
         }
     }
 
@@ -181,6 +182,7 @@ impl Pod {
             ipc: IpcNamespace::Pod,
             oom_score_adj: 0,
             privileged: false,
+            cgroup_namespace: CgroupNamespace::Usual,
         };
         Wish { request, id }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
+use husk_cgroup::Version;
 use husk_node::file;
 use serde_json::{Value, json};
 
@@ -55,6 +56,11 @@ impl Store {
                 .map(|image| super::health::overlaid(image, own));
         }
         check_host(&config, &mut host)?;
+        if host.cgroupns_mode.is_empty() {
+            // As dockerd.
+            let own = shared.engine.hierarchy().version() == Version::V2;
+            (if own { "private" } else { "host" }).clone_into(&mut host.cgroupns_mode);
+        }
         let networks = networks(&mut host, &config, networking_config.endpoints_config)?;
         self.check_others(&host)?;
         let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;

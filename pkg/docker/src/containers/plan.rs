@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use husk_model::{
-    AppArmor, Capabilities, ContainerConfig, ContainerId, ContainerMetadata, DnsConfig, EnvVar, KeptLayer,
-    Mount, NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking, SeccompProfile, SecurityContext,
-    Signal, UserRequest,
+    AppArmor, Capabilities, CgroupNamespace, ContainerConfig, ContainerId, ContainerMetadata, DnsConfig,
+    EnvVar, KeptLayer, Mount, NamespaceMode, Namespaces, PodConfig, PodMetadata, PodNetworking,
+    SeccompProfile, SecurityContext, Signal, UserRequest,
 };
 
 use super::{
@@ -182,6 +182,7 @@ struct Modes {
     pid: NamespaceMode,
     ipc: NamespaceMode,
     uts: NamespaceMode,
+    cgroup: CgroupNamespace,
 }
 
 /// Namespaces of other containers, as of a start: whose each is, or the node's where the other has that; `None` where none is joined.
@@ -250,8 +251,15 @@ impl Modes {
             "host" => NamespaceMode::Node,
             mode => return Err(wrong("UTS mode", mode)),
         };
+        let cgroup = match host.cgroupns_mode.as_str() {
+            // Of a record that an older release wrote.
+            "" => CgroupNamespace::Usual,
+            "private" => CgroupNamespace::Own,
+            "host" => CgroupNamespace::Node,
+            mode => return Err(wrong("cgroup namespace mode", mode)),
+        };
         match host.userns_mode.as_str() {
-            "" | "host" => Ok(Self { network, pid, ipc, uts }),
+            "" | "host" => Ok(Self { network, pid, ipc, uts, cgroup }),
             mode => Err(wrong("user namespace", mode)),
         }
     }
@@ -262,6 +270,7 @@ impl Modes {
             pid: self.pid,
             ipc: self.ipc,
             uts: self.uts,
+            cgroup: self.cgroup,
             ..Namespaces::default()
         }
     }

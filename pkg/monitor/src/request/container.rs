@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use husk_model::{
-    ContainerId, GroupSpec, GroupsPolicy, ImageVolume, LogLimits, Process, Rootfs, SeccompFilter, Signal,
-    UserRequest, UserSpec,
+    CgroupNamespace, ContainerId, GroupSpec, GroupsPolicy, ImageVolume, LogLimits, Process, Rootfs,
+    SeccompFilter, Signal, UserRequest, UserSpec,
 };
 use husk_proto::podmon::{
     self,
@@ -54,8 +54,10 @@ pub struct ContainerRequest {
     pub ipc: IpcNamespace,
     /// `oom_score_adj` of its init.
     pub oom_score_adj: i32,
-    /// Sees the node's cgroups instead of a cgroup namespace of its own.
+    /// Has every device and capability; its cgroup namespace may depend on it.
     pub privileged: bool,
+    /// Cgroup namespace.
+    pub cgroup_namespace: CgroupNamespace,
 }
 
 /// PID namespace of a container.
@@ -136,6 +138,12 @@ impl From<ContainerRequest> for podmon::CreateContainer {
             ipc_process: ipc_process.map(process),
             log_max_size: request.log_limits.map_or(0, |limits| limits.size),
             log_max_files: request.log_limits.map_or(0, |limits| limits.files),
+            cgroup_namespace: match request.cgroup_namespace {
+                CgroupNamespace::Usual => podmon::CgroupNamespace::Usual,
+                CgroupNamespace::Own => podmon::CgroupNamespace::Own,
+                CgroupNamespace::Node => podmon::CgroupNamespace::Node,
+            }
+            .into(),
         }
     }
 }
@@ -213,6 +221,7 @@ mod tests {
             ipc: IpcNamespace::Pod,
             oom_score_adj: 7,
             privileged: false,
+            cgroup_namespace: CgroupNamespace::Usual,
         }
     }
 
@@ -267,6 +276,7 @@ mod tests {
             ipc: IpcNamespace::Node,
             log_limits: Some(LogLimits { size: 10, files: 3 }),
             privileged: true,
+            cgroup_namespace: CgroupNamespace::Own,
             ..request()
         };
         let message = podmon::CreateContainer::from(request);
@@ -287,6 +297,7 @@ mod tests {
         assert!(message.tty && message.stdin && message.stdin_once && message.privileged);
         assert!(message.node_network && message.node_ipc);
         assert_eq!((message.log_max_size, message.log_max_files), (10, 3));
+        assert_eq!(message.cgroup_namespace(), podmon::CgroupNamespace::Own);
     }
 
     #[test]

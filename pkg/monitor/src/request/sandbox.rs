@@ -32,6 +32,8 @@ pub struct SandboxRequest {
     pub selinux: Option<SeLinuxContexts>,
     /// Bytes of the pod's /dev/shm; 0 is the usual size.
     pub shm_size: u64,
+    /// Its groups are in every hierarchy of the node, not only in those that husk uses.
+    pub every_hierarchy: bool,
 }
 
 /// Network namespace of a pod.
@@ -87,6 +89,7 @@ impl From<SandboxRequest> for podmon::RunSandbox {
             selinux_process,
             selinux_mount,
             shm_size: request.shm_size,
+            every_hierarchy: request.every_hierarchy,
             // The pod's cgroup has no limits of its own and pause no filter.
             resources_json: Vec::new(),
             seccomp: Vec::new(),
@@ -117,6 +120,7 @@ mod tests {
             log_directory: Some("/var/log/pods/1".into()),
             selinux: None,
             shm_size: 0,
+            every_hierarchy: false,
         }
     }
 

@@ -115,10 +115,10 @@ impl Cgroups {
     /// A process could not be killed, or the group not be removed.
     pub(crate) async fn kill(&self, path: &str) -> Result<()> {
         let path = cgroup_path(path)?;
-        let hierarchy = self.hierarchy.clone();
         // Waits for the processes to be gone.
         let killed = tokio::task::spawn_blocking(move || {
-            let cgroup = match hierarchy.open(&path) {
+            // Some pods have groups in hierarchies that are not used otherwise.
+            let cgroup = match Hierarchy::detect_every()?.open(&path) {
                 Ok(cgroup) => cgroup,
                 Err(husk_cgroup::Error::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error),

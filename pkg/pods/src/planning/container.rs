@@ -188,6 +188,7 @@ fn request(inputs: Inputs<'_>, file: &ContainerFile) -> Result<ContainerRequest>
         ipc,
         oom_score_adj: config.resources.oom_score_adj,
         privileged: config.security.privileged,
+        cgroup_namespace: config.security.namespaces.cgroup,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use husk_model::{NamespaceMode, PodConfig, SeLinuxContexts, Sysctl};
+use husk_model::{CgroupNamespace, NamespaceMode, PodConfig, SeLinuxContexts, Sysctl};
 use husk_monitor::{PodNetwork, SandboxRequest, Scope, UtsNamespace};
 
 /// Pause goes last when the kernel looks for memory: it is tiny, and its end is the pod's end.
@@ -58,6 +58,7 @@ pub(crate) fn sandbox_request(
         log_directory: (!config.log_directory.is_empty()).then(|| config.log_directory.clone().into()),
         selinux,
         shm_size: config.shm_size,
+        every_hierarchy: namespaces.cgroup == CgroupNamespace::Own,
     }
 }
 

@@ -8,7 +8,7 @@
 //! it sees its own limits with or without a namespace. The v2 tree of a hybrid node is not among them: it has no limits, and programs
 //! (Kubernetes' tests among them) take a cgroup2 below /sys/fs/cgroup as the sign of a node that is v2. runc does the same.
 
-use std::{path::Path, sync::OnceLock};
+use std::{cell::OnceCell, path::Path, sync::OnceLock};
 
 use husk_node::cgroups::{CGROUP_ROOT as ROOT, CgroupMount, CgroupMountKind, cgroup_mounts};
 use husk_sys::{
@@ -16,6 +16,7 @@ use husk_sys::{
     mount::{Attr, Change, Propagation},
     procfs::Procfs,
 };
+use rustix::io::Errno;
 
 use super::{
     options::Options,
@@ -68,6 +69,7 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
     };
     let memberships =
         Procfs::host().and_then(|proc| proc.read_self("cgroup")).at(Step::Source, "/proc/self/cgroup")?;
+    let table = OnceCell::new();
     let mut controllers = Controllers { trees: Vec::new(), links: Vec::new() };
     let attributes = planned::attributes(&options)
         | if options.readonly() { Attr::MOUNT_ATTR_RDONLY } else { Attr::empty() };
@@ -75,8 +77,14 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
     for hierarchy in hierarchies {
         let directory = &hierarchy.directory;
         let Some(path) = hierarchy.path(&memberships) else { continue };
-        let source = format!("{ROOT}/{directory}{path}");
-        let tree = mount::clone_path(source.as_str(), false).at(Step::Source, &source)?;
+        let point = format!("{ROOT}/{directory}");
+        let mut source = format!("{point}{path}");
+        let mut tree = mount::clone_path(source.as_str(), false);
+        if tree.as_ref().is_err_and(|error| error.errno() == Errno::NOENT) {
+            source = format!("{point}{}", within(&table, &point, path)?);
+            tree = mount::clone_path(source.as_str(), false);
+        }
+        let tree = tree.at(Step::Source, &source)?;
         mount::change(&tree, false, change).at(Step::Source, &source)?;
         if directory.contains(',') {
             let links = directory.split(',').map(|name| (name.to_owned(), directory.clone()));
@@ -85,6 +93,33 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
         controllers.trees.push((directory.clone(), tree));
     }
     Ok(Source::Controllers { controllers, options })
+}
+
+/// Our path below a hierarchy's mount. Where husk itself runs in a container of a v1 node, what is mounted is that container's group, while
+/// /proc/self/cgroup has the path from the node's root. The mount table is read once, if at all.
+fn within<'text>(table: &OnceCell<String>, point: &str, path: &'text str) -> Result<&'text str, Failure> {
+    let table = match table.get() {
+        Some(table) => table,
+        None => {
+            let read = Procfs::host().and_then(|proc| proc.read_self("mountinfo"));
+            let read = read.at(Step::Source, "/proc/self/mountinfo")?;
+            table.get_or_init(|| read)
+        }
+    };
+    Ok(mount_root(table, point).and_then(|root| below(path, &root)).unwrap_or(path))
+}
+
+/// The directory of its filesystem that is mounted at `point` (proc_pid_mountinfo(5)).
+fn mount_root(table: &str, point: &str) -> Option<String> {
+    let fields = table.lines().map(|line| line.split(' ').skip(3));
+    let mut at = fields.filter_map(|mut fields| Some((fields.next()?, fields.next()?)));
+    at.rfind(|(_, at)| *at == point).map(|(root, _)| root.to_owned())
+}
+
+/// What is left of a path below a directory: empty for that itself.
+fn below<'text>(path: &'text str, root: &str) -> Option<&'text str> {
+    let rest = path.strip_prefix(root.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 /// The hierarchies mounted right below [`ROOT`]; a v2 tree only where there is nothing else.
@@ -143,5 +178,20 @@ mod tests {
         assert_eq!(found(table), ["cpu,cpuacct Some(\"/pod/a\")", "systemd Some(\"/b\")"]);
         let v2_alone = table.lines().last().unwrap();
         assert_eq!(found(v2_alone), ["unified Some(\"/pod/c\")"]);
+    }
+
+    #[test]
+    fn a_path_is_shortened_by_what_is_mounted() {
+        let table = "32 31 0:29 /docker/ab /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+            33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let within = |point: &str, path| {
+            let root = mount_root(table, point)?;
+            Some(below(path, &root)?.to_owned())
+        };
+        assert_eq!(within("/sys/fs/cgroup/pids", "/docker/ab/pod/c").as_deref(), Some("/pod/c"));
+        assert_eq!(within("/sys/fs/cgroup/pids", "/docker/ab").as_deref(), Some(""));
+        assert_eq!(within("/sys/fs/cgroup/pids", "/docker/abc/pod"), None);
+        assert_eq!(within("/sys/fs/cgroup/cpu", "/docker/ab/pod").as_deref(), Some("/docker/ab/pod"));
+        assert_eq!(within("/sys/fs/cgroup/memory", "/pod"), None);
     }
 }
