@@ -1,6 +1,6 @@
 //! Which networks a pod wants to be in.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct Attachment {
     /// This address and no other.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
+    /// Addresses that the pod would like, as far as they are of this network and free: those of its former self.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred: Vec<IpAddr>,
     /// Hardware address of the interface; `None` makes one from the address.
     #[serde(default)]
     pub mac: Option<[u8; 6]>,

@@ -132,10 +132,13 @@ impl Store {
             taken.iter().any(|other| (other.protocol, other.host_port) == (port.protocol, port.host_port))
         });
         // On record before anything is made: whoever comes next finds it by its name.
-        let run = Run { attempt, pod: None, container: None, guest: false };
+        let former = record.state.run.as_ref().map(|run| run.addresses.clone()).unwrap_or_default();
+        let run = Run { attempt, pod: None, container: None, guest: false, addresses: former };
         container.change_state(|state| state.run = Some(run.clone()))?;
         let pod = self.0.shared.engine.run_pod_sandbox(pod).await?;
-        let run = Run { pod: Some(pod.clone()), ..run };
+        let attached = self.0.shared.network.user().of(&pod).into_iter();
+        let addresses = attached.flat_map(|attached| attached.addresses).map(|net| net.addr()).collect();
+        let run = Run { pod: Some(pod.clone()), addresses, ..run };
         container.change_state(|state| state.run = Some(run.clone()))?;
         Ok((run, pod))
     }
@@ -153,7 +156,8 @@ impl Store {
         let pod = record.state.run.as_ref().and_then(|run| run.pod.clone()).ok_or_else(|| {
             Failure::conflict(format!("container {} has no pod of its own to join", other.id))
         })?;
-        let run = Run { attempt, pod: Some(pod.clone()), container: None, guest: true };
+        let run =
+            Run { attempt, pod: Some(pod.clone()), container: None, guest: true, addresses: Vec::new() };
         container.change_state(|state| state.run = Some(run.clone()))?;
         Ok((run, pod))
     }

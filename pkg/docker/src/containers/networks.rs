@@ -59,8 +59,11 @@ impl Store {
         let mut places: Vec<_> = record.networks.iter().collect();
         // The one that the container was made with is its first interface.
         places.sort_by_key(|(name, _)| (**name != record.host.network_mode, (*name).clone()));
-        let attachments =
-            places.into_iter().map(|(name, place)| attachment(place, self.names_in(record, name, place)?));
+        let former = record.state.run.as_ref().map(|run| run.addresses.clone()).unwrap_or_default();
+        let attachments = places.into_iter().map(|(name, place)| {
+            let attachment = attachment(place, self.names_in(record, name, place)?)?;
+            Ok(Attachment { preferred: former.clone(), ..attachment })
+        });
         Ok(PodNetworking::Named(attachments.collect::<Result<_>>()?))
     }
 
@@ -291,6 +294,7 @@ fn attachment(place: &EndpointSettings, names: Names) -> Result<Attachment> {
         links: names.links,
         ipv4: parse(&wanted.ipv4_address)?,
         ipv6: parse(&wanted.ipv6_address)?,
+        preferred: Vec::new(),
         mac: parse_mac(&place.mac_address)?,
         gateway_priority: i32::try_from(place.gw_priority).unwrap_or(0),
     })

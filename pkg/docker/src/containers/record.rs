@@ -12,6 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -92,6 +93,9 @@ pub(crate) struct Run {
     /// The pod is another container's.
     #[serde(default)]
     pub(crate) guest: bool,
+    /// Addresses of the pod, which the next run gets again if they are free.
+    #[serde(default)]
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 /// Where it is in its life.

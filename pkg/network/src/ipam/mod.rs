@@ -93,6 +93,11 @@ impl Ipam {
         self.reserve_wanted(id, interface, &[], held)
     }
 
+    /// Whether a pod that asks for this address may have it, if nobody has it.
+    pub(crate) fn may_have(&self, ip: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.may_have(ip))
+    }
+
     /// As [`Ipam::reserve`]; an address of `wanted` is taken in place of any other of its subnet, held or not.
     ///
     /// # Errors
@@ -104,7 +109,7 @@ impl Ipam {
         wanted: &[IpAddr],
         held: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<IpAddr>, NetworkError> {
-        if let Some(ip) = wanted.iter().find(|ip| !self.ranges.iter().any(|range| range.may_have(**ip))) {
+        if let Some(ip) = wanted.iter().find(|ip| !self.may_have(**ip)) {
             return Err(NetworkError::AddressOutside { ip: *ip });
         }
         let _lock = self.lock()?;

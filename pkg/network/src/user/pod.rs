@@ -201,15 +201,24 @@ impl User {
         let interface = format!("eth{number}");
         let fixed: Vec<IpAddr> =
             [wanted.ipv4.map(IpAddr::V4), wanted.ipv6.map(IpAddr::V6)].into_iter().flatten().collect();
-        for link in fixed.iter().filter_map(|ip| self.holds.holder(*ip)) {
+        let ipam = self.store.ipam(network)?;
+        let has_none = |ip: &IpAddr| fixed.iter().all(|fixed| fixed.is_ipv4() != ip.is_ipv4());
+        let preferred = wanted.preferred.iter().copied().filter(|ip| has_none(ip) && ipam.may_have(*ip));
+        let liked: Vec<IpAddr> = fixed.iter().copied().chain(preferred).collect();
+        for link in liked.iter().filter_map(|ip| self.holds.holder(*ip)) {
             self.holds.end(&link).await?;
         }
-        let ipam = self.store.ipam(network)?;
-        let reserve = || ipam.reserve_wanted(id, &interface, &fixed, |ip| self.holds.holder(ip).is_some());
-        let ips = match reserve() {
+        let reserve = |asked: &[IpAddr]| {
+            ipam.reserve_wanted(id, &interface, asked, |ip| self.holds.holder(ip).is_some())
+        };
+        let reserved = match reserve(&liked) {
+            Err(NetworkError::AddressTaken { .. }) if liked != fixed => reserve(&fixed),
+            other => other,
+        };
+        let ips = match reserved {
             Err(NetworkError::Exhausted { .. }) if !self.holds.are_none() => {
                 self.holds.end_all().await?;
-                reserve()?
+                reserve(&fixed)?
             }
             other => other?,
         };

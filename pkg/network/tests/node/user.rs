@@ -340,6 +340,20 @@ fn fixed_addresses_and_hardware_addresses_are_given_to_one_pod() {
         fixed.remove(&network).await;
         let again = node.user_pod(&network, vec![wanted], &[]).await;
         assert!(reaches(Some(&unasked), &again, at("172.30.5.9", 80)));
+        // What is only preferred is had while nobody else has it.
+        let prefers = |ips: &[&str]| Attachment {
+            preferred: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..in_network(&both, &[])
+        };
+        let restarted = prefers(&["172.30.5.200", "fd00:5::77", "10.9.9.9"]);
+        let first = node.user_pod(&network, vec![restarted.clone()], &[]).await;
+        let ips: Vec<String> = first.network.ips.iter().map(ToString::to_string).collect();
+        assert_eq!(ips, ["172.30.5.200", "fd00:5::77"]);
+        let second = node.user_pod(&network, vec![restarted.clone()], &[]).await;
+        assert!(first.network.ips.iter().all(|ip| !second.network.ips.contains(ip)), "{second:?}");
+        first.remove(&network).await;
+        let third = node.user_pod(&network, vec![restarted], &[]).await;
+        assert_eq!(third.ip().to_string(), "172.30.5.200");
     });
 }
 
