@@ -3,8 +3,11 @@
 //! Two rules a transport in an nftables table of the pod's own namespace rewrite the port of queries on their way out, and that of
 //! answers on theirs. Without connection tracking, that is, which NAT would bring into every such pod; the checksum is mended by the
 //! kernel. Where a container tracks connections by itself, it sees port 53 on both ways: queries are rewritten after its hook (-200),
-//! answers before it. An answer that leaves the namespace is one that a container asked for others (the node of a kind cluster leads the
-//! queries of its pods to the resolver's port by NAT of its own): that one's NAT knows it by its port, so it stays as it is.
+//! answers before it.
+//!
+//! Who asks 127.0.0.11 does so from 127.0.0.1, unless it chooses another address, which gets no answer. An answer to any other address is one
+//! for NAT that a container has made itself (the node of a kind cluster leads its own and its pods' queries to the resolver's port), which knows
+//! it by its port: it stays as it is.
 //!
 //! One netlink transaction over a socket in the namespace, some tens of microseconds, where the nft command takes milliseconds.
 
@@ -31,8 +34,6 @@ const TABLE: &str = "husk_names";
 /// Its chains, with their priorities: see above.
 const QUERIES: (&str, i32) = ("queries", -150);
 const ANSWERS: (&str, i32) = ("answers", -400);
-/// Index of the loopback interface in every network namespace.
-const LOOPBACK: u32 = 1;
 /// What clients call.
 const PORT: u16 = 53;
 
@@ -159,7 +160,7 @@ fn output_chain((name, priority): (&str, i32)) -> ChainMessage {
     }
 }
 
-/// `ip <place> 127.0.0.11 <transport> <place's port> <from> <place's port> set <to>`, of answers those that stay in the namespace.
+/// `ip <place> 127.0.0.11 <transport> <place's port> <from> <place's port> set <to>`, of answers those to 127.0.0.0/8.
 fn rule(
     (chain, _): (&str, i32),
     (protocol, checksum): (u8, u32),
@@ -171,8 +172,8 @@ fn rule(
     let mut expressions: Vec<ListAttribute<ExpressionAttribute>> = Vec::new();
     let mut add = |expression: Expressions| expressions.push(expression.into());
     if chain == ANSWERS.0 {
-        add(Expressions::Meta(vec![Meta::Key(MetaKey::Oif), Meta::DestinationRegister(Register::Reg1)]));
-        add(equals(LOOPBACK.to_ne_bytes().to_vec()));
+        add(load(NETWORK_HEADER, DESTINATION.address, 1));
+        add(equals(vec![127]));
     }
     add(load(NETWORK_HEADER, place.address, 4));
     add(equals(address.octets().to_vec()));

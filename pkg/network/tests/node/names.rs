@@ -19,7 +19,7 @@ use husk_model::{Attachment, DnsConfig, PodConfig, PodNetworking, PodSandboxId};
 use husk_network::{NetworkSpec, PodNetworkRequest};
 
 use crate::{
-    common::{Node, PATIENCE, Pod, eventually, on_a_node},
+    common::{Node, PATIENCE, Pod, eventually, on_a_node, output},
     user::in_network,
 };
 
@@ -36,8 +36,12 @@ fn query(name: &str, qtype: Rtype) -> Vec<u8> {
 
 /// The answer to a query over UDP, from where it was sent to.
 fn ask_udp(query: &[u8]) -> Option<Vec<u8>> {
+    ask_udp_at(SERVER, query)
+}
+
+fn ask_udp_at(server: &str, query: &[u8]) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect(SERVER).unwrap();
+    socket.connect(server).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     socket.send(query).unwrap();
     let mut answer = vec![0; 4096];
@@ -258,6 +262,30 @@ fn names_are_served_again_by_the_next_daemon_also_where_a_container_took_the_por
         drop(taken);
         assert_eq!(asked(&pod, "db", Rtype::A), [other.ip().to_string()]);
         assert_eq!(asked(&other, "web", Rtype::A), [pod.ip().to_string()]);
+        drop(network);
+    });
+}
+
+/// What the node of a kind cluster does, so that its pods can ask, too.
+#[test]
+fn a_container_may_lead_other_addresses_to_the_resolvers_port_by_nat() {
+    on_a_node(|node| async move {
+        let network = node.network().await;
+        let front = network.user().create(NetworkSpec::new("front")).await.unwrap();
+        let pod = node.user_pod(&network, vec![in_network(&front, &["web"])], &[]).await;
+        let record = node.dir.join(format!("root/network/pods/{}.json", pod.id()));
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        let port = record["attachment"]["user"]["name_port"].as_u64().unwrap();
+        let gateway = front.subnets[0].gateway;
+        let rule = format!("ip daddr {gateway} udp dport 53 dnat to 127.0.0.11:{port}");
+        let rules = format!("table ip own {{ chain out {{ type nat hook output priority -110; {rule}; }} }}");
+        pod.inside(|| output("nft", &[&rules]));
+        let server = format!("{gateway}:53");
+        let query = query("web", Rtype::A);
+        let answer =
+            pod.inside(|| ask_udp_at(&server, &query)).expect("an answer from the gateway's address");
+        assert_eq!(read(answer), [pod.ip().to_string()]);
+        assert_eq!(asked(&pod, "web", Rtype::A), [pod.ip().to_string()]);
         drop(network);
     });
 }
