@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Assembles the test images and writes them as the storage directory of a registry (distribution's filesystem driver).
 
-usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--addons DIR] [--e2e DIR --debian DIR] [--docker DIR]
+usage: store.py --store DIR --bin DIR [--bench DIR --shapes DIR] [--cluster DIR] [--addons DIR] [--e2e DIR --debian DIR]
+                [--docker DIR --ryuk FILE]
 
 --bin holds busybox, server, nnp, pause and hello (static binaries); --bench and --shapes hold what bench-layers.sh and bench-shapes.py
 write, for the benchmark images; --cluster holds what `cluster` of build collects, for the images of a Kubernetes cluster; --e2e holds the programs that Kubernetes'
-own suites have in their images (e2e-programs of hack/tools), --debian the layers that debian-layers.sh writes for them; --docker holds such layers too.
+own suites have in their images (e2e-programs of hack/tools), --debian the layers that debian-layers.sh writes for them; --docker holds such layers too, and
+--ryuk is the program that runs as Testcontainers' reaper.
 The content is reproducible: the same binaries give the same digests on one version of zlib and zstd.
 """
 
@@ -346,7 +348,7 @@ def nginx_config():
     return Tree().directory("var/log/nginx").directory("var/lib/nginx").file("etc/nginx/nginx.conf", NGINX).layer()
 
 
-def write_docker_images(store, binaries, layers):
+def write_docker_images(store, binaries, layers, ryuk):
     """What the tour of Docker's door runs, under the names that tutorials use."""
     base = busybox_tree(binaries).layer()
     nginx, redis = (Layer.from_file(layers / f"{name}.tar.gz") for name in ("nginx", "redis"))
@@ -362,6 +364,9 @@ def write_docker_images(store, binaries, layers):
     store.image("library/nginx", ["latest"], serve, [base, nginx, nginx_config()])
     serve = {"Cmd": ["redis-server", "--protected-mode", "no"], "ExposedPorts": {"6379/tcp": {}}, "Volumes": {"/data": {}}, "WorkingDir": "/data"}
     store.image("library/redis", ["latest", "7"], serve, [base, redis, Tree().directory("data").layer()])
+    # The tags that Testcontainers' libraries ask for: 0.8.1 is Python's, 0.14.0 Go's.
+    serve = {"Cmd": ["/bin/ryuk"], "Labels": {"org.testcontainers.ryuk": "true"}}
+    store.image("testcontainers/ryuk", ["0.8.1", "0.14.0"], serve, [Tree().directory("bin").program(ryuk, "bin/ryuk").layer()], OCI)
 
 
 def write_images(store, binaries):
@@ -418,6 +423,7 @@ def main():
     parser.add_argument("--e2e", type=Path)
     parser.add_argument("--debian", type=Path)
     parser.add_argument("--docker", type=Path)
+    parser.add_argument("--ryuk", type=Path)
     options = parser.parse_args()
     store = Store(options.store)
     write_images(store, options.bin)
@@ -430,7 +436,7 @@ def main():
     if options.e2e:
         write_e2e_images(store, options.bin, options.e2e, options.debian)
     if options.docker:
-        write_docker_images(store, options.bin, options.docker)
+        write_docker_images(store, options.bin, options.docker, options.ryuk)
     # Repositories of the three hosts do not collide, so one flat registry serves them all.
     (options.store / "digests.json").write_text(json.dumps(store.digests, indent=1, sort_keys=True) + "\n")
 

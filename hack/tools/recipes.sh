@@ -107,6 +107,19 @@ build_docker-py() {
     rm -r "$1/venv" "$1/docker-${2#v}.tar.gz"
 }
 
+# Testcontainers for Python, with the clients of what tests start: a directory for PYTHONPATH.
+build_testcontainers-python() {
+    nice -n 10 python3 -m venv "$1/venv"
+    nice -n 10 "$1/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: --target "$1/testcontainers-python" \
+        "testcontainers==${2#v}" docker==7.2.0 requests==2.34.2 urllib3==2.8.0 wrapt==2.5.2 python-dotenv==1.2.4 typing-extensions==4.16.0 redis==8.1.0
+    rm -r "$1/venv"
+}
+
+# Tests of ours on Testcontainers for Go, and what stands for its reaper in an image.
+testcontainers=$tools_dir/../tour/testcontainers
+build_testcontainers-go() { go_env test -C "$testcontainers" -c -ldflags '-s -w' -o "$1/testcontainers-go" .; }
+build_ryuk() { go_env build -C "$testcontainers" -ldflags '-s -w' -o "$1/ryuk" ./ryuk; }
+
 # A plugin for tests, on containerd's stub.
 build_nri-plugin() { go_env build -C "$tools_dir/nri-plugin" -ldflags '-s -w' -o "$1/nri-plugin" .; }
 
@@ -222,13 +235,18 @@ tools_home() {
     kubelet | kubernetes | e2e.test | e2e-node | e2e-programs) module=kubelet ;;
     etcd | nri-plugin | crio) module=$name ;;
     docker-compose) module=compose ;;
+    testcontainers-go | ryuk) module=../tour/testcontainers ;;
     esac
     hash=$({
         echo "$name $version"
         declare -f go_env "build_$name"
         case $(declare -f "build_$name") in *go_unpacked*) declare -f go_unpacked ;; esac
         [ "$module" = /dev/null ] || cat "$tools_dir/$module/go.mod" "$tools_dir/$module/go.sum"
-        [ "$name" != nri-plugin ] || cat "$tools_dir/$module/main.go"
+        case $name in
+        nri-plugin) cat "$tools_dir/$module/main.go" ;;
+        testcontainers-go) cat "$testcontainers"/*.go ;;
+        ryuk) cat "$testcontainers/ryuk/main.go" ;;
+        esac
     } | sha256sum)
     echo "$tools_cache/$name-${version#v}-${hash:0:12}"
 }
