@@ -132,6 +132,9 @@ EOT
 # step compose-change: up again changes what has changed, and nothing else
 step_compose_change() {
     local web redis
+    if [ "$(compose version --short | cut -d. -f1)" = 1 ] && [ "$(engine GET /version | sed 's/.*"ApiVersion":"1\.\([0-9]*\)".*/\1/')" -ge 45 ]; then
+        impossible "docker-compose 1 looks into ContainerConfig of images, which API 1.45 took away"
+    fi
     counter_app
     PORT=8121 compose up --detach
     eventually 20 hits 8121

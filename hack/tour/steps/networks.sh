@@ -16,7 +16,9 @@ step_bridge() {
 
 # step host-network: the node's own network
 step_host_network() {
-    is "its interfaces" "$(docker run --rm --network host busybox ls /sys/class/net | sort | xargs)" "$(ip -brief link | awk '{ print $1 }' | sort | xargs)"
+    # Links of the step before may still be about to go.
+    has_the_nodes() { is "its interfaces" "$(docker run --rm --network host busybox ip link | awk -F '[:@] *' '/^[0-9]/ { print $2 }' | sort | xargs)" "$(ip -brief link | awk '{ sub("@.*", "", $1); print $1 }' | sort | xargs)"; }
+    eventually 10 has_the_nodes
     gives "$(hostname)" docker run --rm --network host busybox hostname
     docker run --detach --name web --network host busybox sh -c 'echo host >/index.html; exec httpd -f -p 127.0.0.1:8999 -h /'
     eventually 10 page_is http://127.0.0.1:8999/ host

@@ -1,6 +1,6 @@
 //! What containers of Docker's door may be asked to be: with others, with limits, with what their image has.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Read, time::Duration};
 
 use husk_e2e::{World, eventually};
 use serde_json::json;
@@ -57,6 +57,49 @@ fn a_container_that_is_stopped_while_it_restarts_stays_stopped() {
         assert_eq!(world.state("again")["Status"], "exited", "{number}");
         world.remove("again");
     }
+}
+
+/// Docker's clients before 23 ask for it by a request of their own, as soon as the command is begun.
+#[test]
+fn the_size_of_a_commands_terminal_is_not_lost_whenever_it_is_asked_for() {
+    let world = World::with_image();
+    world.run("box", "exec sleep 1000", json!({}));
+    for number in 0..10 {
+        let script = format!("until [ -e /go{number} ]; do sleep 0.01; done; stty size");
+        let exec = json!({ "Cmd": ["sh", "-c", script], "Tty": true, "AttachStdout": true });
+        let exec = world.docker.post("/containers/box/exec", &exec).json(201);
+        let path = format!("/exec/{}", exec["Id"].as_str().unwrap());
+        let headers = [("Content-Type", "application/json"), ("Connection", "Upgrade"), ("Upgrade", "tcp")];
+        let mut begun = world.docker.open("POST", &format!("{path}/start"), &headers, br#"{"Tty":true}"#);
+        assert_eq!(begun.head.status, 101);
+        let resized = world.docker.send("POST", &format!("{path}/resize?h=21&w=77"), &[], b"");
+        assert_eq!(resized.status, 200, "{}", resized.text());
+        let go = json!({ "Cmd": ["touch", format!("/go{number}")], "AttachStdout": true });
+        let go = world.docker.post("/containers/box/exec", &go).json(201);
+        world.docker.post(&format!("/exec/{}/start", go["Id"].as_str().unwrap()), &json!({}));
+        let mut seen = String::new();
+        begun.stream.read_to_string(&mut seen).unwrap();
+        assert!(seen.contains("21 77"), "{number}: {seen}");
+    }
+    world.remove("box");
+}
+
+/// As Testcontainers asks for it: the default network is for those that name none, and would be a way out of an internal one.
+#[test]
+fn a_container_of_a_users_network_alone_is_not_in_the_default_one() {
+    let world = World::with_image();
+    let made = world.docker.post("/networks/create", &json!({ "Name": "apart", "Internal": true }));
+    made.json(201);
+    let place = json!({ "EndpointsConfig": { "apart": { "Aliases": ["alone"] } } });
+    world.run("alone", "exec sleep 1000", json!({ "NetworkingConfig": place }));
+    let seen = world.docker.get("/containers/alone/json").json(200);
+    let networks: Vec<_> = seen["NetworkSettings"]["Networks"].as_object().unwrap().keys().collect();
+    assert_eq!(networks, ["apart"]);
+    let pid = world.state("alone")["Pid"].as_u64().unwrap();
+    let routes = fs::read_to_string(format!("/proc/{pid}/net/route")).unwrap();
+    assert!(routes.lines().skip(1).all(|route| route.split('\t').nth(1) != Some("00000000")), "{routes}");
+    world.remove("alone");
+    assert_eq!(world.docker.delete("/networks/apart").status, 204);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
     links,
     mounts::{MountPoint, VolumeWanted, Wanted},
     plan,
-    record::{self, Phase, Record, State},
+    record::{self, BRIDGE, Phase, Record, State},
     store::Store,
 };
 use crate::{
@@ -288,7 +288,15 @@ fn networks(
         }
         return Ok(networks);
     }
-    let first = networks.entry(mode).or_default();
+    // The default one is for whoever names none: others are named to be apart from it.
+    if networks.is_empty() || mode != BRIDGE {
+        networks.entry(mode.clone()).or_default();
+    }
+    let first = match networks.contains_key(&mode) {
+        true => Some(mode),
+        false => networks.keys().next().cloned(),
+    };
+    let Some(first) = first.and_then(|first| networks.get_mut(&first)) else { return Ok(networks) };
     // Clients before API 1.44 say it of the container.
     let asked = &config.mac_address;
     if first.mac_address.is_empty() {
@@ -364,6 +372,10 @@ mod tests {
         };
         assert_eq!(of("bridge", &["default"]).unwrap(), ["bridge"]);
         assert_eq!(of("web", &["web", "db"]).unwrap(), ["db", "web"]);
+        assert_eq!(of("web", &["db"]).unwrap(), ["db", "web"]);
+        assert_eq!(of("bridge", &["web"]).unwrap(), ["web"], "and not in the default one besides");
+        assert_eq!(of("bridge", &["web", "bridge"]).unwrap(), ["bridge", "web"]);
+        assert_eq!(of("bridge", &[]).unwrap(), ["bridge"]);
         assert_eq!(of("host", &["host"]).unwrap(), ["host"]);
         assert!(of("none", &["web"]).is_err());
         assert!(of("container:x", &[]).unwrap().is_empty());

@@ -118,7 +118,7 @@ impl Store {
         let own = Arc::clone(exec);
         let on_master = move |master: OwnedFd| {
             let master = Arc::new(master);
-            own.state().terminal = Some(Arc::clone(&master));
+            own.set_terminal(Arc::clone(&master));
             let _ = give.send(master);
         };
         let ended = async move { engine.exec_terminal(id.as_str(), command, size, on_master).await };

@@ -145,7 +145,21 @@ impl Exec {
         let mut state = self.state();
         state.size = Some(size);
         let Some(terminal) = &state.terminal else { return Ok(()) };
-        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&**terminal, size).map_err(|errno| Failure::io("resize the terminal")(errno.into()))
+        resize(terminal, size)
     }
+
+    /// Its terminal is there. A size that was asked for meanwhile (clients before Docker 23 do it by a request of its own) is not lost.
+    pub(super) fn set_terminal(&self, terminal: Arc<OwnedFd>) {
+        let mut state = self.state();
+        if let Some(size) = state.size {
+            // It can fail for a command that is over already.
+            let _ = resize(&terminal, size);
+        }
+        state.terminal = Some(terminal);
+    }
+}
+
+fn resize(terminal: &OwnedFd, size: WindowSize) -> Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).map_err(|errno| Failure::io("resize the terminal")(errno.into()))
 }

@@ -70,7 +70,7 @@ impl Store {
     /// 409 for one that does not run.
     pub(super) fn linked(&self, container: &Container, record: &Record) -> Result<Linked> {
         let mut linked = Linked::default();
-        if record.host.network_mode != BRIDGE {
+        if record.host.network_mode != BRIDGE || !record.networks.contains_key(BRIDGE) {
             return Ok(linked);
         }
         for link in links::of(&record.host)? {

@@ -19,7 +19,7 @@ use husk_model::{Attachment, DnsConfig, PodConfig, PodNetworking, PodSandboxId};
 use husk_network::{NetworkSpec, PodNetworkRequest};
 
 use crate::{
-    common::{Node, PATIENCE, Pod, eventually, on_a_node, output},
+    common::{Node, PATIENCE, Pod, eventually, on_a_node, run},
     user::in_network,
 };
 
@@ -278,8 +278,9 @@ fn a_container_may_lead_other_addresses_to_the_resolvers_port_by_nat() {
         let port = record["attachment"]["user"]["name_port"].as_u64().unwrap();
         let gateway = front.subnets[0].gateway;
         let rule = format!("ip daddr {gateway} udp dport 53 dnat to 127.0.0.11:{port}");
-        let rules = format!("table ip own {{ chain out {{ type nat hook output priority -110; {rule}; }} }}");
-        pod.inside(|| output("nft", &[&rules]));
+        let rules =
+            format!("table ip own {{ chain out {{ type nat hook output priority -110; {rule}; }}; }}");
+        pod.inside(|| run("nft", &[&rules]));
         let server = format!("{gateway}:53");
         let query = query("web", Rtype::A);
         let answer =
