@@ -189,7 +189,12 @@ step_build_push() {
 step_compose_build() {
     export DOCKER_BUILDKIT=1
     mkdir one two
-    printf 'FROM busybox\nARG WHO=nobody\nRUN echo "made for $WHO" >/word\nCMD ["cat", "/word"]\n' >one/Dockerfile
+    cat >one/Dockerfile <<'EOT'
+FROM busybox
+ARG WHO=nobody
+RUN echo "made for $WHO" >/word
+CMD ["cat", "/word"]
+EOT
     printf 'FROM busybox AS first\nRUN echo first >/word\nFROM first AS second\nRUN echo second >/word\n' >two/Containerfile
     cat >docker-compose.yml <<'EOT'
 services:
