@@ -196,9 +196,15 @@ impl Cgroups {
         let steps = CgroupPath::parse(path).map_err(io::Error::other)?;
         let above = steps.parent().ok_or_else(|| io::Error::other("it is the root"))?;
         let hierarchy = Hierarchy::detect().map_err(io::Error::other)?;
+        // What a builder of a huskd that was killed has left; its processes died with it. The groups go, too: Linux since 6.14 compares how often
+        // the group of whoever clones a process was killed with how often the one was that it is cloned into, and kills the process where
+        // they differ (cgroup_css_set_fork), so no step would live.
+        match hierarchy.open(&above) {
+            Ok(left) => left.kill().and_then(|()| left.remove()).map_err(io::Error::other)?,
+            Err(husk_cgroup::Error::NotFound { .. }) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
         let all = hierarchy.create(&above).map_err(io::Error::other)?;
-        // What a builder of a huskd that was killed has left; its processes died with it.
-        all.kill().map_err(io::Error::other)?;
         hierarchy.create(&steps).map_err(io::Error::other)?;
         let own = above.join("daemon").map_err(io::Error::other)?;
         let own = hierarchy.create(&own).map_err(io::Error::other)?;
@@ -322,4 +328,34 @@ fn begin(
 
 fn told_of(status: ExitStatus) -> String {
     format!("it ended with {status}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_cloned_from_a_group_that_was_killed() {
+        if !rustix::process::geteuid().is_root() {
+            return husk_test_support::skip("root");
+        }
+        let path = format!("/husk-test-builder-{}/steps", std::process::id());
+        let number = |groups: &Cgroups| {
+            let points = groups.own.hierarchy().mount_points();
+            let numbers = points.map(|point| {
+                fs::metadata(point.join(groups.own.path().as_str().trim_start_matches('/'))).unwrap().ino()
+            });
+            numbers.collect::<Vec<_>>()
+        };
+        let former = Cgroups::make(&path).unwrap();
+        let before = number(&former);
+        // As a huskd that is killed leaves them.
+        drop(former);
+        let next = Cgroups::make(&path).unwrap();
+        let after = number(&next);
+        next.remove();
+        assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
+    }
 }
