@@ -240,3 +240,27 @@ EOT
     wait $watch || true
     compose down --rmi all
 }
+
+# step build-ssh: an agent of the client's in a step, and files for another platform
+step_build_ssh() {
+    export DOCKER_BUILDKIT=1
+    docker buildx version >/dev/null 2>&1 || impossible "this client has no buildx"
+    command -v ssh-agent >/dev/null || impossible "there is no ssh-agent here"
+    eval "$(ssh-agent -a "$PWD/agent.sock")" >/dev/null
+    # shellcheck disable=SC2064 # of this agent
+    trap "kill $SSH_AGENT_PID" EXIT
+    ssh-keygen -q -t ed25519 -N '' -f key -C tour
+    ssh-add -q key
+    cat >Dockerfile <<'EOT'
+FROM busybox
+RUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && ls -l "$SSH_AUTH_SOCK" | cut -c1 >/kind
+RUN test -z "$SSH_AUTH_SOCK" && cat /kind
+EOT
+    docker buildx build --ssh default --tag with-ssh --load . >ssh.log 2>&1 || refuse "no build with ssh: $(tail -n 3 ssh.log)"
+    gives s docker run --rm with-ssh cat /kind
+    docker rmi with-ssh
+    # Nothing of it has to run.
+    printf 'FROM scratch\nARG TARGETARCH\nCOPY key.pub /of-$TARGETARCH\n' >Dockerfile
+    docker buildx build --platform linux/arm64 --output type=local,dest=out . >arm.log 2>&1 || refuse "no build for arm64: $(tail -n 3 arm.log)"
+    is "the file" "$(cat out/of-arm64)" "$(cat key.pub)"
+}
