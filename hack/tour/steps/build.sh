@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2164,SC2317
+# shellcheck shell=bash disable=SC2016,SC2164,SC2317
 # Images from Dockerfiles. Sourced by step. Most steps are by the classic builder's client, which both docker have; the last ones by BuildKit's.
 export DOCKER_BUILDKIT=0
 
