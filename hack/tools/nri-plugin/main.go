@@ -286,17 +286,22 @@ func main() {
 	if os.Getenv(api.PluginSocketEnvVar) == "" {
 		options = append(options, stub.WithPluginName(*name), stub.WithPluginIdx(*index), stub.WithSocketPath(*socket))
 	}
-	options = append(options, stub.WithOnClose(func() {
+	// The stub tells of the end in a goroutine of its own; whichever is first records it.
+	closed := sync.OnceFunc(func() {
 		p.record("Closed", map[string]any{})
 		os.Exit(0)
-	}))
+	})
+	options = append(options, stub.WithOnClose(closed))
 	s, err := stub.New(p, options...)
 	if err != nil {
 		fatal(err)
 	}
 	p.stub = s
 	go p.ask()
-	if err := s.Run(context.Background()); err != nil {
+	// Not Run, which takes a connection that ended for a failure.
+	if err := s.Start(context.Background()); err != nil {
 		fatal(err)
 	}
+	s.Wait()
+	closed()
 }
