@@ -196,9 +196,8 @@ impl Cgroups {
         let steps = CgroupPath::parse(path).map_err(io::Error::other)?;
         let above = steps.parent().ok_or_else(|| io::Error::other("it is the root"))?;
         let hierarchy = Hierarchy::detect().map_err(io::Error::other)?;
-        // What a builder of a huskd that was killed has left; its processes died with it. The groups go, too: Linux since 6.14 compares how often
-        // the group of whoever clones a process was killed with how often the one was that it is cloned into, and kills the process where
-        // they differ (cgroup_css_set_fork), so no step would live.
+        // What a builder of a huskd that was killed has left; its processes died with it. The groups go, too: Linux 6.18
+        // kills a process that is cloned into a group when its parent's was once killed by cgroup.kill, so no step would live.
         match hierarchy.open(&above) {
             Ok(left) => left.kill().and_then(|()| left.remove()).map_err(io::Error::other)?,
             Err(husk_cgroup::Error::NotFound { .. }) => {}

@@ -1,7 +1,7 @@
 //! Names of fields in any case.
 //!
-//! Go's decoder (`encoding/json`, "preferring an exact match but also accepting a case-insensitive match") takes `detachKeys` for `DetachKeys`, and of
-//! a field that is there twice the last. Clients have come to rely on it: docker-py spells some as they please.
+//! Go's decoder (`encoding/json`) takes `detachKeys` for `DetachKeys` where the exact spelling is not there, and of a field that is there twice
+//! the last. Clients rely on it: docker-py spells this one so.
 
 use serde::{
     Deserializer,
