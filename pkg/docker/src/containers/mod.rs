@@ -18,7 +18,9 @@
 //! | `networks`, `links`, `joined` | what a start needs of other containers |
 //! | `runs`, `discard` | the pod of a run taken away; a container removed |
 //! | `care` | health checks, run |
-//! | `life`, `create` | what is done to one: start, stop, end, restart; making, removing |
+//! | `restarts` | restart policies |
+//! | `starts`, `stops`, `ends`, `recovery` | the life of one: its start; stop, kill, pause; its end; what a former daemon left |
+//! | `create` | making, removing |
 //! | `files`, `commit`, `wait`, `logs`, `attach`, `running`, `inspect`, `list` | what is asked of one |
 //! | `users` | what images, volumes and networks ask |
 //! | `routes` | requests |
@@ -31,13 +33,13 @@ mod container;
 mod create;
 mod devices;
 mod discard;
+mod ends;
 mod exec;
 mod execs;
 mod files;
 mod health;
 mod inspect;
 mod joined;
-mod life;
 mod limits;
 mod links;
 mod list;
@@ -51,9 +53,13 @@ mod networks;
 mod plan;
 mod ports;
 mod record;
+mod recovery;
+mod restarts;
 mod routes;
 mod running;
 mod runs;
+mod starts;
+mod stops;
 mod store;
 mod streams;
 mod users;
