@@ -32,6 +32,8 @@ pub struct ImageDetails {
     pub history: Vec<HistoryEntry>,
     /// The manifest that it was pulled by; `None` for one that came otherwise.
     pub manifest: Option<ManifestFacts>,
+    /// What was noted when it was made here; of no use elsewhere, and in no copy of the image.
+    pub note: Option<Vec<u8>>,
 }
 
 /// A step by which an image came about.
@@ -92,13 +94,13 @@ impl ImageStore {
         let absent = || ImageError::NoImage { name: id.to_string() };
         let image = self.list().into_iter().find(|image| image.id == *id).ok_or_else(absent)?;
         let (shared, id) = (Arc::clone(&self.shared), id.clone());
-        let (raw, manifest) = blocking("looking an image up", move || {
+        let (raw, manifest, note) = blocking("looking an image up", move || {
             let raw =
                 shared.config_bytes(&id)?.ok_or_else(|| ImageError::NoImage { name: id.to_string() })?;
-            Ok((raw, shared.manifest_bytes(&id)?))
+            Ok((raw, shared.manifest_bytes(&id)?, shared.note(&id)?))
         })
         .await?;
-        Ok(of(image, raw, manifest.as_deref()))
+        Ok(ImageDetails { note, ..of(image, raw, manifest.as_deref()) })
     }
 }
 
@@ -121,6 +123,7 @@ fn of(image: Arc<Image>, raw: Vec<u8>, manifest: Option<&[u8]>) -> ImageDetails 
         comment,
         docker_version,
         manifest,
+        note: None,
     }
 }
 

@@ -106,6 +106,7 @@ fn request(parent: Option<ImageId>, upper: &Path, name: &str) -> CommitRequest {
         upper: opened(upper),
         mounts: mounts(),
         new: NewConfig { config: Some(json!({ "Cmd": ["new"], "Env": ["A=b"] })), entry, platform: None },
+        note: Some(b"a note".to_vec()),
         name: Some(name.to_owned()),
     }
 }
@@ -120,6 +121,7 @@ async fn a_container_s_changes_become_a_layer_that_shows_what_the_container_saw(
     let parent = base(&store, root.path()).await;
     let upper = upper(root.path());
     let id = store.commit(request(Some(parent.clone()), &upper, "child")).await.unwrap();
+    assert_eq!(store.details(&id).await.unwrap().note.as_deref(), Some(&b"a note"[..]));
     let image = store.find("child:latest").unwrap();
     assert_eq!((&image.id, image.parent.as_ref(), image.layers.len()), (&id, Some(&parent), 2));
     assert_eq!(

@@ -96,8 +96,9 @@ fn records(question: &Question<ParsedName<&[u8]>>, names: &dyn Names, turn: usiz
     if question.qtype() == Rtype::PTR
         && let Some(ip) = reversed(name)
     {
-        let name = Name::from_str(&names.name_of(ip)?).ok()?;
-        return Some(vec![Record::Name(name)]);
+        // An address of ours without a name that DNS can say is still nobody else's to be asked for.
+        let name = Name::from_str(&names.name_of(ip)?).ok().map(Record::Name);
+        return Some(name.into_iter().collect());
     }
     let mut ips = names.addresses(name)?;
     let wanted = |ip: &IpAddr| match question.qtype() {
@@ -260,8 +261,11 @@ mod tests {
         }
 
         fn name_of(&self, ip: IpAddr) -> Option<String> {
-            let known = ["10.1.0.2", "fd01::2"].contains(&ip.to_string().as_str());
-            known.then(|| "web.front".to_owned())
+            match ip.to_string().as_str() {
+                "10.1.0.2" | "fd01::2" => Some("web.front".to_owned()),
+                "10.1.0.8" => Some("of no..dns".to_owned()),
+                _ => None,
+            }
         }
 
         fn upstream(&self) -> Upstream {
@@ -323,6 +327,7 @@ mod tests {
         assert_eq!(texts("2.0.1.10.in-addr.arpa", Rtype::PTR, 0), ["web.front."]);
         let reverse = format!("2.{}1.0.d.f.ip6.arpa", "0.".repeat(27));
         assert_eq!(texts(&reverse, Rtype::PTR, 0), ["web.front."]);
+        assert!(texts("8.0.1.10.in-addr.arpa", Rtype::PTR, 0).is_empty(), "not asked for elsewhere");
         for other in ["9.0.1.10.in-addr.arpa", "1.10.in-addr.arpa", "x.0.1.10.in-addr.arpa", "1.ip6.arpa"] {
             let reaction = react(&query(other, Rtype::PTR, None), Transport::Udp, &Few, 0);
             assert!(matches!(reaction, Reaction::Forward(_)), "{other}");

@@ -9,6 +9,7 @@ use crate::{
     api::container::Config,
     error::Result,
     http::{Answer, Call, json},
+    images::MadeOf,
     instructions, when,
 };
 
@@ -46,6 +47,7 @@ impl Store {
                 },
                 platform: None,
             },
+            note: MadeOf { container: record.id.clone(), config: json!(record.config) }.note(),
             name: name.clone(),
         };
         // Of one moment, unless the client wants it otherwise.

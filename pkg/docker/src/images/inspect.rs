@@ -6,7 +6,7 @@ use husk_images::{Image, ImageConfig, ImageDetails};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{find::find, names::familiar};
+use super::{find::find, made_of, names::familiar};
 use crate::{
     door::Parts,
     error::Result,
@@ -67,11 +67,7 @@ fn shown(details: &ImageDetails, version: Version) -> Value {
     if version < Version::v1(44) {
         shown["VirtualSize"] = image.size.into();
     }
-    if version < Version::v1(45) {
-        // Of the container that a build had for its last step. docker-compose 1 looks for volumes in it.
-        shown["Container"] = "".into();
-        shown["ContainerConfig"] = shown["Config"].clone();
-    }
+    made_of::show(&mut shown, details.note.as_deref(), version);
     shown
 }
 

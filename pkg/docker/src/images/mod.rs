@@ -6,6 +6,7 @@
 //! | `find` | an image by what a client calls it |
 //! | `auth` | credentials that come with a request |
 //! | `summary`, `list`, `inspect` | images in a list, one looked at, its history |
+//! | `made_of` | the container that an image was committed from |
 //! | `pull`, `push`, `remote` | registries |
 //! | `archive` | save and load |
 //! | `remove` | names taken away, images removed, prune |
@@ -17,6 +18,7 @@ pub(crate) mod find;
 mod import;
 mod inspect;
 mod list;
+mod made_of;
 pub(crate) mod names;
 mod pull;
 mod push;
@@ -25,5 +27,6 @@ mod remove;
 mod routes;
 mod summary;
 
+pub(crate) use made_of::MadeOf;
 pub(crate) use routes::route;
 pub(crate) use summary::summary;

@@ -20,6 +20,10 @@ pub(super) fn spec(wanted: NetworkCreate) -> Result<NetworkSpec> {
     if PREDEFINED.contains(&name.as_str()) {
         return Err(Failure::forbidden(format!("operation is not permitted on predefined {name} network")));
     }
+    // What `--network` would take for the network of a container.
+    if name == "container" || name.starts_with("container:") {
+        return Err(Failure::bad(format!("network name {shown:?} would mean the network of a container")));
+    }
     match wanted.driver.as_str() {
         "" | "bridge" | "default" => {}
         "host" | "null" => {
@@ -134,6 +138,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_dockerds_status() {
         for (text, status) in [
             (r#"{"Name":"host"}"#, 403),
+            (r#"{"Name":"container:web"}"#, 400),
             (r#"{"Name":"a","Driver":"null"}"#, 403),
             (r#"{"Name":"a","Driver":"macvlan"}"#, 404),
             (r#"{"Name":"a","Scope":"swarm"}"#, 503),

@@ -31,6 +31,9 @@ pub struct CommitRequest {
     pub mounts: Vec<PathBuf>,
     /// What the image says of itself.
     pub new: NewConfig,
+    /// What the caller wants to know of it later ([`ImageDetails::note`](crate::ImageDetails::note)); it stays on this node, and more than 1 MiB is
+    /// not kept.
+    pub note: Option<Vec<u8>>,
     /// The name that it gets, if any: a tag, in any spelling. An image that had it loses it.
     pub name: Option<String>,
 }
@@ -76,7 +79,7 @@ fn commit(
     name: Option<String>,
     stop: &Stop,
 ) -> Result<ImageId> {
-    let CommitRequest { parent, upper, mounts, new, .. } = request;
+    let CommitRequest { parent, upper, mounts, new, note, .. } = request;
     let below = parent.as_ref().map(|parent| shared.pins_of(parent)).transpose()?.unwrap_or_default();
     let parent_config = match &parent {
         None => None,
@@ -97,7 +100,7 @@ fn commit(
         pins.push(pin);
     }
     let config = config::build(parent_config.as_deref(), &new, &diff_ids, has_layer)?;
-    record(shared, config, pins, parent, name, stop)
+    record(shared, NewImage { parent, note, ..made_of(config, pins, name) }, stop)
 }
 
 /// Unpacks a new layer above `below`.
@@ -122,18 +125,16 @@ pub(super) fn layer_of(
     Ok((diff_id, pin))
 }
 
-/// Records the image of `config`.
-pub(super) fn record(
-    shared: &Arc<Shared>,
-    config: Vec<u8>,
-    pins: Vec<Arc<Pin>>,
-    parent: Option<ImageId>,
-    name: Option<String>,
-    stop: &Stop,
-) -> Result<ImageId> {
+/// The image of `config`.
+pub(super) fn made_of(config: Vec<u8>, pins: Vec<Arc<Pin>>, name: Option<String>) -> NewImage {
     let id = ImageId::new(Digest::from_sha256(&Sha256::digest(&config).into()));
-    let parent = parent.filter(|parent| *parent != id);
-    let new = NewImage { tags: name.into_iter().collect(), parent, ..NewImage::of(id.clone(), config, pins) };
+    NewImage { tags: name.into_iter().collect(), ..NewImage::of(id, config, pins) }
+}
+
+/// Records an image.
+pub(super) fn record(shared: &Arc<Shared>, mut new: NewImage, stop: &Stop) -> Result<ImageId> {
+    let id = new.id.clone();
+    new.parent = new.parent.filter(|parent| *parent != id);
     shared.commit(new, stop)?;
     Ok(id)
 }

@@ -6,7 +6,7 @@ use husk_model::ImageId;
 
 use super::{
     NewConfig,
-    commit::{layer_of, record, tag},
+    commit::{layer_of, made_of, record, tag},
     config,
 };
 use crate::{ImageStore, Result, layer, pipeline::Source, stop::Stop, store::blocking};
@@ -45,7 +45,7 @@ impl ImageStore {
             let source = Source::Stream(Box::new(archive), Box::new(count));
             let (diff_id, pin) = layer_of(&shared, source, &[], &stop)?;
             let config = config::build(None, &request.new, &[diff_id], true)?;
-            record(&shared, config, vec![pin], None, name, &stop)
+            record(&shared, made_of(config, vec![pin], name), &stop)
         })
         .await?;
         layer::give_memory_back();

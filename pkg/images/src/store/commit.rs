@@ -37,15 +37,26 @@ pub(crate) struct NewImage {
     pub(crate) parent: Option<ImageId>,
     /// The manifest that it was pulled by.
     pub(crate) manifest: Option<Vec<u8>>,
+    /// What whoever makes it wants to know of that later.
+    pub(crate) note: Option<Vec<u8>>,
 }
 
-/// Largest manifest that is kept. It is only good for pushing the image as it came.
+/// Largest manifest that is kept, which is only good for pushing the image as it came, and largest note.
 const KEPT_MAX: usize = 1 << 20;
 
 impl NewImage {
     /// One without names.
     pub(crate) fn of(id: ImageId, config: Vec<u8>, pins: Vec<Arc<Pin>>) -> Self {
-        Self { id, config, pins, tags: Vec::new(), digests: Vec::new(), parent: None, manifest: None }
+        Self {
+            id,
+            config,
+            pins,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            parent: None,
+            manifest: None,
+            note: None,
+        }
     }
 }
 
@@ -120,6 +131,8 @@ impl Shared {
         changes.put_images.push(record.clone());
         let manifest = new.manifest.as_ref().filter(|manifest| manifest.len() <= KEPT_MAX);
         changes.put_manifest = manifest.map(|manifest| (new.id.clone(), manifest.clone()));
+        let note = new.note.as_ref().filter(|note| note.len() <= KEPT_MAX);
+        changes.put_note = note.map(|note| (new.id.clone(), note.clone()));
         if is_new {
             changes.put_config = Some((new.id.clone(), new.config.clone()));
             let keys: BTreeSet<&String> = record.layers.iter().collect();

@@ -20,6 +20,8 @@ const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 const CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("configs");
 /// Manifests that images were pulled by, by image id, as they came.
 const MANIFESTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("manifests");
+/// What whoever had an image made here wants to know of that later, by image id.
+const NOTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notes");
 /// Facts about the store itself.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// Version of the records.
@@ -90,6 +92,7 @@ pub(crate) struct Changes {
     pub(crate) drop_images: Vec<ImageId>,
     pub(crate) put_config: Option<(ImageId, Vec<u8>)>,
     pub(crate) put_manifest: Option<(ImageId, Vec<u8>)>,
+    pub(crate) put_note: Option<(ImageId, Vec<u8>)>,
 }
 
 /// Everything stored.
@@ -144,6 +147,7 @@ impl Db {
                 write.open_table(IMAGES)?;
                 write.open_table(CONFIGS)?;
                 write.open_table(MANIFESTS)?;
+                write.open_table(NOTES)?;
                 let found = meta.get("version")?.map(|value| value.value().to_owned());
                 if found.is_none() {
                     meta.insert("version", VERSION)?;
@@ -208,6 +212,14 @@ impl Db {
         })
     }
 
+    /// What was noted of an image when it was made here.
+    pub(crate) fn note(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        self.tried(|| {
+            let notes = self.database.begin_read()?.open_table(NOTES)?;
+            Ok(notes.get(id.as_str())?.map(|value| value.value().to_vec()))
+        })
+    }
+
     /// Makes `changes` durable, all or none.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
         self.tried(|| {
@@ -232,10 +244,15 @@ impl Db {
                 if let Some((id, bytes)) = &changes.put_manifest {
                     manifests.insert(id.as_str(), bytes.as_slice())?;
                 }
+                let mut notes = write.open_table(NOTES)?;
+                if let Some((id, bytes)) = &changes.put_note {
+                    notes.insert(id.as_str(), bytes.as_slice())?;
+                }
                 for id in &changes.drop_images {
                     images.remove(id.as_str())?;
                     configs.remove(id.as_str())?;
                     manifests.remove(id.as_str())?;
+                    notes.remove(id.as_str())?;
                 }
             }
             write.commit()?;

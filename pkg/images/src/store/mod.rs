@@ -116,6 +116,11 @@ impl Shared {
         self.db().manifest(id)
     }
 
+    /// What was noted of an image when it was made here.
+    pub(crate) fn note(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        self.db().note(id)
+    }
+
     /// A new place for a layer. Its directory exists afterwards.
     pub(crate) fn new_layer(&self) -> Result<(u64, Destination)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

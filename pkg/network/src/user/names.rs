@@ -127,7 +127,7 @@ impl User {
             if network.names
                 && let Some(plug) = { plugs }.find(has_it)
             {
-                return plug.wanted.aliases.first().map(|alias| format!("{alias}.{}", network.name));
+                return plug.wanted.aliases.first().map(|alias| full_name(alias, &network.name));
             }
         }
         None
@@ -139,6 +139,15 @@ impl User {
             [true, false].iter().any(|ipv4| gateway_plug(&places.plugs, *ipv4).is_some())
         })
     }
+}
+
+/// What a pod is called in full: `web.front`. A network whose name is none of DNS is left out of it.
+fn full_name(alias: &str, network: &str) -> String {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    if network.split('.').all(is_label) { format!("{alias}.{network}") } else { alias.to_owned() }
 }
 
 /// One pod's view.
@@ -221,6 +230,14 @@ mod tests {
         let addresses: Vec<String> = wanted.servers.iter().map(|server| server.address.to_string()).collect();
         assert_eq!(addresses, ["192.0.2.1:53", "[fd00::53]:53"]);
         assert!(wanted.servers.iter().all(|server| server.inside));
+    }
+
+    #[test]
+    fn only_a_network_with_a_name_of_dns_is_part_of_a_full_name() {
+        assert_eq!(full_name("web", "front.end_1"), "web.front.end_1");
+        for network in ["front end", "a..b", "a\\.b", "ü", &"a".repeat(64)] {
+            assert_eq!(full_name("web", network), "web", "{network}");
+        }
     }
 
     #[test]

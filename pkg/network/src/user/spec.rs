@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NetworkError;
 
-/// Longest name.
+/// Bytes of the longest name.
 const MAX_NAME: usize = 255;
 /// Most of labels, options and auxiliary addresses each.
 const MAX_WORDS: usize = 1024;
@@ -21,7 +21,8 @@ const MAX_WORD: usize = 64 << 10;
 /// A user network that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {
-    /// Unique among the user networks: a letter or digit, then letters, digits, `_`, `.` and `-`.
+    /// Unique among the user networks: at most 255 bytes without control characters, and no blank at either end. It is for people and
+    /// never becomes part of a path, a rule or a link's name: those have the id.
     pub name: String,
     /// Echoed.
     pub labels: BTreeMap<String, String>,
@@ -248,15 +249,10 @@ pub(super) fn check(spec: NetworkSpec) -> Result<Checked, NetworkError> {
 }
 
 fn checked(spec: NetworkSpec) -> Result<Checked, String> {
-    let mut bytes = spec.name.bytes();
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    if spec.name.len() > MAX_NAME
-        || !bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        || !bytes.all(good)
-    {
+    if !is_name(&spec.name) {
         let shown: String = spec.name.chars().take(80).collect();
         return Err(format!(
-            "network name {shown:?} is not a letter or digit and then letters, digits, _ . -"
+            "network name {shown:?} is not 1 to {MAX_NAME} bytes without control characters and without a blank at either end"
         ));
     }
     for (what, words) in [("labels", &spec.labels), ("options", &spec.options)] {
@@ -287,6 +283,16 @@ fn checked(spec: NetworkSpec) -> Result<Checked, String> {
         subnets.push(subnet(wanted)?);
     }
     Ok(Checked { spec, options, subnets })
+}
+
+/// What people may call a network. Docker takes anything that is not blank; what a terminal would act on, and names that look like another, are no
+/// names here.
+fn is_name(text: &str) -> bool {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    !text.is_empty() && text.len() <= MAX_NAME && text.trim() == text && !text.contains(unseen)
 }
 
 /// A subnet with its gateway.
@@ -399,10 +405,20 @@ mod tests {
     }
 
     #[test]
-    fn names_and_options_that_could_become_rules_are_refused() {
-        for name in ["", "-x", "a b", "a\"", "a;flush ruleset", "ü", &"a".repeat(256)] {
+    fn a_name_is_what_people_read_and_no_part_of_the_bridge() {
+        for name in ["web", "-x", "front end", "a\"", "a;flush ruleset", "../b", "ü", &"a".repeat(255)] {
+            let network = made(NetworkSpec::new(name));
+            assert_eq!((network.name.as_str(), network.bridge.as_str()), (name, "hd-abababababab"));
+        }
+        for name in
+            ["", " ", " a", "a ", "a\nb", "a\u{1b}[2Jb", "a\u{7f}", "a\u{202e}b", "\u{a0}a", &"a".repeat(256)]
+        {
             assert!(check(NetworkSpec::new(name)).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn options_that_could_become_rules_are_refused() {
         for (key, value) in [
             ("com.docker.network.bridge.name", "x\" accept"),
             ("com.docker.network.bridge.name", "longer-than-fifteen"),
