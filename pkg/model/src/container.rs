@@ -49,6 +49,13 @@ pub enum Propagation {
 pub enum MountSource {
     /// A path of the node, absolute.
     HostPath(String),
+    /// What is at a path below a directory of the node whose content is not trusted: links in it lead nowhere out of that directory.
+    Below {
+        /// The directory, absolute.
+        root: String,
+        /// The path below it, which has to be there.
+        sub_path: String,
+    },
     /// An image by reference, with an optional path inside it.
     Image {
         /// Reference as requested.
@@ -75,10 +82,10 @@ pub struct Rlimit {
 }
 
 impl MountSource {
-    /// Its path, if it is one of the node: only that is made, relabelled and shown to plugins as a path.
+    /// Its path, if it is one of the node, or the directory that it is below: only that is made, relabelled and shown to plugins as a path.
     pub fn host_path(&self) -> Option<&str> {
         match self {
-            MountSource::HostPath(path) => Some(path),
+            MountSource::HostPath(path) | MountSource::Below { root: path, .. } => Some(path),
             MountSource::Image { .. } | MountSource::Tmpfs { .. } => None,
         }
     }
@@ -87,7 +94,7 @@ impl MountSource {
     pub fn image(&self) -> Option<(&str, &str)> {
         match self {
             MountSource::Image { reference, sub_path } => Some((reference, sub_path)),
-            MountSource::HostPath(_) | MountSource::Tmpfs { .. } => None,
+            MountSource::HostPath(_) | MountSource::Below { .. } | MountSource::Tmpfs { .. } => None,
         }
     }
 }

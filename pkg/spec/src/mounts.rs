@@ -9,6 +9,8 @@ use crate::{SpecError, SpecInput};
 
 /// Type of a mount whose content is an image.
 const IMAGE: &str = "image";
+/// Option of a bind mount: only what is at this path below the source is mounted, and no link leads out of that.
+const SUB_PATH: &str = "husk.subpath=";
 
 fn mount(
     destination: impl AsRef<Path>,
@@ -122,8 +124,13 @@ fn kernel_filesystems(
 /// An image volume's source is its number among the request's image volumes, in order: the runtime gets their layers in a
 /// list of its own. No path of the image store is in the spec, because the layers are put together in the container only.
 fn request_mount(request: &Request, images: &mut usize) -> Result<Mount, SpecError> {
+    let below;
     let (kind, source, mut options) = match &request.source {
         MountSource::HostPath(path) => ("bind", path.clone(), vec!["rbind"]),
+        MountSource::Below { root, sub_path } => {
+            below = format!("{SUB_PATH}{sub_path}");
+            ("bind", root.clone(), vec!["rbind", below.as_str()])
+        }
         MountSource::Image { .. } => {
             let number = *images;
             *images += 1;

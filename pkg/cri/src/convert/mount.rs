@@ -91,7 +91,8 @@ pub(super) fn shown(container: &ContainerStatus, mount: &Mount) -> v1::Mount {
             (String::new(), Some(image), sub_path.clone())
         }
         // The CRI has no word for one; nothing that came through it has one.
-        MountSource::Tmpfs { .. } => (String::new(), None, String::new()),
+        // No request of this door has them.
+        MountSource::Below { .. } | MountSource::Tmpfs { .. } => (String::new(), None, String::new()),
     };
     v1::Mount {
         container_path: mount.container_path.clone(),

@@ -6,19 +6,41 @@
 use serde::{
     Deserializer,
     de::{
-        DeserializeOwned, IntoDeserializer, Visitor,
+        DeserializeOwned, Error as _, IntoDeserializer, Visitor,
         value::{MapDeserializer, SeqDeserializer},
     },
     forward_to_deserialize_any,
 };
 use serde_json::{Error, Value};
 
+/// Values that a document may have. One takes two bytes as text and up to a hundred and fifty as a tree, so a body's length alone is no bound.
+/// The longest configurations of containers have some thousands.
+const MOST: usize = 1 << 16;
+
 /// Reads a document as Go does.
 ///
 /// # Errors
-/// It is no JSON, or not of the form of `T`.
+/// It is no JSON, or not of the form of `T`, or has more than 65536 values.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    if values_at_most(bytes) > MOST {
+        return Err(Error::custom(format_args!("it has more than {MOST} values")));
+    }
     from_value(serde_json::from_slice(bytes)?)
+}
+
+/// No document of these bytes has more values: each but the outermost follows a bracket or a comma, a field's with its key.
+fn values_at_most(bytes: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (1, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' | b',' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Reads a value as Go does.
@@ -152,6 +174,21 @@ mod tests {
     fn the_exact_spelling_wins_and_the_last_of_two() {
         assert_eq!(read(r#"{"detachkeys":"a","DetachKeys":"b","DETACHKEYS":"c"}"#).detach_keys, "b");
         assert_eq!(read(r#"{"Limit":1,"Limit":2}"#).limit, Some(2));
+    }
+
+    #[test]
+    fn what_a_tree_would_make_large_is_refused_and_what_is_long_is_not() {
+        for (count, is_read) in [(MOST - 2, true), (MOST + 1, false)] {
+            for one in ["0", "{}", "\"\""] {
+                let text = format!("[{}]", vec![one; count].join(","));
+                let values = text.matches(|c| "[{,".contains(c)).count();
+                let read = from_slice::<Vec<Value>>(text.as_bytes());
+                assert_eq!(read.is_ok(), is_read && values < MOST, "{count} times {one}");
+            }
+        }
+        let long = format!(r#"{{"detachKeys":"{}\\\"{}"}}"#, "[{,".repeat(MOST), ",".repeat(MOST));
+        assert_eq!(read(&long).detach_keys.len(), 4 * MOST + 2);
+        assert!(values_at_most(br#"{"a":[1,{"b":2}],"c":{"d":[[]]}}"#) >= 9);
     }
 
     #[test]

@@ -155,7 +155,9 @@ impl Store {
                 _ => PathBuf::from(&point.source),
             };
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            if let Ok(dir) = openat(CWD, &source, flags, Mode::empty()) {
+            let subpath = point.besides.as_ref().map(|besides| besides.subpath.as_str()).unwrap_or_default();
+            let whole = openat(CWD, &source, flags, Mode::empty());
+            if let Ok(dir) = whole.map_err(Into::into).and_then(|whole| part_of(whole, subpath)) {
                 return Ok(Root { dir, path: rest, writable: point.rw, _turn: None });
             }
         }
@@ -298,6 +300,16 @@ fn mounted_at<'record>(record: &'record Record, path: &Path) -> Option<(&'record
     };
     let mounts = record.mounts.iter().filter(|point| matches!(point.kind.as_str(), "volume" | "bind"));
     mounts.filter_map(below).max_by_key(|(point, _)| point.destination.len())
+}
+
+/// What is at a path in a volume, whatever links are in that.
+fn part_of(volume: OwnedFd, subpath: &str) -> std::io::Result<OwnedFd> {
+    match subpath {
+        "" => Ok(volume),
+        path => husk_sys::root::Root::new(volume)
+            .open(path, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(std::io::Error::other),
+    }
 }
 
 /// A path from the root, whose end keeps its meaning: `/.` is what is in a directory.

@@ -48,7 +48,7 @@ pub(crate) struct MountPoint {
 pub(crate) struct Besides {
     /// The image's files at the place do not come into a new volume.
     pub(crate) no_copy: bool,
-    /// Below the image's root.
+    /// Below the root of the image or of the volume.
     pub(crate) subpath: String,
     /// Options of tmpfs.
     pub(crate) options: Vec<String>,
@@ -254,11 +254,15 @@ fn mount_point(mount: &MountRequest) -> Result<(MountPoint, Option<VolumeWanted>
             point.name = mount.source.clone();
             point.driver = "local".to_owned();
             point.mode = "z".to_owned();
-            if !options.subpath.is_empty() {
-                // A link in the volume, which containers write, would lead anywhere on the node.
-                return Err(Failure::missing("VolumeOptions.Subpath: husk mounts volumes whole"));
+            if !options.subpath.is_empty() && mount.source.is_empty() {
+                return Err(Failure::bad(
+                    "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes",
+                ));
             }
-            point.besides = Some(Besides { no_copy: options.no_copy, ..Besides::default() });
+            // A volume in which the path is there is no new one.
+            let no_copy = options.no_copy || !options.subpath.is_empty();
+            let subpath = relative(&options.subpath)?;
+            point.besides = Some(Besides { no_copy, subpath, ..Besides::default() });
             let wanted =
                 VolumeWanted { at: 0, options: driver.options, driver: driver.name, labels: options.labels };
             Ok((point, Some(wanted)))
@@ -293,7 +297,10 @@ fn mount_point(mount: &MountRequest) -> Result<(MountPoint, Option<VolumeWanted>
 /// A path below something, without a way out.
 fn relative(path: &str) -> Result<String> {
     if path.starts_with('/') || path.split('/').any(|part| part == "..") || path.contains('\0') {
-        return Err(Failure::bad(format!("invalid subpath {path:?}: it leads out")));
+        let path: String = path.chars().take(200).collect();
+        return Err(Failure::bad(format!(
+            "invalid subpath {path:?}: it must be relative and lead nowhere out"
+        )));
     }
     Ok(path.to_owned())
 }
@@ -363,10 +370,16 @@ pub(crate) fn to_engine(point: &MountPoint, volume: Option<&Volume>) -> Result<M
             MountSource::Image { reference: point.source.clone(), sub_path: besides.subpath.clone() }
         }
         ("volume", Some(volume)) => match volume.source() {
-            Source::Own(path) => MountSource::HostPath(path.display().to_string()),
+            Source::Own(path) => below(path.display().to_string(), besides.subpath),
             Source::Bind { path, read_only } => {
                 readonly |= read_only;
-                MountSource::HostPath(path.display().to_string())
+                below(path.display().to_string(), besides.subpath)
+            }
+            Source::Mount { .. } if !besides.subpath.is_empty() => {
+                return Err(Failure::bad(format!(
+                    "volume {}: it is new in each container, so there is no {:?} in it to mount",
+                    volume.name, besides.subpath
+                )));
             }
             Source::Mount { kind, options, .. } if kind == "tmpfs" => MountSource::Tmpfs { options },
             Source::Mount { kind, .. } => {
@@ -392,6 +405,14 @@ pub(crate) fn to_engine(point: &MountPoint, volume: Option<&Volume>) -> Result<M
         options: Vec::new(),
         id_mapping: None,
     })
+}
+
+/// A directory, or what is at a path below it.
+fn below(root: String, sub_path: String) -> MountSource {
+    match sub_path.is_empty() {
+        true => MountSource::HostPath(root),
+        false => MountSource::Below { root, sub_path },
+    }
 }
 
 #[cfg(test)]
@@ -429,12 +450,25 @@ mod tests {
             r#"{"Binds":["/a:/b","/c:/b/"]}"#,
             r#"{"Mounts":[{"Type":"bind","Source":"/nonexistent/husk","Target":"/b"}]}"#,
             r#"{"Mounts":[{"Type":"npipe","Source":"x","Target":"/b"}]}"#,
-            r#"{"Mounts":[{"Type":"volume","Source":"x","Target":"/b","VolumeOptions":{"Subpath":"x"}}]}"#,
+            r#"{"Mounts":[{"Type":"volume","Source":"x","Target":"/b","VolumeOptions":{"Subpath":"/x"}}]}"#,
+            r#"{"Mounts":[{"Type":"volume","Source":"x","Target":"/b","VolumeOptions":{"Subpath":"a/../../b"}}]}"#,
+            r#"{"Mounts":[{"Type":"volume","Target":"/b","VolumeOptions":{"Subpath":"x"}}]}"#,
             r#"{"Tmpfs":{"/t":"context=x"}}"#,
         ] {
-            let status = wanted(host).unwrap_err().status().as_u16();
-            assert_eq!(status, if host.contains("Subpath") { 501 } else { 400 }, "{host}");
+            assert_eq!(wanted(host).unwrap_err().status().as_u16(), 400, "{host}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_volume_is_looked_up_below_it_and_gets_nothing_of_the_image() {
+        let wanted = wanted(
+            r#"{"Mounts":[{"Type":"volume","Source":"x","Target":"/b","VolumeOptions":{"Subpath":"a/b"}}]}"#,
+        );
+        let besides = wanted.unwrap().points[0].besides.clone().unwrap();
+        assert!(besides.no_copy);
+        let source = below("/volumes/x".to_owned(), besides.subpath);
+        assert_eq!(source, MountSource::Below { root: "/volumes/x".to_owned(), sub_path: "a/b".to_owned() });
+        assert_eq!(below("/v".to_owned(), String::new()), MountSource::HostPath("/v".to_owned()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Mount options of the spec: those of fstab, their recursive forms (OCI `r`-prefixed), propagation, and the filesystem's own.
 
+use std::path::PathBuf;
+
 use husk_sys::mount::{Attr, Change, Propagation};
 
 /// The option that gives all files of a filesystem one SELinux context.
@@ -22,6 +24,8 @@ pub(crate) struct Options {
     pub idmap: Option<bool>,
     /// The new filesystem begins with what it covers.
     pub copy_up: bool,
+    /// Of a bind mount, what is bound is at this path below the source, whose content is not trusted.
+    pub sub_path: Option<PathBuf>,
     /// For the filesystem: key and value.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -36,6 +40,7 @@ impl Default for Options {
             bind: None,
             idmap: None,
             copy_up: false,
+            sub_path: None,
             data: Vec::new(),
         }
     }
@@ -87,7 +92,9 @@ impl Options {
             "tmpcopyup" => self.copy_up = true,
             "remount" => return Err(option.to_owned()),
             _ => {
-                if let Some(propagation) = propagation(option) {
+                if let Some(path) = option.strip_prefix("husk.subpath=") {
+                    self.sub_path = Some(path.into());
+                } else if let Some(propagation) = propagation(option) {
                     self.propagation = Some(propagation);
                 } else if let Some((attribute, set)) = attribute(option) {
                     apply(&mut self.top, attribute, set);

@@ -10,6 +10,7 @@ use husk_sys::{
     mount,
     mount::{Attr, Change, Propagation},
     procfs::Procfs,
+    root::Root,
 };
 use rustix::{
     fs::{self, AtFlags, FileType, StatxFlags},
@@ -60,7 +61,8 @@ pub(crate) struct Controllers {
     pub links: Vec<(String, String)>,
 }
 
-/// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed. With a label, its
+/// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed, but for those below a source of which
+/// only a part is wanted. With a label, its
 /// files get that. `propagates`: whether a mount of the node that cannot propagate as the options ask for is refused.
 pub(crate) fn bind(
     source: &Path,
@@ -70,9 +72,12 @@ pub(crate) fn bind(
     propagates: bool,
 ) -> Result<Source, Failure> {
     let step = Step::Source;
-    let tree = mount::clone_path(source, recursive)
-        .at(step, source.display())
-        .map_err(|failure| failure.explain(String::new()))?;
+    let tree = match &options.sub_path {
+        Some(sub_path) => below(source, sub_path, recursive)?,
+        None => mount::clone_path(source, recursive)
+            .at(step, source.display())
+            .map_err(|failure| failure.explain(String::new()))?,
+    };
     if let Some(label) = label {
         relabel::tree(tree.as_fd(), label).map_err(|failure| {
             let detail = format!("{} of volume {}: {}", failure.object, source.display(), failure.detail);
@@ -100,6 +105,22 @@ pub(crate) fn bind(
     // A pod's takes part in what happens on the node, or in nothing.
     let shared = (!propagates && propagation == Propagation::Shared).then_some(all);
     Ok(Source::Tree { tree, directory, procfs, shared })
+}
+
+/// A copy of what is at `path` below `root`. Whoever writes there may exchange directories for links at any moment, so the kernel looks it up
+/// (`RESOLVE_IN_ROOT`), and what it found is what is copied.
+fn below(root: &Path, path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    let step = Step::Source;
+    let flags = fs::OFlags::PATH | fs::OFlags::DIRECTORY | fs::OFlags::CLOEXEC;
+    let dir = fs::open(root, flags, fs::Mode::empty()).at(step, root.display())?;
+    let found = Root::new(dir).open(path, fs::OFlags::PATH).at(step, path.display());
+    let found = found.map_err(|failure| failure.explain(format!("below {}", root.display())))?;
+    let kind = FileType::from_raw_mode(fs::fstat(&found).at(step, path.display())?.st_mode);
+    if !matches!(kind, FileType::Directory | FileType::RegularFile) {
+        let why = format!("below {}: it is neither a directory nor a file", root.display());
+        return Err(Failure::because(step, path.display(), why));
+    }
+    mount::clone_fd(&found, recursive).at(step, path.display())
 }
 
 /// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a

@@ -63,6 +63,13 @@ fn source(
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
     })?;
+    if pod.is_none() && options.sub_path.is_some() {
+        return Err(Failure::because(
+            Step::Mount,
+            destination.display(),
+            "husk.subpath is for containers of pods",
+        ));
+    }
     if pod.is_some() && (options.idmap.is_some() || options.copy_up) {
         let detail = "idmap, ridmap and tmpcopyup are for containers that stand alone";
         return Err(Failure::because(Step::Mount, destination.display(), detail));

@@ -32,6 +32,7 @@ cases![
     a_shared_volume_passes_mounts_both_ways,
     propagation_needs_a_source_that_takes_part,
     mount_points_are_made_as_the_source_is,
+    a_part_of_a_volume_is_found_in_the_volume_whatever_links_are_in_it,
     mount_attributes_are_those_asked_for,
     a_missing_source_is_named,
     a_mount_of_the_node_with_another_spelling_of_its_name_is_in_nobodys_way,
@@ -177,6 +178,36 @@ fn mount_points_are_made_as_the_source_is(world: &World) {
         .mount("bind", &volume, "/c/d", &["rbind"])
         .run();
     assert_eq!(output.stdout, "contentfile\nregular file\ndirectory\n", "{output:?}");
+}
+
+/// Of what containers write, a part is mounted into another: as with the kubelet's sub paths (CVE-2017-1002101, CVE-2021-25741).
+fn a_part_of_a_volume_is_found_in_the_volume_whatever_links_are_in_it(world: &World) {
+    let pod = world.pod();
+    let volume = world.scratch("volume");
+    fs::create_dir_all(volume.join("part/below")).unwrap();
+    fs::write(volume.join("part/below/file"), "mine").unwrap();
+    fs::create_dir(volume.join("etc")).unwrap();
+    fs::write(volume.join("etc/passwd"), "the volume's").unwrap();
+    for (link, target) in
+        [("out", "/etc"), ("up", "../../../../../../etc"), ("self", "part"), ("gone", "/root")]
+    {
+        std::os::unix::fs::symlink(target, volume.join(link)).unwrap();
+    }
+    let shown = |path: &str, place: &str, show: &str| {
+        let below = format!("husk.subpath={path}");
+        world.container(&pod, &["cat", show]).mount("bind", &volume, place, &["rbind", &below]).create()
+    };
+    let content = |path, place, show| shown(path, place, show).unwrap().start().finish().stdout;
+    assert_eq!(content("part/below", "/data", "/data/file"), "mine");
+    assert_eq!(content("part/below/file", "/data/one", "/data/one"), "mine");
+    assert_eq!(content("self/below", "/data", "/data/file"), "mine");
+    for link in ["out", "up"] {
+        assert_eq!(content(link, "/data", "/data/passwd"), "the volume's", "{link}");
+    }
+    for absent in ["none", "gone", "part/below/file/x"] {
+        let failure = shown(absent, "/data", "/data").err().unwrap();
+        assert_eq!((failure.step.as_str(), failure.object.as_str()), (Step::Source.as_str(), absent));
+    }
 }
 
 fn mount_attributes_are_those_asked_for(world: &World) {
