@@ -269,6 +269,15 @@ fn no_archive_leads_out_of_the_root() {
     }
 }
 
+/// Calls a function when it goes, also by a panic.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 #[test]
 fn a_container_that_swaps_directories_for_links_gains_nothing() {
     if !is_root() {
@@ -278,11 +287,14 @@ fn a_container_that_swaps_directories_for_links_gains_nothing() {
     let (root, outside) = (root(dir.path()), outside(dir.path()));
     let over = AtomicBool::new(false);
     let out = outside.display().to_string();
+    // Before the thread is: the archive makes this directory, too.
+    let (place, kept) = (root.join("race"), root.join("kept"));
+    fs::create_dir(&place).unwrap();
     std::thread::scope(|scope| {
+        // A failed assertion must end the thread, or the scope waits for it for ever.
+        let _over = OnDrop(|| over.store(true, Ordering::Relaxed));
         scope.spawn(|| {
             // The container: a directory, a link out, and back.
-            let (place, kept) = (root.join("race"), root.join("kept"));
-            fs::create_dir(&place).unwrap();
             while !over.load(Ordering::Relaxed) {
                 if fs::rename(&place, &kept).is_ok() {
                     symlink(&out, &place).ok();
@@ -311,7 +323,6 @@ fn a_container_that_swaps_directories_for_links_gains_nothing() {
                 assert_ne!(content, b"secret", "a file of the node in an archive of the container");
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert_untouched(&outside, "race");
     assert_eq!(fs::metadata(outside.join("secret")).unwrap().mode() & 0o777, 0o644);
