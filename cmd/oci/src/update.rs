@@ -1,8 +1,8 @@
 //! The flags of `update`.
 
-use std::io::Read as _;
+use std::path::Path;
 
-use husk_oci::{Error, Result, Update};
+use husk_oci::{Error, Result, Update, bounded};
 
 use crate::cli;
 
@@ -15,13 +15,12 @@ pub(crate) fn wanted(options: &cli::Update) -> Result<Update> {
         return Err(Error::Invalid("Intel RDT is not supported by husk".into()));
     }
     if let Some(path) = &options.resources {
-        let mut text = Vec::new();
-        let read = match path.to_str() {
-            Some("-") => std::io::stdin().read_to_end(&mut text),
-            _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)),
-        };
-        read.map_err(|error| Error::Invalid(format!("read {}: {error}", path.display())))?;
-        return Update::parse(&text);
+        if path == Path::new("-") {
+            return Update::parse(&bounded(std::io::stdin(), path)?);
+        }
+        let file = std::fs::File::open(path);
+        let file = file.map_err(|error| Error::Invalid(format!("read {}: {error}", path.display())))?;
+        return Update::parse(&bounded(file, path)?);
     }
     let mut update = Update::default();
     let mut set = |section, name, value: Option<serde_json::Value>| {

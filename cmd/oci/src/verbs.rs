@@ -9,7 +9,8 @@ use std::{
 
 use husk_oci::{
     Bundle, CreateOptions, Created, Error, ExecOptions, Pausing, Result, Store, Streams, add_capabilities,
-    create, delete, example, exec, features, force_delete, kill, parse_signal, process_of, start,
+    create, delete, example, exec, features, force_delete, kill, last_of_each_name, parse_signal, process_of,
+    start,
 };
 use husk_runtime::Report;
 use oci_spec::runtime::{Capabilities, Capability, Process};
@@ -184,12 +185,8 @@ fn change(process: &mut Process, options: &cli::Exec) -> Result<()> {
         process.set_cwd(cwd.clone());
     }
     let mut env = process.env().clone().unwrap_or_default();
-    for entry in &options.env {
-        let name = entry.split_once('=').map(|(name, _)| format!("{name}="));
-        env.retain(|old| name.as_ref().is_none_or(|name| !old.starts_with(name)));
-        env.push(entry.clone());
-    }
-    process.set_env(Some(env));
+    env.extend(options.env.iter().cloned());
+    process.set_env(Some(last_of_each_name(env, |entry| entry)));
     if options.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
@@ -254,7 +251,7 @@ fn inherited(handover: &Handover, given: u32) -> Result<Inherited> {
     }
     let inherited = Inherited { activated, preserved };
     // No hook gets what is not its own.
-    husk_sys::fds::cloexec_from(3 + inherited.count()).map_err(|error| invalid(error.to_string()))?;
+    husk_sys::fds::cloexec_from(3).map_err(|error| invalid(error.to_string()))?;
     Ok(inherited)
 }
 

@@ -1,8 +1,9 @@
 //! A bundle: a directory with a `config.json` (OCI runtime-spec, bundle), read as runc reads it.
 
 use std::{
-    fs::{self, File},
-    io::Read as _,
+    collections::{BTreeSet, HashSet},
+    fs::File,
+    io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -11,10 +12,12 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
-use crate::{Error, Result, check, numa};
+use crate::{Error, Result, check, hooks, numa};
 
 /// Longest `config.json`. Those of a privileged pod with all devices of a large node have some hundred kilobytes.
 const MAX_CONFIG: u64 = 32 << 20;
+/// Most unknown names that are said.
+const MAX_NAMED: usize = 64;
 
 /// A bundle that was read and makes sense.
 #[derive(Debug, Clone)]
@@ -37,6 +40,7 @@ impl Bundle {
         let file = path.join("config.json");
         let (spec, warnings) = read(&file)?;
         check::spec(&spec)?;
+        hooks::check(&spec)?;
         Ok(Self { path, spec, warnings })
     }
 
@@ -65,18 +69,27 @@ impl Bundle {
 
 /// Reads a `config.json`.
 fn read(path: &Path) -> Result<(Spec, Vec<String>)> {
-    let mut text = Vec::new();
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::Invalid(format!("JSON specification file {} not found", path.display()))
         }
         _ => Error::io("open", path)(error),
     })?;
-    file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    let text = bounded(file, path)?;
+    parse(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
+/// Reads all of a text that somebody else wrote, as long as it is none that nobody would write.
+///
+/// # Errors
+/// [`Error::Invalid`] for one that is too long; those of read(2).
+pub fn bounded(from: impl Read, path: &Path) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    from.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(Error::io("read", path))?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(Error::Invalid(format!("{} has more than {MAX_CONFIG} bytes", path.display())));
     }
-    parse(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
+    Ok(text)
 }
 
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), serde_json::Error> {
@@ -98,7 +111,7 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), serde_json::Error> {
 /// As [`Bundle::load`].
 pub(crate) fn read_process(path: &Path) -> Result<(Process, Vec<String>)> {
     let json = |source| Error::Json { path: path.to_owned(), source };
-    let text = fs::read(path).map_err(Error::io("open", path))?;
+    let text = bounded(File::open(path).map_err(Error::io("open", path))?, path)?;
     let mut value: Value = serde_json::from_slice(&text).map_err(json)?;
     let mut warnings = Vec::new();
     repair_process(&mut value, &mut warnings);
@@ -115,18 +128,18 @@ fn repair_process(process: &mut Value, warnings: &mut Vec<String>) {
         user.entry("gid").or_insert_with(|| 0.into());
     }
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+        let mut unknown = BTreeSet::new();
         for set in sets.values_mut().filter_map(Value::as_array_mut) {
             set.retain(|name| {
                 let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
-                if !known {
-                    let warning = format!("ignoring unknown or unavailable capabilities: [{name}]");
-                    if !warnings.contains(&warning) {
-                        warnings.push(warning);
-                    }
+                if !known && unknown.len() < MAX_NAMED {
+                    unknown.insert(name.to_string());
                 }
                 known
             });
         }
+        let warning = |name| format!("ignoring unknown or unavailable capabilities: [{name}]");
+        warnings.extend(unknown.into_iter().map(warning));
     }
     if let Some(flags) = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags")) {
         // Two that our types have under other names than the specification.
@@ -139,14 +152,19 @@ fn repair_process(process: &mut Value, warnings: &mut Vec<String>) {
         }
     }
     if let Some(env) = process.get_mut("env").and_then(Value::as_array_mut) {
-        let name = |entry: &Value| Some(entry.as_str()?.split_once('=')?.0.to_owned());
-        let names: Vec<Option<String>> = env.iter().map(name).collect();
-        let mut number = 0;
-        env.retain(|_| {
-            number += 1;
-            names[number - 1].is_none() || !names[number..].contains(&names[number - 1])
-        });
+        *env = last_of_each_name(std::mem::take(env), |entry| entry.as_str().unwrap_or_default());
     }
+}
+
+/// Of an environment the last entry of each name. What has no name stays.
+pub fn last_of_each_name<T>(env: Vec<T>, text: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut names = HashSet::new();
+    let stays: Vec<bool> = env
+        .iter()
+        .rev()
+        .map(|entry| text(entry).split_once('=').is_none_or(|(name, _)| names.insert(name)))
+        .collect();
+    env.into_iter().zip(stays.into_iter().rev()).filter_map(|(entry, stays)| stays.then_some(entry)).collect()
 }
 
 /// An object without the one number that it is for (`"pids": {}`) says nothing.
@@ -192,6 +210,17 @@ mod tests {
         let (spec, _) = spec(r#"{"cwd":"/","env":["A=1","B=2","A=3","odd","odd"]}"#);
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.env().as_ref().unwrap(), &["B=2", "A=3", "odd", "odd"]);
+    }
+
+    /// As many as fit in a config: by comparing each with all of them this would not end today.
+    #[test]
+    fn what_a_config_has_very_many_of_takes_no_longer_than_it_is_long() {
+        let names: Vec<String> = (0..200_000).map(|number| format!("N{number}=v")).collect();
+        let unknown: Vec<String> = (0..200_000).map(|number| format!("CAP_{number}")).collect();
+        let process = serde_json::json!({"cwd": "/", "env": names, "capabilities": {"bounding": unknown}});
+        let (spec, warnings) = spec(&process.to_string());
+        assert_eq!(spec.process().as_ref().unwrap().env().as_ref().unwrap(), &names);
+        assert_eq!(warnings.len(), MAX_NAMED);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! by the kernel.
 
 use husk_model::Sysctl;
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, PosixRlimit, Process, Spec};
 
 use crate::{Error, Result, devices};
 
@@ -35,6 +35,14 @@ pub(crate) fn process(process: &Process) -> Result<()> {
     if process.args().as_deref().unwrap_or_default().is_empty() {
         return Err(invalid("args must not be empty"));
     }
+    let mut kinds = Vec::new();
+    for kind in process.rlimits().iter().flatten().map(PosixRlimit::typ) {
+        // The specification's word (config, POSIX process: rlimits).
+        if kinds.contains(&kind) {
+            return Err(invalid(format!("duplicated rlimit {kind}")));
+        }
+        kinds.push(kind);
+    }
     Ok(())
 }
 
@@ -49,10 +57,13 @@ fn version(version: &str) -> Result<()> {
 fn namespaces(linux: &Linux, spec: &Spec) -> Result<()> {
     let all = linux.namespaces().as_deref().unwrap_or_default();
     let of = |kind: Kind| all.iter().find(|namespace| namespace.typ() == kind);
-    for namespace in all {
-        if all.iter().filter(|other| other.typ() == namespace.typ()).count() > 1 {
-            return Err(invalid(format!("duplicated ns {:?}", namespace.typ())));
+    let mut kinds = Vec::new();
+    for kind in all.iter().map(LinuxNamespace::typ) {
+        // There are few kinds, however many are listed.
+        if kinds.contains(&kind) {
+            return Err(invalid(format!("duplicated ns {kind:?}")));
         }
+        kinds.push(kind);
     }
     match of(Kind::Mount) {
         Some(mount) if path(mount).is_none() => {}
@@ -197,6 +208,15 @@ mod tests {
         assert!(refusal(maps).contains("isn't enabled"));
         assert!(refusal(|config| config["ociVersion"] = json!("2.0.0")).contains("version"));
         assert!(refusal(|config| config["process"]["cwd"] = json!("x")).contains("absolute"));
+        let twice = |config: &mut Value| {
+            let limit = json!({"type": "RLIMIT_CORE", "soft": 1, "hard": 1});
+            config["process"]["rlimits"] = json!([limit, limit]);
+        };
+        assert!(refusal(twice).contains("duplicated rlimit"));
+        let namespaces = |config: &mut Value| {
+            config["linux"]["namespaces"] = vec![json!({"type": "mount"}); 100_000].into();
+        };
+        assert!(refusal(namespaces).contains("duplicated ns"));
     }
 
     #[test]

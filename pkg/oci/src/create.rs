@@ -118,7 +118,6 @@ pub fn create(store: &Store, bundle: Bundle, options: CreateOptions) -> Result<C
         let child = made.child.insert(spawn_standalone(plan)?);
         let ready = await_ready(&mut container, child, agent.as_ref(), &mut made.devices)?;
         warnings.extend(ready.warnings);
-        container.save()?;
         let mut terminal = ready.terminal;
         if let (Some(socket), Some(master)) = (&options.console_socket, &terminal) {
             send_descriptor(socket, std::os::fd::AsFd::as_fd(master), "/dev/console")?;
@@ -197,7 +196,6 @@ fn await_ready(
             }
             Report::Prepared => {
                 note_init(container, child)?;
-                container.save()?;
                 *devices = devices::give(&container.record.config, child.pid)?;
                 hooks::run(Point::Prestart, &container.record, Status::Creating)?;
                 hooks::run(Point::CreateRuntime, &container.record, Status::Creating)?;
@@ -216,8 +214,10 @@ fn has_devices(spec: &Spec) -> bool {
 
 fn note_init(container: &mut Container, child: &Child) -> Result<()> {
     let init = process::identify(child.pid).map_err(Error::io("identify", "the init"))?;
-    container.record.init = Some(init);
-    Ok(())
+    container.amend(|container| {
+        container.record.init = Some(init);
+        Ok(())
+    })
 }
 
 /// What a creation has made so far.

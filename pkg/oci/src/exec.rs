@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use husk_runtime::{Child, ExecPlan, Report, spawn_exec};
+use husk_runtime::{Child, ExecPlan, Report, spawn_exec_or};
 use husk_sys::pidfd;
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType as Kind, Process};
 
@@ -117,7 +117,8 @@ pub fn exec(
         Some(cpus) => affinity::set(None, cpus)?,
         None => affinity::reset(),
     }
-    let mut child = spawn_exec(plan)?;
+    // As in runc: where the container has handed controllers down, the init has moved to a group below.
+    let mut child = spawn_exec_or(plan, &mut || group::of_init(container.record.init?, &group))?;
     let outcome = (|| -> Result<_> {
         let mut warnings = Vec::new();
         loop {

@@ -1,9 +1,12 @@
 //! A container's cgroup.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use husk_cgroup::{Cgroup, CgroupPath, Hierarchy, Version};
+use husk_model::Process;
+use husk_node::process;
 use husk_runtime::CgroupTarget;
+use husk_sys::procfs::Procfs;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 
 use crate::{Error, Result};
@@ -123,6 +126,24 @@ pub(crate) fn target(group: &Cgroup) -> Result<CgroupTarget> {
     Ok(CgroupTarget { procs: group.legacy_join_fds()?, unified })
 }
 
+/// Where a container's init is in the v2 tree now, opened: in its group, or in one below that it has made. `None` where that cannot be
+/// told, or is elsewhere.
+pub(crate) fn of_init(init: Process, group: &Cgroup) -> Option<OwnedFd> {
+    let table = Procfs::host().and_then(|proc| proc.read_of(init.pid, "cgroup")).ok()?;
+    let path = below(&table, group.path())?;
+    // Read of that very process, and not of one that has its number by now.
+    process::is_alive(init).then_some(())?;
+    let found = group.hierarchy().open(&path).ok()?;
+    found.unified_dir()?.try_clone_to_owned().ok()
+}
+
+/// The path of a process in the v2 tree by its /proc/<pid>/cgroup (cgroups(7)), if it is `group` or below it.
+fn below(table: &str, group: &CgroupPath) -> Option<CgroupPath> {
+    let path = table.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let rest = path.strip_prefix(group.as_str())?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| CgroupPath::parse(path).ok())?
+}
+
 /// The cgroup at a recorded path; `None` when it is gone.
 pub(crate) fn at(path: Option<&str>) -> Result<Option<Cgroup>> {
     let Some(path) = path else { return Ok(None) };
@@ -158,6 +179,21 @@ mod tests {
         for bad in ["/", "/a/../..", "system.slice:runc:c1", "a/../../b"] {
             assert!(of_config(Some(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_init_is_in_its_group_or_below_it_or_it_is_not_looked_for() {
+        let group = CgroupPath::parse("/a/c1").unwrap();
+        let of = |path: &str| {
+            let table = format!("9:name=systemd:/a/c1/no\n0::{path}\n");
+            below(&table, &group).map(|path| path.to_string())
+        };
+        assert_eq!(of("/a/c1").as_deref(), Some("/a/c1"));
+        assert_eq!(of("/a/c1/init").as_deref(), Some("/a/c1/init"));
+        for elsewhere in ["/", "/a/c10", "/a", "/a/c1/../../b", "/../b"] {
+            assert_eq!(of(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(below("9:name=systemd:/a/c1\n", &group), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use husk_runtime::{Hook, run_hooks};
+use husk_runtime::{Hook, Setting, run_hooks};
 use oci_spec::runtime::{Hooks, Spec};
 
 use crate::{Error, Record, Result, Status};
@@ -35,7 +35,13 @@ pub(crate) fn run(point: Point, record: &Record, status: Status) -> Result<()> {
         return Ok(());
     }
     let pid = record.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
-    run_hooks(name, &hooks, &record.hook_state(status, Some(pid))).map_err(Error::Hook)
+    let setting = Setting {
+        // As runc, which works in the bundle that it creates a container of.
+        dir: Some(record.bundle.clone()).filter(|bundle| bundle.is_dir()),
+        umask: None,
+        all: point == Point::Poststop,
+    };
+    run_hooks(name, &hooks, &record.hook_state(status, Some(pid)), &setting).map_err(Error::Hook)
 }
 
 /// Whether hooks of the node are to be run before the root is entered.
@@ -53,4 +59,51 @@ pub(crate) fn of(spec: &Spec, kind: Kind) -> Vec<Hook> {
     };
     let hooks = spec.hooks().as_ref().and_then(|hooks| kind(hooks).as_ref());
     hooks.into_iter().flatten().map(hook).collect()
+}
+
+/// That each hook has a path of the node or the container, and ends in a time above none (config, POSIX-platform Hooks).
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check(spec: &Spec) -> Result<()> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let kinds: [(&str, Kind); 6] = [
+        ("prestart", Hooks::prestart),
+        ("createRuntime", Hooks::create_runtime),
+        ("createContainer", Hooks::create_container),
+        ("startContainer", Hooks::start_container),
+        ("poststart", Hooks::poststart),
+        ("poststop", Hooks::poststop),
+    ];
+    for (name, of) in kinds {
+        for (number, hook) in of(hooks).iter().flatten().enumerate() {
+            if !hook.path().is_absolute() {
+                return Err(Error::Invalid(format!("{name} hook #{number}: its path is not absolute")));
+            }
+            if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                return Err(Error::Invalid(format!("{name} hook #{number}: its timeout is not above zero")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_is_found_by_an_absolute_path_and_has_time() {
+        let with = |path: &str, timeout: i64| {
+            let mut config = serde_json::to_value(crate::example(false)).unwrap();
+            config["hooks"] = serde_json::json!({"poststop": [{"path": path, "timeout": timeout}]});
+            let checked = check(&serde_json::from_value(config).unwrap());
+            checked.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(with("/bin/true", i64::MAX), "");
+        assert!(with("true", 1).contains("poststop hook #0: its path"));
+        for timeout in [0, -1, i64::MIN] {
+            assert!(with("/bin/true", timeout).contains("poststop hook #0: its timeout"));
+        }
+    }
 }

@@ -31,7 +31,7 @@ mod stats;
 mod update;
 
 pub use self::{
-    bundle::Bundle,
+    bundle::{Bundle, bounded, last_of_each_name},
     create::{CreateOptions, Created, Streams, create, start},
     delete::{delete, force_delete},
     error::{Error, Result},

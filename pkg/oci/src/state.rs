@@ -6,6 +6,9 @@
 //!   exec.fifo             what a created container waits at; gone when it was started
 //! ```
 //!
+//! Whoever changes the record holds the directory's lock (flock(2)) meanwhile and starts from what is written there; who only reads
+//! needs none, since it is written whole. Nobody runs a hook with the lock held.
+//!
 //! The record is there before the cgroup is made and before a process is cloned, so that whatever a killed creator leaves is found
 //! by it. Whether the container runs is never written down: the kernel says it.
 
@@ -17,7 +20,7 @@ use std::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use husk_cgroup::Cgroup;
@@ -27,7 +30,10 @@ use husk_node::{
     process,
 };
 use oci_spec::runtime::{LinuxResources, Spec};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::{
+    fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock},
+    io::{Errno, retry_on_intr},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, example::OCI_VERSION, group};
@@ -140,14 +146,7 @@ impl Store {
     /// [`Error::NotFound`]; [`Error::InvalidId`] for what no container is called; a record that cannot be read.
     pub fn open(&self, id: &str) -> Result<Container> {
         let dir = self.dir(id)?;
-        let path = dir.join(RECORD);
-        let text = match fs::read(&path) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Err(Error::NotFound(id.to_owned()));
-            }
-            text => text.map_err(Error::io("read", &path))?,
-        };
-        let record = serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
+        let record = read(&dir, id)?;
         Ok(Container { dir, record })
     }
 
@@ -282,11 +281,37 @@ impl Container {
         })
     }
 
-    /// Writes the record.
+    /// Changes the record, from what it is by now: others may have changed it since it was read. They wait meanwhile. When `change`
+    /// fails, nothing is written.
     ///
     /// # Errors
-    /// Those of writing.
-    pub(crate) fn save(&self) -> Result<()> {
+    /// [`Error::NotFound`] when the container was deleted meanwhile; those of `change`, and of writing.
+    pub(crate) fn amend<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let _lock = self.lock()?;
+        self.record = read(&self.dir, &self.record.id)?;
+        let changed = change(self)?;
+        self.save()?;
+        Ok(changed)
+    }
+
+    /// The lock of this container's directory, not of one that has its name by now.
+    fn lock(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let locked = || -> rustix::io::Result<Option<OwnedFd>> {
+            let dir = rustix::fs::open(&self.dir, flags, Mode::empty())?;
+            retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive))?;
+            let (held, named) = (rustix::fs::fstat(&dir)?, rustix::fs::stat(&self.dir)?);
+            Ok(((held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)).then_some(dir))
+        };
+        match locked() {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NotFound(self.record.id.clone())),
+            Err(errno) => Err(Error::io("lock", &self.dir)(errno.into())),
+        }
+    }
+
+    /// Writes the record, while nobody else does.
+    fn save(&self) -> Result<()> {
         let path = self.dir.join(RECORD);
         let json = |source| Error::Json { path: path.clone(), source };
         let text = serde_json::to_vec(&self.record).map_err(json)?;
@@ -295,6 +320,8 @@ impl Container {
 
     /// Gives the name free.
     pub(crate) fn forget(&self) {
+        // Whoever changes the record is waited for: it would be written into a directory that is half gone.
+        let _lock = self.lock();
         // A directory that stays keeps its name taken, and the next delete says why.
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -346,19 +373,19 @@ impl Container {
 // === impl Record ===
 
 impl Record {
-    /// The state that hooks read (OCI runtime-spec, runtime: State). Without `pid` it has [`husk_runtime::PID`], for hooks that the
-    /// container's own processes run.
+    /// The state that hooks read (OCI runtime-spec, runtime: State). Without `pid` it has none, for hooks that the container's own
+    /// processes run.
     pub(crate) fn hook_state(&self, status: Status, pid: Option<u32>) -> Vec<u8> {
-        let placeholder = husk_runtime::PID.trim_matches('"').to_owned();
-        let pid = pid.map_or(serde_json::Value::from(placeholder), serde_json::Value::from);
-        let state = serde_json::json!({
+        let mut state = serde_json::json!({
             "ociVersion": OCI_VERSION,
             "id": self.id,
             "status": status.as_str(),
-            "pid": pid,
             "bundle": self.bundle,
             "annotations": annotations(&self.config),
         });
+        if let Some(pid) = pid {
+            state["pid"] = pid.into();
+        }
         state.to_string().into_bytes()
     }
 
@@ -369,6 +396,18 @@ impl Record {
         let all = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         all.iter().any(|namespace| namespace.typ() == Kind::Pid && crate::check::path(namespace).is_none())
     }
+}
+
+/// The record in a container's directory.
+fn read(dir: &Path, id: &str) -> Result<Record> {
+    let path = dir.join(RECORD);
+    let text = match fs::read(&path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        text => text.map_err(Error::io("read", &path))?,
+    };
+    serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
 }
 
 fn annotations(config: &Spec) -> BTreeMap<String, String> {
@@ -440,6 +479,56 @@ mod tests {
     }
 
     #[test]
+    fn changes_by_two_who_read_the_same_record_are_both_in_it() {
+        let (_dir, store) = store();
+        let mut one = store.claim(record("a")).unwrap();
+        let mut other = store.open("a").unwrap();
+        let change = |container: &mut Container, change: fn(&mut Record)| {
+            container.amend(|container| {
+                change(&mut container.record);
+                Ok(())
+            })
+        };
+        change(&mut one, |record| record.created = "now".to_owned()).unwrap();
+        change(&mut other, |record| record.bundle = "/other".into()).unwrap();
+        let read = store.open("a").unwrap().record;
+        assert_eq!((read.created.as_str(), read.bundle), ("now", "/other".into()));
+        let refused = one.amend(|container| -> Result<()> {
+            container.record.created = "never".to_owned();
+            Err(Error::NotRunning)
+        });
+        assert!(refused.is_err() && store.open("a").unwrap().record.created == "now");
+    }
+
+    #[test]
+    fn who_changes_a_record_waits_for_whoever_does_and_finds_the_container_that_it_meant() {
+        let (_dir, store) = store();
+        let mut one = store.claim(record("a")).unwrap();
+        let lock = one.lock().unwrap();
+        let mut other = store.open("a").unwrap();
+        let (began, begins) = std::sync::mpsc::channel();
+        let changes = std::thread::spawn(move || {
+            began.send(()).unwrap();
+            other.amend(|container| {
+                container.record.created.push('2');
+                Ok(())
+            })
+        });
+        begins.recv().unwrap();
+        one.record.created.push('1');
+        one.save().unwrap();
+        drop(lock);
+        changes.join().unwrap().unwrap();
+        assert_eq!(store.open("a").unwrap().record.created, "12");
+        // One of the same name is another one.
+        let lock = one.lock().unwrap();
+        let mut other = store.open("a").unwrap();
+        fs::rename(&one.dir, one.dir.with_file_name("b")).unwrap();
+        drop(lock);
+        assert!(matches!(other.amend(|_| Ok(())), Err(Error::NotFound(_))));
+    }
+
+    #[test]
     fn a_directory_without_a_record_is_swept() {
         let (dir, store) = store();
         let made = store.claim(record("a")).unwrap();
@@ -462,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_for_hooks_carries_the_pid_or_a_place_for_it() {
+    fn the_state_for_hooks_carries_the_pid_unless_whoever_reads_it_is_to_put_it_in() {
         let of = |pid| -> serde_json::Value {
             serde_json::from_slice(&record("a").hook_state(Status::Created, pid)).unwrap()
         };
@@ -470,6 +559,6 @@ mod tests {
             (of(Some(4711))["pid"].as_u64(), of(None)["status"].as_str()),
             (Some(4711), Some("created"))
         );
-        assert!(of(None).to_string().contains(husk_runtime::PID));
+        assert_eq!(of(None).get("pid"), None);
     }
 }

@@ -50,18 +50,26 @@ pub fn update(container: &mut Container, update: &Update) -> Result<Vec<String>>
     }
     let group = container.group()?.ok_or(Error::NotRunning)?;
     let wanted = update.resources()?;
-    let degraded = group.apply(&wanted).inspect_err(|_| {
-        let mut former = container.record.resources.clone();
-        former.set_devices(None);
-        // The failure of the new ones is what is told.
-        let _ = group.apply(&former);
-    })?;
+    // One after the other: what is written down is what is in force.
+    container.amend(|container| {
+        let former = container.record.resources.clone();
+        let with = merged(&former, update)?;
+        let degraded = group.apply(&wanted).inspect_err(|_| {
+            let mut former = former;
+            former.set_devices(None);
+            // The failure of the new ones is what is told.
+            let _ = group.apply(&former);
+        })?;
+        container.record.resources = with;
+        Ok(degraded.iter().map(ToString::to_string).collect())
+    })
+}
+
+fn merged(former: &LinuxResources, update: &Update) -> Result<LinuxResources> {
     let json = |source| Error::Json { path: "resources".into(), source };
-    let mut all = serde_json::to_value(&container.record.resources).map_err(json)?;
+    let mut all = serde_json::to_value(former).map_err(json)?;
     merge(&mut all, &Value::Object(update.0.clone()));
-    container.record.resources = serde_json::from_value(all).map_err(json)?;
-    container.save()?;
-    Ok(degraded.iter().map(ToString::to_string).collect())
+    serde_json::from_value(all).map_err(json)
 }
 
 fn merge(into: &mut Value, from: &Value) {

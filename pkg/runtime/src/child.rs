@@ -163,6 +163,8 @@ pub(crate) struct Launch<'plan> {
     /// Whose PID namespace the child is born in; none is the caller's.
     pub pid_namespace_of: Option<BorrowedFd<'plan>>,
     pub cgroup: &'plan CgroupTarget,
+    /// Asked for another v2 group when that one takes no processes, since it hands controllers down.
+    pub elsewhere: &'plan mut dyn FnMut() -> Option<OwnedFd>,
     /// Descriptors of the plan that the child uses; all others are closed in it.
     pub keep: Vec<RawFd>,
     pub tells_ready: bool,
@@ -179,6 +181,8 @@ pub(crate) struct Link {
     alone: Alone,
     /// Whether a failure that the parent is not there to hear is told on standard error.
     speaks: bool,
+    /// The parent's mode mask. Its own is empty.
+    parents_umask: Mode,
 }
 
 impl Link {
@@ -258,6 +262,11 @@ impl Link {
         fds::close_all_but(&mut keep).at(Step::Prepare, "")
     }
 
+    /// The mode mask of the parent, for what is run in its name.
+    pub(crate) fn parents_umask(&self) -> Mode {
+        self.parents_umask
+    }
+
     /// For a child that may outlive its parent: from here on it says on standard error what it cannot tell anybody.
     pub(crate) fn speak_up(&mut self) {
         self.speaks = true;
@@ -274,6 +283,14 @@ impl Link {
     }
 }
 
+/// How often another group is looked for: whoever is asked may name one that hands controllers down by then.
+const MAX_MOVES: usize = 4;
+
+/// For a child whose group is its own: there is no other.
+pub(crate) fn nowhere_else() -> Option<OwnedFd> {
+    None
+}
+
 /// Clones a child that runs `body`, which either becomes another program or returns why not.
 pub(crate) fn launch(
     launch: Launch<'_>,
@@ -286,27 +303,43 @@ pub(crate) fn launch(
         Succession::Once => pair().map(|(parent_end, child_end)| (Some(parent_end), Some(child_end)))?,
         Succession::No => (None, None),
     };
-    let options = CloneOptions {
-        namespaces: launch.namespaces,
-        into_cgroup: launch.cgroup.unified.as_ref().map(AsFd::as_fd),
-    };
+    let (namespaces, elsewhere) = (launch.namespaces, launch.elsewhere);
     let (cgroup, mut keep) = (launch.cgroup, launch.keep);
     keep.extend(cgroup.procs.iter().map(AsRawFd::as_raw_fd));
     keep.push(child_end.as_raw_fd());
     keep.extend(next.as_ref().map(AsRawFd::as_raw_fd));
     signal::survey();
     // The closure owns the child's ends: the parent's copies close with it when the clone returns.
-    let child = move |alone| -> Infallible {
-        let mut link = Link { socket: child_end, next, alone, speaks: false };
+    let mut child = Some(move |alone| -> Infallible {
+        let parents_umask = rustix::process::umask(Mode::empty());
+        let mut link = Link { socket: child_end, next, alone, speaks: false, parents_umask };
         let failure = match prepare(&mut keep, cgroup).and_then(|()| body(&mut link)) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
         link.fail(failure)
+    });
+    let mut attempt = |into_cgroup: Option<BorrowedFd<'_>>| {
+        let child = |alone| match child.take() {
+            Some(child) => child(alone),
+            None => clone::exit(1),
+        };
+        clone::clone(CloneOptions { namespaces, into_cgroup }, child)
     };
     let cloned = in_pid_namespace(launch.pid_namespace_of, || {
-        clone::clone(options, child).map_err(|source| Error::Call { intent: "clone the child", source })
+        let mut cloned = attempt(cgroup.unified.as_ref().map(AsFd::as_fd));
+        for _ in 0..MAX_MOVES {
+            match &cloned {
+                Err(error) if error.errno() == Errno::BUSY => {}
+                _ => break,
+            }
+            let Some(other) = elsewhere() else { break };
+            cloned = attempt(Some(other.as_fd()));
+        }
+        cloned.map_err(|source| Error::Call { intent: "clone the child", source })
     })?;
+    // Our copies of its ends.
+    drop(child);
     Ok(Child {
         pid: cloned.pid,
         pidfd: cloned.pidfd,
@@ -338,7 +371,6 @@ fn prepare(keep: &mut [RawFd], cgroup: &CgroupTarget) -> Result<(), Failure> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Prepare, "dumpable")?;
     signal::reset();
     rustix::process::setsid().at(Step::Prepare, "session")?;
-    rustix::process::umask(Mode::empty());
     for procs in &cgroup.procs {
         rustix::io::write(procs, b"0").at(Step::Cgroup, "tasks or cgroup.procs")?;
     }

@@ -56,6 +56,7 @@ pub fn spawn_container(plan: ContainerPlan) -> Result<Child> {
             _ => None,
         },
         cgroup: &plan.cgroup,
+        elsewhere: &mut child::nowhere_else,
         keep,
         tells_ready: true,
         listens: program.listens(),

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use husk_model::Stdio;
@@ -28,6 +28,15 @@ use crate::{
 /// When the plan cannot be carried out whatever the node's state, or no child could be cloned: `ESRCH` when the container
 /// has ended.
 pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
+    spawn_exec_or(plan, &mut child::nowhere_else)
+}
+
+/// As [`spawn_exec`], into the v2 group that `elsewhere` opens when that of the plan takes no processes: one that hands controllers
+/// down (cgroups(7), the "no internal processes" rule). It is asked a few times at most.
+///
+/// # Errors
+/// As [`spawn_exec`]; `EBUSY` when no group takes a process.
+pub fn spawn_exec_or(plan: ExecPlan, elsewhere: &mut dyn FnMut() -> Option<OwnedFd>) -> Result<Child> {
     let mut program = Program::new(&plan.process, &plan.raw_env, plan.seccomp.clone())?;
     let scheduling = Scheduling::new(&plan.process, plan.personality.as_ref(), plan.memory.as_ref())?;
     if matches!(plan.identity, Identity::Ids(_)) {
@@ -40,6 +49,7 @@ pub fn spawn_exec(plan: ExecPlan) -> Result<Child> {
         namespaces: UnshareFlags::empty(),
         pid_namespace_of: None,
         cgroup: &plan.cgroup,
+        elsewhere,
         keep,
         tells_ready: true,
         listens: program.listens(),

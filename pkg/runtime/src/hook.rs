@@ -1,11 +1,13 @@
 //! Hooks (OCI runtime-spec, config: POSIX-platform Hooks): programs of whoever made the bundle, run at points of a container's life
 //! with its state on standard input.
+//!
+//! A hook gets what its [`Setting`] says and nothing besides: no descriptor but its standard streams, no blocked signal.
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _, Write as _},
+    io::{Seek as _, Write as _},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::OwnedFd,
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     path::PathBuf,
@@ -15,13 +17,15 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{MemfdFlags, OFlags},
+    fs::{MemfdFlags, Mode, OFlags},
     io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, umask},
 };
 
 /// Most of what a hook says that is kept for the error.
 const MAX_WORDS: usize = 4096;
+/// Most that is read of it before its deadline is looked at again: what a pipe holds (pipe(7)).
+const TURN: usize = 64 << 10;
 
 /// One hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +40,35 @@ pub struct Hook {
     pub timeout: Option<Duration>,
 }
 
-/// Runs the hooks of one point in order, and stops at the first that fails.
-///
-/// # Errors
-/// `error running NAME hook #N: why`, as runc says it.
-pub fn run_hooks(name: &str, hooks: &[Hook], state: &[u8]) -> Result<(), String> {
-    hooks.iter().enumerate().try_for_each(|(number, hook)| {
-        run(hook, state).map_err(|why| format!("error running {name} hook #{number}: {why}"))
-    })
+/// What the hooks of one point find around them.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// Working directory; none is the caller's.
+    pub dir: Option<PathBuf>,
+    /// Mode mask; none is the caller's.
+    pub umask: Option<Mode>,
+    /// Whether those behind a failing one run all the same (runtime-spec, Lifecycle: of poststop hooks they do).
+    pub all: bool,
 }
 
-fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
+/// Runs the hooks of one point in order, and stops at the first that fails unless its setting says otherwise.
+///
+/// # Errors
+/// `error running NAME hook #N: why`, as runc says it; with [`Setting::all`] of the first that failed.
+pub fn run_hooks(name: &str, hooks: &[Hook], state: &[u8], setting: &Setting) -> Result<(), String> {
+    let mut first = Ok(());
+    for (number, hook) in hooks.iter().enumerate() {
+        let ran =
+            run(hook, state, setting).map_err(|why| format!("error running {name} hook #{number}: {why}"));
+        if ran.is_err() && !setting.all {
+            return ran;
+        }
+        first = first.and(ran);
+    }
+    first
+}
+
+fn run(hook: &Hook, state: &[u8], setting: &Setting) -> Result<(), String> {
     let mut command = Command::new(&hook.path);
     if let Some((own, rest)) = hook.args.split_first() {
         command.arg0(own).args(rest);
@@ -54,9 +76,16 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     if let Some(env) = &hook.env {
         command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
     }
+    if let Some(dir) = &setting.dir {
+        command.current_dir(dir);
+    }
     let stdin = input(state).map_err(|error| format!("its state: {error}"))?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{}: {error}", hook.path.display()))?;
+    // It is the process's, whose only thread we are.
+    let own = setting.umask.map(umask);
+    let spawned = command.spawn();
+    own.map(umask);
+    let mut child = spawned.map_err(|error| format!("{}: {error}", hook.path.display()))?;
     let words = child.stderr.take().map(OwnedFd::from);
     let outcome = wait(&mut child, words.as_ref(), hook.timeout);
     if outcome.is_err() {
@@ -90,7 +119,8 @@ fn wait(child: &mut Child, words: Option<&OwnedFd>, timeout: Option<Duration>) -
     if let Some(words) = words {
         rustix::fs::fcntl_setfl(words, OFlags::NONBLOCK).map_err(|errno| errno.to_string())?;
     }
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    // One that no clock reaches is none.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut said = Vec::new();
     let mut open = words.is_some();
     loop {
@@ -119,21 +149,22 @@ fn wait(child: &mut Child, words: Option<&OwnedFd>, timeout: Option<Duration>) -
     }
 }
 
-/// Reads what is there; false at the end. What is beyond the limit is read and forgotten, so that a hook never waits for us.
+/// Reads what is there, up to [`TURN`]; false at the end. What is beyond the limit is read and forgotten, so that a hook never waits
+/// for us; and we never for one that says more and more.
 fn listen(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; 1024];
-    let Ok(words) = words.as_fd().try_clone_to_owned() else { return false };
-    let mut file = File::from(words);
-    loop {
-        match file.read(&mut buffer) {
+    let mut buffer = [0; 4096];
+    for _ in 0..TURN / buffer.len() {
+        match rustix::io::read(words, &mut buffer) {
             Ok(0) => return false,
             Ok(count) => {
                 let room = MAX_WORDS.saturating_sub(said.len());
                 said.extend_from_slice(&buffer[..count.min(room)]);
             }
-            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            Err(Errno::INTR) => {}
+            Err(errno) => return errno == Errno::AGAIN,
         }
     }
+    true
 }
 
 /// By a filter as often as not, which a number says to nobody.
@@ -157,28 +188,70 @@ mod tests {
     fn a_hook_reads_the_state_and_its_words_are_in_the_error() {
         let good = shell("read state; test \"$state\" = '{}'", None);
         let bad = shell("cat >&2; exit 3", None);
-        run_hooks("prestart", std::slice::from_ref(&good), b"{}\n").unwrap();
-        let error = run_hooks("prestart", &[good, bad], b"{}\n").unwrap_err();
+        run_hooks("prestart", std::slice::from_ref(&good), b"{}\n", &Setting::default()).unwrap();
+        let error = run_hooks("prestart", &[good, bad], b"{}\n", &Setting::default()).unwrap_err();
         assert_eq!(error, "error running prestart hook #1: exit status 3, stderr: {}");
     }
 
     #[test]
     fn a_hook_that_does_not_end_is_ended_and_one_that_floods_is_not_held_up() {
-        let error = run_hooks("poststart", &[shell("exec sleep 1000", Some(Duration::from_millis(50)))], b"")
-            .unwrap_err();
+        let error = run_hooks(
+            "poststart",
+            &[shell("exec sleep 1000", Some(Duration::from_millis(50)))],
+            b"",
+            &Setting::default(),
+        )
+        .unwrap_err();
         assert!(error.contains("did not end within 50ms"), "{error}");
-        run_hooks("poststart", &[shell("head -c 1000000 /dev/zero >&2", None)], b"").unwrap();
+        run_hooks("poststart", &[shell("head -c 1000000 /dev/zero >&2", None)], b"", &Setting::default())
+            .unwrap();
     }
 
     #[test]
     fn what_a_hook_leaves_running_is_not_waited_for() {
-        run_hooks("poststop", &[shell("sleep 1000 & echo $! >&2; kill $!", None)], b"").unwrap();
+        run_hooks("poststop", &[shell("sleep 1000 & echo $! >&2; kill $!", None)], b"", &Setting::default())
+            .unwrap();
     }
 
     #[test]
     fn the_environment_is_the_hooks_own() {
         let env = Some(vec!["ONE=two".to_owned()]);
         let hook = Hook { env, ..shell("test \"$ONE\" = two && test -z \"$CARGO\"", None) };
-        run_hooks("prestart", &[hook], b"").unwrap();
+        run_hooks("prestart", &[hook], b"", &Setting::default()).unwrap();
+    }
+
+    /// Its words keep the pipe full, and the deadline is looked at all the same.
+    #[test]
+    fn a_hook_that_floods_without_end_is_ended() {
+        let flood = shell("exec cat /dev/zero >&2", Some(Duration::from_millis(50)));
+        let error = run_hooks("poststart", &[flood], b"", &Setting::default()).unwrap_err();
+        assert!(error.contains("did not end within 50ms"), "{error}");
+    }
+
+    #[test]
+    fn a_deadline_that_no_clock_reaches_is_none() {
+        for seconds in [i64::MAX as u64, u64::MAX] {
+            let hook = shell("true", Some(Duration::from_secs(seconds)));
+            run_hooks("prestart", &[hook], b"", &Setting::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hook_is_where_it_is_told_to_be() {
+        let dir = std::env::temp_dir().canonicalize().unwrap();
+        let script = format!("test \"$(pwd)\" = {}", dir.display());
+        let setting = Setting { dir: Some(dir), ..Setting::default() };
+        run_hooks("createContainer", &[shell(&script, None)], b"", &setting).unwrap();
+    }
+
+    #[test]
+    fn where_all_are_to_run_one_that_fails_is_told_and_stops_none() {
+        let file = std::env::temp_dir().join(format!("husk-hook-{}", std::process::id()));
+        let hooks =
+            [shell("exit 1", None), shell("exit 2", None), shell(&format!("touch {}", file.display()), None)];
+        let error =
+            run_hooks("poststop", &hooks, b"", &Setting { all: true, ..Setting::default() }).unwrap_err();
+        assert!(error.contains("hook #0: exit status 1"), "{error}");
+        std::fs::remove_file(&file).unwrap();
     }
 }

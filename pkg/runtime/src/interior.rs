@@ -34,8 +34,9 @@ use crate::{
 
 /// What a container that stands alone does besides what one of a pod does.
 pub(crate) trait Alone {
-    /// Before the root is entered: hooks of the node, by the caller, and those in its namespaces.
-    fn before_root(&self, link: &Link) -> Result<(), Failure>;
+    /// Before the root is entered: hooks of the node, by the caller, and those in its namespaces. Then the labels that hooks are not
+    /// to have.
+    fn before_root(&self, link: &Link, root: &Root, program: &Program) -> Result<(), Failure>;
 
     /// Before the user changes: what takes the privileges of the node.
     fn schedule(&self) -> Result<(), Failure>;
@@ -104,7 +105,7 @@ impl Interior<'_> {
             dev::furnish(&root, dev, self.devices())?;
         }
         if let Some(alone) = &self.alone {
-            alone.before_root(link)?;
+            alone.before_root(link, &root, &program)?;
         }
         let account = self.account(&root)?;
         let terminal = self.terminal(&root, own_dev.is_some())?;

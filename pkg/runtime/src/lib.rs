@@ -50,9 +50,9 @@ pub use self::{
     child::Child,
     container::spawn_container,
     error::{Error, Result},
-    exec::spawn_exec,
+    exec::{spawn_exec, spawn_exec_or},
     failure::blame,
-    hook::{Hook, run_hooks},
+    hook::{Hook, Setting, run_hooks},
     plan::{
         CgroupTarget, ContainerNamespaces, ContainerPlan, ExecPlan, Identity, NetNs, PidNs,
         SandboxNamespaces, SandboxPlan, UserNamespace,
@@ -62,6 +62,6 @@ pub use self::{
     rootfs::{cgroupfs::prepare, stopped::stopped_root},
     sandbox::spawn_sandbox,
     scheduling::MemoryPolicy,
-    standalone::{Offset, PID, StandaloneNamespaces, StandalonePlan, Whose, spawn_standalone},
+    standalone::{Offset, StandaloneNamespaces, StandalonePlan, Whose, spawn_standalone},
     userns::{make_user_namespace, user_namespace_mappings},
 };

@@ -44,6 +44,7 @@ pub fn probe_user_namespaces(dir: &Path) -> Result<(), String> {
             | UnshareFlags::NEWIPC,
         pid_namespace_of: None,
         cgroup: &cgroup,
+        elsewhere: &mut child::nowhere_else,
         keep: Vec::new(),
         tells_ready: true,
         listens: false,

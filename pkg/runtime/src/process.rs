@@ -1,6 +1,7 @@
 //! The program of a container or an exec: what of the spec's `process` concerns the process itself.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     ffi::CString,
     os::{fd::RawFd, unix::ffi::OsStrExt},
@@ -139,7 +140,9 @@ impl Program {
             self.environment.push([b"HOME=", account.home.as_slice()].concat());
         }
         let warning = self.capabilities.unavailable()?;
-        fds::cloexec_from(3_u32.saturating_add(inherited)).at(Step::Prepare, "close-on-exec")?;
+        fds::cloexec_from(3).at(Step::Prepare, "close-on-exec")?;
+        // Until here they were no hook's either.
+        fds::keep_across_exec(3, inherited).at(Step::Prepare, "descriptors of the program")?;
         // Before the user changes: root may pass where the user may not. Where root may not (a root-squashed
         // network filesystem), the user may.
         let entered = enter(&self.cwd);
@@ -264,8 +267,13 @@ fn install(
 
 /// The text of a spec, each entry whose bytes it cannot carry in its own form.
 fn environment(text: &[String], raw: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let own = |entry: &String| raw.iter().find(|raw| String::from_utf8_lossy(raw) == entry.as_str());
-    text.iter().map(|entry| own(entry).cloned().unwrap_or_else(|| entry.clone().into_bytes())).collect()
+    // By their texts: an image has as many entries as it likes.
+    let by_text: HashMap<_, _> =
+        raw.iter().rev().map(|entry| (String::from_utf8_lossy(entry), entry)).collect();
+    let own = |entry: &String| {
+        by_text.get(entry.as_str()).map_or_else(|| entry.clone().into_bytes(), |raw| raw.to_vec())
+    };
+    text.iter().map(own).collect()
 }
 
 fn load(seccomp: Option<&SeccompFilter>) -> Result<(), Failure> {
@@ -288,6 +296,18 @@ fn enter(cwd: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As many as an image may name: by looking for each among all of them this would not end today.
+    #[test]
+    fn the_bytes_of_an_environment_are_found_among_very_many() {
+        let raw: Vec<Vec<u8>> =
+            (0..200_000).map(|number| [b"A\xff", number.to_string().as_bytes()].concat()).collect();
+        let text: Vec<String> = raw.iter().map(|raw| String::from_utf8_lossy(raw).into_owned()).collect();
+        assert_eq!(environment(&text, &raw), raw);
+        assert_eq!(environment(&["B=1".to_owned()], &raw), [b"B=1"]);
+        let twice = [b"A\xfe".to_vec(), b"A\xff".to_vec()];
+        assert_eq!(environment(&["A\u{fffd}".to_owned()], &twice), [b"A\xfe"], "the first that fits");
+    }
 
     /// CVE-2024-21626 once more: whatever led there, a directory that the root does not reach is not worked in.
     #[test]

@@ -81,6 +81,7 @@ pub fn spawn_sandbox(plan: SandboxPlan) -> Result<Child> {
         namespaces,
         pid_namespace_of: None,
         cgroup: &plan.cgroup,
+        elsewhere: &mut child::nowhere_else,
         keep: vec![plan.pause.as_raw_fd()],
         tells_ready: false,
         listens: false,

@@ -16,6 +16,7 @@
 //! ```
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -25,6 +26,7 @@ use husk_model::{SeccompFilter, Stdio};
 use husk_sys::{
     mount,
     mount::{Attr, Change, Propagation},
+    procfs::Procfs,
     root::Root,
 };
 use oci_spec::runtime::{LinuxDevice, Spec};
@@ -38,10 +40,10 @@ use crate::{
     CgroupTarget, Child, Error, Failure, Hook, Identity, Result, Step, UserNamespace,
     child::{self, Launch, Link, Succession},
     failure::At,
+    hook::{Setting, run_hooks},
     interior::{Alone, Interior, Materials, Who},
     process::{self, Confined, Program},
     rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
-    run_hooks,
     scheduling::{MemoryPolicy, Scheduling},
     stdio,
 };
@@ -87,7 +89,8 @@ pub struct StandalonePlan {
     pub create_hooks: Vec<Hook>,
     /// Run in it after the start, as its user, by paths of its own.
     pub start_hooks: Vec<Hook>,
-    /// What these hooks read.
+    /// What these hooks read: a JSON object of at least one field, without `pid`, which is the number that the init has where a hook
+    /// runs.
     pub state: Vec<u8>,
 }
 
@@ -114,6 +117,7 @@ pub fn spawn_standalone(plan: StandalonePlan) -> Result<Child> {
         namespaces: plan.namespaces.at_birth(),
         pid_namespace_of: None,
         cgroup: &plan.cgroup,
+        elsewhere: &mut child::nowhere_else,
         keep,
         tells_ready: true,
         listens: program.listens(),
@@ -133,20 +137,31 @@ fn run(
     program: Program,
     link: &mut Link,
 ) -> Result<Infallible, Failure> {
-    let mut supplies = gather(plan, maps, &program)?;
+    let (mut supplies, procfs) = gather(plan, maps, &program)?;
     fchdir(&plan.root).at(Step::Rootfs, "")?;
     plan.namespaces.enter(|| shelve(plan, &mut supplies))?;
     if plan.namespaces.user.is_some() {
         locked::take(Path::new("."), &mut supplies)?;
     }
     let late = plan.namespaces.late();
-    let inside = |link: &mut Link| inside(plan, scheduling, program, link, supplies);
+    let steps = Steps { plan, scheduling, procfs: Cell::new(procfs) };
+    let inside = |link: &mut Link| inside(&steps, program, link, supplies);
     if plan.namespaces.moves() { link.succeed(late, inside) } else { inside(link) }
 }
 
-/// All that needs the privileges or the mounts of the node.
-fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) -> Result<Supplies, Failure> {
-    program.labels.claim()?;
+/// All that needs the privileges or the mounts of the node; and the node's procfs, by which the labels are asked for that hooks of the
+/// node are not to have.
+fn gather(
+    plan: &StandalonePlan,
+    maps: &[Option<OwnedFd>],
+    program: &Program,
+) -> Result<(Supplies, Option<Procfs>), Failure> {
+    let later = !plan.create_hooks.is_empty() && !program.labels.is_empty();
+    let procfs = later.then(Procfs::host).transpose().at(Step::Label, "/proc")?;
+    match &procfs {
+        Some(procfs) => program.labels.claim_for_keys(procfs)?,
+        None => program.labels.claim()?,
+    }
     let warnings = program.claim()?.into_iter().collect();
     let user = plan.namespaces.user.as_ref();
     let linux = plan.spec.linux().as_ref();
@@ -164,7 +179,7 @@ fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) ->
         dev::make_on_node(&mut mounts, devices(plan), user)?;
     }
     let root = copy_root(plan, user)?;
-    Ok(Supplies { mounts, volumes: Vec::new(), shm: None, root, warnings })
+    Ok((Supplies { mounts, volumes: Vec::new(), shm: None, root, warnings }, procfs))
 }
 
 /// A copy of the root's directory, which takes part in what is mounted there on the node only if it is to be a slave: what the spec
@@ -209,18 +224,17 @@ fn here() -> Result<OwnedFd, Failure> {
 
 /// In its namespaces, with the shelf as working directory.
 fn inside(
-    plan: &StandalonePlan,
-    scheduling: &Scheduling,
+    steps: &Steps<'_>,
     program: Program,
     link: &mut Link,
     supplies: Supplies,
 ) -> Result<Infallible, Failure> {
+    let plan = steps.plan;
     plan.namespaces.settle()?;
     let Supplies { mounts, root, warnings, .. } = supplies;
     let shelf = here()?;
     let covers = Covers::of(&shelf)?;
     mount::attach(&root, &shelf).at(Step::Rootfs, "mount point")?;
-    let steps = Steps { plan, scheduling };
     let interior = Interior {
         spec: &plan.spec,
         who: Who::Identity(&plan.identity),
@@ -228,7 +242,7 @@ fn inside(
         stdio: &plan.stdio,
         readonly: plan.readonly,
         joins: false,
-        alone: Some(&steps),
+        alone: Some(steps),
     };
     drop(shelf);
     let materials = Materials { root: Root::new(root), mounts, shm: None, procfs: None, covers, warnings };
@@ -239,14 +253,23 @@ fn inside(
 struct Steps<'plan> {
     plan: &'plan StandalonePlan,
     scheduling: &'plan Scheduling,
+    /// Of the node, until the labels are asked for that hooks are not to have.
+    procfs: Cell<Option<Procfs>>,
 }
 
 impl Alone for Steps<'_> {
-    fn before_root(&self, link: &Link) -> Result<(), Failure> {
+    fn before_root(&self, link: &Link, root: &Root, program: &Program) -> Result<(), Failure> {
         if self.plan.prepared {
             link.prepared()?;
         }
-        hooks("createContainer", &self.plan.create_hooks, &self.plan.state)
+        if self.plan.create_hooks.is_empty() {
+            return Ok(());
+        }
+        // As in runc: in the root, though what it finds by its paths is the node's.
+        fchdir(root).at(Step::Rootfs, "")?;
+        let setting = Setting { umask: Some(link.parents_umask()), ..Setting::default() };
+        hooks("createContainer", &self.plan.create_hooks, &self.plan.state, &setting)?;
+        self.procfs.take().map_or(Ok(()), |procfs| program.labels.claim_for_program(&procfs))
     }
 
     fn schedule(&self) -> Result<(), Failure> {
@@ -268,7 +291,7 @@ impl Alone for Steps<'_> {
         let own: Vec<String> = own.collect();
         let of_container = |hook: &Hook| Hook { env: hook.env.clone().or(Some(own.clone())), ..hook.clone() };
         let start_hooks: Vec<Hook> = self.plan.start_hooks.iter().map(of_container).collect();
-        hooks("startContainer", &start_hooks, &self.plan.state)
+        hooks("startContainer", &start_hooks, &self.plan.state, &Setting::default())
     }
 
     fn inherited(&self) -> u32 {
@@ -284,17 +307,18 @@ impl Alone for Steps<'_> {
     }
 }
 
-fn hooks(name: &str, hooks: &[Hook], state: &[u8]) -> Result<(), Failure> {
+fn hooks(name: &str, hooks: &[Hook], state: &[u8], setting: &Setting) -> Result<(), Failure> {
     if hooks.is_empty() {
         return Ok(());
     }
-    // The number that it has where the hook runs.
-    let state = String::from_utf8_lossy(state).replace(PID, &std::process::id().to_string());
-    run_hooks(name, hooks, state.as_bytes()).map_err(|why| Failure::because(Step::Hook, "", why))
+    run_hooks(name, hooks, &with_pid(state), setting).map_err(|why| Failure::because(Step::Hook, "", why))
 }
 
-/// Stands in [`StandalonePlan::state`] where the process id belongs, as a JSON string would not.
-pub const PID: &str = "\"@pid@\"";
+/// A state with the process id that we have where the hook runs.
+fn with_pid(state: &[u8]) -> Vec<u8> {
+    let rest = state.strip_prefix(b"{").unwrap_or(state);
+    [format!("{{\"pid\":{},", std::process::id()).as_bytes(), rest].concat()
+}
 
 #[cfg(test)]
 mod tests {
@@ -302,8 +326,9 @@ mod tests {
 
     #[test]
     fn the_state_of_a_hook_has_the_number_that_it_sees() {
-        let args = ["sh", "-c", "read state; test \"$state\" = \"{pid:$PPID}\""].map(str::to_owned).to_vec();
+        let script = r#"read -r state; test "$state" = "{\"pid\":$PPID,\"id\":\"c1\"}""#;
+        let args = ["sh", "-c", script].map(str::to_owned).to_vec();
         let hook = Hook { path: "/bin/sh".into(), args, env: None, timeout: None };
-        hooks("createContainer", &[hook], format!("{{pid:{PID}}}\n").as_bytes()).unwrap();
+        hooks("createContainer", &[hook], b"{\"id\":\"c1\"}\n", &Setting::default()).unwrap();
     }
 }

@@ -149,6 +149,7 @@ fn with_holder<T>(
         namespaces,
         pid_namespace_of: None,
         cgroup: &cgroup,
+        elsewhere: &mut child::nowhere_else,
         keep,
         tells_ready: true,
         listens: false,

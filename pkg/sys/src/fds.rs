@@ -15,6 +15,21 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
 }
 
+/// Takes close-on-exec away from the `count` descriptors from `first` on. Numbers that are none are passed over.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn keep_across_exec(first: u32, count: u32) -> Result<()> {
+    for number in first..first.saturating_add(count) {
+        // SAFETY: a number and two constants; the kernel says whether it is a descriptor.
+        match check(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, 0) }) {
+            Ok(_) | Err(rustix::io::Errno::BADF) => {}
+            kept => kept.named("fcntl", || format!("{number}, F_SETFD, 0")).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from 3 on but those in `keep`.
 ///
 /// For a freshly cloned child: the parent's other descriptors (sockets, other children's pipes) would otherwise stay

@@ -81,6 +81,57 @@ fn execs_are_told_apart_by_their_codes_and_have_the_user_and_words_they_ask_for(
     assert_eq!(listed.len(), 1);
 }
 
+/// A container that manages groups of its own: a process cannot be put in one that hands controllers down.
+#[test]
+fn an_exec_joins_the_init_of_a_container_that_hands_controllers_down() {
+    let Some(world) = World::new("handed-down") else { return };
+    world.args(&["sleep", "1000"]);
+    world.good(&["run", "--detach"]);
+    // Others (cpu, pids) may be with threads, and forbid nothing.
+    let domain = |group: std::path::PathBuf| {
+        let there = fs::read_to_string(group.join("cgroup.controllers")).ok()?;
+        let one = there.split_whitespace().find(|name| matches!(*name, "hugetlb" | "memory" | "io"))?;
+        Some((format!("+{one}"), group))
+    };
+    let Some((controller, group)) = world.cgroups().into_iter().find_map(domain) else {
+        husk_test_support::skip("a domain controller on cgroup v2");
+        return;
+    };
+    let leaf = group.join("of-init");
+    fs::create_dir(&leaf).unwrap();
+    fs::write(leaf.join("cgroup.procs"), world.state()["pid"].to_string()).unwrap();
+    fs::write(group.join("cgroup.subtree_control"), controller).unwrap();
+    let output = world.exec(&["cat", "/proc/self/cgroup"]);
+    assert!(output.status.success(), "{output:?}");
+    let own = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(own.lines().any(|line| line.starts_with("0::") && line.ends_with("/of-init")), "{own}");
+}
+
+/// All at once, as a kubelet and an operator do.
+#[test]
+fn updates_at_the_same_time_are_all_in_force_and_on_record() {
+    let Some(world) = World::new("updates") else { return };
+    world.args(&["sleep", "1000"]);
+    world.good(&["run", "--detach"]);
+    for round in 1..=5_u64 {
+        let wanted = [
+            ("--pids-limit", "/pids/limit", 100 + round),
+            ("--cpu-share", "/cpu/shares", 200 + round),
+            ("--memory-reservation", "/memory/reservation", (64 + round) << 20),
+            ("--cpu-quota", "/cpu/quota", 50_000 + round),
+        ];
+        let begun = wanted.map(|(flag, _, value)| world.begin(&["update", flag, &value.to_string()]));
+        for mut update in begun {
+            assert!(update.wait().unwrap().success());
+        }
+        let record = fs::read_to_string(world.state_dir().join("state.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        for (flag, name, value) in wanted {
+            assert_eq!(record["resources"].pointer(name), Some(&json!(value)), "{flag} in round {round}");
+        }
+    }
+}
+
 #[test]
 fn a_paused_container_stands_still_and_its_limits_change() {
     let Some(world) = World::new("pause") else { return };
@@ -136,6 +187,76 @@ fn hooks_run_at_their_points_with_the_state_and_a_failing_one_ends_the_container
         assert!(why.contains(&format!("error running {name} hook #1: exit status 1")), "{why}");
         assert!(!world.state_dir().exists() && world.cgroups().is_empty(), "{name}");
     }
+}
+
+/// What runs in its namespaces by paths of the node finds what a program of the node's would find, and nothing of the runtime's.
+#[test]
+fn a_create_hook_has_the_mode_mask_the_directory_and_the_descriptors_that_are_its_own() {
+    let Some(world) = World::new("setting") else { return };
+    let log = world.bundle().join("log");
+    let hook = |name: &str| {
+        let script = format!(
+            "(echo {name}; umask; pwd; ls -d rootfs bin; readlink /proc/self/fd/3; true) >>{} 2>/dev/null",
+            log.display()
+        );
+        json!([{ "path": "/bin/busybox", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }])
+    };
+    world.change(|config| {
+        config["hooks"] =
+            json!({ "createRuntime": hook("createRuntime"), "createContainer": hook("createContainer") });
+    });
+    world.args(&["sh", "-c", "cat <&3"]);
+    // The file is the container's third descriptor, and nobody else's.
+    let script = "umask 027; exec 3<config.json; exec \"$0\" \"$@\"";
+    let verb = world.verb(&["run", "--preserve-fds", "1"]);
+    let mut command = std::process::Command::new("/bin/busybox");
+    command.args(["sh", "-c", script]).arg(verb.get_program()).args(verb.get_args());
+    let output = world.output(command.current_dir(world.bundle()).stdin(std::process::Stdio::null()));
+    assert!(output.status.success() && output.stdout.starts_with(b"{"), "{output:?}");
+    let said = fs::read_to_string(&log).unwrap();
+    let (bundle, root) = (world.bundle().canonicalize().unwrap(), world.rootfs().canonicalize().unwrap());
+    let expected = format!(
+        "createRuntime\n0027\n{}\nrootfs\ncreateContainer\n0027\n{}\nbin\n",
+        bundle.display(),
+        root.display()
+    );
+    assert_eq!(said, expected);
+}
+
+/// The node's own programs are not to run under the container's profile. Without AppArmor on the node no profile can be asked for, and
+/// that is found out behind them.
+#[test]
+fn a_create_hook_runs_before_the_container_s_label_is_asked_for() {
+    if fs::exists("/sys/module/apparmor").unwrap() || fs::exists("/sys/fs/selinux/enforce").unwrap() {
+        husk_test_support::skip("a node without AppArmor");
+        return;
+    }
+    let Some(world) = World::new("label") else { return };
+    let ran = world.bundle().join("ran");
+    world.change(|config| {
+        config["process"]["apparmorProfile"] = json!("none-such");
+        config["hooks"] = json!({ "createContainer": [{ "path": "/bin/touch", "args": ["touch", ran] }] });
+    });
+    assert!(world.bad(&["create"]).contains("none-such"));
+    assert!(ran.exists());
+}
+
+#[test]
+fn all_hooks_of_the_end_run_whatever_one_of_them_says_and_a_time_beyond_any_clock_is_none() {
+    let Some(world) = World::new("poststop") else { return };
+    let ran = world.bundle().join("ran");
+    world.args(&["true"]);
+    world.change(|config| {
+        config["hooks"] = json!({
+            "prestart": [{ "path": "/bin/true", "timeout": i64::MAX }],
+            "createContainer": [{ "path": "/bin/true", "timeout": i64::MAX }],
+            "poststop": [{ "path": "/bin/false" }, { "path": "/bin/touch", "args": ["touch", ran] }]
+        });
+    });
+    world.good(&["run"]);
+    assert!(ran.exists() && !world.state_dir().exists());
+    world.change(|config| config["hooks"] = json!({ "poststop": [{ "path": "/bin/true", "timeout": -1 }] }));
+    assert!(world.bad(&["run"]).contains("its timeout is not above zero"));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Paths that a container must not read or write.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use husk_sys::{
     mount,
@@ -37,10 +40,8 @@ impl Covers {
 /// do not exist need no hiding, nor one that was named before; symlinks are followed inside the root.
 pub(crate) fn hide(root: &Root, paths: &[String], covers: &Covers) -> Result<(), Failure> {
     let step = Step::Mask;
-    for (number, path) in paths.iter().enumerate() {
-        if paths[..number].contains(path) {
-            continue;
-        }
+    let mut named = HashSet::new();
+    for path in paths.iter().filter(|path| named.insert(path.as_str())) {
         let Some(target) = find(root, path, step)? else { continue };
         let stat = fs::fstat(&target).at(step, path)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
