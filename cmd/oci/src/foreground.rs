@@ -1,8 +1,8 @@
-//! Waiting for a process in the foreground: signals go on to it, its terminal is shown, its end is ours.
+//! Waiting for a process in the foreground: signals go on to it, its terminal is shown ([`crate::relay`]), its end is ours.
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use husk_runtime::Child;
@@ -13,11 +13,13 @@ use nix::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::OFlags,
     io::Errno,
 };
 
-use crate::terminal::{Raw, plain_line_ends};
+use crate::{
+    relay::{End, Relay},
+    terminal::{Raw, plain_line_ends},
+};
 
 /// All signals, from now on told by a descriptor.
 ///
@@ -32,21 +34,18 @@ pub(crate) fn signals() -> io::Result<SignalFd> {
 /// Waits for the end of a child, and returns its code: 128 plus the signal for one that a signal ended.
 ///
 /// # Errors
-/// Those of poll(2), and of a terminal.
-pub(crate) fn wait(child: &Child, screen: Option<&Screen>, signals: &SignalFd) -> io::Result<u8> {
-    let (mut shows, mut reads) = (screen.is_some(), screen.is_some());
+/// Those of poll(2) and waitid(2).
+pub(crate) fn wait(child: &Child, mut screen: Option<&mut Screen>, signals: &SignalFd) -> io::Result<u8> {
     loop {
+        let awaited = screen.as_ref().map(|screen| screen.relay.awaited()).unwrap_or_default();
         let mut fds = vec![
             PollFd::new(&child.pidfd, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
-        let stdin = rustix::stdio::stdin();
-        if let Some(screen) = screen {
-            let of = |wanted: bool| if wanted { PollFlags::IN } else { PollFlags::empty() };
-            fds.push(PollFd::new(&screen.master, of(shows)));
-            if reads {
-                fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
-            }
+        if let Some(screen) = &screen {
+            fds.extend(
+                awaited.iter().map(|(end, flags)| PollFd::from_borrowed_fd(screen.relay.fd(*end), *flags)),
+            );
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -54,23 +53,19 @@ pub(crate) fn wait(child: &Child, screen: Option<&Screen>, signals: &SignalFd) -
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        if let Some(screen) = screen {
-            if shows && ready[2] {
-                shows = screen.show()?;
-            }
-            if reads && ready.get(3) == Some(&true) {
-                reads = screen.read(stdin)?;
-            }
+        if let Some(screen) = &mut screen {
+            let ends = awaited.iter().zip(&ready[2..]).filter(|(_, ready)| **ready);
+            ends.for_each(|((end, _), _)| screen.relay.serve(*end));
         }
         if ready[0] {
-            if let Some(screen) = screen.filter(|_| shows) {
-                screen.show()?;
-            }
             let exit = pidfd::reap(&child.pidfd).map_err(io::Error::other)?;
+            if let Some(screen) = screen {
+                screen.finish(signals)?;
+            }
             return Ok(u8::try_from(exit.code() & 0xff).unwrap_or(255));
         }
         if ready[1] {
-            forward(child, signals, screen)?;
+            forward(child, signals, screen.as_deref())?;
         }
     }
 }
@@ -96,72 +91,69 @@ fn forward(child: &Child, signals: &SignalFd, screen: Option<&Screen>) -> io::Re
 
 /// A container's terminal, shown on our own streams.
 pub(crate) struct Screen {
-    master: OwnedFd,
+    relay: Relay,
     raw: Option<Raw>,
 }
+
+/// Most that is read of a terminal after the container's end: more than one holds. Whoever writes on is not the container any more.
+const LAST: usize = 256 << 10;
 
 impl Screen {
     /// To be made before the container writes its first word.
     ///
     /// # Errors
-    /// Those of tcsetattr(3).
+    /// Those of tcsetattr(3) and fcntl(2).
     pub(crate) fn new(master: OwnedFd) -> io::Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&master)?;
-        rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
         plain_line_ends(master.as_fd())?;
-        let screen = Self { master, raw: Raw::enter()? };
+        let relay = Relay::new(master, rustix::stdio::stdin(), rustix::stdio::stdout())?;
+        let screen = Self { relay, raw: Raw::enter()? };
         screen.resize();
         Ok(screen)
     }
 
     fn resize(&self) {
         if let Some(raw) = &self.raw {
-            raw.resize(self.master.as_fd());
+            raw.resize(self.relay.terminal());
         }
     }
 
-    /// Shows what is there. False when the other side is closed: EIO, for a terminal.
-    fn show(&self) -> io::Result<bool> {
-        let mut buffer = [0; 16 << 10];
+    /// Shows what the container has left. A reader that takes its time is waited for, until somebody wants us to end.
+    fn finish(&mut self, signals: &SignalFd) -> io::Result<()> {
+        let mut left = LAST;
         loop {
-            match rustix::io::read(&self.master, &mut buffer) {
-                Ok(0) | Err(Errno::IO) => return Ok(false),
-                // A container whose output nobody reads runs on.
-                Ok(count) => drop(write_all(rustix::stdio::stdout(), &buffer[..count])),
-                Err(Errno::AGAIN) => return Ok(true),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+            while self.relay.awaited().iter().any(|(end, _)| *end == End::Output) {
+                let mut fds = [
+                    PollFd::from_borrowed_fd(self.relay.fd(End::Output), PollFlags::OUT),
+                    PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+                ];
+                match poll(&mut fds, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+                let [output, signalled] = fds.map(|fd| !fd.revents().is_empty());
+                if output {
+                    self.relay.serve(End::Output);
+                }
+                if signalled && is_to_end(signals)? {
+                    return Ok(());
+                }
             }
-        }
-    }
-
-    /// Types what our caller types. False at its end.
-    fn read(&self, stdin: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut buffer = [0; 1024];
-        match rustix::io::read(stdin, &mut buffer) {
-            Ok(0) | Err(Errno::IO) => Ok(false),
-            Ok(count) => {
-                // One that has gone types nothing any more.
-                let _ = write_all(self.master.as_fd(), &buffer[..count]);
-                Ok(true)
+            let count = if left > 0 { self.relay.show() } else { 0 };
+            left = left.saturating_sub(count);
+            if count == 0 {
+                return Ok(());
             }
-            Err(Errno::INTR | Errno::AGAIN) => Ok(true),
-            Err(errno) => Err(errno.into()),
         }
     }
 }
 
-/// Waits where it must: for a reader of ours, or for a terminal that is full.
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
-            }
-            Err(errno) => return Err(errno),
+/// Whether one of the signals that have come is one to end by.
+fn is_to_end(signals: &SignalFd) -> io::Result<bool> {
+    while let Some(info) = signals.read_signal()? {
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        if matches!(signal, Some(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGQUIT)) {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }

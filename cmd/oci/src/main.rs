@@ -9,6 +9,7 @@ mod cli;
 mod foreground;
 mod log;
 mod program;
+mod relay;
 mod show;
 mod terminal;
 mod update;

@@ -116,12 +116,12 @@ fn run_container(store: &Store, options: cli::Run, log: &Log, given: u32) -> Res
     let signals = foreground::signals().map_err(|error| invalid(format!("signals: {error}")))?;
     let mut created = make(store, options.create, options.detach, log, given)?;
     let screen = created.terminal.take().map(show_terminal).transpose();
-    let outcome = screen.and_then(|screen| {
+    let outcome = screen.and_then(|mut screen| {
         start(&created.container)?;
         match created.child.await_report()? {
             Report::Failed(failure) => Err(Error::Process(failure)),
             _ if options.detach => Ok(0),
-            _ => foreground::wait(&created.child, screen.as_ref(), &signals)
+            _ => foreground::wait(&created.child, screen.as_mut(), &signals)
                 .map_err(|error| invalid(format!("wait for the container: {error}"))),
         }
     });
@@ -166,7 +166,7 @@ fn run_exec(store: &Store, options: cli::Exec, log: &Log, given: u32) -> Result<
     if detached {
         return Ok(0);
     }
-    foreground::wait(&exec.child, screen.as_ref(), &signals)
+    foreground::wait(&exec.child, screen.as_mut(), &signals)
         .map_err(|error| invalid(format!("wait for the process: {error}")))
 }
 
