@@ -310,6 +310,70 @@ fn limits_can_be_changed_and_one_below_the_usage_is_refused() {
 }
 
 #[test]
+fn changes_at_once_of_a_containers_limits_are_all_kept() {
+    if !ready() {
+        return;
+    }
+    let mut node = Node::start();
+    let pod = node.pod("limits-at-once");
+    let mut config = shell("main", "sleep 1000");
+    config.resources =
+        Resources { memory_limit: Some(64 << 20), cpu_shares: Some(512), ..Default::default() };
+    let id = node.create(&pod, config);
+    node.wait(node.engine().start_container(&id)).unwrap();
+    let engine = node.engine();
+    for round in 1..=10 {
+        let memory = Resources { memory_limit: Some((64 + round) << 20), ..Default::default() };
+        let cpu = Resources { cpu_shares: Some(512 + round as u64), ..Default::default() };
+        let both =
+            async { tokio::join!(engine.update_resources(&id, memory), engine.update_resources(&id, cpu)) };
+        let (memory, cpu) = node.wait(both);
+        memory.unwrap();
+        cpu.unwrap();
+        let kept = engine.container_status(&id).unwrap().resources.clone();
+        assert_eq!(
+            (kept.memory_limit, kept.cpu_shares),
+            (Some((64 + round) << 20), Some(512 + round as u64)),
+            "round {round}"
+        );
+    }
+    let kept = engine.container_status(&id).unwrap().resources.clone();
+    node.restart();
+    assert_eq!(node.engine().container_status(&id).unwrap().resources, kept, "on record, too");
+    node.remove_all();
+}
+
+#[test]
+fn a_pod_that_is_stopped_while_it_is_resized_is_stopped_and_resized() {
+    if !ready() {
+        return;
+    }
+    let mut node = Node::start();
+    for round in 0..5 {
+        let pod = node.pod(&format!("resized-{round}"));
+        let changes: Vec<_> = (1..=8)
+            .map(|size| {
+                let (engine, pod) = (node.engine().clone(), pod.clone());
+                node.spawn(async move {
+                    let resources = Resources { memory_limit: Some(size << 20), ..Default::default() };
+                    engine.update_pod_resources(&pod, None, Some(resources)).await
+                })
+            })
+            .collect();
+        node.wait(node.engine().stop_pod_sandbox(&pod)).unwrap();
+        for change in changes {
+            node.wait(change).unwrap().unwrap();
+        }
+        let seen = node.engine().pod_status(&pod).unwrap();
+        node.restart();
+        let kept = node.engine().pod_status(&pod).unwrap();
+        assert_eq!(kept.config.resources, seen.config.resources, "the record is what was seen last");
+        assert_eq!(kept.state, PodState::NotReady);
+    }
+    node.remove_all();
+}
+
+#[test]
 fn a_container_that_takes_too_much_memory_is_reported_as_such() {
     if !ready() {
         return;

@@ -6,7 +6,7 @@ use husk_proto::podmon::error::Code;
 use rustix::{io::Errno, termios::Winsize};
 
 use crate::{
-    attach::Attachments,
+    attach::{Attachment, Attachments},
     core::Core,
     fault::{Outcome, fault, os_fault},
     poll::{Interest, Key, Source},
@@ -51,8 +51,28 @@ impl Input {
         self.fd = Some(terminal);
     }
 
+    /// Whether more is read from the clients now. While something waits for the container, what clients type stays with them: no
+    /// more of it than one read is ever held here, and none is lost when another client ends the input.
+    fn is_open(&self) -> bool {
+        !self.watched
+    }
+
+    /// A client is attached: it is heard from now on, or once there is room for more.
+    pub fn admit(&self, core: &Core, client: &Attachment) -> std::io::Result<()> {
+        match &client.stdin {
+            Some(fd) if self.is_open() => {
+                core.poller.add(fd, Source::AttachInput(client.key), Interest::Read)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A client sent something or closed its side.
     pub fn receive(&mut self, core: &mut Core, clients: &mut Attachments, client: Key) {
+        // The event was fetched together with that of the client whose input waits now; it comes again.
+        if !self.is_open() {
+            return;
+        }
         let Some(fd) = clients.stdin(client) else { return };
         match rustix::io::read(fd, &mut core.scratch[..]) {
             Ok(count) if count > 0 => {
@@ -101,8 +121,11 @@ impl Input {
         }
         let Some(fd) = &self.fd else { return };
         if full {
-            // Fails only without memory; then the input waits for the next byte.
-            let _ = core.poller.add(fd, Source::InitStdin(self.key), Interest::Write);
+            if core.poller.add(fd, Source::InitStdin(self.key), Interest::Write).is_err() {
+                // Only without memory. Nobody would ever tell of room again.
+                self.close(core, clients);
+                return;
+            }
             clients.pause_input(&core.poller);
         } else {
             core.poller.remove(fd);

@@ -262,8 +262,10 @@ impl Container {
     }
 
     /// A client is attached from now on.
-    pub fn attach(&mut self, attachment: Attachment) {
+    pub fn attach(&mut self, core: &Core, attachment: Attachment) -> std::io::Result<()> {
+        self.input.admit(core, &attachment)?;
         self.attachments.push(attachment);
+        Ok(())
     }
 
     /// Lets a client go, whose call nobody waits for any longer.

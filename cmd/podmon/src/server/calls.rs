@@ -13,7 +13,7 @@ use crate::{
     core::Core,
     exec::Exec,
     fault::{Fault, Outcome, fault},
-    poll::{Interest, Key, Source},
+    poll::{Key, Source},
     sandbox::{Sandbox, apply_json},
     setup,
 };
@@ -228,10 +228,7 @@ impl Server {
         let key = core.new_key();
         let attachment = Attachment::new(key, caller, stdin, stdout, stderr, request.awaited)
             .map_err(|error| failed(&error.into()))?;
-        if let Some(fd) = &attachment.stdin {
-            core.poller.add(fd, Source::AttachInput(key), Interest::Read).map_err(|error| failed(&error))?;
-        }
-        container.attach(attachment);
+        container.attach(core, attachment).map_err(|error| failed(&error))?;
         Ok(None)
     }
 

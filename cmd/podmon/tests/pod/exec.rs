@@ -183,6 +183,101 @@ async fn attach_sees_output_and_feeds_stdin_and_stdin_once_ends_it() {
     pod.finish().await;
 }
 
+/// What the pipe of a container's stdin holds.
+const PIPE: usize = 64 << 10;
+
+/// Writes as much as there is room for.
+fn fill(client: &mut UnixStream) -> usize {
+    client.set_nonblocking(true).unwrap();
+    let mut written = 0;
+    while let Ok(count) = client.write(&[b'x'; 4096]) {
+        written += count;
+    }
+    written
+}
+
+#[tokio::test]
+async fn whoever_attaches_while_the_container_reads_no_input_waits_like_the_others() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut wish = pod.wish(&["sleep", "100000"]);
+    wish.request.stdin = Stdin::Open;
+    let id = pod.start_container(wish).await;
+    let ((mut first, their_first), (mut second, their_second)) = (pair(), pair());
+    let (first_io, second_io) = (
+        Streams { stdin: their_first, stdout: None, stderr: None },
+        Streams { stdin: their_second, stdout: None, stderr: None },
+    );
+    let stuck = async {
+        // An answer may come before what was typed is looked at, but not many.
+        let mut taken = 0;
+        for _ in 0..64 {
+            taken += fill(&mut first);
+            pod.monitor.state().await.unwrap();
+        }
+        // The container's pipe is full, and so is the client's socket; now the other one.
+        let attach = pod.monitor.attach(&id, second_io, false);
+        let written = async {
+            let mut written = 0;
+            for _ in 0..64 {
+                written += fill(&mut second);
+                pod.monitor.state().await.unwrap();
+            }
+            written
+        };
+        let written =
+            tokio::select! { biased; ended = attach => panic!("{ended:?}"), written = written => written };
+        (taken, written)
+    };
+    let attach = pod.monitor.attach(&id, first_io, false);
+    let (first, second) =
+        tokio::select! { biased; ended = attach => panic!("{ended:?}"), both = stuck => both };
+    assert!(
+        second <= first,
+        "{second} bytes were taken of a client whose container takes none, {first} of another"
+    );
+    pod.finish().await;
+}
+
+#[tokio::test]
+async fn the_end_of_one_clients_input_loses_nothing_that_another_had_typed() {
+    let Some(pod) = world::pod().await else { return };
+    pod.run().await;
+    let mut wish = pod.wish(&["sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.02; done; cat"]);
+    wish.request.stdin = Stdin::Once;
+    let id = pod.start_container(wish).await;
+    let ((mut typist, their_typing), (mut stdout, their_stdout)) = (pair(), pair());
+    let typing = Streams { stdin: their_typing, stdout: their_stdout, stderr: None };
+    let (leaver, their_leaving) = pair();
+    let leaving = Streams { stdin: their_leaving, stdout: None, stderr: None };
+    let typed = PIPE + 1000;
+    let talk = async {
+        typist.write_all(&vec![b'x'; typed]).unwrap();
+        // Each answer comes after a look at what was typed, which is read by the pipe's size.
+        for _ in 0..8 {
+            pod.monitor.state().await.unwrap();
+        }
+        let attach = pod.monitor.attach(&id, leaving, false);
+        let leave = async {
+            drop(leaver);
+            pod.monitor.state().await.unwrap();
+            pod.monitor.exec_sync(&id, argv(": >/tmp/go"), None).await.unwrap();
+            tokio::task::spawn_blocking(move || {
+                let mut text = Vec::new();
+                stdout.read_to_end(&mut text).unwrap();
+                text.len()
+            })
+            .await
+            .unwrap()
+        };
+        tokio::join!(biased; attach, leave).1
+    };
+    let (attached, came) = tokio::join!(biased; pod.monitor.attach(&id, typing, false), talk);
+    attached.unwrap();
+    assert_eq!(came, typed);
+    pod.finish().await;
+}
+
 /// More than pipes and backlog hold together.
 const FLOOD: usize = 4 << 20;
 

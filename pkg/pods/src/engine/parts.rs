@@ -66,7 +66,7 @@ impl Parts {
         let follow = Follow {
             registry: Arc::clone(&registry),
             records: Arc::clone(&records),
-            changes,
+            changes: changes.clone(),
             cgroups: cgroups.clone(),
         };
         let networks = Networks { facility: network, records: Arc::clone(&records) };
@@ -100,7 +100,7 @@ impl Parts {
                 cgroup_v2: cgroups.hierarchy().version() == Version::V2,
             },
             remove: Remove { stop: stop.clone(), stats },
-            updating: Updating { records: Arc::clone(&records), plugins: plugins.clone(), wishes },
+            updating: Updating { changes, plugins: plugins.clone(), wishes },
             doctor: Doctor::new(Arc::clone(&registry), undo.clone(), config.monitor.podmon_path.clone()),
             recover: Recover { follow, undo, images, security: security.clone() },
             stop,

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use husk_life::{ContainerEffect, ContainerEvent, ContainerNews, PodEffect, PodEvent, PodNews};
+use husk_life::{ContainerEffect, ContainerEvent, ContainerNews, PodEffect, PodEvent, PodLife, PodNews};
+use husk_model::Resources;
 
 use super::{
     events::{Events, Lifecycle},
     plugins::Plugins,
 };
 use crate::{
-    error::Result,
+    error::{PodsError, Result},
     records::Records,
     registry::{Container, Pod, Registry},
 };
@@ -54,11 +55,12 @@ impl Changes {
     /// # Errors
     /// The event has no place in the pod's state, or the new state cannot be recorded: then nothing has changed.
     pub(crate) fn pod(&self, pod: &Arc<Pod>, event: &PodEvent) -> Result<Changed> {
+        let _turn = pod.change();
         let (next, effects) = pod.life().apply(event)?;
         if effects.contains(&PodEffect::Record) {
             self.records.write_pod(&pod.file_as(&next))?;
         }
-        self.pod_unrecorded(pod, event)
+        self.seen(pod, event)
     }
 
     /// Changes a pod whose new state could not be recorded, and must be seen all the same.
@@ -66,6 +68,32 @@ impl Changes {
     /// # Errors
     /// The event has no place in the pod's state.
     pub(crate) fn pod_unrecorded(&self, pod: &Arc<Pod>, event: &PodEvent) -> Result<Changed> {
+        let _turn = pod.change();
+        self.seen(pod, event)
+    }
+
+    /// Changes the resources of a pod; `None` keeps what is known.
+    ///
+    /// # Errors
+    /// The pod is gone, or they cannot be recorded: then nothing has changed.
+    pub(crate) fn pod_resources(
+        &self,
+        pod: &Pod,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<()> {
+        let _turn = pod.change();
+        if pod.life() == PodLife::Removed {
+            return Err(PodsError::NoSuchPod { id: pod.id().to_string() });
+        }
+        let file = pod.file_with(overhead, resources);
+        self.records.write_pod(&file)?;
+        pod.note_config(file.config);
+        Ok(())
+    }
+
+    /// Lets a change be seen and announces it, for whoever has the pod's turn.
+    fn seen(&self, pod: &Arc<Pod>, event: &PodEvent) -> Result<Changed> {
         let mut outcome = Ok(Vec::new());
         self.events.happen(&self.registry, pod, || {
             outcome = pod.apply(event);

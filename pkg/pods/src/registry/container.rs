@@ -36,6 +36,8 @@ pub(crate) struct Container {
     _leases: Vec<Lease>,
     /// Writable layer.
     upper: PathBuf,
+    /// Orders changes of its limits: see [`Container::limits_turn`].
+    limits: tokio::sync::Mutex<()>,
     /// Orders removals: the second waits for the first.
     removal: tokio::sync::Mutex<()>,
     /// Set when plugins have been told of its end.
@@ -67,6 +69,7 @@ impl Container {
             file: Mutex::new(file),
             _leases: leases,
             upper,
+            limits: tokio::sync::Mutex::default(),
             removal: tokio::sync::Mutex::default(),
             told_end: OnceCell::new(),
             chronicle,
@@ -155,6 +158,12 @@ impl Container {
     /// Waits for its turn to remove the container.
     pub(crate) async fn removal(&self) -> MutexGuard<'_, ()> {
         self.removal.lock().await
+    }
+
+    /// Waits for its turn to change the container's limits. A change keeps what it does not name as it is in force, so it holds
+    /// the turn from its look at that until the new limits are in the kernel and on record.
+    pub(crate) async fn limits_turn(&self) -> MutexGuard<'_, ()> {
+        self.limits.lock().await
     }
 
     /// Set when plugins have been told of its end.

@@ -32,6 +32,8 @@ pub(crate) struct Pod {
     life: Mutex<PodLife>,
     status: Snapshot<PodStatus>,
     file: Mutex<PodFile>,
+    /// Orders changes of what is on record: see [`Pod::change`].
+    change: Mutex<()>,
     reach: Mutex<Reach<Monitor>>,
     /// Orders creations and ends: see [`Pod::enter`].
     gate: tokio::sync::RwLock<()>,
@@ -63,6 +65,7 @@ impl Pod {
             status: Snapshot::new(shown(&file, &life, process)),
             life: Mutex::new(life),
             file: Mutex::new(file),
+            change: Mutex::default(),
             reach: Mutex::new(reach),
             gate: tokio::sync::RwLock::new(()),
             early_exits: Mutex::default(),
@@ -122,6 +125,12 @@ impl Pod {
         record(&mut self.lock_file(), &next);
         *life = next;
         Ok(effects)
+    }
+
+    /// Held from the look at what is on record until the change of it is written and seen: two changes at once would each write
+    /// a record without the other, and through the same temporary file. Readers never take it; it is held for one write.
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record of a state that is about to be seen.
@@ -217,20 +226,21 @@ impl Pod {
         self.status.update(|status| status.process = process);
     }
 
-    /// Takes in other resources; `None` keeps what is known. Returns the record to write.
-    pub(crate) fn note_resources(
-        &self,
-        overhead: Option<Resources>,
-        resources: Option<Resources>,
-    ) -> PodFile {
-        let mut file = self.lock_file();
+    /// The record of other resources that are about to be seen; `None` keeps what is known.
+    pub(crate) fn file_with(&self, overhead: Option<Resources>, resources: Option<Resources>) -> PodFile {
+        let mut file = self.lock_file().clone();
         let mut config = (*file.config).clone();
         file.history = self.chronicle.now();
         config.overhead = overhead.or(config.overhead);
         config.resources = resources.or(config.resources);
         file.config = Arc::new(config);
-        self.status.update(|status| status.config = Arc::clone(&file.config));
-        file.clone()
+        file
+    }
+
+    /// Shows what [`Pod::file_with`] made, which is on record.
+    pub(crate) fn note_config(&self, config: Arc<PodConfig>) {
+        self.lock_file().config = Arc::clone(&config);
+        self.status.update(|status| status.config = config);
     }
 
     // === what came before its container was known ===

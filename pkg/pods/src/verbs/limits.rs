@@ -27,6 +27,7 @@ impl Limits {
     /// # Errors
     /// The container has ended, or the kernel refuses a limit: then the stored limits stay.
     pub(crate) async fn apply(&self, container: &Arc<Container>, change: &Change) -> Result<()> {
+        let _turn = container.limits_turn().await;
         container.check_alive("updating its resources")?;
         let merged = merge(&container.status().resources, &change.common);
         for limit in container

@@ -8,15 +8,14 @@ use husk_nri::{Event, Limits as Change};
 use super::wishes::Wishes;
 use crate::{
     error::Result,
-    observing::Plugins,
-    records::Records,
+    observing::{Changes, Plugins},
     registry::{Container, Pod},
 };
 
 /// What changing limits needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Updating {
-    pub(crate) records: Arc<Records>,
+    pub(crate) changes: Changes,
     pub(crate) plugins: Plugins,
     pub(crate) wishes: Wishes,
 }
@@ -53,7 +52,7 @@ impl Updating {
         resources: Option<Resources>,
     ) -> Result<()> {
         let turn = self.plugins.admit_pod_limits(pod, overhead.as_ref(), resources.as_ref()).await?;
-        self.records.write_pod(&pod.note_resources(overhead, resources))?;
+        self.changes.pod_resources(pod, overhead, resources)?;
         drop(turn);
         self.plugins.pod_changed(pod).await;
         Ok(())
