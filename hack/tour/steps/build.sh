@@ -133,6 +133,21 @@ step_build_fails() {
     docker image prune --force
 }
 
+# step build-network: the classic builder's steps in a network of a user, where they find its containers by name
+step_build_network() {
+    printf 'FROM busybox\nRUN wget -q -O /page http://page.test/ && cat /page\n' >Dockerfile
+    docker network create "page net"
+    docker run --detach --name page --network "page net" --network-alias page.test busybox sh -c 'echo built >index.html && exec httpd -f'
+    eventually 20 docker run --rm --network "page net" busybox wget -q -O - http://page.test/
+    tar -c Dockerfile | engine POST "/build?t=networked&networkmode=page%20net" --header 'Content-Type: application/x-tar' --data-binary @- >told
+    has "the end of the build" "$(tail -n 1 told)" "Successfully tagged networked:latest"
+    gives built docker run --rm networked cat /page
+    # Without the network there is no such name.
+    tar -c Dockerfile | engine POST "/build?t=lonely&networkmode=none" --header 'Content-Type: application/x-tar' --data-binary @- >told
+    has "the end of a build without a network" "$(tail -n 1 told)" '"code":1'
+    docker rmi networked
+}
+
 # step build-buildkit: BuildKit's own client: a secret, a cache mount, a heredoc, --iidfile, --output, the build cache
 step_build_buildkit() {
     local id

@@ -86,6 +86,19 @@ step_volumes_from() {
     fails 125 "" docker run --rm --volumes-from nobody busybox true
 }
 
+# step volume-subpath: a part of a volume, also one that a link leads to, and one that is not there
+step_volume_subpath() {
+    local part=type=volume,source=parts,destination=/m,volume-subpath
+    docker run --rm --volume parts:/all busybox sh -c 'mkdir -p /all/a/b /all/etc && echo mine >/all/a/b/file && ln -s /etc /all/out'
+    docker run --rm --mount "$part=a/b" busybox true || impossible "this client or daemon has no volume-subpath"
+    gives mine docker run --rm --mount "$part=a/b" busybox cat /m/file
+    docker run --rm --mount "$part=a/b" busybox touch /m/new
+    gives $'file\nnew' docker run --rm --mount "$part=a/b" busybox ls /m
+    fails 1 "" docker run --rm --mount "$part=out" busybox test -e /m/passwd
+    fails 12[567] "" docker run --rm --mount "$part=nothing" busybox true
+    fails 12[567] "" docker run --rm --mount "$part=../x" busybox true
+}
+
 # step volume-options: the local driver with a file system of one's own
 step_volume_options() {
     docker volume create --driver local --opt type=tmpfs --opt device=tmpfs --opt o=size=1m,uid=33 memory

@@ -16,6 +16,7 @@ use crate::{
     control::credentials_of,
     error::{BuildError, Result},
     grpc::{self, Caller},
+    inputs,
     registry::{Credentials, Order, rules},
     site::{Builder, Built},
     solve::to_registry,
@@ -37,6 +38,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<String>,
     /// The files.
     pub source: Source,
+    /// Files of an archive that are for the builder alone: it reads them, and the build has them not. Paths in the archive.
+    pub left_out: Vec<String>,
     /// Credentials by registry, where no session has them.
     pub auths: BTreeMap<String, Auth>,
     /// What steps may do besides.
@@ -122,11 +125,15 @@ impl Builder {
         };
         let registry = &visit.site.registry;
         let ticket = registry.admit(order)?;
-        let mut attributes = request.attributes;
+        let (mut attributes, mut inputs) = (request.attributes, BTreeMap::new());
         match request.source {
             Source::Archive(_) => {
                 let address = format!("http://127.0.0.1:{}/context/{}", registry.port, ticket.token);
-                attributes.insert("context".to_owned(), address);
+                if request.left_out.is_empty() {
+                    attributes.insert("context".to_owned(), address);
+                } else {
+                    inputs = inputs::of_archive(address, &request.left_out);
+                }
             }
             Source::Remote(address) => drop(attributes.insert("context".to_owned(), address)),
             Source::Session(_) => {}
@@ -151,6 +158,7 @@ impl Builder {
                 imports: request.cache_from.into_iter().map(import).collect(),
             }),
             entitlements: request.entitlements,
+            frontend_inputs: inputs,
             source_policy: Some(rules(registry.port, &ticket.token)),
             exporters: vec![exporter],
         };

@@ -16,19 +16,23 @@
 //! | `registry` | what builds start from and what they make, in a registry's terms |
 //! | `program` | buildkitd as a process |
 //! | `site` | where builds happen: a network, the registry, buildkitd; its start and its end |
+//! | `aside` | a builder in a network of a user, for one build |
 //! | `solve` | a client's build: what is changed of it |
 //! | `workers` | what clients are told of the builder's worker |
 //! | `session` | a client's session: its files, secrets and credentials |
 //! | `control` | a client's calls to buildkitd |
 //! | `cache` | the build cache: what it takes, pruning it |
+//! | `inputs` | an archive of which files are for the builder alone, as BuildKit's operations |
 //! | `classic` | a build that huskd asks for, in place of a client that has only sent its files |
 #![forbid(unsafe_code)]
 
+mod aside;
 mod cache;
 mod classic;
 mod control;
 mod error;
 mod grpc;
+mod inputs;
 mod program;
 mod proxy;
 mod registry;
@@ -39,6 +43,7 @@ mod spool;
 mod wire;
 mod workers;
 
+pub use aside::Aside;
 pub use cache::{CacheRecord, PruneWish};
 pub use classic::{BuildRequest, BuildStep, Log, Source, Step};
 pub use control::Control;

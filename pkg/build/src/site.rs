@@ -14,11 +14,12 @@ use std::{
 
 use husk_images::ImageStore;
 use husk_model::{Attachment, ImageId, PodNetworking, PodSandboxId, chain};
-use husk_network::{Network, PodNetworkRequest};
+use husk_network::{NAME_SERVER, Network, PodNetworkRequest};
 use tokio::sync::{Mutex as Gate, watch};
 use tracing::{info, warn};
 
 use crate::{
+    aside::Places,
     error::{BuildError, Result},
     grpc::Caller,
     program::{Running, Settings},
@@ -56,7 +57,7 @@ pub struct Built {
 }
 
 /// Who is told of images that were built.
-type Witness = Box<dyn Fn(&Built) + Send + Sync>;
+type Witness = Arc<dyn Fn(&Built) + Send + Sync>;
 
 /// The builder of a node. Until it is first needed nothing of it runs.
 pub struct Builder {
@@ -64,6 +65,9 @@ pub struct Builder {
     pub(crate) images: Arc<ImageStore>,
     network: Arc<Network>,
     witness: Witness,
+    /// The user network of its steps; without one it is Docker's bridge.
+    place: Option<String>,
+    asides: Places,
     site: Gate<Option<Arc<Site>>>,
     /// How many use it.
     visits: watch::Sender<usize>,
@@ -128,9 +132,33 @@ impl Builder {
         network: Arc<Network>,
         witness: impl Fn(&Built) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::made(config, images, network, Arc::new(witness), None)
+    }
+
+    fn made(
+        config: BuilderConfig,
+        images: Arc<ImageStore>,
+        network: Arc<Network>,
+        witness: Witness,
+        place: Option<String>,
+    ) -> Arc<Self> {
         let (site, visits, sessions) = (Gate::default(), watch::Sender::new(0), Mutex::default());
-        let (witness, builds) = (Box::new(witness), AtomicU64::new(0));
-        Arc::new(Self { config, images, network, witness, site, visits, sessions, builds })
+        let (asides, builds) = (Places::default(), AtomicU64::new(0));
+        Arc::new(Self { config, images, network, witness, place, asides, site, visits, sessions, builds })
+    }
+
+    /// Another builder of the same node, in this user network.
+    pub(crate) fn in_network(&self, config: BuilderConfig, network: String) -> Arc<Self> {
+        let (images, witness) = (Arc::clone(&self.images), Arc::clone(&self.witness));
+        Self::made(config, images, Arc::clone(&self.network), witness, Some(network))
+    }
+
+    pub(crate) fn config(&self) -> &BuilderConfig {
+        &self.config
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.asides
     }
 
     /// Whether there was ever a build on this node.
@@ -198,8 +226,12 @@ impl Builder {
         let config = &self.config;
         let pin = self.pin(pod);
         self.network.create_netns(&pin).await?;
-        let bridge = self.network.user().default_bridge().await?;
-        let place = Attachment { network: bridge.id.clone(), ..Attachment::default() };
+        let user = self.network.user();
+        let network = match &self.place {
+            None => user.default_bridge().await?,
+            Some(id) => user.find(id)?,
+        };
+        let place = Attachment { network: network.id.clone(), ..Attachment::default() };
         let request = PodNetworkRequest {
             id: pod.clone(),
             name: "builder".to_owned(),
@@ -223,10 +255,11 @@ impl Builder {
             runtime: config.runtime.clone(),
             cgroup: format!("{}/steps", config.cgroup),
             port: registry.port,
+            name_server: network.names.then_some(NAME_SERVER.into()),
         };
         let log = config.root.join("buildkitd.log");
         let running = Running::start(&config.program, &settings, open()?, &config.run, log).await?;
-        Ok((registry, running, bridge.subnets.first().map(|subnet| subnet.gateway)))
+        Ok((registry, running, network.subnets.first().map(|subnet| subnet.gateway)))
     }
 
     fn pin(&self, pod: &PodSandboxId) -> PathBuf {

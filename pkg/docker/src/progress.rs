@@ -41,16 +41,19 @@ impl Progress {
         self.document(&json!({ "status": status, "progressDetail": {}, "id": id })).await;
     }
 
-    /// [`Self::of`] for whoever cannot wait: it is left out for a client that is slow.
-    pub(crate) fn news_line(&self, id: &str, status: &str) {
-        self.0.offer(line(&json!({ "status": status, "progressDetail": {}, "id": id })));
-    }
-
     /// News that is out of date soon: it is left out for a client that is slow.
     pub(crate) fn news(&self, id: &str, status: &str, detail: Detail) {
         let document =
             json!({ "status": status, "progressDetail": detail, "progress": bar(detail), "id": id });
         self.0.offer(line(&document));
+    }
+
+    /// As [`Self::of`], with how far it is.
+    pub(crate) async fn state(&self, id: &str, status: &str, detail: Detail) {
+        self.document(
+            &json!({ "status": status, "progressDetail": detail, "progress": bar(detail), "id": id }),
+        )
+        .await;
     }
 
     /// A line of a stream of text, as a build or a load prints it.

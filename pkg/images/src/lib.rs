@@ -45,7 +45,7 @@ mod trust;
 mod unpack;
 mod walked;
 
-pub use archive::{Loaded, Progress, SaveItem};
+pub use archive::{Loaded, Progress, SaveItem, file_in_archive};
 pub use details::{HistoryEntry, ImageDetails, ManifestFacts};
 pub use error::{ImageError, Result};
 pub use ids::DiffId;
@@ -65,7 +65,7 @@ pub use root::{
 };
 pub use store::{ImageLease, ImageStore, ImagesConfig, Removed};
 pub use takeover::{Origin, TakenOver};
-pub use tally::PullProgress;
+pub use tally::{LayerProgress, LayerState, PullProgress};
 pub use tar::TarError;
 pub use trust::Refusal;
 pub use unpack::UnpackError;

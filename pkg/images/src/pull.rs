@@ -22,7 +22,7 @@ use crate::{
     slots::Turns,
     stop::Stop,
     store::{BlobSource, NewImage, Pin, blocking},
-    tally::{Attempt, PullProgress, Tally},
+    tally::{LayerProgress, LayerState, PullProgress, Tallied, TalliedLayer, Tally},
     trust::Trust,
     unpack::limits::Budget,
 };
@@ -48,7 +48,16 @@ pub struct PullRequest {
 struct Pulling {
     session: Arc<Session>,
     image: Budget,
-    tally: Arc<Tally>,
+    tally: Tallied,
+}
+
+/// A layer that is wanted.
+#[derive(Clone)]
+struct Wanted {
+    descriptor: Descriptor,
+    diff_id: DiffId,
+    chain: ChainId,
+    tally: TalliedLayer,
 }
 
 impl ImageStore {
@@ -77,6 +86,22 @@ impl ImageStore {
         request: PullRequest,
         report: impl Fn(PullProgress),
     ) -> Result<ImageId> {
+        self.pull_telling(request, |tally| report(tally.now())).await
+    }
+
+    /// As [`Self::pull_reporting`], layer by layer: lowest first, none until the manifest is here. An image may have one several times.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub async fn pull_reporting_layers(
+        self: &Arc<Self>,
+        request: PullRequest,
+        report: impl Fn(Vec<LayerProgress>),
+    ) -> Result<ImageId> {
+        self.pull_telling(request, |tally| report(tally.layers())).await
+    }
+
+    async fn pull_telling(self: &Arc<Self>, request: PullRequest, tell: impl Fn(&Tally)) -> Result<ImageId> {
         let mut failures = Vec::new();
         for reference in self.candidates(&request.reference)? {
             let (tally, pull) = self.begin(reference, &request);
@@ -86,10 +111,10 @@ impl ImageStore {
                 tokio::select! {
                     biased;
                     pulled = &mut pull => break pulled,
-                    _ = looks.tick() => report(tally.now()),
+                    _ = looks.tick() => tell(&tally),
                 }
             };
-            report(tally.now());
+            tell(&tally);
             match pulled {
                 Ok(id) => return Ok(id),
                 Err(error) => failures.push(error),
@@ -145,7 +170,8 @@ impl ImageStore {
         if let Some(trust) = trust {
             step!("signatures", trust.admit(&session, &resolved.top, &resolved.digest, patience)).await?;
         }
-        tally.begin(resolved.manifest.layers.iter().map(|layer| layer.size));
+        let layers = resolved.manifest.layers.iter();
+        let tally = tally.begin(layers.map(|layer| (layer.digest.clone(), layer.size)));
         let pulling = Pulling { session: Arc::clone(&session), image: Budget::default(), tally };
         let pins = self.fetch_layers(&pulling, &resolved).await?;
         let id = ImageId::new(resolved.manifest.config.digest.clone());
@@ -179,9 +205,16 @@ impl ImageStore {
     async fn fetch_layers(self: &Arc<Self>, pulling: &Pulling, resolved: &Resolved) -> Result<Vec<Arc<Pin>>> {
         let (mut chain, turns): (Option<ChainId>, _) = (None, self.slots.turns());
         let mut layers = Vec::with_capacity(resolved.diff_ids.len());
-        for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&resolved.diff_ids) {
+        let listed = resolved.manifest.layers.iter().zip(&resolved.diff_ids);
+        for (number, (descriptor, diff_id)) in listed.enumerate() {
             let next = ChainId::above(chain.as_ref(), diff_id);
-            layers.push(self.layer(pulling, descriptor, diff_id, next.clone(), &turns));
+            let wanted = Wanted {
+                descriptor: descriptor.clone(),
+                diff_id: diff_id.clone(),
+                chain: next.clone(),
+                tally: pulling.tally.layer(number),
+            };
+            layers.push(self.layer(pulling, wanted, &turns));
             chain = Some(next);
         }
         try_join_all(layers).await
@@ -191,57 +224,47 @@ impl ImageStore {
     async fn layer(
         self: &Arc<Self>,
         pulling: &Pulling,
-        descriptor: &Descriptor,
-        diff_id: &DiffId,
-        chain: ChainId,
+        wanted: Wanted,
         turns: &Turns<'_>,
     ) -> Result<Arc<Pin>> {
         // Only who would get the same bytes from the same place waits for another pull: it may be slow, or lie.
-        let Descriptor { digest, urls, .. } = descriptor;
+        let Wanted { descriptor: Descriptor { digest, urls, .. }, diff_id, chain, tally } = &wanted;
         let key = format!("{chain} as {digest} of {} {}", pulling.session.reference.host(), urls.join(" "));
         loop {
-            if let Some(pin) = self.shared.pin(diff_id, &chain) {
-                pulling.tally.layer(descriptor.size);
+            if let Some(pin) = self.shared.pin(diff_id, chain) {
+                tally.ends(LayerState::Exists);
                 return Ok(pin);
             }
             // Taken before the layer is: whoever joins it must not wait for the slot of another pull.
             let _slot = turns.slot().await;
             let start = || {
-                let (store, pulling) = (Arc::clone(self), pulling.clone());
-                let (descriptor, diff_id, chain) = (descriptor.clone(), diff_id.clone(), chain.clone());
-                async move { store.fetch_layer(&pulling, &descriptor, &diff_id, &chain).await }
+                let (store, pulling, wanted) = (Arc::clone(self), pulling.clone(), wanted.clone());
+                async move { store.fetch_layer(&pulling, &wanted).await }
             };
             match self.layers.join(&key, start).await {
                 // The other pull may have had other credentials or another registry.
                 (Err(_), false) => continue,
                 (Err(error), true) => return Err(error),
-                (Ok(pin), mine) => {
-                    // Another pull's bytes were counted there.
-                    pulling.tally.layer(if mine { 0 } else { descriptor.size });
+                (Ok(pin), _) => {
+                    tally.ends(LayerState::Done);
                     return Ok(pin);
                 }
             }
         }
     }
 
-    async fn fetch_layer(
-        self: Arc<Self>,
-        pulling: &Pulling,
-        descriptor: &Descriptor,
-        diff_id: &DiffId,
-        chain: &ChainId,
-    ) -> Result<Arc<Pin>> {
+    async fn fetch_layer(self: Arc<Self>, pulling: &Pulling, wanted: &Wanted) -> Result<Arc<Pin>> {
+        let Wanted { descriptor, diff_id, chain, tally } = wanted;
         let session = &pulling.session;
         let blob = Blob { digest: descriptor.digest.clone(), size: descriptor.size };
         // The image may list it twice, or another have brought it meanwhile.
         if let Some(pin) = self.shared.pin(diff_id, chain) {
-            pulling.tally.came(descriptor.size);
             return Ok(pin);
         }
         let mut attempts = Attempts::default();
         let mut refused = None;
         for (endpoint, foreign) in session.places(descriptor) {
-            let unpack = self.unpack_from(pulling, endpoint, foreign.as_ref(), &blob, diff_id);
+            let unpack = self.unpack_from(pulling, tally, endpoint, foreign.as_ref(), &blob, diff_id);
             match step!("layer", unpack, digest = %blob.digest, bytes = blob.size).await {
                 Ok(unclaimed) => {
                     let unclaimed = match foreign {
@@ -265,15 +288,15 @@ impl ImageStore {
     async fn unpack_from(
         &self,
         pulling: &Pulling,
+        tally: &TalliedLayer,
         endpoint: &Endpoint,
         foreign: Option<&Url>,
         blob: &Blob,
         diff_id: &DiffId,
     ) -> Result<Unclaimed> {
-        let attempt = Attempt::of(&pulling.tally);
-        let fetched = self.unpack_counted(pulling, &attempt, endpoint, foreign, blob, diff_id).await;
+        let fetched = self.unpack_counted(pulling, tally, endpoint, foreign, blob, diff_id).await;
         if fetched.is_err() {
-            attempt.failed();
+            tally.failed();
         }
         fetched
     }
@@ -281,7 +304,7 @@ impl ImageStore {
     async fn unpack_counted(
         &self,
         pulling: &Pulling,
-        attempt: &Attempt,
+        tally: &TalliedLayer,
         endpoint: &Endpoint,
         foreign: Option<&Url>,
         blob: &Blob,
@@ -297,7 +320,7 @@ impl ImageStore {
             diff_id: Some(diff_id.clone()),
         };
         let (shared, digest, image) = (Arc::clone(&self.shared), blob.digest.clone(), pulling.image.clone());
-        let source = Source::Channel(chunks, attempt.counter());
+        let source = Source::Channel(chunks, tally.comes());
         let unpacking = blocking("unpacking a layer", move || {
             layer::unpack(&shared, source, &expected, &digest, &image, &stop)
         });

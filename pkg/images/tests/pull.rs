@@ -17,7 +17,7 @@ use common::{
     registry::{Answer, Gate, Registry},
     sha256, store, store_with, zstd,
 };
-use husk_images::{Auth, ImageStore, ImagesConfig, PullProgress, PullRequest};
+use husk_images::{Auth, ImageStore, ImagesConfig, LayerProgress, LayerState, PullProgress, PullRequest};
 use husk_model::{Classify, Kind};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -487,6 +487,34 @@ async fn whoever_watches_a_pull_sees_how_far_it_is_also_one_that_joins_it() {
         pull.await.unwrap().unwrap();
         assert_eq!(last(told).await, Some(all), "also of what is here already");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn whoever_watches_the_layers_of_a_pull_sees_each_come_and_end() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new(&layers(), gzip);
+    let registry = Registry::start().await;
+    registry.push("watched", "1", &image);
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let told = std::sync::Mutex::new(Vec::new());
+    let ends = async |state| {
+        told.lock().unwrap().clear();
+        let report = |layers: Vec<LayerProgress>| told.lock().unwrap().push(layers);
+        store.pull_reporting_layers(request(format!("{}/watched:1", registry.host())), report).await.unwrap();
+        let told = told.lock().unwrap();
+        let last = told.last().unwrap();
+        assert_eq!(last.len(), 2);
+        for layer in last {
+            let blob = &image.blobs[&layer.digest.to_string()];
+            let size = blob.len() as u64;
+            assert_eq!((layer.bytes, layer.bytes_done, layer.state), (size, size, state));
+        }
+    };
+    ends(LayerState::Done).await;
+    ends(LayerState::Exists).await;
 }
 
 #[tokio::test]

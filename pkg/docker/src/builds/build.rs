@@ -6,12 +6,13 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
-use husk_build::{BuildRequest, Built, Source};
+use husk_build::{Aside, BuildRequest, Builder, Built, Source};
 use husk_images::Auth;
 use hyper::header::HeaderName;
 use tokio::sync::mpsc;
 
 use super::{
+    ignored,
     told::{Told, Words, classic_failure, exit_code},
     wanted::{Wanted, wanted},
 };
@@ -21,6 +22,7 @@ use crate::{
     error::{Failure, Result},
     http::{Answer, Call},
     images::names::familiar,
+    networks::which::{Which, find},
     progress::{Progress, progress},
 };
 
@@ -47,18 +49,26 @@ pub(super) async fn build(door: &Arc<Parts>, call: Call) -> Result<Answer> {
     let wanted = wanted(&call.query, gateway.as_deref())?;
     let auths = auths(&call)?;
     // Before the client's files are taken, and while a failure still has a status of its own.
-    let awake = door.builder.wake().await?;
+    let place = Place::of(door, wanted.network.as_deref(), words).await?;
+    let awake = place.builder(door).wake().await?;
+    let dockerfile = call.query.get("dockerfile").unwrap_or("Dockerfile").to_owned();
     let source = source(door, call, words).await?;
-    let Wanted { names, attributes, cache_from, elsewhere, host_network } = wanted;
+    let left_out = match &source {
+        // BuildKit's own clients leave these out themselves.
+        Source::Archive(archive) if words != Words::BuildKit => ignored::of(archive, &dockerfile).await,
+        _ => Vec::new(),
+    };
+    let Wanted { names, attributes, cache_from, elsewhere, host_network, .. } = wanted;
     let entitlements = if host_network { vec!["network.host".to_owned()] } else { Vec::new() };
-    let request = BuildRequest { names, attributes, elsewhere, cache_from, source, auths, entitlements };
+    let request =
+        BuildRequest { names, attributes, elsewhere, cache_from, source, left_out, auths, entitlements };
     let (progress, answer) = progress();
     let door = Arc::clone(door);
     tokio::spawn(async move {
-        let _awake = awake;
+        let (_awake, place) = (awake, place);
         let closed = progress.clone();
         tokio::select! {
-            () = run(&door, request, words, progress) => {}
+            () = run(place.builder(&door), request, words, progress) => {}
             // As dockerd: a build ends with its client.
             () = closed.closed() => {}
             () = door.closed() => {}
@@ -67,7 +77,38 @@ pub(super) async fn build(door: &Arc<Parts>, call: Call) -> Result<Answer> {
     Ok(answer)
 }
 
-async fn run(door: &Parts, request: BuildRequest, words: Words, progress: Progress) {
+/// Where a build is.
+enum Place {
+    /// With all others.
+    Common,
+    /// In a network of a user.
+    Aside(Aside),
+}
+
+impl Place {
+    async fn of(door: &Parts, network: Option<&str>, words: Words) -> Result<Self> {
+        let Some(name) = network else { return Ok(Self::Common) };
+        if words == Words::BuildKit {
+            let name: String = name.chars().take(80).collect();
+            return Err(Failure::bad(format!("network mode {name:?} not supported by buildkit")));
+        }
+        let which = find(door, name).await?;
+        match &which {
+            Which::None => Err(Failure::bad("networkmode: call the network without any \"none\"")),
+            which if which.is_predefined() => Ok(Self::Common),
+            which => Ok(Self::Aside(door.builder.aside(which.id().to_owned()).await?)),
+        }
+    }
+
+    fn builder<'own>(&'own self, door: &'own Parts) -> &'own Arc<Builder> {
+        match self {
+            Self::Common => &door.builder,
+            Self::Aside(aside) => aside.builder(),
+        }
+    }
+}
+
+async fn run(builder: &Arc<Builder>, request: BuildRequest, words: Words, progress: Progress) {
     let (sender, mut news) = mpsc::channel(BACKLOG);
     let mut told = Told::new(words, progress.clone());
     let telling = async {
@@ -75,7 +116,7 @@ async fn run(door: &Parts, request: BuildRequest, words: Words, progress: Progre
             told.tell(news).await;
         }
     };
-    let (built, ()) = tokio::join!(door.builder.build(request, sender), telling);
+    let (built, ()) = tokio::join!(builder.build(request, sender), telling);
     match built {
         Ok(Some(built)) => tell(&built, words, &progress).await,
         Ok(None) => {}

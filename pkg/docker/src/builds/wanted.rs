@@ -29,6 +29,8 @@ pub(super) struct Wanted {
     pub(super) elsewhere: Option<(String, BTreeMap<String, String>)>,
     /// Whether steps want the network that the builder has.
     pub(super) host_network: bool,
+    /// A user network that steps shall be in, as the client calls it.
+    pub(super) network: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,9 +80,17 @@ pub(super) fn wanted(query: &Query, gateway: Option<&str>) -> Result<Wanted> {
             set("force-network-mode", mode);
             wanted.host_network = mode == "host";
         }
-        mode => {
+        mode if mode.starts_with("container:") => {
             let mode: String = mode.chars().take(80).collect();
-            return Err(Failure::bad(format!("networkmode {mode:?}: a build has default, host or none")));
+            return Err(Failure::bad(format!(
+                "networkmode {mode:?}: a build has default, host, none or a network of a user"
+            )));
+        }
+        // The builder is in it, then.
+        mode => {
+            set("force-network-mode", "host");
+            wanted.host_network = true;
+            wanted.network = Some(mode.to_owned());
         }
     }
     for (name, value) in json::<BTreeMap<String, Option<String>>>(query, "buildargs")? {
@@ -215,6 +225,17 @@ mod tests {
         ] {
             let failure = of(query).unwrap_err();
             assert!(failure.message().contains(word), "{query}: {}", failure.message());
+        }
+    }
+
+    #[test]
+    fn steps_in_a_network_of_a_user_have_the_network_of_a_builder_there() {
+        let wanted = of("networkmode=front end").unwrap();
+        assert_eq!(wanted.network.as_deref(), Some("front end"));
+        assert!(wanted.host_network);
+        assert_eq!(wanted.attributes["force-network-mode"], "host");
+        for mode in ["default", "bridge", "none", "host"] {
+            assert_eq!(of(&format!("networkmode={mode}")).unwrap().network, None, "{mode}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `find` | an image by what a client calls it |
 //! | `auth` | credentials that come with a request |
 //! | `summary`, `list`, `inspect` | images in a list, one looked at, its history |
+//! | `layers` | what is told of the layers of a pull |
 //! | `made_of` | the container that an image was committed from |
 //! | `pull`, `push`, `remote` | registries |
 //! | `archive` | save and load |
@@ -17,6 +18,7 @@ mod auth;
 pub(crate) mod find;
 mod import;
 mod inspect;
+mod layers;
 mod list;
 mod made_of;
 pub(crate) mod names;

@@ -5,20 +5,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use husk_images::{Platform, PullProgress, PullRequest, Reference, Selector};
-use tokio::sync::oneshot;
+use husk_images::{LayerProgress, Platform, PullRequest, Reference, Selector};
+use tokio::sync::{oneshot, watch};
 
-use super::{auth::auth, names::familiar};
+use super::{auth::auth, layers::Layers, names::familiar};
 use crate::{
     door::Parts,
     error::{Failure, Result},
     events::Subject,
     http::{Answer, Call},
-    progress::{Detail, Progress, progress},
+    progress::{Progress, progress},
 };
-
-/// What the line is called that tells of all layers together.
-const LAYERS: &str = "layers";
 
 pub(super) async fn pull(door: &Arc<Parts>, call: &Call) -> Result<Answer> {
     let name =
@@ -60,17 +57,31 @@ async fn run(
         // A client that went away is told by nobody.
         decide.is_some_and(|decide| decide.send(failure).is_ok())
     };
-    let report = |now: PullProgress| {
-        if now.layers > 0 {
-            if begin(None) {
-                let opening = format!("Pulling from {}", familiar(repository));
-                progress.news_line(reference.selected(), &opening);
+    // The pull does not wait for a slow client, which is told less often.
+    let (look, mut looks) = watch::channel(Vec::new());
+    let pulling = async {
+        let report = |now: Vec<LayerProgress>| {
+            if !now.is_empty() {
+                begin(None);
+                look.send_replace(now);
             }
-            let detail = Detail { current: now.bytes_done, total: now.bytes };
-            progress.news(LAYERS, &format!("{} of {} layers", now.layers_done, now.layers), detail);
+        };
+        let pulled = door.images.pull_reporting_layers(request, report).await;
+        drop(look);
+        pulled
+    };
+    let telling = async {
+        let mut told = None;
+        while looks.changed().await.is_ok() {
+            let now = looks.borrow_and_update().clone();
+            if told.is_none() {
+                let opening = format!("Pulling from {}", familiar(repository));
+                progress.of(reference.selected(), &opening).await;
+            }
+            told.get_or_insert_with(Layers::default).tell(&now, &progress).await;
         }
     };
-    let pulled = door.images.pull_reporting(request, report).await;
+    let (pulled, ()) = tokio::join!(pulling, telling);
     match pulled {
         Ok(id) => {
             begin(None);

@@ -8,7 +8,7 @@ use std::{
 use husk_images::{DiffId, PushProgress, PushRequest, PushState, Pushed, Reference, Selector};
 use serde_json::json;
 
-use super::{auth::auth, find::find, names::familiar};
+use super::{auth::auth, find::find, layers, names::familiar};
 use crate::{
     door::Parts,
     error::{Failure, Result},
@@ -16,9 +16,6 @@ use crate::{
     http::{Answer, Call},
     progress::{Detail, Progress, progress},
 };
-
-/// Digits of a layer's digest that its lines are called by.
-const SHORT: usize = 12;
 
 pub(super) async fn push(door: &Arc<Parts>, call: &Call, name: &str) -> Result<Answer> {
     let tag = call.query.get("tag");
@@ -107,7 +104,7 @@ async fn one(door: &Parts, request: PushRequest, progress: &Progress) -> Result<
 }
 
 fn short(layer: &DiffId) -> String {
-    layer.to_string().trim_start_matches("sha256:").chars().take(SHORT).collect()
+    layers::short(&layer.to_string())
 }
 
 /// What has become of each layer.

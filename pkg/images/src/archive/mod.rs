@@ -1,12 +1,14 @@
-//! Images as files: OCI layouts and `docker save` archives, in and out.
+//! Images as files: OCI layouts and `docker save` archives, in and out. And a file of any archive (`file`).
 
 mod export;
+mod file;
 mod import;
 mod members;
 mod names;
 mod reproduce;
 
 pub use export::SaveItem;
+pub use file::file_in_archive;
 pub(crate) use import::Importer;
 pub use import::Loaded;
 #[cfg(feature = "fuzzing")]
