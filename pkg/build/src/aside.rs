@@ -3,51 +3,16 @@
 //! Steps have the network namespace of buildkitd: BuildKit knows no other that a build could choose. So a build in a network of a user has a buildkitd of
 //! its own there, for as long as it takes, and no cache but its own: two cannot share one.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
 use husk_model::chain;
 use tracing::warn;
 
 use crate::{
     error::{BuildError, Result},
+    places::{MOST, Place},
     site::{Builder, BuilderConfig},
 };
-
-/// Builds in networks of users at once: each is a daemon with some hundred MiB.
-const MOST: usize = 4;
-
-/// The places for such builders that are free. Their names stay the same, so that the next one finds what a huskd that was killed has left.
-#[derive(Debug, Clone)]
-pub(crate) struct Places(Arc<Mutex<BTreeSet<usize>>>);
-
-impl Default for Places {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new((0..MOST).collect())))
-    }
-}
-
-impl Places {
-    fn take(&self) -> Option<Place> {
-        let number = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_first()?;
-        Some(Place { number, places: self.clone() })
-    }
-}
-
-#[derive(Debug)]
-struct Place {
-    number: usize,
-    places: Places,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.0.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number);
-    }
-}
 
 /// A builder in a network of a user. Dropped, it ends, and what it kept is removed.
 #[derive(Debug)]
@@ -118,19 +83,5 @@ async fn emptied(directory: std::path::PathBuf) -> std::io::Result<()> {
     match removed.await.map_err(std::io::Error::other)? {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_taken_up_to_a_bound_and_given_back() {
-        let places = Places::default();
-        let taken: Vec<Place> = std::iter::from_fn(|| places.take()).collect();
-        assert_eq!(taken.iter().map(|place| place.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        drop(taken);
-        assert_eq!(places.take().unwrap().number, 0);
     }
 }

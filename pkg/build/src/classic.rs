@@ -17,9 +17,10 @@ use crate::{
     error::{BuildError, Result},
     grpc::{self, Caller},
     inputs,
-    registry::{Credentials, Order, rules},
+    registry::{Credentials, Order, rules, shown},
+    shown,
     site::{Builder, Built},
-    solve::to_registry,
+    solve::{check_platform, to_registry},
 };
 
 const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
@@ -106,6 +107,9 @@ impl Builder {
         request: BuildRequest,
         news: mpsc::Sender<BuildStep>,
     ) -> Result<Option<Built>> {
+        if request.elsewhere.is_none() {
+            check_platform(&request.attributes)?;
+        }
         let visit = self.enter().await?;
         let buildkitd = visit.site.running.connect().await?;
         let (session, context) = match &request.source {
@@ -163,7 +167,7 @@ impl Builder {
             exporters: vec![exporter],
         };
         let solving = grpc::ask::<SolveResponse>(&buildkitd, SOLVE, &solve);
-        let following = follow(&buildkitd, name, &news);
+        let following = follow(&buildkitd, name, &news, registry.port);
         tokio::pin!(solving, following);
         let mut followed = false;
         let solved = loop {
@@ -184,6 +188,7 @@ impl Builder {
                 Some(trouble) => format!("{message}: {trouble}"),
                 None => message,
             };
+            let message = shown(&message, registry.port);
             return Err(BuildError::Refused { code, message });
         }
         solved?;
@@ -201,9 +206,10 @@ impl Builder {
 }
 
 /// Tells of a build until it ends.
-async fn follow(buildkitd: &Caller, name: String, news: &mpsc::Sender<BuildStep>) -> Result<()> {
+async fn follow(buildkitd: &Caller, name: String, news: &mpsc::Sender<BuildStep>, port: u16) -> Result<()> {
     let mut answers = grpc::call(buildkitd, STATUS, &StatusRequest { r#ref: name }).await?;
     while let Some(raw) = answers.message().await? {
+        let raw = shown::status(&raw, port);
         let broken =
             |error: prost::DecodeError| BuildError::Broken { call: STATUS, reason: error.to_string() };
         let status = StatusResponse::decode(raw.clone()).map_err(broken)?;

@@ -14,7 +14,7 @@ use crate::{
     grpc::{self, AnyBody, Caller, frame, whole},
     proxy::{UNAVAILABLE, forward, send, serve},
     registry::{Credentials, Ticket},
-    session,
+    session, shown,
     site::{Builder, Built, Visit},
     solve::{self, Rewritten},
     workers,
@@ -28,6 +28,8 @@ const UNKNOWN: i32 = 2;
 const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 /// The call that tells what the builder is.
 const LIST_WORKERS: &str = "/moby.buildkit.v1.Control/ListWorkers";
+/// The call that follows a build.
+const STATUS: &str = "/moby.buildkit.v1.Control/Status";
 /// The details of an error, which repeat its words.
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -59,6 +61,10 @@ impl Control {
             async move {
                 match request.uri().path() {
                     SOLVE => build(&visit, buildkitd, request).await,
+                    STATUS => {
+                        let port = visit.site.registry.port;
+                        forward(buildkitd, request).await.map(|body| shown::statuses(body, port))
+                    }
                     LIST_WORKERS => workers(&visit, buildkitd, request).await,
                     _ => forward(buildkitd, request).await,
                 }

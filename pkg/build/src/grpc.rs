@@ -114,6 +114,11 @@ impl Frames {
         Ok(Some(self.0.split_to(length).freeze()))
     }
 
+    /// What is left, messages or not.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        self.0.split().freeze()
+    }
+
     /// Whether a part of a message is left.
     pub(crate) fn is_torn(&self) -> bool {
         !self.0.is_empty()

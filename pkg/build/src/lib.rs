@@ -15,9 +15,11 @@
 //! | `spool` | files that clients send |
 //! | `registry` | what builds start from and what they make, in a registry's terms |
 //! | `program` | buildkitd as a process |
+//! | `places` | how many builders in networks of users there may be |
 //! | `site` | where builds happen: a network, the registry, buildkitd; its start and its end |
 //! | `aside` | a builder in a network of a user, for one build |
 //! | `solve` | a client's build: what is changed of it |
+//! | `shown` | what clients are told of a build, with names of images as it has them |
 //! | `workers` | what clients are told of the builder's worker |
 //! | `session` | a client's session: its files, secrets and credentials |
 //! | `control` | a client's calls to buildkitd |
@@ -33,10 +35,12 @@ mod control;
 mod error;
 mod grpc;
 mod inputs;
+mod places;
 mod program;
 mod proxy;
 mod registry;
 mod session;
+mod shown;
 mod site;
 mod solve;
 mod spool;

@@ -19,9 +19,9 @@ use tokio::sync::{Mutex as Gate, watch};
 use tracing::{info, warn};
 
 use crate::{
-    aside::Places,
     error::{BuildError, Result},
     grpc::Caller,
+    places::Places,
     program::{Running, Settings},
     registry::Registry,
     spool::Spool,

@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use husk_images::Platform;
 use husk_model::ImageId;
 use husk_proto::buildkit::Exporter;
 
@@ -68,6 +69,9 @@ pub(crate) fn rewrite(
         return Err(BuildError::Request(format!("a build can give {NAMES_MAX} names")));
     }
     let makes_image = !ours.is_empty();
+    if makes_image {
+        check_platform(&attributes)?;
+    }
     let order = Order {
         names,
         pull: attributes.get("image-resolve-mode").is_some_and(|mode| mode == "pull"),
@@ -108,6 +112,36 @@ fn exporters(fields: &[Field]) -> Result<Vec<Exporter>, prost::DecodeError> {
         return Ok(named);
     }
     Ok(vec![Exporter { r#type: old, attrs: wire::map(fields, request::EXPORTER_ATTRS)? }])
+}
+
+/// Sees that an image for this platform can be the store's, before it is built. None is this node's.
+///
+/// # Errors
+/// [`BuildError::Refused`] with what to do instead.
+pub(crate) fn check_platform(attributes: &BTreeMap<String, String>) -> Result<()> {
+    let wanted = attributes.get("platform").map(String::as_str).unwrap_or_default();
+    let host = Platform::host().normalized();
+    let runs_here = |name: &str| {
+        let mut parts = name.trim().split('/').map(str::to_owned);
+        let (os, architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        // An architecture alone is one of Linux.
+        let (os, architecture) =
+            if architecture.is_empty() { ("linux".to_owned(), os) } else { (os, architecture) };
+        host.suits(&Platform { os, architecture, variant: parts.next(), ..Platform::default() }.normalized())
+    };
+    match wanted.split(',').find(|name| !name.is_empty() && !runs_here(name)) {
+        None => Ok(()),
+        Some(other) => Err(BuildError::Refused {
+            // UNIMPLEMENTED
+            code: 12,
+            message: format!(
+                "images of this node are for {}/{}, and {:?} is another platform: build for it with --output to files, where the kernel can run its programs (binfmt_misc with QEMU)",
+                host.os,
+                host.architecture,
+                other.chars().take(80).collect::<String>()
+            ),
+        }),
+    }
 }
 
 /// Whether what it makes is for the store.
@@ -183,5 +217,26 @@ fn describe(response: &mut BTreeMap<String, String>, id: &ImageId, names: &[Stri
     response.insert("containerimage.config.digest".to_owned(), id.to_string());
     if !names.is_empty() {
         response.insert("image.name".to_owned(), names.join(","));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_for_another_platform_is_refused_before_it_is_built() {
+        let check = |platform: &str| check_platform(&[("platform".to_owned(), platform.to_owned())].into());
+        let own = Platform::host();
+        for platform in ["", &format!("linux/{}", own.architecture), &own.architecture] {
+            check(platform).unwrap();
+        }
+        check_platform(&BTreeMap::new()).unwrap();
+        for platform in
+            ["linux/s390x", "s390x", &format!("linux/{},linux/s390x", own.architecture), "windows/amd64"]
+        {
+            let error = check(platform).unwrap_err().to_string();
+            assert!(error.contains("binfmt_misc"), "{platform}: {error}");
+        }
     }
 }

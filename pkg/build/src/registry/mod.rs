@@ -26,6 +26,6 @@ mod push;
 mod server;
 mod ticket;
 
-pub(crate) use names::rules;
+pub(crate) use names::{rules, shown};
 pub(crate) use server::Registry;
 pub(crate) use ticket::{Credentials, Order, Ticket};

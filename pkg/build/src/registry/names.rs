@@ -79,6 +79,50 @@ pub(super) fn meaning(path: &str, tag: &str) -> Option<String> {
     }
 }
 
+/// A text of the builder, with the images as the build calls them.
+pub(crate) fn shown(text: &str, port: u16) -> String {
+    let host = format!("127.0.0.1:{port}/");
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once(&host) {
+        shown.push_str(before);
+        rest = match named(after) {
+            Some((name, rest)) => {
+                shown.push_str(&name);
+                rest
+            }
+            None => {
+                shown.push_str(&host);
+                after
+            }
+        };
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The image that a text begins with, as `TOKEN/n/HOST/REPOSITORY:TAG@DIGEST`, and what follows it.
+fn named(text: &str) -> Option<(String, &str)> {
+    let until = |text: &str, is_part: fn(char) -> bool| text.find(|c| !is_part(c)).unwrap_or(text.len());
+    let (path, rest) =
+        text.split_at(until(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._/-".contains(c)));
+    let (token, path) = path.split_once('/')?;
+    if token.len() != 32 || token.contains(|c: char| !c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let rest = rest.strip_prefix(':')?;
+    let (tag, rest) = rest.split_at(until(rest, |c| c.is_ascii_alphanumeric() || "_.-".contains(c)));
+    let name = match path {
+        "out" => "the node's images".to_owned(),
+        path => meaning(path, tag).filter(|_| !tag.is_empty())?,
+    };
+    // That of the manifest here, which is nowhere else.
+    let digest = rest.strip_prefix("@sha256:").and_then(|rest| rest.split_at_checked(64));
+    match digest {
+        Some((hex, rest)) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => Some((name, rest)),
+        _ => Some((name, rest)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use regex::Regex;
@@ -123,6 +167,41 @@ mod tests {
             // As the builder pins it.
             let pinned = format!("{here}@{digest}");
             assert_eq!(converted(&pinned), pinned);
+        }
+    }
+
+    #[test]
+    fn people_read_the_name_that_the_build_has() {
+        let token = "0123456789abcdef".repeat(2);
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let here = format!("127.0.0.1:4567/{token}");
+        for (text, read) in [
+            (
+                format!("[1/2] FROM {here}/n/docker.io/library/a:1@{digest}"),
+                "[1/2] FROM docker.io/library/a:1".to_owned(),
+            ),
+            (
+                format!("pushing manifest for {here}/out:built@{digest} done"),
+                "pushing manifest for the node's images done".to_owned(),
+            ),
+            (format!("{here}/p/h.example/5000/a:1: not found"), "h.example:5000/a:1: not found".to_owned()),
+            (
+                format!("x {here}/d/quay.io/a:{} y {here}/n/quay.io/b:2", "b".repeat(64)),
+                format!("x quay.io/a@sha256:{} y quay.io/b:2", "b".repeat(64)),
+            ),
+            (format!("FROM {here}/n/docker.io/a:1@sha256:ab"), "FROM docker.io/a:1@sha256:ab".to_owned()),
+        ] {
+            assert_eq!(shown(&text, 4567), read);
+        }
+        for text in [
+            "",
+            "127.0.0.1:4567/",
+            &format!("{here}/x/a:1"),
+            &format!("{here}/n/docker.io/a"),
+            "127.0.0.1:4567/context/t:1",
+            &format!("127.0.0.1:45/{token}/n/docker.io/a:1"),
+        ] {
+            assert_eq!(shown(text, 4567), text);
         }
     }
 

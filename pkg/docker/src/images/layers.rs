@@ -67,7 +67,7 @@ impl Layers {
     fn lines(&mut self, now: &[LayerProgress]) -> Vec<Line> {
         let mut lines = Vec::new();
         for layer in now {
-            let name = short(&layer.digest.to_string());
+            let name = short(layer.digest.as_ref());
             let stage = Stage::of(layer);
             // An image may have a layer twice, which is one line.
             let former = self.told.get(&name).copied();

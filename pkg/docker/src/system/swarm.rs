@@ -12,7 +12,7 @@ const NO_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm i
 pub(super) fn route(call: &Call, path: &[&str]) -> Result<Answer> {
     match (&call.method, path) {
         (&Method::GET, ["plugins"]) => json(StatusCode::OK, &[(); 0]),
-        (&Method::POST, ["plugins", "pull" | "create"]) => {
+        (&Method::POST, ["plugins", "pull" | "create"]) | (&Method::GET, ["plugins", "privileges"]) => {
             Err(Failure::missing("husk has no Docker plugins: volumes are local, networks are bridges"))
         }
         (_, ["plugins", name, ..]) => Err(Failure::not_found(format!(
@@ -46,6 +46,7 @@ mod tests {
     fn a_node_without_swarm_answers_as_dockerd_does() {
         assert_eq!(status(Method::GET, "plugins"), 200);
         assert_eq!(status(Method::GET, "plugins/a/json"), 404);
+        assert_eq!(status(Method::GET, "plugins/privileges"), 501);
         for path in ["nodes", "services", "services/a", "swarm", "swarm/unlockkey", "secrets", "configs/x"] {
             assert_eq!(status(Method::GET, path), 503, "{path}");
         }
