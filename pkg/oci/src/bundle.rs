@@ -38,8 +38,9 @@ impl Bundle {
     pub fn load(path: &Path) -> Result<Self> {
         let path = path.canonicalize().map_err(Error::io("open bundle", path))?;
         let file = path.join("config.json");
-        let (spec, warnings) = read(&file)?;
+        let (mut spec, warnings) = read(&file)?;
         check::spec(&spec)?;
+        resolve_sources(&mut spec, &path);
         hooks::check(&spec)?;
         Ok(Self { path, spec, warnings })
     }
@@ -64,6 +65,19 @@ impl Bundle {
         let opened = rustix::fs::open(&path, flags, Mode::empty());
         let root = opened.map_err(|errno| Error::io("open rootfs", &path)(errno.into()))?;
         Ok((path, root))
+    }
+}
+
+/// Sources of bind mounts are relative to the bundle (runtime-spec, config: Mounts), wherever we are called.
+fn resolve_sources(spec: &mut Spec, bundle: &Path) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let binds = matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
+            || options.iter().any(|option| option == "bind" || option == "rbind");
+        let relative = mount.source().as_deref().filter(|source| binds && source.is_relative());
+        if let Some(source) = relative.map(|source| bundle.join(source)) {
+            mount.set_source(Some(source));
+        }
     }
 }
 
@@ -230,6 +244,22 @@ mod tests {
         let (spec, _) = spec(&format!(r#"{{"cwd":"/","scheduler":{scheduler}}}"#));
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_bind_mount_s_source_is_relative_to_the_bundle_and_no_other_is() {
+        let (mut spec, _) = spec(r#"{"cwd":"/"}"#);
+        let mounts = serde_json::json!([
+            {"destination": "/a", "type": "bind", "source": "data"},
+            {"destination": "/b", "source": "../x", "options": ["rbind"]},
+            {"destination": "/c", "type": "bind", "source": "/data"},
+            {"destination": "/d", "type": "tmpfs", "source": "tmpfs"},
+        ]);
+        spec.set_mounts(serde_json::from_value(mounts).unwrap());
+        resolve_sources(&mut spec, Path::new("/bundle"));
+        let sources =
+            spec.mounts().iter().flatten().map(|mount| mount.source().as_ref().unwrap().to_str().unwrap());
+        assert_eq!(sources.collect::<Vec<_>>(), ["/bundle/data", "/bundle/../x", "/data", "tmpfs"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use husk_sys::{mount, namespace, root::Root};
-use oci_spec::runtime::LinuxDevice;
+use oci_spec::runtime::{LinuxDevice, Mount};
 use rustix::{
     fs::{self, Mode, OFlags},
     thread::{ThreadNameSpaceType, UnshareFlags},
@@ -20,8 +20,13 @@ use crate::{
     interior::{Interior, Materials, Who},
     process::Program,
     rootfs::{
-        cgroupfs, dev, files, locked, mask::Covers, overlay, pod, procfs, relabel, sources,
-        supplies::Supplies, volumes,
+        cgroupfs, dev, files,
+        follow::Follower,
+        locked,
+        mask::Covers,
+        overlay, pod, procfs, relabel, sources,
+        supplies::{Followed, Supplies},
+        volumes,
     },
     stdio, userns,
 };
@@ -81,36 +86,32 @@ fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
 
 /// The child, from its birth to execve.
 fn run(plan: &ContainerPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
-    let mut supplies = gather(plan, &program)?;
+    let (mut supplies, follower) = gather(plan, &program)?;
+    let again = |followed| match followed {
+        Followed::Mount(number) => sources::again(mounts(plan), number, &owner(plan)),
+        Followed::Root => Err(Failure::because(Step::Rootfs, "overlay", "follows nothing")),
+    };
     if plan.namespaces.user.is_none() {
         let procfs = join(plan, &mut supplies)?;
         volumes::place(&mut supplies.mounts, &plan.image_volumes, &supplies.volumes)?;
+        follow_node(&mut supplies, follower, &again)?;
         return inside(plan, program, link, supplies, procfs);
     }
-    locked::enter(plan, &mut supplies)?;
+    locked::enter(plan, &mut supplies, follower, &again)?;
     match userns::late_namespaces(plan) {
         late if late.is_empty() => inside(plan, program, link, supplies, None),
         late => link.succeed(late, |link| inside(plan, program, link, supplies, None)),
     }
 }
 
-/// All that needs the privileges or the mounts of the node.
-fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> {
+/// All that needs the privileges or the mounts of the node; and who sees what those copies miss that follow it, if there are some.
+fn gather(plan: &ContainerPlan, program: &Program) -> Result<(Supplies, Option<Follower>), Failure> {
     program.labels.claim()?;
     let warnings = program.claim()?.into_iter().collect();
-    let user = plan.namespaces.user.as_ref();
-    let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
-    let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
-    let label = label.filter(|label| !label.is_empty());
-    let context = relabel::Context { label, volumes: &plan.relabel };
-    let owner = sources::Owner {
-        pod: Some(sources::Pod { files: &plan.pod_files }),
-        own_cgroup_namespace: plan.namespaces.cgroup,
-        user,
-        maps: &[],
-        context,
-    };
-    let mut mounts = sources::open(mounts, &owner)?;
+    let owner = owner(plan);
+    let (user, label) = (owner.user, owner.context.label);
+    let follower = Follower::of(sources::followed(mounts(plan)))?;
+    let mut mounts = sources::open(mounts(plan), &owner)?;
     if let Some(user) = user {
         stdio::give(&plan.stdio, user.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
@@ -122,7 +123,34 @@ fn gather(plan: &ContainerPlan, program: &Program) -> Result<Supplies, Failure> 
     // These leave the mount namespace of old kernels' monitors: whatever looks at the node's mounts comes before.
     let volumes = volumes::open(&plan.image_volumes, &plan.rootfs, user, label)?;
     let root = overlay::mount(&plan.rootfs, user, label)?;
-    Ok(Supplies { mounts, volumes, shm, root, warnings })
+    Ok((Supplies { mounts, volumes, shm, root, root_follows: false, warnings }, follower))
+}
+
+fn mounts(plan: &ContainerPlan) -> &[Mount] {
+    plan.spec.mounts().as_deref().unwrap_or_default()
+}
+
+fn owner(plan: &ContainerPlan) -> sources::Owner<'_> {
+    let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let label = label.filter(|label| !label.is_empty());
+    sources::Owner {
+        pod: Some(sources::Pod { files: &plan.pod_files }),
+        own_cgroup_namespace: plan.namespaces.cgroup,
+        user: plan.namespaces.user.as_ref(),
+        maps: &[],
+        context: relabel::Context { label, volumes: &plan.relabel },
+    }
+}
+
+/// In the container's own mount namespace: attaches the copies that follow the node, where the root will be.
+fn follow_node(
+    supplies: &mut Supplies,
+    follower: Option<Follower>,
+    again: &dyn Fn(Followed) -> Result<OwnedFd, Failure>,
+) -> Result<(), Failure> {
+    let Some(mut follower) = follower else { return Ok(()) };
+    let stage = locked::stage(&Path::new("/").join(pod::ROOT))?;
+    follower.settle(&stage, supplies, again)
 }
 
 fn devices(plan: &ContainerPlan) -> &[LinuxDevice] {
@@ -137,7 +165,7 @@ fn inside(
     supplies: Supplies,
     procfs: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
-    let Supplies { mut mounts, volumes, shm, root, warnings } = supplies;
+    let Supplies { mut mounts, volumes, shm, root, warnings, .. } = supplies;
     drop(volumes);
     let shm = match shm {
         Some(shm) => shm,

@@ -19,7 +19,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use husk_model::{SeccompFilter, Stdio};
@@ -29,7 +29,7 @@ use husk_sys::{
     procfs::Procfs,
     root::Root,
 };
-use oci_spec::runtime::{LinuxDevice, Spec};
+use oci_spec::runtime::{LinuxDevice, Mount, Spec};
 use rustix::{
     fs::{self, Mode, OFlags},
     io::Errno,
@@ -43,7 +43,14 @@ use crate::{
     hook::{Setting, run_hooks},
     interior::{Alone, Interior, Materials, Who},
     process::{self, Confined, Program},
-    rootfs::{cgroupfs, dev, idmap, locked, mask::Covers, relabel, shelf, sources, supplies::Supplies},
+    rootfs::{
+        cgroupfs, dev,
+        follow::{self, Follower},
+        idmap, locked,
+        mask::Covers,
+        relabel, shelf, sources,
+        supplies::{Followed, Supplies},
+    },
     scheduling::{MemoryPolicy, Scheduling},
     stdio,
 };
@@ -137,25 +144,31 @@ fn run(
     program: Program,
     link: &mut Link,
 ) -> Result<Infallible, Failure> {
-    let (mut supplies, procfs) = gather(plan, maps, &program)?;
+    let Gathered { mut supplies, mut follower, procfs } = gather(plan, maps, &program)?;
     fchdir(&plan.root).at(Step::Rootfs, "")?;
-    plan.namespaces.enter(|| shelve(plan, &mut supplies))?;
+    plan.namespaces.enter(|| shelve(plan, maps, &mut supplies, &mut follower))?;
     if plan.namespaces.user.is_some() {
-        locked::take(Path::new("."), &mut supplies)?;
+        locked::take(Path::new("."), &mut supplies, follower.as_ref())?;
     }
+    // Its owner must not outlive it ([`Link::hold_only`]).
+    drop(follower);
     let late = plan.namespaces.late();
     let steps = Steps { plan, scheduling, procfs: Cell::new(procfs) };
     let inside = |link: &mut Link| inside(&steps, program, link, supplies);
     if plan.namespaces.moves() { link.succeed(late, inside) } else { inside(link) }
 }
 
-/// All that needs the privileges or the mounts of the node; and the node's procfs, by which the labels are asked for that hooks of the
-/// node are not to have.
-fn gather(
-    plan: &StandalonePlan,
-    maps: &[Option<OwnedFd>],
-    program: &Program,
-) -> Result<(Supplies, Option<Procfs>), Failure> {
+/// What a container takes along.
+struct Gathered {
+    supplies: Supplies,
+    /// Sees what the copies miss that follow the node, if there are some.
+    follower: Option<Follower>,
+    /// The node's, by which the labels are asked for that hooks of the node are not to have.
+    procfs: Option<Procfs>,
+}
+
+/// All that needs the privileges or the mounts of the node.
+fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) -> Result<Gathered, Failure> {
     let later = !plan.create_hooks.is_empty() && !program.labels.is_empty();
     let procfs = later.then(Procfs::host).transpose().at(Step::Label, "/proc")?;
     match &procfs {
@@ -163,23 +176,22 @@ fn gather(
         None => program.labels.claim()?,
     }
     let warnings = program.claim()?.into_iter().collect();
-    let user = plan.namespaces.user.as_ref();
-    let linux = plan.spec.linux().as_ref();
-    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
-    let owner = sources::Owner {
-        pod: None,
-        own_cgroup_namespace: plan.namespaces.has_own_cgroup(),
-        user,
-        maps,
-        context: relabel::Context { label, volumes: &[] },
-    };
-    let mut mounts = sources::open(plan.spec.mounts().as_deref().unwrap_or_default(), &owner)?;
+    let owner = owner(plan, maps);
+    let user = owner.user;
+    let root_follows = root_propagation(plan) == Propagation::Slave;
+    let mut followed = sources::followed(spec_mounts(plan));
+    if root_follows {
+        followed.push(root_path(plan)?);
+    }
+    let follower = Follower::of(followed)?;
+    let mut mounts = sources::open(spec_mounts(plan), &owner)?;
     if let Some(user) = user {
         stdio::give(&plan.stdio, user.root())?;
         dev::make_on_node(&mut mounts, devices(plan), user)?;
     }
     let root = copy_root(plan, user)?;
-    Ok((Supplies { mounts, volumes: Vec::new(), shm: None, root, warnings }, procfs))
+    let supplies = Supplies { mounts, volumes: Vec::new(), shm: None, root, root_follows, warnings };
+    Ok(Gathered { supplies, follower, procfs })
 }
 
 /// A copy of the root's directory, which takes part in what is mounted there on the node only if it is to be a slave: what the spec
@@ -187,13 +199,7 @@ fn gather(
 fn copy_root(plan: &StandalonePlan, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
     let (step, object) = (Step::Rootfs, "copy of its directory");
     let root = mount::clone_fd(&plan.root, true).at(step, object)?;
-    let linux = plan.spec.linux().as_ref();
-    let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default();
-    let propagation = match wanted {
-        "" | "slave" | "rslave" => Propagation::Slave,
-        _ => Propagation::Private,
-    };
-    mount::change(&root, true, Change::propagation(propagation)).at(step, object)?;
+    mount::change(&root, true, Change::propagation(root_propagation(plan))).at(step, object)?;
     if user.is_some() {
         // As on a filesystem of the namespace's own: a device in it gives nothing.
         mount::change(&root, false, Change::set(Attr::MOUNT_ATTR_NODEV)).at(step, "nodev")?;
@@ -201,17 +207,66 @@ fn copy_root(plan: &StandalonePlan, user: Option<&UserNamespace>) -> Result<Owne
     Ok(root)
 }
 
+fn root_propagation(plan: &StandalonePlan) -> Propagation {
+    let linux = plan.spec.linux().as_ref();
+    match linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default() {
+        "" | "slave" | "rslave" => Propagation::Slave,
+        _ => Propagation::Private,
+    }
+}
+
+/// Where the root's directory is on the node, as its mount table calls it.
+fn root_path(plan: &StandalonePlan) -> Result<PathBuf, Failure> {
+    let (step, before) = (Step::Rootfs, here()?);
+    fchdir(&plan.root).at(step, "")?;
+    let path = follow::working_directory()?;
+    fchdir(&before).at(step, "")?;
+    Ok(path)
+}
+
+fn spec_mounts(plan: &StandalonePlan) -> &[Mount] {
+    plan.spec.mounts().as_deref().unwrap_or_default()
+}
+
+fn owner<'plan>(plan: &'plan StandalonePlan, maps: &'plan [Option<OwnedFd>]) -> sources::Owner<'plan> {
+    let linux = plan.spec.linux().as_ref();
+    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    sources::Owner {
+        pod: None,
+        own_cgroup_namespace: plan.namespaces.has_own_cgroup(),
+        user: plan.namespaces.user.as_ref(),
+        maps,
+        context: relabel::Context { label, volumes: &[] },
+    }
+}
+
 fn devices(plan: &StandalonePlan) -> &[LinuxDevice] {
     plan.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default()
 }
 
 /// In a copy of the node's mount namespace, with its privileges: lays the shelf over the root's directory, where we are.
-fn shelve(plan: &StandalonePlan, supplies: &mut Supplies) -> Result<(), Failure> {
+fn shelve(
+    plan: &StandalonePlan,
+    maps: &[Option<OwnedFd>],
+    supplies: &mut Supplies,
+    follower: &mut Option<Follower>,
+) -> Result<(), Failure> {
     let shelf = shelf::make()?;
     let place = here()?;
     mount::attach(&shelf, &place).at(Step::Rootfs, "shelf")?;
-    if plan.namespaces.user.is_some() {
-        locked::put(&shelf, supplies)?;
+    let again = |followed| match followed {
+        Followed::Mount(number) => sources::again(spec_mounts(plan), number, &owner(plan, maps)),
+        Followed::Root => copy_root(plan, plan.namespaces.user.as_ref()),
+    };
+    match (follower, plan.namespaces.user.is_some()) {
+        (follower, true) => {
+            locked::put(&shelf, supplies)?;
+            if let Some(follower) = follower {
+                follower.keep_up(&shelf, supplies, &again)?;
+            }
+        }
+        (Some(follower), false) => follower.settle(&shelf, supplies, &again)?,
+        (None, false) => {}
     }
     shelf::seal(&shelf)?;
     fchdir(&shelf).at(Step::Rootfs, "shelf")

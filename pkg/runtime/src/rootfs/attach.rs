@@ -56,7 +56,7 @@ pub(crate) fn all(
     for Planned { destination, source } in planned {
         let destination = &*destination;
         match source {
-            Source::Tree { tree, directory, procfs, shared } => {
+            Source::Tree { tree, directory, procfs, shared, .. } => {
                 refuse_over_proc(destination, procfs)?;
                 let node = if directory { Node::Directory } else { Node::File };
                 attach_onto(&ensure(root, destination, node)?, destination, node, &tree)?;

@@ -86,7 +86,10 @@ fn alone(device: &LinuxDevice) -> Result<Planned, Failure> {
     let node = root.open("device", OFlags::PATH).at(step, &object)?;
     let tree = mount::clone_fd(node, false).at(step, &object)?;
     let destination = planned::destination(device.path())?;
-    Ok(Planned { destination, source: Source::Tree { tree, directory: false, procfs: false, shared: None } })
+    Ok(Planned {
+        destination,
+        source: Source::Tree { tree, directory: false, procfs: false, shared: None, follows: None },
+    })
 }
 
 /// The /dev of a root that nothing is mounted on there: a directory of the root itself, made if it is missing.

@@ -7,6 +7,7 @@
 //!    In a user namespace this is where the child enters it ([`crate::userns`]), with the flags of all those mounts locked
 //!    ([`locked`]); the overlay's layers, the volumes and the devices of /dev have been made, and mapped to its ids, in step 1:
 //!    all of them need the privileges of the node.
+//!    Copies of volumes that take part in propagation are attached on a stage here, so that they miss nothing ([`follow`]).
 //! 3. The overlay is attached at /root there, the mounts onto it in order ([`attach`]), devices, masks ([`dev`], [`mask`]).
 //! 4. pivot_root; the copy of pause's root is dropped ([`pivot`]).
 //!
@@ -21,6 +22,7 @@ pub(crate) mod attach;
 pub(crate) mod cgroupfs;
 pub(crate) mod dev;
 pub(crate) mod files;
+pub(crate) mod follow;
 pub(crate) mod idmap;
 pub(crate) mod locked;
 pub(crate) mod mask;

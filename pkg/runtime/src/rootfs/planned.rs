@@ -38,6 +38,8 @@ pub(crate) enum Source {
         procfs: bool,
         /// Whether it, and all below it, is a peer group of the container's own: a copy that went through a user namespace's is none.
         shared: Option<bool>,
+        /// The number of its mount in the spec, if it takes part in what is mounted on the node.
+        follows: Option<usize>,
     },
     /// A filesystem still to be made, because it shows the namespaces of whoever makes it.
     New { kind: String, name: String, options: Options },
@@ -104,7 +106,7 @@ pub(crate) fn bind(
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     // A pod's takes part in what happens on the node, or in nothing.
     let shared = (!propagates && propagation == Propagation::Shared).then_some(all);
-    Ok(Source::Tree { tree, directory, procfs, shared })
+    Ok(Source::Tree { tree, directory, procfs, shared, follows: None })
 }
 
 /// A copy of what is at `path` below `root`. Whoever writes there may exchange directories for links at any moment, so the kernel looks it up

@@ -6,7 +6,7 @@ use std::{
 };
 
 use husk_model::IdMapping;
-use husk_sys::mount;
+use husk_sys::mount::{self, Propagation};
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::{
@@ -30,6 +30,7 @@ pub(crate) struct Owner<'plan> {
 }
 
 /// What a pod gives its containers.
+#[derive(Clone, Copy)]
 pub(crate) struct Pod<'plan> {
     /// Files of the node of which it has copies.
     pub(crate) files: &'plan [PathBuf],
@@ -42,14 +43,49 @@ pub(crate) fn open(mounts: &[Mount], owner: &Owner<'_>) -> Result<Vec<Planned>, 
     for (number, mount) in mounts.iter().enumerate() {
         let destination = destination(mount.destination())?;
         let map = owner.maps.get(number).and_then(Option::as_ref);
-        let source =
+        let mut source =
             source(mount, &destination, owner, map).map_err(|failure| with_object(failure, &destination))?;
+        if let Source::Tree { follows, .. } = &mut source {
+            *follows = is_followed(mount).then_some(number);
+        }
         planned.push(Planned { destination, source });
     }
     if owner.pod.is_some() {
         add_shared_memory(&mut planned);
     }
     Ok(planned)
+}
+
+/// The sources of those that take part in what is mounted on the node.
+pub(crate) fn followed(mounts: &[Mount]) -> Vec<PathBuf> {
+    mounts.iter().filter(|mount| is_followed(mount)).filter_map(|mount| mount.source().clone()).collect()
+}
+
+/// Makes the copy of one of those again. It has its label already.
+pub(crate) fn again(mounts: &[Mount], number: usize, owner: &Owner<'_>) -> Result<OwnedFd, Failure> {
+    let lost = || Failure::because(Step::Source, number, "is no mount of the spec");
+    let mount = mounts.get(number).ok_or_else(lost)?;
+    let destination = destination(mount.destination())?;
+    let map = owner.maps.get(number).and_then(Option::as_ref);
+    let unlabelled = Owner { context: relabel::Context { label: None, volumes: &[] }, ..*owner };
+    match source(mount, &destination, &unlabelled, map)
+        .map_err(|failure| with_object(failure, &destination))?
+    {
+        Source::Tree { tree, .. } => Ok(tree),
+        _ => Err(lost()),
+    }
+}
+
+fn is_followed(mount: &Mount) -> bool {
+    // What cannot be parsed is refused where it is opened.
+    let Ok(options) = Options::parse(mount.options().as_deref().unwrap_or_default()) else { return false };
+    let takes_part = matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)));
+    takes_part && is_bind(mount, &options)
+}
+
+fn is_bind(mount: &Mount, options: &Options) -> bool {
+    options.bind.is_some()
+        || matches!(mount.typ().as_deref().unwrap_or_default(), "bind" | "rbind" | "none" | "")
 }
 
 fn source(
@@ -76,7 +112,7 @@ fn source(
     }
     let kind = mount.typ().as_deref().unwrap_or_default();
     let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
-    if options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none" | "") {
+    if is_bind(mount, &options) {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
         if let Some(name) = pod.as_ref().and_then(|pod| files::name(source, pod.files)) {

@@ -96,7 +96,7 @@ fn tree(
     change(false, options.top)?;
     // Whatever was asked for: the layers are shared by all containers of the image.
     change(true, Change::set(Attr::MOUNT_ATTR_RDONLY))?;
-    Ok(Source::Tree { tree, directory, procfs: false, shared: None })
+    Ok(Source::Tree { tree, directory, procfs: false, shared: None, follows: None })
 }
 
 /// A detached copy of what is at the volume's sub path, and whether that is a directory.

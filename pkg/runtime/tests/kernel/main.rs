@@ -6,6 +6,7 @@ mod basics;
 mod confinement;
 mod exec;
 mod failures;
+mod follows;
 mod locks;
 mod mounts;
 mod redirects;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         basics::CASES,
         mounts::CASES,
+        follows::CASES,
         confinement::CASES,
         users::CASES,
         exec::CASES,

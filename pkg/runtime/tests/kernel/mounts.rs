@@ -70,18 +70,18 @@ fn private_mounts() {
     mount::change(&root, true, Change::propagation(Propagation::Private)).unwrap();
 }
 
-fn open(path: impl AsRef<Path>) -> std::os::fd::OwnedFd {
+pub fn open(path: impl AsRef<Path>) -> std::os::fd::OwnedFd {
     rustix::fs::open(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-fn mount_tmpfs(at: &Path) {
+pub fn mount_tmpfs(at: &Path) {
     fs::create_dir_all(at).unwrap();
     let tmpfs = Filesystem::new("tmpfs").unwrap().mount(Attr::empty()).unwrap();
     mount::attach(&tmpfs, open(at)).unwrap();
 }
 
 /// A volume that is a mount of its own, with a propagation.
-fn volume(world: &World, propagation: Propagation) -> std::path::PathBuf {
+pub fn volume(world: &World, propagation: Propagation) -> std::path::PathBuf {
     private_mounts();
     let volume = world.scratch("volume");
     let copy = mount::clone_path(&*volume, false).unwrap();

@@ -165,7 +165,7 @@ fn build_pause(dir: &Path) -> PathBuf {
 }
 
 /// What a container of Kubernetes has.
-fn default_spec(args: &[&str]) -> Value {
+pub fn default_spec(args: &[&str]) -> Value {
     let capabilities = json!([
         "CAP_CHOWN",
         "CAP_DAC_OVERRIDE",
