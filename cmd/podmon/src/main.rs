@@ -30,6 +30,7 @@ mod server;
 mod setup;
 mod standby;
 mod stdio;
+mod steps;
 
 use std::{
     env,

@@ -1,9 +1,12 @@
 //! From protocol messages to domain types.
 
-use husk_model::{ContainerRecord, Exit, ExitReason, Process, ResolvedUser, SandboxRecord};
+use husk_model::{ContainerRecord, Exit, ExitReason, Phase, Process, ResolvedUser, SandboxRecord};
 use husk_proto::podmon::{self, event, response};
 
 use crate::{Event, MonitorError, RemoteError, Result, Snapshot};
+
+/// A monitor of this version has three of a call. One that a container has taken over may send what it likes.
+const STEPS_MAX: usize = 16;
 
 pub(crate) type Answer = response::Result;
 
@@ -20,6 +23,18 @@ pub(crate) fn exit(record: podmon::ExitRecord) -> Exit {
 
 pub(crate) fn user(user: Option<podmon::ResolvedUser>) -> ResolvedUser {
     user.map(|u| ResolvedUser { uid: u.uid, gid: u.gid, groups: u.groups }).unwrap_or_default()
+}
+
+/// The steps of a call, at most [`STEPS_MAX`].
+pub(crate) fn steps(steps: Vec<podmon::Step>) -> Vec<Phase> {
+    let phase = |step: podmon::Step| Phase {
+        name: step.name.into(),
+        depth: 0,
+        began: step.began_at,
+        took: Some(step.took),
+        failed: false,
+    };
+    steps.into_iter().take(STEPS_MAX).map(phase).collect()
 }
 
 pub(crate) fn snapshot(call: &'static str, state: podmon::State) -> Result<Snapshot> {

@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use husk_model::{Command, ContainerId, Exit, Process, ResolvedUser, Signal, Streams, UnixNanos, WindowSize};
 use husk_proto::podmon::{self, request::Call};
+use husk_telemetry::traces::told;
 use tokio::net::UnixStream;
 
 use crate::{
@@ -139,7 +140,7 @@ impl Monitor {
         let run = self.call(CALL, "", Call::RunSandbox(request.into()), BUILD);
         let (answer, ()) = tokio::join!(run, self.dissolving.done());
         match answer? {
-            Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
+            Answer::SandboxStarted(s) => Ok(paused(s)),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
     }
@@ -148,7 +149,7 @@ impl Monitor {
     pub async fn release_sandbox(&self) -> Result<Process> {
         const CALL: &str = "release sandbox";
         match self.call(CALL, "", Call::ReleaseSandbox(podmon::ReleaseSandbox {}), BUILD).await? {
-            Answer::SandboxStarted(s) => Ok(Process { pid: s.pid, start_time: s.start_time }),
+            Answer::SandboxStarted(s) => Ok(paused(s)),
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
     }
@@ -159,11 +160,14 @@ impl Monitor {
         let id = request.id.clone();
         let deadline = if request.relabel.is_empty() { BUILD } else { RELABEL };
         match self.call(CALL, id.as_str(), Call::CreateContainer(request.into()), deadline).await? {
-            Answer::ContainerCreated(c) => Ok(Created {
-                process: Process { pid: c.pid, start_time: c.start_time },
-                user: convert::user(c.user),
-                degraded: c.degraded,
-            }),
+            Answer::ContainerCreated(c) => {
+                told(convert::steps(c.steps));
+                Ok(Created {
+                    process: Process { pid: c.pid, start_time: c.start_time },
+                    user: convert::user(c.user),
+                    degraded: c.degraded,
+                })
+            }
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
     }
@@ -174,7 +178,10 @@ impl Monitor {
         const CALL: &str = "start container";
         let call = Call::StartContainer(podmon::StartContainer { container_id: id.to_string() });
         match self.call(CALL, id.as_str(), call, BUILD).await? {
-            Answer::ContainerStarted(s) => Ok(s.started_at),
+            Answer::ContainerStarted(s) => {
+                told(convert::steps(s.steps));
+                Ok(s.started_at)
+            }
             _ => Err(MonitorError::Protocol { call: CALL }),
         }
     }
@@ -375,6 +382,11 @@ impl Monitor {
 }
 
 /// Says who asks, and asks for events; returns the monitor's process.
+fn paused(started: podmon::SandboxStarted) -> Process {
+    told(convert::steps(started.steps));
+    Process { pid: started.pid, start_time: started.start_time }
+}
+
 async fn greet(link: &Link) -> Result<Process> {
     const CALL: &str = "greet";
     let hello = podmon::Hello { protocol: podmon::PROTOCOL, version: env!("CARGO_PKG_VERSION").into() };

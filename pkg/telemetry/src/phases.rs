@@ -78,6 +78,15 @@ pub async fn waiting<T>(name: &'static str, work: impl Future<Output = T>) -> T 
     }
 }
 
+/// Notes phases within the current one that are over already.
+pub(crate) fn told(steps: Vec<Phase>) {
+    let Ok(here) = HERE.try_with(Clone::clone) else { return };
+    let mut phases = here.phases.lock();
+    let room = MOST.saturating_sub(phases.len());
+    let within = |step: Phase| Phase { name: short(step.name), depth: here.depth, ..step };
+    phases.extend(steps.into_iter().take(room).map(within));
+}
+
 /// `work` for a task of its own, done for the object that this task works for.
 pub fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let here = HERE.try_with(Clone::clone).ok();
@@ -178,6 +187,30 @@ mod tests {
             [ended("first", 0), ended("within", 1), ("waits".to_owned(), 0, false, false)]
         );
         assert_eq!(shown(&phases.now())[2], ("waits".to_owned(), 0, true, true));
+    }
+
+    #[tokio::test]
+    async fn what_another_process_did_is_within_the_step_that_it_did_it_for() {
+        let step = |name: &'static str| Phase {
+            name: name.into(),
+            depth: 7,
+            began: 5,
+            took: Some(6),
+            failed: false,
+        };
+        let phases = Phases::default();
+        let step_with = |count: usize| async move {
+            told(vec![step("clone"); count]);
+            Ok::<(), ()>(())
+        };
+        phases.during(phase("init", step_with(1))).await.unwrap();
+        let shown: Vec<_> =
+            phases.now().into_iter().map(|phase| (phase.name, phase.depth, phase.took)).collect();
+        assert_eq!((&*shown[0].0, shown[0].1), ("init", 0));
+        assert_eq!((&*shown[1].0, shown[1].1, shown[1].2), ("clone", 1, Some(6)));
+        phases.during(phase("many", step_with(2 * MOST))).await.unwrap();
+        assert_eq!(phases.now().len(), MOST);
+        told(vec![step("for nobody")]);
     }
 
     #[tokio::test]

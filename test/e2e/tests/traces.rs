@@ -166,6 +166,23 @@ fn calls_are_below_the_callers_span_and_their_steps_below_them_without_a_secret(
             assert_eq!(step.status, None, "{}", step.name);
         }
     }
+    for (above, steps) in [
+        ("pause", &["clone pause"][..]),
+        ("release pause", &["execute"]),
+        ("init", &["make cgroup", "clone init", "set up init"]),
+        ("exec", &["open log", "execute"]),
+    ] {
+        let above = named(&spans, above);
+        let beneath: Vec<_> = spans.iter().filter(|span| span.parent_span_id == above.span_id).collect();
+        for step in steps {
+            let step = beneath
+                .iter()
+                .find(|span| span.name == *step)
+                .unwrap_or_else(|| panic!("no {step} in {beneath:?}"));
+            assert!(step.start_time_unix_nano >= above.start_time_unix_nano, "{}", step.name);
+            assert!(step.end_time_unix_nano <= above.end_time_unix_nano, "{}", step.name);
+        }
+    }
     for call in [CREATE, START] {
         let call = named(&spans, call);
         assert_eq!(attribute(call, "container.id"), id);

@@ -27,6 +27,7 @@ use crate::{
     plan,
     poll::Source,
     sandbox::{Sandbox, pod_files},
+    steps::Steps,
 };
 
 /// How long an exit is held back for its cgroup. A process in uninterruptible sleep may stay far longer.
@@ -58,6 +59,7 @@ impl Container {
         let pause = |process| open_process("the pod whose IPC is shared", process);
         let ipc_of = request.ipc_process.map(pause).transpose()?;
         let (sandbox_pidfd, user_namespace) = (dup(sandbox.pidfd()?)?, sandbox.user_namespace()?);
+        let mut steps = Steps::begin("make cgroup");
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         let undo = |cgroup: &Cgroup, fault: Fault| {
             group::undo(cgroup);
@@ -89,6 +91,7 @@ impl Container {
             user_mappings: user_namespace.as_ref().map(|user| user.mappings.clone()),
             left: Left::default(),
         };
+        steps.next("clone init");
         let cloned = streams(&request).and_then(|(stdio, ends)| {
             let cgroup = cgroup_target(&cgroup)?;
             let (sandbox, user) = (sandbox_pidfd, user_namespace);
@@ -110,6 +113,8 @@ impl Container {
             Ok((child, pidfd, ends))
         });
         let (child, pidfd, ends) = cloned.map_err(|fault| undo(&cgroup, fault))?;
+        // The child's own work: its root and mounts, what it may do, the seccomp filter.
+        steps.next("set up init");
         let key = core.new_key();
         // From here the child must be in the table: it is ours to reap.
         let init = Init::adopt(core, key, child, pidfd);
@@ -119,6 +124,7 @@ impl Container {
             created_at: now(),
             stop_signal,
             degraded,
+            steps,
             life: InitLife::new(caller),
             init,
             group: Group::new(cgroup, Source::InitCgroup(key), CGROUP_PATIENCE),

@@ -51,12 +51,14 @@ impl Lives for Container {
             Effect::PublishStarted(at) => core.publish(event::Event::ContainerStarted(self.started(at))),
             Effect::PublishExited(exit) => core.publish(event::Event::ContainerExited(self.exited(&exit))),
             Effect::OpenLog => {
+                self.steps.next("open log");
                 return Some(match self.output.open_log() {
                     Ok(()) => Event::LogOpened { at: now() },
                     Err(fault) => Event::LogRefused(Failure(fault)),
                 });
             }
             Effect::OpenGate => {
+                self.steps.next("execute");
                 return self.init.open_gate().err().map(|fault| Event::Failed(Failure(fault)));
             }
             Effect::Signal { by, number } => {
@@ -142,7 +144,10 @@ impl Container {
     fn answer(&mut self, reply: Reply<Failure>) -> Outcome<Answer> {
         match reply {
             Reply::Created => Ok(Answer::ContainerCreated(self.created())),
-            Reply::Started(at) => Ok(Answer::ContainerStarted(self.started(at))),
+            Reply::Started(at) => {
+                let steps = self.steps.take();
+                Ok(Answer::ContainerStarted(podmon::ContainerStarted { steps, ..self.started(at) }))
+            }
             Reply::Exited(exit) => Ok(Answer::ContainerExited(self.exited(&exit))),
             Reply::Removed => Ok(Answer::Done(podmon::Done::default())),
             Reply::Failed(cause) => Err(fault_of_cause(cause)),

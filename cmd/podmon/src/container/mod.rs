@@ -34,6 +34,7 @@ use crate::{
     log::Stream,
     poll::Key,
     record::exit_code,
+    steps::Steps,
 };
 
 /// A container.
@@ -46,6 +47,8 @@ pub struct Container {
     stop_signal: u32,
     /// Limits that the node could not set, until they are told.
     degraded: Vec<String>,
+    /// What was done for the call that is under way, until that is told.
+    steps: Steps,
     life: InitLife<Caller, Failure>,
     init: Init,
     group: Group,
@@ -142,6 +145,7 @@ impl Container {
                 Ok(Some(Report::Prepared | Report::Listener(_))) => {}
                 Ok(Some(Report::Executed)) => {
                     self.init.unlink(core);
+                    self.steps.end();
                     self.happen(core, Event::Executed);
                 }
                 Ok(Some(Report::Failed(failure))) => self.fail(core, fault_of_failure(failure)),

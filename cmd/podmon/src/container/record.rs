@@ -39,11 +39,12 @@ impl Container {
             start_time: process.start_time,
             user: Some(self.user_message()),
             degraded: std::mem::take(&mut self.degraded),
+            steps: self.steps.take(),
         }
     }
 
     pub(super) fn started(&self, started_at: i64) -> podmon::ContainerStarted {
-        podmon::ContainerStarted { container_id: self.id.clone(), started_at }
+        podmon::ContainerStarted { container_id: self.id.clone(), started_at, steps: Vec::new() }
     }
 
     pub(super) fn exited(&self, exit: &Exit) -> podmon::ContainerExited {

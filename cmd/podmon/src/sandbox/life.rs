@@ -41,6 +41,7 @@ impl Lives for Sandbox {
                 core.publish(event::Event::SandboxExited(record::to_proto(&exit)));
             }
             Effect::OpenGate => {
+                self.steps.next("execute");
                 return match self.link.as_mut().map_or(Ok(()), Child::open_gate) {
                     Ok(()) => None,
                     // It ended before; what it said, or its end, is the story, and comes.
@@ -79,7 +80,7 @@ impl Sandbox {
         }
     }
 
-    fn answer(&self, reply: Reply<Failure>) -> Outcome<Answer> {
+    fn answer(&mut self, reply: Reply<Failure>) -> Outcome<Answer> {
         match reply {
             Reply::Started => Ok(Answer::SandboxStarted(self.started())),
             Reply::Stopped => Ok(Answer::Done(podmon::Done::default())),

@@ -31,6 +31,7 @@ use crate::{
     life::Lives,
     poll::{Interest, Source},
     record, setup,
+    steps::Steps,
 };
 
 /// A sandbox that was asked for, from then on.
@@ -46,6 +47,8 @@ pub struct Sandbox {
     /// Where the containers' logs are.
     log_directory: String,
     user: Option<UserNamespace>,
+    /// What was done for the call that is under way, until that is told.
+    steps: Steps,
 }
 
 impl Sandbox {
@@ -56,6 +59,7 @@ impl Sandbox {
         if request.every_hierarchy {
             core.use_every_hierarchy()?;
         }
+        let mut steps = Steps::begin("make cgroup");
         let cgroup = core.create_cgroup(&request.cgroup_path)?;
         // Without the mark a group that loses its pod is left alone instead of removed: no reason to fail.
         if let Err(error) = setup::mark(&core.pod_dir).and_then(|mark| Ok(cgroup.mark(&mark)?)) {
@@ -64,6 +68,7 @@ impl Sandbox {
         let log_directory = request.log_directory.clone();
         let owns_network = request.new_netns;
         let held = request.held || mappings.is_some();
+        steps.next("clone pause");
         let cloned = apply_json(&cgroup, &request.resources_json)
             // Pause has no limits of its own, so no group in each hierarchy.
             .and_then(|_| {
@@ -88,8 +93,9 @@ impl Sandbox {
                 return Err(fault);
             }
         };
+        steps.end();
         let process = core.adopt(child.pid, Owner::Sandbox);
-        let sandbox = Self {
+        let mut sandbox = Self {
             life: PauseLife::new(Some(caller).filter(|_| !held)),
             process,
             pidfd,
@@ -97,6 +103,7 @@ impl Sandbox {
             group: Group::new(cgroup, Source::PauseCgroup(0), Duration::MAX),
             log_directory,
             user,
+            steps,
         };
         if held {
             core.reply(caller, Ok(Answer::SandboxStarted(sandbox.started())));
@@ -193,8 +200,9 @@ impl Sandbox {
         self.life.is_gone()
     }
 
-    fn started(&self) -> podmon::SandboxStarted {
-        podmon::SandboxStarted { pid: self.process.pid, start_time: self.process.start_time }
+    fn started(&mut self) -> podmon::SandboxStarted {
+        let Process { pid, start_time } = self.process;
+        podmon::SandboxStarted { pid, start_time, steps: self.steps.take() }
     }
 
     pub fn state(&self) -> podmon::SandboxState {

@@ -23,7 +23,7 @@ pub use exporter::{Exporter, Flush};
 pub use id::TraceId;
 pub use parent::Parent;
 pub use recorder::{Call, Description, Recorder, begin, describe, end};
-pub use step::step;
+pub use step::{step, told};
 use tokio::sync::mpsc;
 
 use crate::TraceSpans;

@@ -5,6 +5,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use husk_model::Phase;
 use husk_proto::otlp::{self, any_value::Value, span::Kind, status};
 use tokio::sync::mpsc;
 use tracing::{
@@ -83,6 +84,21 @@ pub fn end(span: &tracing::Span, code: i32, failed: bool) {
             recording.failed();
         }
         recorder.finish(recording);
+        Some(())
+    });
+}
+
+/// Records what is over already, beneath the current span.
+pub(super) fn past(step: &Phase) {
+    with_recorder(&tracing::Span::current(), |recorder, span| {
+        // A statement of its own: nothing is held while it is queued.
+        let above = span.extensions().get::<Recording>().map(|above| (above.trace, above.id));
+        let (trace, above) = above?;
+        let mut recording = Recording::new(trace, above.to_vec(), &step.name, Kind::Internal, 0)?;
+        let mut span = recording.span.take()?;
+        span.start_time_unix_nano = u64::try_from(step.began).unwrap_or(0);
+        span.end_time_unix_nano = span.start_time_unix_nano.saturating_add(step.took.unwrap_or(0));
+        recorder.queue(span);
         Some(())
     });
 }
@@ -170,6 +186,10 @@ impl Recorder {
         let Some(mut span) = recording.span.take() else { return };
         let took = u64::try_from(recording.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         span.end_time_unix_nano = span.start_time_unix_nano.saturating_add(took);
+        self.queue(span);
+    }
+
+    fn queue(&self, span: otlp::Span) {
         if self.queue.try_send(span).is_err() {
             self.counts.dropped("queue_full", 1);
         }

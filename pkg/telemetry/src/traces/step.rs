@@ -1,8 +1,10 @@
 //! A step of a call.
 
+use husk_model::Phase;
 use tracing::{Instrument, Span};
 
-use crate::phases::phase;
+use super::recorder::past;
+use crate::phases::{self, phase};
 
 /// Does `work` in a span of its own, which says of itself when that fails, and as a phase of whatever it is done for; what
 /// [`step!`](crate::step!) makes.
@@ -18,6 +20,14 @@ pub async fn step<T, E>(
         span.record("failed", true);
     }
     outcome
+}
+
+/// Notes steps beneath the current one that another process did for it and timed: a pod's monitor.
+pub fn told(steps: Vec<Phase>) {
+    for step in &steps {
+        past(step);
+    }
+    phases::told(steps);
 }
 
 /// Does fallible work as a step of the call it is done for: `step!("network", work, pod = %id).await`. The fields go into traces, so
