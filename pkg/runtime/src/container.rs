@@ -24,7 +24,9 @@ use crate::{
         follow::Follower,
         locked,
         mask::Covers,
-        overlay, pod, procfs, relabel, sources,
+        overlay,
+        planned::Peers,
+        pod, procfs, relabel, sources,
         supplies::{Followed, Supplies},
         volumes,
     },
@@ -88,7 +90,7 @@ fn check_user_namespace(namespaces: &ContainerNamespaces) -> Result<()> {
 fn run(plan: &ContainerPlan, program: Program, link: &mut Link) -> Result<Infallible, Failure> {
     let (mut supplies, follower) = gather(plan, &program)?;
     let again = |followed| match followed {
-        Followed::Mount(number) => sources::again(mounts(plan), number, &owner(plan)),
+        Followed::Mount(number) => sources::again(mounts(plan), number, &owner(plan, &Peers::default())),
         Followed::Root => Err(Failure::because(Step::Rootfs, "overlay", "follows nothing")),
     };
     if plan.namespaces.user.is_none() {
@@ -108,7 +110,8 @@ fn run(plan: &ContainerPlan, program: Program, link: &mut Link) -> Result<Infall
 fn gather(plan: &ContainerPlan, program: &Program) -> Result<(Supplies, Option<Follower>), Failure> {
     program.labels.claim()?;
     let warnings = program.claim()?.into_iter().collect();
-    let owner = owner(plan);
+    let peers = Peers::default();
+    let owner = owner(plan, &peers);
     let (user, label) = (owner.user, owner.context.label);
     let follower = Follower::of(sources::followed(mounts(plan)))?;
     let mut mounts = sources::open(mounts(plan), &owner)?;
@@ -130,7 +133,7 @@ fn mounts(plan: &ContainerPlan) -> &[Mount] {
     plan.spec.mounts().as_deref().unwrap_or_default()
 }
 
-fn owner(plan: &ContainerPlan) -> sources::Owner<'_> {
+fn owner<'plan>(plan: &'plan ContainerPlan, peers: &'plan Peers) -> sources::Owner<'plan> {
     let label = plan.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
     let label = label.filter(|label| !label.is_empty());
     sources::Owner {
@@ -139,6 +142,7 @@ fn owner(plan: &ContainerPlan) -> sources::Owner<'_> {
         user: plan.namespaces.user.as_ref(),
         maps: &[],
         context: relabel::Context { label, volumes: &plan.relabel },
+        peers,
     }
 }
 

@@ -48,6 +48,7 @@ use crate::{
         follow::{self, Follower},
         idmap, locked,
         mask::Covers,
+        planned::Peers,
         relabel, shelf, sources,
         supplies::{Followed, Supplies},
     },
@@ -176,7 +177,8 @@ fn gather(plan: &StandalonePlan, maps: &[Option<OwnedFd>], program: &Program) ->
         None => program.labels.claim()?,
     }
     let warnings = program.claim()?.into_iter().collect();
-    let owner = owner(plan, maps);
+    let peers = Peers::default();
+    let owner = owner(plan, maps, &peers);
     let user = owner.user;
     let root_follows = root_propagation(plan) == Propagation::Slave;
     let mut followed = sources::followed(spec_mounts(plan));
@@ -228,7 +230,11 @@ fn spec_mounts(plan: &StandalonePlan) -> &[Mount] {
     plan.spec.mounts().as_deref().unwrap_or_default()
 }
 
-fn owner<'plan>(plan: &'plan StandalonePlan, maps: &'plan [Option<OwnedFd>]) -> sources::Owner<'plan> {
+fn owner<'plan>(
+    plan: &'plan StandalonePlan,
+    maps: &'plan [Option<OwnedFd>],
+    peers: &'plan Peers,
+) -> sources::Owner<'plan> {
     let linux = plan.spec.linux().as_ref();
     let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     sources::Owner {
@@ -237,6 +243,7 @@ fn owner<'plan>(plan: &'plan StandalonePlan, maps: &'plan [Option<OwnedFd>]) -> 
         user: plan.namespaces.user.as_ref(),
         maps,
         context: relabel::Context { label, volumes: &[] },
+        peers,
     }
 }
 
@@ -255,7 +262,9 @@ fn shelve(
     let place = here()?;
     mount::attach(&shelf, &place).at(Step::Rootfs, "shelf")?;
     let again = |followed| match followed {
-        Followed::Mount(number) => sources::again(spec_mounts(plan), number, &owner(plan, maps)),
+        Followed::Mount(number) => {
+            sources::again(spec_mounts(plan), number, &owner(plan, maps, &Peers::default()))
+        }
         Followed::Root => copy_root(plan, plan.namespaces.user.as_ref()),
     };
     match (follower, plan.namespaces.user.is_some()) {

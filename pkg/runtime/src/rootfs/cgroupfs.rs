@@ -64,7 +64,9 @@ pub(crate) fn source(options: Options, own_namespace: bool) -> Result<Source, Fa
         Layout::V2 if own_namespace => {
             return Ok(Source::New { kind: "cgroup2".to_owned(), name: "cgroup".to_owned(), options });
         }
-        Layout::V2 => return planned::bind(Path::new(ROOT), false, &options, None, true),
+        Layout::V2 => {
+            return planned::bind(Path::new(ROOT), false, &options, None, Some(&planned::Peers::default()));
+        }
         Layout::V1(hierarchies) => hierarchies,
     };
     let memberships =

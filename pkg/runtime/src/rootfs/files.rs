@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::{
-    planned::{self, Planned, Source},
+    planned::{self, Peers, Planned, Source},
     pod,
 };
 use crate::{Failure, Step, failure::At};
@@ -101,7 +101,7 @@ pub(crate) fn place(planned: &mut [Planned]) -> Result<(), Failure> {
     for mount in planned {
         if let Source::PodFile { name, options } = &mount.source {
             let path = Path::new("/").join(pod::FILES).join(name);
-            mount.source = planned::bind(&path, false, options, None, true)?;
+            mount.source = planned::bind(&path, false, options, None, Some(&Peers::default()))?;
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! A mount on its way: where it goes, and what is attached there, brought to where it needs nothing of the node any more.
 
 use std::{
+    cell::OnceCell,
+    collections::HashMap,
     ffi::OsString,
     os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
@@ -65,13 +67,13 @@ pub(crate) struct Controllers {
 
 /// A copy of what is at `source`, with its attributes. Symlinks are those of the node and are followed, but for those below a source of which
 /// only a part is wanted. With a label, its
-/// files get that. `propagates`: whether a mount of the node that cannot propagate as the options ask for is refused.
+/// files get that. With `peers`, a mount of the node that cannot propagate as the options ask for is refused.
 pub(crate) fn bind(
     source: &Path,
     recursive: bool,
     options: &Options,
     label: Option<&str>,
-    propagates: bool,
+    peers: Option<&Peers>,
 ) -> Result<Source, Failure> {
     let step = Step::Source;
     let tree = match &options.sub_path {
@@ -87,8 +89,8 @@ pub(crate) fn bind(
         })?;
     }
     let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
-    if propagates {
-        check_propagation(source, propagation)?;
+    if let Some(peers) = peers {
+        peers.check(source, propagation)?;
     }
     let change = |recursive, change| mount::change(&tree, recursive, change).at(step, source.display());
     change(all, Change::propagation(propagation))?;
@@ -105,7 +107,7 @@ pub(crate) fn bind(
     let procfs = fs::fstatfs(&tree).at(step, source.display())?.f_type as u64 == husk_sys::procfs::MAGIC;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     // A pod's takes part in what happens on the node, or in nothing.
-    let shared = (!propagates && propagation == Propagation::Shared).then_some(all);
+    let shared = (peers.is_none() && propagation == Propagation::Shared).then_some(all);
     Ok(Source::Tree { tree, directory, procfs, shared, follows: None })
 }
 
@@ -125,48 +127,62 @@ fn below(root: &Path, path: &Path, recursive: bool) -> Result<OwnedFd, Failure> 
     mount::clone_fd(&found, recursive).at(step, path.display())
 }
 
-/// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a
-/// volume that silently never appears.
-fn check_propagation(source: &Path, wanted: Propagation) -> Result<(), Failure> {
-    if !matches!(wanted, Propagation::Shared | Propagation::Slave) {
-        return Ok(());
-    }
-    let step = Step::Source;
-    let file = fs::open(source, fs::OFlags::PATH | fs::OFlags::CLOEXEC, fs::Mode::empty())
-        .at(step, source.display())?;
-    let id =
-        fs::statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).at(step, source.display())?;
-    let table = Procfs::host().and_then(|proc| proc.read_self("mountinfo")).at(step, "mountinfo")?;
-    let Some(mount) = mount_of(&table, id.stx_mnt_id) else { return Ok(()) };
-    let (fits, wanted) = match wanted {
-        Propagation::Shared => (mount.shared, "a shared"),
-        _ => (mount.shared || mount.slave, "a shared or slave"),
-    };
-    if fits {
-        return Ok(());
-    }
-    let detail = format!("path {source:?} is mounted on {:?} but it is not {wanted} mount", mount.point);
-    Err(Failure::because(step, source.display(), detail))
-}
+/// What is known of the node's mounts, from when somebody asks: a spec may have very many that take part in propagation.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(OnceCell<HashMap<u64, Peer>>);
 
-struct MountEntry<'table> {
-    point: &'table str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Peer {
+    point: String,
     shared: bool,
     slave: bool,
 }
 
-/// Finds a mount in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-fn mount_of(table: &str, id: u64) -> Option<MountEntry<'_>> {
-    table.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        if fields.next()?.parse() != Ok(id) {
-            return None;
+impl Peers {
+    /// A mount on the node reaches the container only if the source's mount takes part in propagation. Saying so beats a
+    /// volume that silently never appears.
+    fn check(&self, source: &Path, wanted: Propagation) -> Result<(), Failure> {
+        if !matches!(wanted, Propagation::Shared | Propagation::Slave) {
+            return Ok(());
         }
-        let point = fields.nth(3)?;
+        let step = Step::Source;
+        let file = fs::open(source, fs::OFlags::PATH | fs::OFlags::CLOEXEC, fs::Mode::empty())
+            .at(step, source.display())?;
+        let id = fs::statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .at(step, source.display())?
+            .stx_mnt_id;
+        let known = self.0.get().map_or_else(|| Self::read().map(|all| self.0.get_or_init(|| all)), Ok)?;
+        // One that came since is looked for once more.
+        let newer = if known.contains_key(&id) { None } else { Self::read()?.remove(&id) };
+        let Some(mount) = newer.as_ref().or_else(|| known.get(&id)) else { return Ok(()) };
+        let (fits, wanted) = match wanted {
+            Propagation::Shared => (mount.shared, "a shared"),
+            _ => (mount.shared || mount.slave, "a shared or slave"),
+        };
+        if fits {
+            return Ok(());
+        }
+        let detail = format!("path {source:?} is mounted on {:?} but it is not {wanted} mount", mount.point);
+        Err(Failure::because(step, source.display(), detail))
+    }
+
+    fn read() -> Result<HashMap<u64, Peer>, Failure> {
+        let table = Procfs::host().and_then(|proc| proc.read_self("mountinfo"));
+        Ok(peers(&table.at(Step::Source, "mountinfo")?))
+    }
+}
+
+/// The mounts of the text of /proc/self/mountinfo (proc_pid_mountinfo(5)) by their ids.
+fn peers(table: &str) -> HashMap<u64, Peer> {
+    let peer = |line: &str| {
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let point = fields.nth(3)?.to_owned();
         let optional: Vec<_> = fields.skip(1).take_while(|field| *field != "-").collect();
         let has = |prefix: &str| optional.iter().any(|field| field.starts_with(prefix));
-        Some(MountEntry { point, shared: has("shared:"), slave: has("master:") })
-    })
+        Some((id, Peer { point, shared: has("shared:"), slave: has("master:") }))
+    };
+    table.lines().filter_map(peer).collect()
 }
 
 /// Normal form of a destination. `..` is refused: it would mean something else once symlinks are resolved.
@@ -202,11 +218,24 @@ mod tests {
 
     #[test]
     fn the_mount_table_tells_shared_from_slave_from_private() {
-        let kinds = |id| mount_of(TABLE, id).map(|mount| (mount.shared, mount.slave));
+        let all = peers(TABLE);
+        let kinds = |id| all.get(&id).map(|mount| (mount.shared, mount.slave));
         assert_eq!(kinds(27), Some((false, false)));
         assert_eq!(kinds(30), Some((true, false)));
         assert_eq!(kinds(31), Some((false, true)));
         assert_eq!(kinds(32), None);
+    }
+
+    #[test]
+    fn the_mount_table_is_read_once_and_again_for_a_mount_that_it_does_not_have() {
+        let fits = |peers: &Peers| peers.check(Path::new("/proc"), Propagation::Shared).is_ok();
+        let fresh = Peers::default();
+        let shared = fits(&fresh);
+        assert!(fresh.0.get().is_some_and(|all| !all.is_empty()), "it is kept");
+        assert_eq!(fits(&Peers(OnceCell::from(HashMap::new()))), shared, "it came since");
+        let other = fresh.0.into_inner().unwrap().into_iter();
+        let other = other.map(|(id, peer)| (id, Peer { shared: !shared, ..peer })).collect();
+        assert_eq!(fits(&Peers(OnceCell::from(other))), !shared, "what is known is not read again");
     }
 
     #[test]

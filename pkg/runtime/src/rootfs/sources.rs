@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 use super::{
     cgroupfs, files, idmap,
     options::{CONTEXT, Options},
-    planned::{Planned, Source, bind, destination},
+    planned::{Peers, Planned, Source, bind, destination},
     relabel,
 };
 use crate::{Failure, Step, UserNamespace, failure::At};
@@ -27,6 +27,8 @@ pub(crate) struct Owner<'plan> {
     /// Of the mounts that have ids of their own, by their number.
     pub(crate) maps: &'plan [Option<OwnedFd>],
     pub(crate) context: relabel::Context<'plan>,
+    /// Of the node, as far as somebody has asked.
+    pub(crate) peers: &'plan Peers,
 }
 
 /// What a pod gives its containers.
@@ -94,7 +96,7 @@ fn source(
     owner: &Owner<'_>,
     map: Option<&OwnedFd>,
 ) -> Result<Source, Failure> {
-    let Owner { pod, own_cgroup_namespace, user, context, .. } = owner;
+    let Owner { pod, own_cgroup_namespace, user, context, peers, .. } = owner;
     let user = *user;
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(|option| {
         Failure::because(Step::Mount, destination.display(), format!("unsupported option {option:?}"))
@@ -122,7 +124,7 @@ fn source(
         if pod.is_none() {
             options.exact(user.is_some());
         }
-        let bound = bind(source, recursive, &options, label, pod.is_some())?;
+        let bound = bind(source, recursive, &options, label, pod.as_ref().map(|_| *peers))?;
         if let Source::Tree { tree, .. } = &bound {
             match pod {
                 Some(_) => map_ids(mount, source, tree, recursive, user)?,
@@ -141,7 +143,7 @@ fn source(
     Ok(match kind {
         // The node's: of its network namespace the pod may mount none.
         "sysfs" if user.is_some_and(|user| !user.owns_network) => {
-            bind(Path::new("/sys"), false, &options, None, true)?
+            bind(Path::new("/sys"), false, &options, None, Some(peers))?
         }
         "tmpfs" if destination == Path::new("/dev/shm") && pod.is_some() => Source::SharedMemory,
         "image" => {
