@@ -234,7 +234,7 @@ mod tests {
         assert!(fresh.0.get().is_some_and(|all| !all.is_empty()), "it is kept");
         assert_eq!(fits(&Peers(OnceCell::from(HashMap::new()))), shared, "it came since");
         let other = fresh.0.into_inner().unwrap().into_iter();
-        let other = other.map(|(id, peer)| (id, Peer { shared: !shared, ..peer })).collect();
+        let other: HashMap<_, _> = other.map(|(id, peer)| (id, Peer { shared: !shared, ..peer })).collect();
         assert_eq!(fits(&Peers(OnceCell::from(other))), !shared, "what is known is not read again");
     }
 
