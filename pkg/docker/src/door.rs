@@ -73,8 +73,8 @@ impl Door {
         let events = Events::default();
         let (close, closing) = watch::channel(false);
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
-        let containers = Store::open(Arc::clone(&shared))?;
-        Box::pin(containers.resume()).await;
+        let (containers, half_done) = Store::open(Arc::clone(&shared))?;
+        Box::pin(containers.resume(half_done)).await;
         let (images, network, news) =
             (Arc::clone(&shared.images), Arc::clone(&shared.network), Arc::clone(&shared));
         let builder = Builder::new(builder, images, network, move |built| announce(&news, built));

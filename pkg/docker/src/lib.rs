@@ -17,7 +17,7 @@
 //! | `progress` | answers that are a sequence of JSON documents |
 //! | `events` | what happened, for those who follow it; the last of it is kept |
 //! | `facilities` | what the other parts ask of containers |
-//! | `removal` | deleting trees that containers wrote |
+//! | `removal`, `threads` | deleting trees that containers wrote; long work on files |
 //! | `volumes`, `networks` | volumes and user networks: records, and what containers need of them |
 //! | `shared` | what all parts stand on |
 //! | `containers` | containers and commands in them |
@@ -46,6 +46,7 @@ mod removal;
 mod server;
 mod shared;
 mod system;
+mod threads;
 mod volumes;
 mod when;
 

@@ -1,40 +1,9 @@
 //! Full disks under the logs and under the state directory: a clear error, nothing damaged, recovery by itself.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
-use husk_e2e::{Daemon, container, eventually, pod, v1, with_command};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use husk_e2e::{Daemon, Small, container, eventually, pod, v1, with_command};
 use tonic::Code;
-
-/// A small filesystem; unmounted when dropped.
-struct Small<'a>(&'a Path);
-
-impl<'a> Small<'a> {
-    fn mount(path: &'a Path, options: &std::ffi::CStr) -> Self {
-        fs::create_dir_all(path).unwrap();
-        mount("small", path, "tmpfs", MountFlags::empty(), options).expect("mount a tmpfs");
-        Self(path)
-    }
-
-    /// Writes a file until there is no room for a single byte more.
-    fn fill(&self) {
-        use std::io::Write;
-        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
-        for size in [65_536, 4096, 1] {
-            while ballast.write_all(&vec![b'x'; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for Small<'_> {
-    fn drop(&mut self) {
-        let _ = unmount(self.0, UnmountFlags::DETACH);
-    }
-}
 
 #[test]
 fn a_full_disk_under_the_logs_loses_whole_lines_and_nothing_else() {

@@ -1,8 +1,12 @@
 //! What containers of Docker's door may be asked to be: with others, with limits, with what their image has.
 
-use std::{fs, io::Read, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    time::Duration,
+};
 
-use husk_e2e::{World, eventually};
+use husk_e2e::{Open, World, eventually};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -270,6 +274,39 @@ fn ports_and_names_are_the_business_of_the_container_whose_network_it_is() {
 }
 
 #[test]
+fn others_find_a_container_by_its_new_name_at_once_also_if_huskd_was_killed_in_between() {
+    let mut world = World::with_image();
+    world.docker.post("/networks/create", &json!({ "Name": "web" })).json(201);
+    let place = json!({ "NetworkingConfig": { "EndpointsConfig": { "web": { "Aliases": ["alias"] } } } });
+    let id = world.run("first", "exec sleep 1000", place.clone());
+    world.run("other", "exec sleep 1000", place.clone());
+    let finds = |world: &World, name: &str| {
+        let script = format!("nslookup {name} 127.0.0.11 >/dev/null 2>&1 && echo found || echo absent");
+        let exec = json!({ "Cmd": ["sh", "-c", script], "AttachStdout": true });
+        let exec = world.docker.post("/containers/other/exec", &exec).json(201);
+        let path = format!("/exec/{}/start", exec["Id"].as_str().unwrap());
+        world.docker.post(&path, &json!({ "Tty": true })).text().trim() == "found"
+    };
+    assert!(finds(&world, "first") && !finds(&world, "second"));
+    let renamed = world.docker.send("POST", "/containers/first/rename?name=second", &[], b"");
+    assert_eq!(renamed.status, 204, "{}", renamed.text());
+    assert!(finds(&world, "second") && finds(&world, "alias") && !finds(&world, "first"));
+    assert_eq!(world.docker.get("/containers/second/json").json(200)["Id"], id);
+    assert_eq!(world.docker.get("/containers/first/json").status, 404);
+    // Its name is on record, and its network does not know yet.
+    world.husk.kill();
+    let path = world.husk.path("root/docker/containers").join(&id).join("container.json");
+    let record = fs::read_to_string(&path).unwrap();
+    fs::write(&path, record.replace(r#""name":"second""#, r#""name":"third""#)).unwrap();
+    world.husk.spawn();
+    assert!(finds(&world, "third") && finds(&world, &id[..12]) && !finds(&world, "second"));
+    for name in ["third", "other"] {
+        world.remove(name);
+    }
+    assert_eq!(world.docker.delete("/networks/web").status, 204);
+}
+
+#[test]
 fn clients_that_hang_up_leave_nothing_while_their_container_is_silent() {
     let world = World::with_image();
     world.run("silent", "exec sleep 1000", json!({ "OpenStdin": true }));
@@ -297,10 +334,28 @@ fn clients_that_hang_up_leave_nothing_while_their_container_is_silent() {
             })
             .collect()
     };
+    // What it says is more than pipes and sockets hold, and nobody reads it.
+    let says_too_much = |client: &mut Open| {
+        let stream = client.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        eventually("nothing more is taken", LIMIT, || match stream.write(&[b'x'; 4096]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Some(()),
+            written => written.map(drop).map_or_else(|error| panic!("{error}"), |()| None),
+        });
+    };
+    let command = |stdin: bool| {
+        let wanted = json!({ "Cmd": ["sleep", "1000"], "AttachStdin": stdin });
+        let exec = world.docker.post("/containers/silent/exec", &wanted).json(201);
+        let path = format!("/exec/{}/start", exec["Id"].as_str().unwrap());
+        world.docker.open("POST", &path, &[("Content-Type", "application/json")], b"{}")
+    };
     let before = open();
-    let there = clients();
-    assert!(open() >= before + 80, "each has a connection at least");
-    drop(there);
+    let mut there = clients();
+    there.iter_mut().step_by(4).for_each(says_too_much);
+    let mut commands: Vec<_> = (0..20).map(|number| command(number % 2 == 0)).collect();
+    commands.iter_mut().step_by(2).for_each(says_too_much);
+    assert!(open() >= before + 100, "each has a connection at least");
+    drop((there, commands));
     // Fewer than there were of one kind: what is made once and kept may be more now.
     eventually("nothing of them is left", LIMIT, || (open() < before + 20).then_some(()));
     world.remove("silent");

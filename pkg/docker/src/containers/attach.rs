@@ -61,7 +61,7 @@ impl Store {
             // Without a terminal nobody types, and bytes of a file may be any.
             let keys = tty.then_some(keys);
             let detached = {
-                let input = copy_input(reader, ours.stdin, keys);
+                let input = copy_input(reader, ours.stdin, keys, &presence);
                 let output = async {
                     let copied = copy_output(ours.stdout, ours.stderr, &mut frames).await;
                     if copied.is_ok() {

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     http::{Answer, Call, json},
     images::MadeOf,
-    instructions, when,
+    instructions, threads, when,
 };
 
 impl Store {
@@ -50,10 +50,12 @@ impl Store {
             note: MadeOf { container: record.id.clone(), config: json!(record.config) }.note(),
             name: name.clone(),
         };
+        let place = threads::place().await?;
         // Of one moment, unless the client wants it otherwise.
         let pause = query.flag_or("pause", true) && record.state.is_running() && !record.state.paused;
         let paused = pause && self.pause(&container).await.is_ok();
         let made = self.0.shared.images.commit(request).await;
+        drop(place);
         if paused {
             // A conflict: it ended while it was being frozen.
             self.unpause(&container).await.or_else(|failure| match failure.status() {

@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use husk_images::ImageLease;
@@ -36,6 +39,20 @@ pub(crate) struct Container {
     _image: ImageLease,
     /// Somebody does not want to wait for the next restart.
     pub(crate) no_restart: Notify,
+    /// Memory knows more of its state than the disk.
+    unwritten: watch::Sender<bool>,
+    /// So many requests end it to start it again.
+    restarting: AtomicUsize,
+}
+
+/// While this is there, an end of the container is that of a restart, with which none goes.
+#[derive(Debug)]
+pub(super) struct Kept<'a>(&'a Container);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.restarting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What waiters wait for.
@@ -65,6 +82,8 @@ impl Container {
             health: Mutex::default(),
             _image: image,
             no_restart: Notify::new(),
+            unwritten: watch::Sender::new(false),
+            restarting: AtomicUsize::new(0),
         }
     }
 
@@ -83,6 +102,23 @@ impl Container {
         Arc::clone(&self.turn).lock_owned().await
     }
 
+    /// Its turn, if nobody has it.
+    pub(super) fn turn_if_free(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.turn.try_lock().ok()
+    }
+
+    /// Keeps it over the end that a restart brings. To be dropped with the container's turn in hand: whatever that end brings with it
+    /// has come to pass then.
+    pub(super) fn keep(&self) -> Kept<'_> {
+        self.restarting.fetch_add(1, Ordering::Relaxed);
+        Kept(self)
+    }
+
+    /// Whether an end of it is that of a restart.
+    pub(super) fn is_kept(&self) -> bool {
+        self.restarting.load(Ordering::Relaxed) > 0
+    }
+
     /// Changes what is on record, first on disk.
     ///
     /// # Errors
@@ -99,12 +135,38 @@ impl Container {
         self.change_and(|record| change(&mut record.state), Record::write_state)
     }
 
-    /// As [`Self::change_state`], for what depends on the rest of the record.
+    /// As [`Self::change_state`], of what is so whatever the disk says: it is seen also when it cannot be written.
+    /// [`Store::take_in`](super::store::Store::take_in) sees to it that it is written later.
     ///
     /// # Errors
-    /// As [`Self::change`].
-    pub(crate) fn change_and_state(&self, change: impl FnOnce(&mut Record)) -> Result<Arc<Record>> {
-        self.change_and(change, Record::write_state)
+    /// It could not be written: why, and whether that is the first since it could be.
+    pub(super) fn change_anyway(&self, change: impl FnOnce(&mut Record)) -> Result<(), (io::Error, bool)> {
+        let mut record = self.lock();
+        let mut next = Record::clone(&record);
+        change(&mut next);
+        let written = next.write_state(&self.dir);
+        let was_unwritten = self.unwritten.send_replace(written.is_err());
+        self.see(&mut record, next);
+        written.map_err(|error| (error, !was_unwritten))
+    }
+
+    /// Writes the state that the disk does not know yet, if there is one.
+    ///
+    /// # Errors
+    /// It still cannot be written.
+    pub(super) fn write_again(&self) -> io::Result<()> {
+        let record = self.lock();
+        if *self.unwritten.borrow() {
+            record.write_state(&self.dir)?;
+            self.unwritten.send_replace(false);
+        }
+        Ok(())
+    }
+
+    /// Resolves when the disk knows as much as memory.
+    pub(super) async fn written(&self) {
+        // An error is the end of the container itself.
+        let _ = self.unwritten.subscribe().wait_for(|unwritten| !unwritten).await;
     }
 
     fn change_and(
@@ -116,6 +178,13 @@ impl Container {
         let mut next = Record::clone(&record);
         change(&mut next);
         write(&next, &self.dir).map_err(Failure::io(format!("write down container {}", short(&self.id))))?;
+        // Both ways of writing write the state.
+        self.unwritten.send_replace(false);
+        Ok(self.see(&mut record, next))
+    }
+
+    /// The one place where it becomes another.
+    fn see(&self, record: &mut Arc<Record>, next: Record) -> Arc<Record> {
         *record = Arc::new(next);
         let state = &record.state;
         self.ends.send_if_modified(|ends| {
@@ -125,7 +194,7 @@ impl Container {
             ends.code = state.exit_code;
             ended
         });
-        Ok(Arc::clone(&record))
+        Arc::clone(record)
     }
 
     /// It is no more.

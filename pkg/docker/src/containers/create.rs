@@ -1,18 +1,18 @@
-//! `POST /containers/create`, and removal.
+//! `POST /containers/create`.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use husk_cgroup::Version;
-use husk_node::file;
 use serde_json::{Value, json};
 
 use super::{
     container::Container,
     discard::holder,
-    links,
+    links, making,
     mounts::{MountPoint, VolumeWanted, Wanted},
     plan,
-    record::{self, BRIDGE, Phase, Record, State},
+    record::{BRIDGE, Record, State},
+    runs::note,
     store::Store,
 };
 use crate::{
@@ -33,6 +33,15 @@ pub(super) struct Create {
     pub(super) config: Config,
     /// The rest.
     pub(super) besides: CreateBesides,
+}
+
+/// What one that is being made has of volumes.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Nobody removes them meanwhile.
+    held: Vec<Held>,
+    /// Names of those that were made for it.
+    made: Vec<String>,
 }
 
 impl Store {
@@ -63,79 +72,101 @@ impl Store {
         }
         let networks = networks(&mut host, &config, networking_config.endpoints_config)?;
         self.check_others(&host)?;
-        let mut mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;
+        let mounts = Wanted::new(&config, &host, self.mounts_of_others(&host)?)?;
         let id = made_up_id();
         let named = self.take_name(&name, &id)?;
-        let (held, made) = self.volumes(&mut mounts)?;
         let mut record = Record {
-            name: String::new(),
+            name: named.name().clone(),
             created: husk_node::now(),
             image: image.id.clone(),
             config,
             host,
             networks,
-            mounts: mounts.points,
+            mounts: Vec::new(),
             state: State::default(),
             id,
         };
-        record.name.clone_from(named.name());
-        let dir = self.dir(&record.id);
-        let found = match plan::check(&record) {
-            Ok(()) => self.find_networks(&mut record).await,
-            refused => refused,
-        };
         let warnings = warnings(&record);
-        let container = Arc::new(Container::new(dir, record, lease));
-        let built = match found {
+        let mut taken = Taken::default();
+        let prepared = self.prepare(&mut record, mounts, &mut taken).await;
+        let container = Arc::new(Container::new(self.dir(&record.id), record, lease));
+        let built = match prepared {
             Ok(()) => self.furnish(&container).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = built {
-            self.bury(&container.dir).map_err(Failure::io("take back a container"))?;
-            self.release_image(&container).await;
-            drop(held);
-            for name in made {
-                // It was made for nobody; what else it is in use for keeps it.
-                let _ = shared.volumes.remove(&name, |_| Vec::new());
-            }
+            self.take_back(&container, taken).await;
             return Err(failure);
         }
         self.add(named, Arc::clone(&container));
         // From here on the record says that the volumes are used.
-        drop(held);
+        drop(taken);
         self.publish(&container.record(), "create", []);
         Ok((container, warnings))
     }
 
-    /// Its directory, its image for as long as it is there, and what new volumes begin with.
+    /// Its directory, and its places in networks and volumes. Those volumes whose names are made up for it are on record before they are
+    /// made.
+    async fn prepare(&self, record: &mut Record, mut mounts: Wanted, taken: &mut Taken) -> Result<()> {
+        let mut made_up = Vec::new();
+        for VolumeWanted { at, .. } in &mounts.volumes {
+            let name = &mut mounts.points[*at].name;
+            if name.is_empty() {
+                *name = volumes::made_up_name();
+                made_up.push(name.clone());
+            }
+        }
+        making::begin(&self.dir(&record.id), &made_up)
+            .map_err(Failure::io(format!("make container {}", record.name)))?;
+        self.volumes(&mut mounts, &made_up, taken)?;
+        record.mounts = mounts.points;
+        plan::check(record)?;
+        self.find_networks(record).await
+    }
+
+    /// What is in its directory, its image for as long as it is there, and what new volumes begin with; last the record.
     async fn furnish(&self, container: &Arc<Container>) -> Result<()> {
         let record = container.record();
-        build(&container.dir, &record)?;
+        let failed = || Failure::io(format!("make container {}", record.name));
+        making::build(&container.dir, &record).map_err(failed())?;
         // One that goes with its end holds the image by its run.
         if !record.host.auto_remove {
             self.0.shared.images.hold(&record.image, &holder(&record.id)).await?;
         }
         self.copy_up(container)
             .await
-            .map_err(|failure| failure.of("fill new volumes with what the image has"))
+            .map_err(|failure| failure.of("fill new volumes with what the image has"))?;
+        making::finish(&container.dir, &record).map_err(failed())
     }
 
-    /// Finds or makes the volumes; returns them, held, with the names of those that were made.
-    fn volumes(&self, mounts: &mut Wanted) -> Result<(Vec<Held>, Vec<String>)> {
-        let (mut held, mut made) = (Vec::new(), Vec::new());
+    /// Undoes what was made of one that cannot be.
+    async fn take_back(&self, container: &Container, taken: Taken) {
+        let Taken { held, made } = taken;
+        drop(held);
+        for name in made {
+            // It was made for nobody; what else it is in use for keeps it.
+            let _ = self.0.shared.volumes.remove(&name, |name| self.ids_of_volume(name));
+        }
+        self.release_image(container).await;
+        note(&container.id, self.bury(&container.dir).map_err(Failure::io("take back a container")));
+    }
+
+    /// Finds or makes the volumes.
+    fn volumes(&self, mounts: &mut Wanted, made_up: &[String], taken: &mut Taken) -> Result<()> {
         for VolumeWanted { at, options, driver, labels } in std::mem::take(&mut mounts.volumes) {
             let point = &mut mounts.points[at];
-            let wanted = volumes::Wanted { name: point.name.clone(), driver, options, labels };
+            let name = point.name.clone();
+            let made_up = made_up.contains(&name);
+            let wanted = volumes::Wanted { name, made_up, driver, options, labels };
             let (volume, is_new) = self.0.shared.volumes.ensure(wanted)?;
-            volume.volume().name.clone_into(&mut point.name);
             point.source = volume.volume().data().display().to_string();
             "local".clone_into(&mut point.driver);
             if is_new {
-                made.push(point.name.clone());
+                taken.made.push(point.name.clone());
             }
-            held.push(volume);
+            taken.held.push(volume);
         }
-        Ok((held, made))
+        Ok(())
     }
 
     fn mounts_of_others(&self, host: &HostConfig) -> Result<Vec<(MountPoint, bool)>> {
@@ -168,39 +199,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    // === removal ===
-
-    /// Removes a container; with `force` one that runs, too; with `volumes` also the volumes that were made up for it.
-    ///
-    /// # Errors
-    /// 409 when it runs.
-    pub(super) async fn remove(&self, container: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
-        let state = container.record().state.clone();
-        match state.phase {
-            Phase::Removing => {
-                return Err(Failure::conflict(format!(
-                    "removal of container {} is already in progress",
-                    container.id
-                )));
-            }
-            Phase::Running | Phase::Restarting if !force => {
-                return Err(Failure::conflict(format!(
-                    "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",
-                    container.record().name,
-                    state.status()
-                )));
-            }
-            Phase::Running | Phase::Restarting => match self.stop(container, Some(0), None).await {
-                // It may have ended, and been removed, by itself.
-                Err(failure) if failure.status() != 304 => return Err(failure),
-                _ => {}
-            },
-            Phase::Created | Phase::Exited => {}
-        }
-        let _turn = container.turn().await;
-        self.remove_now(container, volumes).await
     }
 }
 
@@ -313,25 +311,6 @@ fn networks(
 fn warnings(record: &Record) -> Vec<String> {
     let compress = record.host.log_config.config.get("compress").is_some_and(|value| value == "true");
     compress.then(|| "husk does not compress the files of a log".to_owned()).into_iter().collect()
-}
-
-/// Makes the directory, last the record.
-fn build(dir: &Path, record: &Record) -> Result<()> {
-    let make = || -> io::Result<()> {
-        fs::DirBuilder::new().mode(0o710).create(dir)?;
-        let layer = record::layer(dir);
-        fs::DirBuilder::new().mode(0o700).create(&layer)?;
-        // The container's root: everybody in it may enter it.
-        let upper = layer.join("upper");
-        fs::DirBuilder::new().create(&upper)?;
-        fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        fs::DirBuilder::new().mode(0o700).create(layer.join("work"))?;
-        if let Some(profile) = plan::profile(&record.host) {
-            file::replace(&plan::profile_path(dir), profile.as_bytes(), file::Outlives::PowerCut)?;
-        }
-        record.write(dir)
-    };
-    make().map_err(Failure::io(format!("make container {}", record.name)))
 }
 
 /// The answer of a creation.

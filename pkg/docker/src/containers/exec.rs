@@ -240,10 +240,13 @@ async fn session(
     let mut frames = Frames::new(writer, framed);
     let ours = match streams {
         Streams::Pipes(ours) => Some(ours),
-        Streams::Terminal(master) => terminal(master, wants).await,
+        Streams::Terminal(master) => tokio::select! {
+            ours = terminal(master, wants) => ours,
+            () = presence.gone() => return,
+        },
     };
     if let Some(ours) = ours {
-        let input = copy_input(reader, ours.stdin, keys);
+        let input = copy_input(reader, ours.stdin, keys, &presence);
         let output = copy_output(ours.stdout, ours.stderr, &mut frames);
         tokio::pin!(input, output);
         tokio::select! {
@@ -260,8 +263,13 @@ async fn session(
             _ = &mut output => {}
         }
     }
+    let over = tokio::select! {
+        over = over => over,
+        // The command goes on all the same.
+        () = presence.gone() => return,
+    };
     // What could not be executed says so where its output would have been.
-    if let Ok(Some(failure)) = over.await {
+    if let Ok(Some(failure)) = over {
         let _ = frames.write(Output::Out, format!("{failure}\r\n").as_bytes()).await;
     }
     let _ = frames.end().await;

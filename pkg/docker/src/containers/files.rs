@@ -1,5 +1,4 @@
-//! Files of a container, whether it runs or not: archives of a path (`docker cp`), its whole root, what it changed, what a new volume
-//! begins with.
+//! Files of a container, whether it runs or not: archives of a path (`docker cp`), its whole root, what it changed.
 
 use std::{
     io::Read,
@@ -11,15 +10,13 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use husk_images::{ChangeKind, Owners, PathStat, PutRequest, TreeArchive};
-use husk_model::{Classify, Kind, Rootfs};
+use husk_model::Rootfs;
 use husk_runtime::stopped_root;
 use hyper::{
     StatusCode,
     header::{HeaderName, HeaderValue},
 };
-use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, openat, openat2,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 
@@ -32,6 +29,7 @@ use super::{
 use crate::{
     error::{Failure, Result},
     http::{Answer, Call, empty, streamed_as},
+    threads::{self, Place},
     when,
 };
 
@@ -48,6 +46,7 @@ struct Root {
     /// The path in it.
     path: PathBuf,
     writable: bool,
+    _place: Place,
     /// While its root is mounted here it is not started.
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -109,7 +108,7 @@ impl Store {
     /// # Errors
     /// Those of mounting it.
     pub(super) async fn export(&self, container: &Arc<Container>) -> Result<Answer> {
-        let root = self.whole_root(container, false).await?;
+        let root = self.whole_root(container, false, threads::place().await?).await?;
         let (archive, root) = blocking(move || Ok((husk_images::flatten(&root.dir)?, root))).await?;
         self.publish(&container.record(), "export", []);
         Ok(send(archive, root))
@@ -121,14 +120,19 @@ impl Store {
     /// Those of reading it.
     pub(super) async fn changes(&self, container: &Arc<Container>) -> Result<Value> {
         let record = container.record();
+        let _place = threads::place().await?;
         let (tell, told) = std::sync::mpsc::channel();
-        let each = move |change: husk_images::Change| match tell.send(change) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        let mut left = MOST_CHANGES;
+        let each = move |change: husk_images::Change| {
+            left -= 1;
+            match tell.send(change) {
+                Ok(()) if left > 0 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
         };
         let upper = upper(&container.dir)?;
         self.0.shared.images.changes(&record.image, upper, places(&record), each).await?;
-        let mut changes: Vec<_> = told.into_iter().take(MOST_CHANGES).collect();
+        let mut changes: Vec<_> = told.into_iter().collect();
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         let kind = |kind| match kind {
             ChangeKind::Modified => 0,
@@ -145,6 +149,7 @@ impl Store {
 
     /// The tree that a path of a container is in: its root, or a volume's where it does not run.
     async fn root_at(&self, container: &Arc<Container>, path: &str, writable: bool) -> Result<Root> {
+        let place = threads::place().await?;
         let path = clean(path);
         let record = container.record();
         if !record.state.is_running()
@@ -158,32 +163,32 @@ impl Store {
             let subpath = point.besides.as_ref().map(|besides| besides.subpath.as_str()).unwrap_or_default();
             let whole = openat(CWD, &source, flags, Mode::empty());
             if let Ok(dir) = whole.map_err(Into::into).and_then(|whole| part_of(whole, subpath)) {
-                return Ok(Root { dir, path: rest, writable: point.rw, _turn: None });
+                return Ok(Root { dir, path: rest, writable: point.rw, _place: place, _turn: None });
             }
         }
-        let root = self.whole_root(container, writable).await?;
+        let root = self.whole_root(container, writable, place).await?;
         let read_only =
             mounted_at(&record, &path).map_or(record.host.readonly_rootfs, |(point, _)| !point.rw);
         Ok(Root { path, writable: !read_only, ..root })
     }
 
     /// Its root: that which its processes see, or one that is mounted for the caller alone.
-    async fn whole_root(&self, container: &Arc<Container>, writable: bool) -> Result<Root> {
+    async fn whole_root(&self, container: &Arc<Container>, writable: bool, place: Place) -> Result<Root> {
         let path = PathBuf::from("/");
         if let Some(dir) = self.running_root(container)? {
-            return Ok(Root { dir, path, writable: true, _turn: None });
+            return Ok(Root { dir, path, writable: true, _place: place, _turn: None });
         }
         // Two mounts of one writable layer would corrupt it.
         let turn = container.own_turn().await;
         if let Some(dir) = self.running_root(container)? {
-            return Ok(Root { dir, path, writable: true, _turn: None });
+            return Ok(Root { dir, path, writable: true, _place: place, _turn: None });
         }
         let rootfs = self.rootfs(container)?;
         let dir = blocking(move || {
             stopped_root(&rootfs, writable)
                 .map_err(|failure| Failure::internal(format!("mount the container's root: {failure}")))
         });
-        Ok(Root { dir: dir.await?, path, writable: true, _turn: Some(turn) })
+        Ok(Root { dir: dir.await?, path, writable: true, _place: place, _turn: Some(turn) })
     }
 
     fn running_root(&self, container: &Container) -> Result<Option<OwnedFd>> {
@@ -201,7 +206,11 @@ impl Store {
         }
     }
 
-    fn rootfs(&self, container: &Container) -> Result<Rootfs> {
+    /// Its tree, from the image's layers and its own.
+    ///
+    /// # Errors
+    /// The image is not whole.
+    pub(super) fn rootfs(&self, container: &Container) -> Result<Rootfs> {
         let stack = self.0.shared.images.rootfs(&container.record().image)?;
         let layer = record::layer(&container.dir);
         Ok(Rootfs {
@@ -213,66 +222,6 @@ impl Store {
             durable: true,
         })
     }
-
-    /// Puts what the image has at the places of new volumes into them. One that has something already keeps it.
-    ///
-    /// # Errors
-    /// Those of reading and writing.
-    pub(super) async fn copy_up(&self, container: &Arc<Container>) -> Result<()> {
-        let record = container.record();
-        let mut wanted = Vec::new();
-        for point in record.mounts.iter().filter(|point| point.kind == "volume") {
-            let volume = self.0.shared.volumes.get(&point.name)?;
-            let no_copy = point.besides.as_ref().is_some_and(|besides| besides.no_copy);
-            if !no_copy && volume.is_own() {
-                wanted.push((point.destination.clone(), volume.data()));
-            }
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let rootfs = self.rootfs(container)?;
-        blocking(move || {
-            let wanted: Vec<_> = wanted.into_iter().filter(|(_, data)| is_empty(data)).collect();
-            if wanted.is_empty() {
-                return Ok(());
-            }
-            let root = stopped_root(&rootfs, false)
-                .map_err(|failure| Failure::internal(format!("mount the image: {failure}")))?;
-            for (place, data) in wanted {
-                fill(&root, &place, &data)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// Copies a directory of an image with its owner and mode.
-fn fill(root: &OwnedFd, place: &str, data: &Path) -> Result<()> {
-    let within = PathBuf::from(format!("{}/.", place.trim_end_matches('/')));
-    let archive = match husk_images::archive_path(root, &within) {
-        Ok((_, archive)) => archive,
-        // The image has nothing there, or no directory.
-        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidArgument) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let failed = |errno: rustix::io::Errno| Failure::io(format!("fill {}", data.display()))(errno.into());
-    let dir = openat(CWD, data, flags, Mode::empty()).map_err(failed)?;
-    husk_images::put_archive(&dir, Path::new("/"), archive, PutRequest::default())?;
-    // The volume's own directory is the image's, too: a user of the container that owns that one has to write here. Last, so
-    // that a volume which has the owner has the files.
-    let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let source = openat2(root, place, path, Mode::empty(), ResolveFlags::IN_ROOT).map_err(failed)?;
-    let of_image = fstat(&source).map_err(failed)?;
-    let owner = (Uid::from_raw(of_image.st_uid), Gid::from_raw(of_image.st_gid));
-    fchown(&dir, Some(owner.0), Some(owner.1)).map_err(failed)?;
-    fchmod(&dir, Mode::from_raw_mode(of_image.st_mode & 0o7777)).map_err(failed)
-}
-
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Its writable layer.

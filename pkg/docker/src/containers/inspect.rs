@@ -8,11 +8,11 @@ use super::{
     record::{LOG, Phase, Record},
     store::Store,
 };
-use crate::when;
+use crate::{threads, when};
 
 impl Store {
     /// All that is known of a container.
-    pub(super) fn inspect(&self, container: &Container, with_size: bool) -> Value {
+    pub(super) async fn inspect(&self, container: &Container, with_size: bool) -> Value {
         let record = container.record();
         let engine = &self.0.shared.engine;
         let run = record.state.run.as_ref().and_then(|run| run.container.clone());
@@ -47,7 +47,7 @@ impl Store {
             "NetworkSettings": self.network_settings(&record),
         });
         if with_size {
-            let size = self.written(container);
+            let size = self.written(container).await;
             value["SizeRw"] = size.into();
             value["SizeRootFs"] = (size + image.map_or(0, |image| image.size)).into();
         }
@@ -55,9 +55,10 @@ impl Store {
     }
 
     /// Bytes that its writable layer takes.
-    pub(super) fn written(&self, container: &Container) -> u64 {
+    pub(super) async fn written(&self, container: &Container) -> u64 {
         let upper = super::record::layer(&container.dir).join("upper");
-        husk_stats::disk_usage(&upper, || true).ok().flatten().map_or(0, |usage| usage.bytes)
+        let measured = threads::walk(move |is_wanted| husk_stats::disk_usage(&upper, is_wanted)).await;
+        measured.ok().and_then(Result::ok).flatten().map_or(0, |usage| usage.bytes)
     }
 }
 

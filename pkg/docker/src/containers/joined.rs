@@ -93,11 +93,12 @@ impl Store {
     ///
     /// # Errors
     /// 404 when there is none.
-    pub(super) fn unlink(&self, path: &str) -> Result<()> {
+    pub(super) async fn unlink(&self, path: &str) -> Result<()> {
         let none =
             || Failure::not_found(format!("no such link: {}", path.chars().take(200).collect::<String>()));
         let (owner, alias) = path.trim_matches('/').split_once('/').ok_or_else(none)?;
         let container = self.find(owner)?;
+        let _turn = container.turn().await;
         let is_it = |text: &String| Link::parse(text).is_ok_and(|link| link.alias == alias);
         if !container.record().host.links.iter().flatten().any(is_it) {
             return Err(none());

@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// 400 for a filter that is none.
-    pub(super) fn list(&self, call: &Call) -> Result<Value> {
+    pub(super) async fn list(&self, call: &Call) -> Result<Value> {
         let filters = Filters::of(&call.query, KNOWN)?;
         let limit = call.query.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok());
         let limit = limit.filter(|limit| *limit > 0);
@@ -53,7 +53,7 @@ impl Store {
                 && filters.is("health", container.health().map_or("none", |health| health.status()))
                 && self.suits(&record, &filters);
             if shown {
-                listed.push(self.summary(&container, call.query.flag("size")));
+                listed.push(self.summary(&container, call.query.flag("size")).await);
             }
             if limit.is_some_and(|limit| listed.len() == limit) {
                 break;
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// One line of the list.
-    pub(super) fn summary(&self, container: &Arc<Container>, with_size: bool) -> Value {
+    pub(super) async fn summary(&self, container: &Arc<Container>, with_size: bool) -> Value {
         let record = container.record();
         let words = super::merge::command(&record.config).unwrap_or_default();
         let mut value = json!({
@@ -145,7 +145,7 @@ impl Store {
             "Mounts": record.mounts.iter().filter(|point| point.kind != "tmpfs").map(mount).collect::<Vec<_>>(),
         });
         if with_size {
-            let size = self.written(container);
+            let size = self.written(container).await;
             let image = self.0.shared.images.resolve(record.image.as_str()).map_or(0, |image| image.size);
             value["SizeRw"] = size.into();
             value["SizeRootFs"] = (size + image).into();

@@ -44,6 +44,12 @@ impl LogFiles {
         Self { dir: container.dir.clone() }
     }
 
+    /// Those in a directory.
+    #[cfg(test)]
+    pub(super) fn in_dir(dir: &std::path::Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     fn path(&self, number: u32) -> PathBuf {
         match number {
             0 => self.dir.join(LOG),
@@ -55,7 +61,7 @@ impl LogFiles {
     ///
     /// # Errors
     /// Those of opening it.
-    pub(super) async fn open(&self, number: u32) -> io::Result<Option<LogFile>> {
+    async fn open(&self, number: u32) -> io::Result<Option<LogFile>> {
         match File::open(self.path(number)).await {
             Ok(file) => {
                 let inode = file.metadata().await?.ino();
@@ -64,6 +70,41 @@ impl LogFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The one that is written, or the last that was.
+    ///
+    /// # Errors
+    /// As [`LogFiles::open`].
+    pub(super) async fn youngest(&self) -> io::Result<Option<LogFile>> {
+        loop {
+            let Some(&(number, _)) = self.numbers().await.first() else { return Ok(None) };
+            // It may have been renamed since.
+            if let Some(youngest) = self.open(number).await? {
+                return Ok(Some(youngest));
+            }
+        }
+    }
+
+    /// What comes before one that is open; `None` when that is the oldest, or not kept any more.
+    ///
+    /// # Errors
+    /// As [`LogFiles::open`].
+    pub(super) async fn before(&self, inode: u64) -> io::Result<Option<LogFile>> {
+        loop {
+            let numbers = self.numbers().await;
+            let at = numbers.iter().position(|(_, other)| *other == inode);
+            let Some(&(number, wanted)) = at.and_then(|at| numbers.get(at + 1)) else { return Ok(None) };
+            // As in [`LogFiles::after`].
+            if let Some(before) = self.open(number).await?.filter(|before| before.inode == wanted) {
+                return Ok(Some(before));
+            }
+        }
+    }
+
+    /// Those that are kept, the youngest first.
+    pub(super) async fn inodes(&self) -> Vec<u64> {
+        self.numbers().await.into_iter().map(|(_, inode)| inode).collect()
     }
 
     /// The oldest.
@@ -119,14 +160,10 @@ impl LogFiles {
 mod tests {
     use super::*;
 
-    fn files(dir: &std::path::Path) -> LogFiles {
-        LogFiles { dir: dir.to_owned() }
-    }
-
     #[tokio::test]
     async fn a_reader_goes_from_the_oldest_to_the_one_that_is_written_whatever_is_renamed_meanwhile() {
         let dir = tempfile::tempdir().unwrap();
-        let (files, at) = (files(dir.path()), |name: &str| dir.path().join(name));
+        let (files, at) = (LogFiles::in_dir(dir.path()), |name: &str| dir.path().join(name));
         assert!(files.oldest().await.unwrap().is_none());
         for name in ["log.2", "log.1", "log"] {
             std::fs::write(at(name), name).unwrap();

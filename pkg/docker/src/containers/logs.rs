@@ -1,27 +1,27 @@
 //! `GET /containers/{id}/logs`: the log that the monitor writes, as Docker sends it.
 //!
-//! The monitor's lines are the CRI's: `<time> <stdout|stderr> <P|F> <bytes>`, where F had a line feed behind it and P goes on. A log with
-//! limits is several files ([`log_files`](super::log_files)).
+//! A log with limits is several files ([`log_files`](super::log_files)); their lines are [`log_lines`](super::log_lines)'.
 
-use std::{io::SeekFrom, path::PathBuf, sync::Arc};
+use std::{io::SeekFrom, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use husk_model::UnixNanos;
 use rustix::fs::inotify;
 use tokio::{
     fs::File,
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, unix::AsyncFd},
+    io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWrite, unix::AsyncFd},
 };
 
 use super::{
     container::Container,
     log_files::{After, LogFile, LogFiles},
+    log_lines::{self, Line},
     record::Phase,
     store::Store,
 };
 use crate::{
     error::{Failure, Result},
     http::{Answer, Call, Frames, MULTIPLEXED, Output, Pieces, RAW, Version, frame, streamed_as},
-    when,
+    threads, when,
 };
 
 /// Bytes read at once.
@@ -46,6 +46,11 @@ impl Wanted {
     /// All that there is.
     pub(super) fn all(stdout: bool, stderr: bool) -> Self {
         Self { stdout, stderr, timestamps: false, since: None, until: None, tail: None, follow: false }
+    }
+
+    fn wants(&self, line: &Line<'_>) -> bool {
+        let stream = if line.output == Output::Err { self.stderr } else { self.stdout };
+        stream && self.since.is_none_or(|since| line.at().is_none_or(|at| at >= since))
     }
 
     fn of(call: &Call) -> Result<Self> {
@@ -144,15 +149,63 @@ impl Sink for PieceSink<'_> {
 }
 
 async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> std::io::Result<()> {
+    match wanted.follow {
+        true => send_following(container, wanted, sink).await,
+        false => send_now(&LogFiles::of(container), wanted, sink).await,
+    }
+}
+
+/// Sends what there is now, however fast more comes.
+async fn send_now(files: &LogFiles, wanted: &Wanted, sink: &mut impl Sink) -> std::io::Result<()> {
+    let Some(last) = files.youngest().await? else { return Ok(()) };
+    let length = last.file.metadata().await?.len();
+    // Open to the end, so that no other gets its inode, and it can be read when it is not kept any more.
+    let held = LogFile { file: last.file.try_clone().await?, inode: last.inode };
+    let oldest = match wanted.tail {
+        Some(lines) => Some(tail_start(files, last, length, lines).await?),
+        None => files.oldest().await?,
+    };
+    let (mut current, mut rest) = (oldest, Vec::new());
+    loop {
+        // All those that were before it are gone, and it too.
+        let is_before =
+            |file: &LogFile, inodes: &[u64]| file.inode == held.inode || inodes.contains(&held.inode);
+        let inodes = files.inodes().await;
+        let Some(LogFile { mut file, inode }) = current.filter(|file| is_before(file, &inodes)) else {
+            let mut file = held.file;
+            file.rewind().await?;
+            return pump(&mut file.take(length), &mut rest, wanted, sink).await.map(drop);
+        };
+        if inode == held.inode {
+            let left = length.saturating_sub(file.stream_position().await?);
+            return pump(&mut file.take(left), &mut rest, wanted, sink).await.map(drop);
+        }
+        if !pump(&mut file, &mut rest, wanted, sink).await? {
+            return Ok(());
+        }
+        current = match files.after(inode).await? {
+            After::Next(next) => Some(next),
+            After::Lost(next) => {
+                rest.clear();
+                Some(next)
+            }
+            After::Nothing => None,
+        };
+    }
+}
+
+/// Sends what there is, and what comes, until the container has ended.
+async fn send_following(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> std::io::Result<()> {
     // Before the first look, so that what comes after it is an event.
-    let changes = if wanted.follow { Some(Changes::of(container.dir.clone())?) } else { None };
+    let changes = Changes::of(container.dir.clone())?;
     let mut ends = container.ends();
     let files = LogFiles::of(container);
-    // Who does not follow gets what there is now, however fast more comes.
-    let last = files.open(0).await?.map(|file| file.inode);
-    let mut current = match wanted.tail {
-        Some(lines) => tail_start(&files, lines).await?,
-        None => files.oldest().await?,
+    let mut current = match (wanted.tail, files.youngest().await?) {
+        (Some(lines), Some(youngest)) => {
+            let length = youngest.file.metadata().await?.len();
+            Some(tail_start(&files, youngest, length, lines).await?)
+        }
+        _ => files.oldest().await?,
     };
     let mut rest = Vec::new();
     loop {
@@ -162,8 +215,7 @@ async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> s
             if !pump(file, &mut rest, wanted, sink).await? {
                 return Ok(());
             }
-            let is_last = changes.is_none() && last == Some(*inode);
-            let next = if is_last { After::Nothing } else { files.after(*inode).await? };
+            let next = files.after(*inode).await?;
             if let After::Next(next) | After::Lost(next) = next {
                 // What was written to it between our read and its renaming.
                 if !pump(file, &mut rest, wanted, sink).await? {
@@ -174,7 +226,6 @@ async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> s
                 continue;
             }
         }
-        let Some(changes) = &changes else { return Ok(()) };
         if is_over || ends.borrow().gone {
             return Ok(());
         }
@@ -190,7 +241,7 @@ async fn send(container: &Container, wanted: &Wanted, sink: &mut impl Sink) -> s
 
 /// Sends what there is; false when nothing after it is wanted.
 async fn pump(
-    file: &mut File,
+    file: &mut (impl AsyncRead + Unpin),
     rest: &mut Vec<u8>,
     wanted: &Wanted,
     sink: &mut impl Sink,
@@ -212,7 +263,7 @@ async fn pump(
             {
                 return Ok(false);
             }
-            if line.is_wanted(wanted) {
+            if wanted.wants(&line) {
                 sink.put(line.output, &line.shown(wanted.timestamps)).await?;
             }
         }
@@ -223,110 +274,34 @@ async fn pump(
     }
 }
 
-/// One line of the file.
-struct Line<'a> {
-    time: &'a str,
-    output: Output,
-    /// A line feed followed.
-    whole: bool,
-    bytes: &'a [u8],
-}
-
-impl<'a> Line<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut parts = line.splitn(4, |byte| *byte == b' ');
-        let time = std::str::from_utf8(parts.next()?).ok()?;
-        let output = match parts.next()? {
-            b"stdout" => Output::Out,
-            b"stderr" => Output::Err,
-            _ => return None,
-        };
-        let whole = parts.next()? == b"F";
-        Some(Self { time, output, whole, bytes: parts.next().unwrap_or_default() })
-    }
-
-    fn at(&self) -> Option<UnixNanos> {
-        when::nanos(self.time)
-    }
-
-    fn is_wanted(&self, wanted: &Wanted) -> bool {
-        let stream = if self.output == Output::Err { wanted.stderr } else { wanted.stdout };
-        stream && wanted.since.is_none_or(|since| self.at().is_none_or(|at| at >= since))
-    }
-
-    fn shown(&self, timestamps: bool) -> Vec<u8> {
-        let mut shown = Vec::with_capacity(self.bytes.len() + 40);
-        if timestamps {
-            // In UTC, whatever zone the node is in.
-            let time = self.at().map(when::text).unwrap_or_else(|| self.time.to_owned());
-            shown.extend(time.as_bytes());
-            shown.push(b' ');
-        }
-        shown.extend(self.bytes);
-        if self.whole {
-            shown.push(b'\n');
-        }
-        shown
-    }
-}
-
-/// The file in which the last `lines` begin, at its place there.
-async fn tail_start(files: &LogFiles, lines: u64) -> std::io::Result<Option<LogFile>> {
-    let (mut left, mut found) = (lines, None::<LogFile>);
-    for number in 0.. {
-        let Some(mut open) = files.open(number).await? else {
-            // While it is being renamed, none has the first name.
-            if number == 0 { continue } else { break }
-        };
-        // Renamed since it was looked at.
-        if found.as_ref().is_some_and(|found| found.inode == open.inode) {
-            continue;
-        }
-        let (from, count) = tail_of(&mut open.file, left).await?;
-        open.file.seek(SeekFrom::Start(from)).await?;
-        found = Some(open);
+/// The file in which the last `lines` begin, at its place there; `youngest` counts up to `length`.
+async fn tail_start(
+    files: &LogFiles,
+    youngest: LogFile,
+    length: u64,
+    lines: u64,
+) -> std::io::Result<LogFile> {
+    let (mut left, mut found, mut length) = (lines, youngest, length);
+    loop {
+        let (from, count) = tail_of(&found.file, length, left).await?;
+        found.file.seek(SeekFrom::Start(from)).await?;
         if count >= left {
-            break;
+            return Ok(found);
         }
         left -= count;
-    }
-    Ok(found)
-}
-
-/// Where the last `lines` of a file begin, and how many it has of these.
-async fn tail_of(file: &mut File, lines: u64) -> std::io::Result<(u64, u64)> {
-    let length = file.seek(SeekFrom::End(0)).await?;
-    let mut reach = PIECE as u64;
-    loop {
-        let from = length.saturating_sub(reach);
-        file.seek(SeekFrom::Start(from)).await?;
-        let mut bytes = Vec::new();
-        (&mut *file).take(length - from).read_to_end(&mut bytes).await?;
-        let (count, start) = last_lines(&bytes, lines);
-        if count == lines && start != 0 || from == 0 {
-            return Ok((from + start as u64, count));
-        }
-        reach = reach.saturating_mul(4);
+        let Some(older) = files.before(found.inode).await? else { return Ok(found) };
+        length = older.file.metadata().await?.len();
+        found = older;
     }
 }
 
-/// How many of the last lines are in the end of a file, and where they begin in it; 0 where more of them may come before.
-fn last_lines(bytes: &[u8], lines: u64) -> (u64, usize) {
-    let mut count = 0;
-    let mut end = bytes.len();
-    while let Some(feed) = bytes[..end].iter().rposition(|byte| *byte == b'\n') {
-        let begin = bytes[..feed].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let is_whole = Line::parse(&bytes[begin..feed]).is_none_or(|line| line.whole);
-        // What goes on in the next line is one with it; the very last may go on for ever.
-        if is_whole || end == bytes.len() {
-            if count == lines {
-                return (count, feed + 1);
-            }
-            count += 1;
-        }
-        end = begin;
-    }
-    (count, 0)
+/// Where the last `lines` of the beginning of a file begin, and how many it has of these.
+async fn tail_of(file: &File, length: u64, lines: u64) -> std::io::Result<(u64, u64)> {
+    let file = file.try_clone().await?.into_std().await;
+    let walked = threads::walk(move |is_wanted| {
+        log_lines::tail(|piece, at| file.read_exact_at(piece, at), length, lines, is_wanted)
+    });
+    walked.await.map_err(|failure| std::io::Error::other(failure.message().to_owned()))?
 }
 
 /// Tells that files of a directory were written, or appeared.
@@ -365,17 +340,48 @@ mod tests {
 
     async fn sent(log: &[u8], wanted: &Wanted) -> String {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        std::fs::write(&path, log).unwrap();
-        let mut file = File::open(&path).await.unwrap();
-        if let Some(tail) = wanted.tail {
-            let (from, _) = tail_of(&mut file, tail).await.unwrap();
-            file.seek(SeekFrom::Start(from)).await.unwrap();
-        }
+        std::fs::write(dir.path().join("log"), log).unwrap();
         let mut written = Vec::new();
         let mut frames = Frames::new(&mut written, false);
-        pump(&mut file, &mut Vec::new(), wanted, &mut frames).await.unwrap();
+        send_now(&LogFiles::in_dir(dir.path()), wanted, &mut frames).await.unwrap();
         String::from_utf8(written).unwrap()
+    }
+
+    /// Whoever reads a line makes the container write another, into the next file.
+    struct Writing<'a> {
+        dir: &'a std::path::Path,
+        read: Vec<String>,
+    }
+
+    impl Sink for Writing<'_> {
+        async fn put(&mut self, _: Output, bytes: &[u8]) -> std::io::Result<()> {
+            self.read.push(String::from_utf8(bytes.to_vec()).unwrap());
+            assert!(self.read.len() < 100, "it never ends");
+            let at = |name: &str| self.dir.join(name);
+            let line = format!("2026-01-02T03:04:09Z stdout F more {}\n", self.read.len());
+            let mut log = std::fs::OpenOptions::new().append(true).create(true).open(at("log"))?;
+            std::io::Write::write_all(&mut log, line.as_bytes())?;
+            std::fs::rename(at("log.1"), at("log.2"))?;
+            std::fs::rename(at("log"), at("log.1"))?;
+            std::fs::write(at("log"), line)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_follow_gets_what_there_was_however_fast_more_comes_and_older_files_go() {
+        for tail in [None, Some(1), Some(2), Some(3), Some(99)] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in [("log.2", "a"), ("log.1", "b"), ("log", "c")] {
+                std::fs::write(dir.path().join(name), format!("2026-01-02T03:04:05Z stdout F {text}\n"))
+                    .unwrap();
+            }
+            let mut sink = Writing { dir: dir.path(), read: Vec::new() };
+            let wanted = Wanted { tail, ..Wanted::all(true, true) };
+            send_now(&LogFiles::in_dir(dir.path()), &wanted, &mut sink).await.unwrap();
+            let begin = tail.map_or(0, |tail: u64| 3usize.saturating_sub(tail as usize));
+            assert_eq!(sink.read.first(), Some(&format!("{}\n", ["a", "b", "c"][begin])), "{tail:?}");
+            assert_eq!(sink.read.last().map(String::as_str), Some("c\n"), "{:?}", sink.read);
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use husk_model::{Attachment, HostPort, PodNetworking, PodSandboxId};
-use husk_network::Attached;
+use husk_network::{Attached, NetworkError};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
@@ -129,6 +129,19 @@ impl Store {
         pod_of(record).map(|pod| self.0.shared.network.user().of(&pod)).unwrap_or_default()
     }
 
+    /// Its pod, and what it is to be called in networks where it is called otherwise now; `None` when it is called so already.
+    pub(super) fn other_names(&self, record: &Record) -> Option<(PodSandboxId, NamesIn)> {
+        let pod = pod_of(record)?;
+        let otherwise = self.attached(record).into_iter().filter_map(|attached| {
+            let (name, place) =
+                record.networks.iter().find(|(_, place)| place.network_id == attached.network)?;
+            let names = own_names(record, name, place);
+            (names != attached.aliases).then_some((attached.network, names))
+        });
+        let otherwise: Vec<_> = otherwise.collect();
+        (!otherwise.is_empty()).then_some((pod, otherwise))
+    }
+
     /// Ports of the node that lead to it.
     pub(super) fn bound_ports(&self, record: &Record) -> Vec<HostPort> {
         pod_of(record).map(|pod| self.0.shared.network.user().ports(&pod)).unwrap_or_default()
@@ -238,6 +251,8 @@ impl Store {
         if let Some(pod) = pod_of(&record)
             && let Err(error) = self.0.shared.network.user().disconnect(&pod, &place.network_id, force).await
             && !force
+            // An earlier attempt took it out, and could not write that down.
+            && !matches!(error, NetworkError::NotAttached { .. })
         {
             return Err(error.into());
         }
@@ -272,6 +287,9 @@ fn own_names(record: &Record, network: &str, place: &EndpointSettings) -> Vec<St
         }
     }
 }
+
+/// By the network's id, what a pod is called in it.
+type NamesIn = Vec<(String, Vec<String>)>;
 
 /// Names in a network.
 #[derive(Debug, Default)]

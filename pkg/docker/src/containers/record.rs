@@ -79,6 +79,9 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// The pod of this run, from before anything of it is made until all of it is gone.
     pub(crate) run: Option<Run>,
+    /// With [`Phase::Removing`]: the volumes that were made up for it go with it.
+    #[serde(default)]
+    pub(crate) with_volumes: bool,
 }
 
 /// The pod and the container of the engine that a run is.
@@ -93,6 +96,9 @@ pub(crate) struct Run {
     /// The pod is another container's.
     #[serde(default)]
     pub(crate) guest: bool,
+    /// Its end was taken in.
+    #[serde(default)]
+    pub(crate) ended: bool,
     /// Addresses of the pod, which the next run gets again if they are free.
     #[serde(default)]
     pub(crate) addresses: Vec<IpAddr>,
@@ -124,6 +130,22 @@ impl State {
             Phase::Restarting => "restarting",
             Phase::Exited => "exited",
             Phase::Removing => "removing",
+        }
+    }
+
+    /// Its command runs.
+    pub(crate) fn has_started(&mut self, at: UnixNanos) {
+        (self.phase, self.paused, self.error) = (Phase::Running, false, String::new());
+        (self.exit_code, self.oom_killed) = (0, false);
+        (self.started_at, self.finished_at) = (at, 0);
+    }
+
+    /// Whether nothing of it is left to be done: it has run, or could not be started.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Exited => true,
+            Phase::Created => !self.error.is_empty(),
+            Phase::Running | Phase::Restarting | Phase::Removing => false,
         }
     }
 

@@ -9,8 +9,6 @@ use super::{
     record::{Phase, Record},
     store::Store,
 };
-use crate::error::Result;
-
 /// Pause before the first restart; each following one takes twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
@@ -22,37 +20,49 @@ impl Store {
     /// Starts it again after a pause, until it runs or nobody wants it to. A task of its own, which ends with the next run.
     pub(super) fn restart_by_policy(&self, container: &Arc<Container>) {
         let (store, container) = (self.clone(), Arc::clone(container));
-        tokio::spawn(async move { while let Ok(Again::Failed) = store.restart_once(&container).await {} });
+        tokio::spawn(async move {
+            let mut failures = 0;
+            while store.restart_once(&container, failures).await == Again::Failed {
+                failures += 1;
+            }
+        });
     }
 
-    async fn restart_once(&self, container: &Arc<Container>) -> Result<Again> {
+    async fn restart_once(&self, container: &Arc<Container>, failures: u32) -> Again {
         let state = container.record().state.clone();
         let well = state.finished_at.saturating_sub(state.started_at) >= WELL;
-        let times = if well { 0 } else { state.restarts.min(10) };
+        let times = if well { failures } else { state.restarts.max(failures) }.min(10);
         let pause = FIRST_PAUSE.saturating_mul(1 << times).min(LONGEST_PAUSE);
         let stopped = container.no_restart.notified();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = stopped => return Ok(Again::Settled),
-            () = self.0.shared.closed() => return Ok(Again::Settled),
+            () = stopped => return Again::Settled,
+            () = self.0.shared.closed() => return Again::Settled,
         }
         let _turn = container.turn().await;
         // Somebody may have started it meanwhile, or wanted it to stay as it is.
         if container.record().state.phase != Phase::Restarting {
-            return Ok(Again::Settled);
+            return Again::Settled;
         }
-        container.change_state(|state| state.restarts = if well { 1 } else { state.restarts + 1 })?;
-        let Err(failure) = self.run(container).await else { return Ok(Again::Settled) };
+        let counted =
+            container.change_state(|state| state.restarts = if well { 1 } else { state.restarts + 1 });
+        let restarted = match counted {
+            Ok(_) => self.run(container).await,
+            // Nothing is started that cannot be written down.
+            Err(failure) => Err(failure),
+        };
+        let Err(failure) = restarted else { return Again::Settled };
         info!(container = container.id, error = failure.message(), "a container could not be restarted");
         if !restarts(&container.record()) {
-            return Ok(Again::Settled);
+            return Again::Settled;
         }
-        container.change_state(|state| state.phase = Phase::Restarting)?;
-        Ok(Again::Failed)
+        self.take_in(container, |record| record.state.phase = Phase::Restarting);
+        Again::Failed
     }
 }
 
 /// What an attempt to restart came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
     /// It runs, or is not to.
     Settled,

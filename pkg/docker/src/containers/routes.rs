@@ -27,21 +27,21 @@ use crate::{
 /// Those of what is asked for.
 pub(crate) async fn route(store: &Store, mut call: Call, path: &[&str]) -> Result<Answer> {
     match (call.method.clone(), path) {
-        (Method::GET, ["containers", "json"]) => json(StatusCode::OK, &store.list(&call)?),
+        (Method::GET, ["containers", "json"]) => json(StatusCode::OK, &store.list(&call).await?),
         (Method::POST, ["containers", "create"]) => created(store, &mut call).await,
         (Method::POST, ["containers", "prune"]) => Box::pin(prune(store, &call)).await,
         (Method::POST, ["commit"]) => store.commit(call).await,
         (Method::DELETE, ["containers", id]) => {
             let query = &call.query;
             if query.flag("link") {
-                store.unlink(id)?;
+                store.unlink(id).await?;
                 return Ok(empty(StatusCode::NO_CONTENT));
             }
             store.remove(&store.find(id)?, query.flag("force"), query.flag("v")).await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
         (Method::DELETE, ["containers", owner, alias]) if call.query.flag("link") => {
-            store.unlink(&format!("{owner}/{alias}"))?;
+            store.unlink(&format!("{owner}/{alias}")).await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
         (method, ["containers", id, rest @ ..]) => Box::pin(container(store, call, method, id, rest)).await,
@@ -64,7 +64,9 @@ async fn container(store: &Store, mut call: Call, method: Method, id: &str, rest
     let container = store.find(id)?;
     let done = || Ok(empty(StatusCode::NO_CONTENT));
     match (method, rest) {
-        (Method::GET, ["json"]) => json(StatusCode::OK, &store.inspect(&container, call.query.flag("size"))),
+        (Method::GET, ["json"]) => {
+            json(StatusCode::OK, &store.inspect(&container, call.query.flag("size")).await)
+        }
         (Method::GET, ["logs"]) => store.logs(&container, &call),
         (Method::GET, ["top"]) => {
             json(StatusCode::OK, &store.top(&container, call.query.get("ps_args")).await?)
@@ -79,12 +81,7 @@ async fn container(store: &Store, mut call: Call, method: Method, id: &str, rest
             done()
         }
         (Method::POST, ["restart"]) => {
-            match store.stop(&container, call.query.number("t")?, signal(&call.query)?).await {
-                Err(failure) if failure.status() != 304 => return Err(failure),
-                _ => {}
-            }
-            store.start(&container).await?;
-            store.publish(&container.record(), "restart", []);
+            store.restart(&container, call.query.number("t")?, signal(&call.query)?).await?;
             done()
         }
         (Method::POST, ["kill"]) => {
@@ -101,7 +98,7 @@ async fn container(store: &Store, mut call: Call, method: Method, id: &str, rest
         }
         (Method::POST, ["rename"]) => {
             let name = call.query.need("name")?;
-            let old = store.rename(&container, name)?;
+            let old = store.rename(&container, name).await?;
             store.publish(&container.record(), "rename", [("oldName", format!("/{old}"))]);
             done()
         }
@@ -162,7 +159,7 @@ async fn prune(store: &Store, call: &Call) -> Result<Answer> {
         if !wanted {
             continue;
         }
-        let size = store.written(&container);
+        let size = store.written(&container).await;
         // One that was started meanwhile stays.
         if store.remove(&container, false, false).await.is_ok() {
             deleted.push(container.id.clone());

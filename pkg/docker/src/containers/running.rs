@@ -76,13 +76,21 @@ impl Store {
             ));
         }
         let limits = limits::resources(&host)?;
-        if record.state.is_running()
-            && let Ok((_, id)) = container.running()
-            && limits::resources(&record.host)? != limits
-        {
-            self.0.shared.engine.update_resources(id.as_str(), limits).await?;
+        let former = limits::resources(&record.host)?;
+        let running = container.running().ok().filter(|_| former != limits).map(|(_, id)| id);
+        let engine = &self.0.shared.engine;
+        if let Some(id) = &running {
+            engine.update_resources(id.as_str(), limits).await?;
         }
-        container.change(|record| record.host = host)?;
+        if let Err(failure) = container.change(|record| record.host = host) {
+            if let Some(id) = running
+                && let Err(error) = engine.update_resources(id.as_str(), former).await
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(container = container.id, error, "limits stay that could not be written down");
+            }
+            return Err(failure);
+        }
         self.publish(&container.record(), "update", []);
         Ok(())
     }

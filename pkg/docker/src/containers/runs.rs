@@ -1,21 +1,23 @@
 //! The run of a container: its pod taken away, whoever follows told, and what a failed one is.
 
+use std::sync::Arc;
+
 use husk_model::PodSandboxId;
 use tracing::warn;
 
 use super::{
     container::{Container, short},
-    record::Record,
+    record::{Phase, Record, State},
     store::Store,
 };
-use crate::{
-    error::{Failure, Result},
-    events::Subject,
-};
+use crate::{error::Result, events::Subject};
 
 impl Store {
     /// Takes away the pod of the last run, if there is one.
-    pub(super) async fn undo_run(&self, container: &Container) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(super) async fn undo_run(&self, container: &Arc<Container>) -> Result<()> {
         let record = container.record();
         let Some(run) = &record.state.run else { return Ok(()) };
         let engine = &self.0.shared.engine;
@@ -23,7 +25,8 @@ impl Store {
             if let Some(id) = &run.container {
                 engine.remove_container(id.as_str()).await?;
             }
-            return self.cleared(container);
+            self.cleared(container);
+            return Ok(());
         }
         let pod = match &run.pod {
             Some(pod) => Some(pod.clone()),
@@ -33,16 +36,16 @@ impl Store {
         if let Some(pod) = pod {
             engine.remove_pod_sandbox(pod.as_str()).await?;
         }
-        self.cleared(container)
+        self.cleared(container);
+        Ok(())
     }
 
-    fn cleared(&self, container: &Container) -> Result<()> {
-        container.change_state(|state| {
-            if let Some(run) = &mut state.run {
+    fn cleared(&self, container: &Arc<Container>) {
+        self.take_in(container, |record| {
+            if let Some(run) = &mut record.state.run {
                 (run.pod, run.container, run.guest) = (None, None, false);
             }
-        })?;
-        Ok(())
+        });
     }
 
     fn pod_named(&self, uid: &str, attempt: u32) -> Option<PodSandboxId> {
@@ -62,8 +65,7 @@ impl Store {
 }
 
 /// As a shell has it: 127 for a command that is not there, 126 for one that cannot be executed, else 128.
-pub(super) fn exit_code_of(failure: &Failure) -> i32 {
-    let message = failure.message();
+pub(super) fn exit_code_of(message: &str) -> i32 {
     if message.contains("not found") || message.contains("no such file") || message.contains("No such file") {
         127
     } else if message.contains("ermission denied") || message.contains("is a directory") {
@@ -71,6 +73,15 @@ pub(super) fn exit_code_of(failure: &Failure) -> i32 {
     } else {
         128
     }
+}
+
+/// It could not be started: why, and with which code.
+pub(super) fn not_started(state: &mut State, code: i32, message: String) {
+    // One that never ran has not exited.
+    if state.started_at != 0 {
+        state.phase = Phase::Exited;
+    }
+    (state.exit_code, state.error) = (code, message);
 }
 
 /// What cannot be told to anybody.
@@ -90,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_start_that_failed_has_the_exit_code_of_a_shell() {
-        assert_eq!(exit_code_of(&Failure::bad("exec: \"x\": executable file not found in $PATH")), 127);
-        assert_eq!(exit_code_of(&Failure::bad("execve /etc: Permission denied")), 126);
-        assert_eq!(exit_code_of(&Failure::internal("no memory")), 128);
+        assert_eq!(exit_code_of("exec: \"x\": executable file not found in $PATH"), 127);
+        assert_eq!(exit_code_of("execve /etc: Permission denied"), 126);
+        assert_eq!(exit_code_of("no memory"), 128);
     }
 }

@@ -1,18 +1,18 @@
-//! The start of a container.
+//! The start of a container, and its restart by hand.
 //!
 //! A run is a pod of one in the engine: made by the start, taken away after the end. It is on record from before it is made until all
 //! of it is gone, so whatever happens to huskd in between, the next start takes away what no container has.
 
 use std::{net::IpAddr, sync::Arc};
 
-use husk_model::{ContainerId, PodSandboxId};
+use husk_model::{ContainerId, PodSandboxId, Signal};
 use tracing::{info, warn};
 
 use super::{
     container::Container,
     mounts, plan, ports,
     record::{Phase, Record, Run},
-    runs::{exit_code_of, note},
+    runs::{exit_code_of, not_started},
     store::Store,
 };
 use crate::{
@@ -27,6 +27,42 @@ impl Store {
     /// 304 when it runs already; of the step that failed, and then it does not run.
     pub(super) async fn start(&self, container: &Arc<Container>) -> Result<()> {
         let _turn = container.turn().await;
+        self.start_now(container).await
+    }
+
+    /// Stops it, if it runs, and starts it. One that goes with its end does not go with this one, as with dockerd.
+    ///
+    /// # Errors
+    /// Those of a stop and a start.
+    pub(super) async fn restart(
+        &self,
+        container: &Arc<Container>,
+        grace: Option<i64>,
+        signal: Option<Signal>,
+    ) -> Result<()> {
+        let kept = container.keep();
+        let stopped = self.stop(container, grace, signal).await;
+        let _turn = container.turn().await;
+        drop(kept);
+        match stopped {
+            Err(failure) if failure.status() != 304 => {
+                // It may have ended all the same, and was kept.
+                self.go_if_over(container).await;
+                return Err(failure);
+            }
+            _ => {}
+        }
+        match self.start_now(container).await {
+            // Somebody else has started it meanwhile.
+            Err(failure) if failure.status() != 304 => return Err(failure),
+            _ => {}
+        }
+        self.publish(&container.record(), "restart", []);
+        Ok(())
+    }
+
+    /// The container's turn is the caller's.
+    async fn start_now(&self, container: &Arc<Container>) -> Result<()> {
         let record = container.record();
         match record.state.phase {
             Phase::Running if record.state.paused => {
@@ -38,12 +74,18 @@ impl Store {
             }
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
-        container.no_restart.notify_waiters();
-        container.change_state(|state| (state.restarts, state.stopped_by_hand) = (0, false))?;
-        let started = self.run(container).await;
+        let begun = container.change_state(|state| (state.restarts, state.stopped_by_hand) = (0, false));
+        let started = match begun {
+            Ok(_) => {
+                container.no_restart.notify_waiters();
+                self.run(container).await
+            }
+            // Its policy still wants it to.
+            Err(failure) => Err(failure),
+        };
         if started.is_err() && record.host.auto_remove {
             // Its client waits for that.
-            note(&container.id, self.remove_now(container, true).await);
+            self.go(container).await;
         }
         started
     }
@@ -58,7 +100,7 @@ impl Store {
         let started = self.build_and_start(container, attempt).await;
         if let Err(failure) = &started {
             container.waiting().clear();
-            let code = exit_code_of(failure);
+            let code = exit_code_of(failure.message());
             self.undo_run(container).await.unwrap_or_else(|error| {
                 warn!(
                     container = container.id,
@@ -67,13 +109,7 @@ impl Store {
                 );
             });
             let message = failure.message().to_owned();
-            container.change_state(|state| {
-                // One that never ran has not exited.
-                if state.started_at != 0 {
-                    state.phase = Phase::Exited;
-                }
-                (state.exit_code, state.error) = (code, message);
-            })?;
+            self.take_in(container, |record| not_started(&mut record.state, code, message));
             container.ended_at_once(code);
         }
         started
@@ -94,11 +130,7 @@ impl Store {
         container.change_state(|state| state.run = Some(run))?;
         self.attach_waiting(container, &id);
         engine.start_container(id.as_str()).await?;
-        container.change_state(|state| {
-            (state.phase, state.paused, state.error) = (Phase::Running, false, String::new());
-            (state.exit_code, state.oom_killed) = (0, false);
-            (state.started_at, state.finished_at) = (husk_node::now(), 0);
-        })?;
+        container.change_state(|state| state.has_started(husk_node::now()))?;
         self.publish(&container.record(), "start", []);
         self.look_after(container, id);
         Ok(())
@@ -124,7 +156,7 @@ impl Store {
         });
         // On record before anything is made: whoever comes next finds it by its name.
         let former = record.state.run.as_ref().map(|run| run.addresses.clone()).unwrap_or_default();
-        let run = Run { attempt, pod: None, container: None, guest: false, addresses: former };
+        let run = Run { attempt, pod: None, container: None, guest: false, ended: false, addresses: former };
         container.change_state(|state| state.run = Some(run.clone()))?;
         let pod = self.0.shared.engine.run_pod_sandbox(pod).await?;
         let attached = self.0.shared.network.user().of(&pod).into_iter();
@@ -147,8 +179,14 @@ impl Store {
         let pod = record.state.run.as_ref().and_then(|run| run.pod.clone()).ok_or_else(|| {
             Failure::conflict(format!("container {} has no pod of its own to join", other.id))
         })?;
-        let run =
-            Run { attempt, pod: Some(pod.clone()), container: None, guest: true, addresses: Vec::new() };
+        let run = Run {
+            attempt,
+            pod: Some(pod.clone()),
+            container: None,
+            guest: true,
+            ended: false,
+            addresses: Vec::new(),
+        };
         container.change_state(|state| state.run = Some(run.clone()))?;
         Ok((run, pod))
     }

@@ -31,7 +31,7 @@ impl Store {
         let (record, id) = match container.running() {
             Ok(running) => running,
             Err(_) if container.record().state.phase == Phase::Restarting => {
-                if !self.cancel_restart(container).await? {
+                if !self.cancel_restart(container).await {
                     return Ok(());
                 }
                 seen = ends.borrow_and_update().count;
@@ -42,7 +42,7 @@ impl Store {
             }
             Err(_) => return Err(Failure::not_modified()),
         };
-        container.change_state(stay_stopped)?;
+        self.take_in(container, |record| stay_stopped(&mut record.state));
         self.thaw(container, &id).await?;
         let engine = &self.0.shared.engine;
         let grace = match grace.or(record.config.stop_timeout) {
@@ -72,11 +72,11 @@ impl Store {
     }
 
     /// Keeps it from being started again. Returns whether that came too late, so that it runs.
-    async fn cancel_restart(&self, container: &Arc<Container>) -> Result<bool> {
+    async fn cancel_restart(&self, container: &Arc<Container>) -> bool {
         container.no_restart.notify_waiters();
         let _turn = container.turn().await;
-        container.change_state(stay_stopped)?;
-        Ok(container.record().state.is_running())
+        self.take_in(container, |record| stay_stopped(&mut record.state));
+        container.record().state.is_running()
     }
 
     /// Sends a signal; SIGKILL is waited for, as its sender does not ask again.
@@ -93,7 +93,7 @@ impl Store {
         let (record, id) = container.running().map_err(not_running)?;
         let stop = plan::signal(&record.config.stop_signal)?.unwrap_or(Signal::TERM);
         if signal == Signal::KILL || signal == stop {
-            container.change_state(stay_stopped)?;
+            self.take_in(container, |record| stay_stopped(&mut record.state));
         }
         if signal == Signal::KILL {
             self.thaw(container, &id).await?;
@@ -111,10 +111,10 @@ impl Store {
     }
 
     /// Lets it go on if it is paused: what is frozen hears no signal.
-    async fn thaw(&self, container: &Container, id: &ContainerId) -> Result<()> {
+    async fn thaw(&self, container: &Arc<Container>, id: &ContainerId) -> Result<()> {
         if container.record().state.paused {
             self.0.shared.engine.thaw(id.as_str()).await?;
-            container.change_state(|state| state.paused = false)?;
+            self.take_in(container, |record| record.state.paused = false);
         }
         Ok(())
     }
@@ -129,8 +129,12 @@ impl Store {
         if record.state.paused {
             return Err(Failure::conflict(format!("Container {} is already paused", record.name)));
         }
-        self.0.shared.engine.freeze(id.as_str()).await?;
+        // On record first: whoever finds it so after a crash lets go on what may not be frozen, which hurts nobody.
         container.change_state(|state| state.paused = true)?;
+        if let Err(error) = self.0.shared.engine.freeze(id.as_str()).await {
+            self.take_in(container, |record| record.state.paused = false);
+            return Err(error.into());
+        }
         self.publish(&record, "pause", []);
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     error::{Failure, OpenError, Result},
     shared::Shared,
+    threads::delete_later,
 };
 
 /// What the name of a directory begins with that is being deleted.
@@ -45,6 +46,15 @@ pub(super) struct Inner {
     removed: AtomicU64,
 }
 
+/// What was half done with a container when a former daemon ended, with its directory.
+#[derive(Debug)]
+pub(crate) enum HalfDone {
+    /// It was being made.
+    Making(PathBuf),
+    /// It was being removed.
+    Removal(PathBuf, Box<Record>),
+}
+
 /// A name that is taken for a container that is being made; given back unless the container is [`Store::add`]ed.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -62,11 +72,11 @@ impl Drop for Named {
 }
 
 impl Store {
-    /// Takes up what is on record. [`Store::resume`] is next.
+    /// Takes up what is on record, and says what has to be done about the rest. [`Store::resume`] is next.
     ///
     /// # Errors
     /// When the directory cannot be made or read. A record that cannot be understood is told of and left.
-    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, OpenError> {
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<(Self, Vec<HalfDone>), OpenError> {
         let dir = shared.root.join("containers");
         let records = |step| OpenError::records(step, &dir);
         fs::create_dir_all(&dir).map_err(records("make"))?;
@@ -78,25 +88,31 @@ impl Store {
             names: Mutex::default(),
             removed: AtomicU64::new(1),
         }));
+        let mut half_done = Vec::new();
         for entry in fs::read_dir(&dir).map_err(records("read"))? {
             let entry = entry.map_err(records("read"))?;
-            store.take_up(&entry.path(), entry.file_name().to_str().unwrap_or_default());
+            half_done.extend(store.take_up(entry.path(), entry.file_name().to_str().unwrap_or_default()));
         }
-        Ok(store)
+        Ok((store, half_done))
     }
 
-    fn take_up(&self, path: &Path, name: &str) {
+    /// Takes up what a directory has, or says what has to be done about it.
+    fn take_up(&self, path: PathBuf, name: &str) -> Option<HalfDone> {
         if let Some(number) = name.strip_prefix(REMOVING) {
             self.0.removed.fetch_max(number.parse().unwrap_or(0) + 1, Ordering::Relaxed);
-            return delete(path.to_owned());
+            delete_later(path);
+            return None;
         }
-        match Record::read(path) {
-            Ok(Some(record)) if record.id == name && record.state.phase != Phase::Removing => {
+        match Record::read(&path) {
+            Ok(Some(record)) if record.id == name && record.state.phase == Phase::Removing => {
+                return Some(HalfDone::Removal(path, Box::new(record)));
+            }
+            Ok(Some(record)) if record.id == name => {
                 let (id, image) = (record.id.clone(), record.image.clone());
                 match self.0.shared.images.acquire(&image) {
                     Ok(lease) => {
                         self.names().insert(record.name.clone(), id.clone());
-                        let container = Arc::new(Container::new(path.to_owned(), record, lease));
+                        let container = Arc::new(Container::new(path, record, lease));
                         self.write().insert(id, container);
                     }
                     Err(error) => {
@@ -108,14 +124,13 @@ impl Store {
                     }
                 }
             }
-            // Being made, or being removed, when huskd ended.
-            Ok(_) => self.bury(path).unwrap_or_else(
-                |error| warn!(path = %path.display(), %error, "cannot remove what is left of a container"),
-            ),
+            // Being made when huskd ended.
+            Ok(_) => return Some(HalfDone::Making(path)),
             Err(error) => {
                 warn!(path = %path.display(), %error, "the record of a container cannot be understood; mend or remove it");
             }
         }
+        None
     }
 
     // === finding ===
@@ -185,17 +200,10 @@ impl Store {
         self.write().insert(container.id.clone(), container);
     }
 
-    /// Changes a name.
-    ///
-    /// # Errors
-    /// As [`Store::take_name`].
-    pub(super) fn rename(&self, container: &Container, wanted: &str) -> Result<String> {
-        let old = container.record().name.clone();
-        let mut named = self.take_name(wanted, &container.id)?;
-        container.change(|record| record.name.clone_from(&named.name))?;
+    /// The name that was taken is that of a container that is called otherwise until now.
+    pub(super) fn give_name(&self, mut named: Named, former: &str) {
         named.kept = true;
-        self.names().remove(&old);
-        Ok(old)
+        self.names().remove(former);
     }
 
     /// Forgets one whose directory is gone.
@@ -221,7 +229,7 @@ impl Store {
         match fs::rename(dir, &grave) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Ok(()) => {
-                delete(grave);
+                delete_later(grave);
                 Ok(())
             }
             error => error,
@@ -243,15 +251,6 @@ impl Store {
 
 fn no_such(container: &str) -> Failure {
     Failure::not_found(format!("No such container: {}", container.chars().take(80).collect::<String>()))
-}
-
-/// Deletes a tree that a container wrote: however deep, and following nothing. What a crash leaves, the next start deletes.
-fn delete(path: PathBuf) {
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = crate::removal::delete(&path) {
-            warn!(path = %path.display(), %error, "cannot delete what is left of a container");
-        }
-    });
 }
 
 impl Named {

@@ -5,15 +5,18 @@ use std::{
     os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use husk_model::Streams;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, unix::AsyncFd};
 
-use crate::http::{Frames, Output};
+use crate::http::{Frames, Output, Presence};
 
 /// Bytes copied at once.
 const PIECE: usize = 32 << 10;
+/// How long a container may take to read what a client said that has gone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client that is attached with the next start: the ends of its pipes for the monitor, and whom to tell that it begins or will not.
 #[derive(Debug)]
@@ -141,7 +144,23 @@ pub(crate) enum Typed {
 }
 
 /// Copies what a client types, until its end or until it types the keys that let go, which do not arrive.
+///
+/// What a client said before it went is given to a container that reads it soon; the rest is dropped with the client.
 pub(crate) async fn copy_input(
+    from: impl AsyncRead + Unpin,
+    to: Option<Pipe>,
+    keys: Option<DetachKeys>,
+    presence: &Presence,
+) -> Typed {
+    let copied = copy_typed(from, to, keys);
+    tokio::pin!(copied);
+    tokio::select! {
+        typed = &mut copied => typed,
+        () = presence.gone() => tokio::time::timeout(PATIENCE, copied).await.unwrap_or(Typed::End),
+    }
+}
+
+async fn copy_typed(
     mut from: impl AsyncRead + Unpin,
     mut to: Option<Pipe>,
     keys: Option<DetachKeys>,
@@ -247,7 +266,10 @@ impl DetachKeys {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
+    use crate::http::Hijacked;
 
     #[test]
     fn keys_are_named_as_docker_names_them() {
@@ -282,10 +304,46 @@ mod tests {
         assert_eq!(frames, [&b"\x01\0\0\0\0\0\0\x03out"[..], b"\x02\0\0\0\0\0\0\x03err"]);
     }
 
+    fn connection() -> (UnixStream, Hijacked) {
+        let (client, server) = UnixStream::pair().unwrap();
+        (client, Hijacked::new(server, bytes::Bytes::new()))
+    }
+
+    /// More than a pipe has room for.
+    const MUCH: usize = 150 << 10;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_is_not_kept_by_what_nobody_reads() {
+        let (ours, theirs) = pipes(Wants { stdin: true, stdout: false, stderr: false }).unwrap();
+        let (mut client, io) = connection();
+        let copied = copy_input(io.reader, ours.stdin, None, &io.presence);
+        let goes = async move {
+            client.write_all(&vec![b'x'; MUCH]).await.unwrap();
+            drop(client);
+        };
+        assert_eq!(tokio::join!(copied, goes).0, Typed::End);
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn what_a_client_said_before_it_went_arrives() {
+        let (ours, theirs) = pipes(Wants { stdin: true, stdout: false, stderr: false }).unwrap();
+        let (mut client, io) = connection();
+        client.write_all(&vec![b'x'; MUCH]).await.unwrap();
+        drop(client);
+        let mut container = std::fs::File::from(theirs.stdin.unwrap());
+        let reading =
+            tokio::task::spawn_blocking(move || std::io::copy(&mut container, &mut std::io::sink()));
+        assert_eq!(copy_input(io.reader, ours.stdin, None, &io.presence).await, Typed::End);
+        assert_eq!(reading.await.unwrap().unwrap(), MUCH as u64);
+    }
+
     #[tokio::test]
     async fn input_arrives_until_the_keys() {
         let (ours, theirs) = pipes(Wants { stdin: true, stdout: false, stderr: false }).unwrap();
-        let typed = copy_input(&b"echo\n\x10\x11more"[..], ours.stdin, DetachKeys::parse("")).await;
+        let (_client, io) = connection();
+        let input = &b"echo\n\x10\x11more"[..];
+        let typed = copy_input(input, ours.stdin, DetachKeys::parse(""), &io.presence).await;
         assert_eq!(typed, Typed::Detached);
         let mut text = [0; 16];
         let count = rustix::io::read(theirs.stdin.unwrap(), &mut text).unwrap();

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::network::EndpointSettings,
-    error::{Failure, Result},
+    error::Result,
     facilities::{Containers, Counts, Endpoint, User},
 };
 
@@ -52,12 +52,11 @@ impl Containers for Store {
     }
 
     async fn disk(&self) -> Result<Vec<serde_json::Value>> {
-        let store = self.clone();
-        // Walks the writable layers.
-        let listed = tokio::task::spawn_blocking(move || {
-            store.all().iter().map(|container| store.summary(container, true)).collect()
-        });
-        listed.await.map_err(|_| Failure::internal("listing containers panicked"))
+        let mut listed = Vec::new();
+        for container in self.all() {
+            listed.push(self.summary(&container, true).await);
+        }
+        Ok(listed)
     }
 
     async fn connect(&self, network: &str, container: &str, place: EndpointSettings) -> Result<()> {

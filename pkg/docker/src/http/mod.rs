@@ -23,7 +23,7 @@ mod version;
 pub(crate) use answer::{Answer, empty, failed, json, plain, streamed, streamed_as};
 pub(crate) use body::{Body, Pieces};
 pub(crate) use call::{Call, Content};
-pub(crate) use hijack::{Hijacked, MULTIPLEXED, RAW, SessionSlot};
+pub(crate) use hijack::{Hijacked, MULTIPLEXED, Presence, RAW, SessionSlot};
 pub(crate) use multiplex::{Frames, Output, frame};
 pub(crate) use query::Query;
 pub(crate) use version::Version;

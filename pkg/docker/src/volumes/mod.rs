@@ -8,12 +8,15 @@
 //! | `store` | all of them, and who holds which |
 //! | `routes` | requests below `/volumes` |
 
+mod filling;
 mod name;
 mod options;
 mod record;
 mod routes;
 mod store;
 
+pub(crate) use filling::Filling;
+pub(crate) use name::made_up as made_up_name;
 pub(crate) use options::Source;
 pub(crate) use record::Volume;
 pub(crate) use routes::{route, shown, size};

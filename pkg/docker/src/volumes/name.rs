@@ -32,7 +32,7 @@ pub(super) fn check(name: &str) -> Result<()> {
 }
 
 /// A name for a volume that has none: 64 hex characters, as a container's id.
-pub(super) fn made_up() -> String {
+pub(crate) fn made_up() -> String {
     husk_model::ContainerId::generate().as_str().to_owned()
 }
 

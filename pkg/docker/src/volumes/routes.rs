@@ -13,6 +13,7 @@ use crate::{
     facilities::Containers,
     filters::Filters,
     http::{Answer, Call, Version, empty, json},
+    threads,
 };
 
 /// Answers a request; `path` has its decoded segments, the first being `volumes`.
@@ -60,7 +61,7 @@ fn list(door: &Parts, call: &Call) -> Result<Answer> {
 
 async fn create(door: &Parts, mut call: Call) -> Result<Answer> {
     let VolumeCreate { name, driver, driver_opts, labels } = call.json_if_any().await?.unwrap_or_default();
-    let wanted = Wanted { name, driver, options: driver_opts, labels };
+    let wanted = Wanted { name, made_up: false, driver, options: driver_opts, labels };
     let (held, made) = door.volumes.ensure(wanted)?;
     let volume = held.volume();
     if made {
@@ -110,7 +111,7 @@ pub(crate) async fn size(volume: &Arc<Volume>) -> Option<u64> {
         return None;
     }
     let data = volume.data();
-    let measured = tokio::task::spawn_blocking(move || husk_stats::disk_usage(&data, || true)).await.ok()?;
+    let measured = threads::walk(move |is_wanted| husk_stats::disk_usage(&data, is_wanted)).await.ok()?;
     Some(measured.ok()??.bytes)
 }
 

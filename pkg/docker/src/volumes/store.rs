@@ -24,12 +24,13 @@ use std::{
 use tracing::warn;
 
 use super::{
-    name, options,
+    filling, name, options,
     record::{DATA, RECORD, Volume},
 };
 use crate::{
     error::{Failure, OpenError, Result},
     removal::delete,
+    threads::delete_later,
 };
 
 /// What the name of a directory begins with that is being deleted. No volume's does.
@@ -40,6 +41,8 @@ const REMOVING: &str = ".removing-";
 pub(crate) struct Wanted {
     /// Empty for one that is made up.
     pub(crate) name: String,
+    /// The name was made up already.
+    pub(crate) made_up: bool,
     /// Empty or `local`.
     pub(crate) driver: String,
     /// `type`, `device`, `o`.
@@ -60,6 +63,14 @@ pub(crate) struct Volumes {
 struct Slot {
     volume: Arc<Volume>,
     holders: usize,
+    /// Whoever fills it does so alone.
+    filling: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Slot {
+    fn new(volume: Arc<Volume>, holders: usize) -> Self {
+        Self { volume, holders, filling: Arc::default() }
+    }
 }
 
 /// A volume that stays while this is there.
@@ -67,12 +78,18 @@ struct Slot {
 pub(crate) struct Held {
     volumes: Arc<Volumes>,
     volume: Arc<Volume>,
+    filling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Held {
     /// The volume.
     pub(crate) fn volume(&self) -> &Arc<Volume> {
         &self.volume
+    }
+
+    /// The turn to [fill](super::Filling) it. Whoever gets it later finds it filled.
+    pub(crate) async fn turn_to_fill(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.filling).lock_owned().await
     }
 }
 
@@ -106,7 +123,10 @@ impl Volumes {
             }
             match Volume::read(&path) {
                 Ok(Some(volume)) => {
-                    slots.insert(volume.name.clone(), Slot { volume: Arc::new(volume), holders: 0 });
+                    if let Err(error) = filling::go_on(&volume) {
+                        warn!(volume = volume.name, %error, "cannot go on with filling a volume");
+                    }
+                    slots.insert(volume.name.clone(), Slot::new(Arc::new(volume), 0));
                 }
                 Ok(None) => undo(&path),
                 Err(error) => {
@@ -129,14 +149,14 @@ impl Volumes {
                 wanted.name.chars().take(80).collect::<String>()
             )));
         }
-        let anonymous = wanted.name.is_empty();
-        let name = if anonymous { name::made_up() } else { wanted.name };
+        let anonymous = wanted.made_up || wanted.name.is_empty();
+        let name = if wanted.name.is_empty() { name::made_up() } else { wanted.name };
         name::check(&name)?;
         // Held for the making of two directories and a record: another maker of the same name must find it whole.
         let mut slots = self.slots();
         if let Some(slot) = slots.get_mut(&name) {
             slot.holders += 1;
-            return Ok((Held { volumes: Arc::clone(self), volume: Arc::clone(&slot.volume) }, false));
+            return Ok((self.held(slot), false));
         }
         options::check(&wanted.options)?;
         let volume = Arc::new(Volume {
@@ -148,8 +168,16 @@ impl Volumes {
             name,
         });
         make(&volume).map_err(Failure::io(format!("make volume {}", volume.name)))?;
-        slots.insert(volume.name.clone(), Slot { volume: Arc::clone(&volume), holders: 1 });
-        Ok((Held { volumes: Arc::clone(self), volume }, true))
+        let slot = Slot::new(Arc::clone(&volume), 1);
+        let held = self.held(&slot);
+        slots.insert(volume.name.clone(), slot);
+        Ok((held, true))
+    }
+
+    /// Of a holder that is counted.
+    fn held(self: &Arc<Self>, slot: &Slot) -> Held {
+        let (volume, filling) = (Arc::clone(&slot.volume), Arc::clone(&slot.filling));
+        Held { volumes: Arc::clone(self), volume, filling }
     }
 
     /// A volume by name, held.
@@ -160,7 +188,7 @@ impl Volumes {
         let mut slots = self.slots();
         let slot = slots.get_mut(name).ok_or_else(|| absent(name))?;
         slot.holders += 1;
-        Ok(Held { volumes: Arc::clone(self), volume: Arc::clone(&slot.volume) })
+        Ok(self.held(slot))
     }
 
     /// A volume by name.
@@ -197,12 +225,7 @@ impl Volumes {
         fs::rename(&volume.dir, &grave).map_err(Failure::io(format!("remove volume {name}")))?;
         slots.remove(name);
         drop(slots);
-        // However many files it has; what a crash leaves, the next start deletes.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = delete(&grave) {
-                warn!(path = %grave.display(), %error, "cannot delete what is left of a volume");
-            }
-        });
+        delete_later(grave);
         Ok(volume)
     }
 

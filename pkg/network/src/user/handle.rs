@@ -163,6 +163,19 @@ impl UserNetworks {
         self.alone(&pod.clone(), async move { user.connect(&pod, wanted).await }).await
     }
 
+    /// Gives a running pod other names in networks that it is in, each by its id: what others may call it there, from now on.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotOfUserNetworks`], or those of the record; then it is called as before.
+    pub async fn call(
+        &self,
+        pod: &PodSandboxId,
+        names: Vec<(String, Vec<String>)>,
+    ) -> Result<(), NetworkError> {
+        let (user, pod) = (Arc::clone(&self.user), pod.clone());
+        self.alone(&pod.clone(), async move { user.call(&pod, names) }).await
+    }
+
     /// Takes a running pod out of a network. With `force`, one whose namespace cannot be reached too.
     ///
     /// # Errors

@@ -86,6 +86,23 @@ impl User {
         self.settle(record, settled, Some(prepared)).await
     }
 
+    /// Gives a pod other names in networks that it is in.
+    pub(super) fn call(
+        &self,
+        id: &PodSandboxId,
+        names: Vec<(String, Vec<String>)>,
+    ) -> Result<(), NetworkError> {
+        let (mut record, mut places) = self.read(id)?;
+        for (network, names) in names {
+            places
+                .plugs
+                .iter_mut()
+                .filter(|plug| plug.wanted.network == network)
+                .for_each(|plug| plug.wanted.aliases.clone_from(&names));
+        }
+        self.write(&mut record, &places)
+    }
+
     /// Takes a pod out of a network. With `force`, a pod whose namespace cannot be reached is taken out all the same.
     pub(super) async fn disconnect(
         self: &Arc<Self>,
