@@ -142,6 +142,9 @@ step_build_network() {
     tar -c Dockerfile | engine POST "/build?t=networked&networkmode=page%20net" --header 'Content-Type: application/x-tar' --data-binary @- >told
     has "the end of the build" "$(tail -n 1 told)" "Successfully tagged networked:latest"
     gives built docker run --rm networked cat /page
+    # It is free again at once.
+    docker rm --force page
+    docker network rm "page net"
     # Without the network there is no such name.
     tar -c Dockerfile | engine POST "/build?t=lonely&networkmode=none" --header 'Content-Type: application/x-tar' --data-binary @- >told
     has "the end of a build without a network" "$(tail -n 1 told)" '"code":1'

@@ -95,6 +95,10 @@ step_volume_subpath() {
     docker run --rm --mount "$part=a/b" busybox touch /m/new
     gives $'file\nnew' docker run --rm --mount "$part=a/b" busybox ls /m
     fails 1 "" docker run --rm --mount "$part=out" busybox test -e /m/passwd
+    docker create --name stopped --mount "$part=a/b" busybox
+    gives mine tar -xO -f <(docker cp stopped:/m/file -)
+    docker create --name led --mount "$part=out" busybox
+    fails 1 "" docker cp led:/m/passwd here
     fails 12[567] "" docker run --rm --mount "$part=nothing" busybox true
     fails 12[567] "" docker run --rm --mount "$part=../x" busybox true
 }

@@ -6,6 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use husk_model::chain;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::warn;
 
 use crate::{
@@ -59,21 +60,33 @@ impl Aside {
     pub fn builder(&self) -> &Arc<Builder> {
         &self.builder
     }
-}
 
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let (builder, place) = (Arc::clone(&self.builder), self.place.take());
-        // Without a runtime huskd is ending, and the next one removes it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
+    /// Ends it, and waits until its network is free. It ends, too, when nobody waits.
+    pub async fn close(mut self) {
+        if let Some(ending) = self.end() {
+            // Only its panic could be told.
+            let _ended = ending.await;
+        }
+    }
+
+    fn end(&mut self) -> Option<JoinHandle<()>> {
+        let (builder, place) = (Arc::clone(&self.builder), self.place.take()?);
+        // Without a runtime huskd is ending, and the next one removes what is left.
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
             builder.close().await;
             let root = builder.config().root.clone();
             if let Err(error) = emptied(root).await {
                 warn!(error = chain(&error), "the cache of a build in a network of a user is left");
             }
             drop(place);
-        });
+        }))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        drop(self.end());
     }
 }
 

@@ -65,10 +65,10 @@ pub(super) async fn build(door: &Arc<Parts>, call: Call) -> Result<Answer> {
     let (progress, answer) = progress();
     let door = Arc::clone(door);
     tokio::spawn(async move {
-        let (_awake, place) = (awake, place);
+        let _awake = awake;
         let closed = progress.clone();
         tokio::select! {
-            () = run(place.builder(&door), request, words, progress) => {}
+            () = run(&door, place, request, words, progress) => {}
             // As dockerd: a build ends with its client.
             () = closed.closed() => {}
             () = door.closed() => {}
@@ -100,6 +100,12 @@ impl Place {
         }
     }
 
+    async fn close(self) {
+        if let Self::Aside(aside) = self {
+            aside.close().await;
+        }
+    }
+
     fn builder<'own>(&'own self, door: &'own Parts) -> &'own Arc<Builder> {
         match self {
             Self::Common => &door.builder,
@@ -108,7 +114,7 @@ impl Place {
     }
 }
 
-async fn run(builder: &Arc<Builder>, request: BuildRequest, words: Words, progress: Progress) {
+async fn run(door: &Parts, place: Place, request: BuildRequest, words: Words, progress: Progress) {
     let (sender, mut news) = mpsc::channel(BACKLOG);
     let mut told = Told::new(words, progress.clone());
     let telling = async {
@@ -116,7 +122,9 @@ async fn run(builder: &Arc<Builder>, request: BuildRequest, words: Words, progre
             told.tell(news).await;
         }
     };
-    let (built, ()) = tokio::join!(builder.build(request, sender), telling);
+    let (built, ()) = tokio::join!(place.builder(door).build(request, sender), telling);
+    // Before the client hears of the end: it may remove the network next.
+    place.close().await;
     match built {
         Ok(Some(built)) => tell(&built, words, &progress).await,
         Ok(None) => {}
