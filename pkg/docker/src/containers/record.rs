@@ -6,6 +6,7 @@
 //! <root>/docker/containers/<id>/layer/{upper,work} its writable layer, kept from run to run
 //! <root>/docker/containers/<id>/log              what it wrote, in the CRI's form; before it log.1, log.2, ...
 //! <root>/docker/containers/<id>/seccomp.json     a profile that came with the request
+//! <root>/docker/containers/<id>/making.json      until there is a record: volumes that are made up for it
 //! <root>/docker/containers/.removing-<n>         what was removed and is not deleted yet
 //! ```
 

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/docker/volumes/<name>/volume.json   the record, written last
 //! <root>/docker/volumes/<name>/_data/        the files
+//! <root>/docker/volumes/<name>/_filling, _filled  what of an image is on its way into them (see `filling`)
 //! <root>/docker/volumes/.removing-<n>        what was removed and is not deleted yet
 //! ```
 //!
