@@ -93,6 +93,7 @@ impl Shared {
                 config: Arc::new(ImageConfig::from_file(&file)),
                 config_size: new.config.len() as u64,
                 leases: 0,
+                leaving: false,
                 record,
             };
             state.images.insert(new.id.clone(), slot);
@@ -233,7 +234,7 @@ pub(super) fn merge(names: &mut Vec<String>, more: &[String]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use husk_model::Digest;
@@ -244,12 +245,12 @@ mod tests {
         ids::{ChainId, DiffId},
     };
 
-    fn open(root: &Path) -> Arc<ImageStore> {
+    pub(in crate::store) fn open(root: &Path) -> Arc<ImageStore> {
         ImageStore::open(root, ImagesConfig::default()).unwrap()
     }
 
     /// An image with a layer of its own, and nothing in it.
-    fn image(store: &ImageStore, number: u8) -> NewImage {
+    pub(in crate::store) fn image(store: &ImageStore, number: u8) -> NewImage {
         let (layer, _destination) = store.shared.new_layer().unwrap();
         let diff_id = DiffId::new(Digest::from_sha256(&[number; 32]));
         let chain = ChainId::above(None, &diff_id);

@@ -1,15 +1,21 @@
 //! The metadata on disk: one redb file, JSON values, every change one transaction.
+//!
+//! After the first error of its file redb refuses all work. So the file is closed with every error and opened again by whoever
+//! comes next; a change that failed is made once more then, for nobody knows whether it is in the file. What makes room (removals) may take
+//! the [`Reserve`] for that: else a full disk would keep what fills it.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use husk_model::{Digest, ImageId, UnixNanos};
 use husk_node::file;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
+use super::reserve::Reserve;
 use crate::{DiffId, ImageError, Result};
 
 /// Layers by key: the diff id, or the chain id where the content depends on the layers below.
@@ -105,13 +111,16 @@ pub(crate) struct Contents {
 /// The database.
 #[derive(Debug)]
 pub(crate) struct Db {
-    database: Database,
+    /// `None` from an error until the next use.
+    database: RefCell<Option<Database>>,
     path: PathBuf,
+    reserve: Reserve,
 }
 
 impl Db {
     /// Opens or creates the file. redb repairs what a killed process left. A new file gets its name when it is whole: a
-    /// power cut while redb lays one out would leave something that is no database.
+    /// power cut while redb lays one out would leave something that is no database. Of a whole one no record is written anew, so that
+    /// a store opens on a full disk.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             let new = file::unfinished(path);
@@ -125,51 +134,66 @@ impl Db {
             let placed = std::fs::File::open(&new).and_then(|file| file::place(&file, &new, path));
             placed.map_err(ImageError::store("create", path))?;
         }
-        Self::open_at(path)
+        Self::open_at(path).inspect(Self::refill)
     }
 
     fn open_at(path: &Path) -> Result<Self> {
-        let fail =
-            |error: redb::Error| ImageError::Database { path: path.to_owned(), source: Box::new(error) };
-        let database =
-            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| fail(error.into()))?;
-        let db = Self { database, path: path.to_owned() };
+        let db = Self { database: RefCell::default(), path: path.to_owned(), reserve: Reserve::beside(path) };
         db.check_version()?;
         Ok(db)
     }
 
     fn check_version(&self) -> Result<()> {
-        let version = self.tried(|| {
-            let write = self.database.begin_write()?;
-            let version = {
-                let mut meta = write.open_table(META)?;
-                write.open_table(LAYERS)?;
-                write.open_table(IMAGES)?;
-                write.open_table(CONFIGS)?;
-                write.open_table(MANIFESTS)?;
-                write.open_table(NOTES)?;
-                let found = meta.get("version")?.map(|value| value.value().to_owned());
-                if found.is_none() {
-                    meta.insert("version", VERSION)?;
-                }
-                found
-            };
-            write.commit()?;
-            Ok(version)
-        })?;
-        match version {
-            Some(version) if version != VERSION => Err(ImageError::Record {
-                key: "version".into(),
-                reason: format!("{version}, and this husk knows {VERSION}; was the node downgraded?"),
-            }),
-            _ => Ok(()),
+        let version = match self.freeing(Self::version_of)? {
+            Some(version) => version,
+            None => self.freeing(Self::lay_out)?,
+        };
+        if version == VERSION {
+            return Ok(());
         }
+        Err(ImageError::Record {
+            key: "version".into(),
+            reason: format!("{version}, and this husk knows {VERSION}; was the node downgraded?"),
+        })
+    }
+
+    /// The version of the records; `None` when a table is missing.
+    fn version_of(database: &Database) -> Result<Option<String>, redb::Error> {
+        let read = database.begin_read()?;
+        for table in [LAYERS, IMAGES, CONFIGS, MANIFESTS, NOTES] {
+            match read.open_table(table) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                opened => drop(opened?),
+            }
+        }
+        match read.open_table(META) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            opened => Ok(opened?.get("version")?.map(|version| version.value().to_owned())),
+        }
+    }
+
+    /// Makes the tables that are missing. Returns the version of the records.
+    fn lay_out(database: &Database) -> Result<String, redb::Error> {
+        let write = database.begin_write()?;
+        let version = {
+            let mut meta = write.open_table(META)?;
+            for table in [LAYERS, IMAGES, CONFIGS, MANIFESTS, NOTES] {
+                write.open_table(table)?;
+            }
+            let found = meta.get("version")?.map(|value| value.value().to_owned());
+            if found.is_none() {
+                meta.insert("version", VERSION)?;
+            }
+            found
+        };
+        write.commit()?;
+        Ok(version.unwrap_or_else(|| VERSION.to_owned()))
     }
 
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Contents> {
-        let (layers, images) = self.tried(|| {
-            let read = self.database.begin_read()?;
+        let (layers, images) = self.tried(|database| {
+            let read = database.begin_read()?;
             let (mut layers, mut images) = (Vec::new(), Vec::new());
             for entry in read.open_table(LAYERS)?.iter()? {
                 let (key, value) = entry?;
@@ -198,70 +222,107 @@ impl Db {
 
     /// The configuration of an image as it came.
     pub(crate) fn config(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
-        self.tried(|| {
-            let configs = self.database.begin_read()?.open_table(CONFIGS)?;
+        self.tried(|database| {
+            let configs = database.begin_read()?.open_table(CONFIGS)?;
             Ok(configs.get(id.as_str())?.map(|value| value.value().to_vec()))
         })
     }
 
     /// The manifest that an image was pulled by, as it came; `None` for one that came otherwise.
     pub(crate) fn manifest(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
-        self.tried(|| {
-            let manifests = self.database.begin_read()?.open_table(MANIFESTS)?;
+        self.tried(|database| {
+            let manifests = database.begin_read()?.open_table(MANIFESTS)?;
             Ok(manifests.get(id.as_str())?.map(|value| value.value().to_vec()))
         })
     }
 
     /// What was noted of an image when it was made here.
     pub(crate) fn note(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
-        self.tried(|| {
-            let notes = self.database.begin_read()?.open_table(NOTES)?;
+        self.tried(|database| {
+            let notes = database.begin_read()?.open_table(NOTES)?;
             Ok(notes.get(id.as_str())?.map(|value| value.value().to_vec()))
         })
     }
 
     /// Makes `changes` durable, all or none.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
-        self.tried(|| {
-            let write = self.database.begin_write()?;
-            {
-                let mut layers = write.open_table(LAYERS)?;
-                for (key, record) in &changes.put_layers {
-                    layers.insert(key.as_str(), encode(record).as_slice())?;
-                }
-                for key in &changes.drop_layers {
-                    layers.remove(key.as_str())?;
-                }
-                let mut images = write.open_table(IMAGES)?;
-                for record in &changes.put_images {
-                    images.insert(record.id.as_str(), encode(record).as_slice())?;
-                }
-                let mut configs = write.open_table(CONFIGS)?;
-                if let Some((id, bytes)) = &changes.put_config {
-                    configs.insert(id.as_str(), bytes.as_slice())?;
-                }
-                let mut manifests = write.open_table(MANIFESTS)?;
-                if let Some((id, bytes)) = &changes.put_manifest {
-                    manifests.insert(id.as_str(), bytes.as_slice())?;
-                }
-                let mut notes = write.open_table(NOTES)?;
-                if let Some((id, bytes)) = &changes.put_note {
-                    notes.insert(id.as_str(), bytes.as_slice())?;
-                }
-                for id in &changes.drop_images {
-                    images.remove(id.as_str())?;
-                    configs.remove(id.as_str())?;
-                    manifests.remove(id.as_str())?;
-                    notes.remove(id.as_str())?;
-                }
+        let write = |database: &Database| Self::write(database, changes);
+        self.tried(write).or_else(|_| self.tried(write))
+    }
+
+    /// As [`Self::apply`], for changes that make room, now or with what they allow to be removed: on a full disk the reserve is taken.
+    pub(crate) fn apply_freeing(&self, changes: &Changes) -> Result<()> {
+        self.freeing(|database| Self::write(database, changes))
+    }
+
+    /// Puts room aside again after a removal.
+    pub(crate) fn refill(&self) {
+        self.reserve.refill();
+    }
+
+    fn write(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        {
+            let mut layers = write.open_table(LAYERS)?;
+            for (key, record) in &changes.put_layers {
+                layers.insert(key.as_str(), encode(record).as_slice())?;
             }
-            write.commit()?;
-            Ok(())
+            for key in &changes.drop_layers {
+                layers.remove(key.as_str())?;
+            }
+            let mut images = write.open_table(IMAGES)?;
+            for record in &changes.put_images {
+                images.insert(record.id.as_str(), encode(record).as_slice())?;
+            }
+            let mut configs = write.open_table(CONFIGS)?;
+            if let Some((id, bytes)) = &changes.put_config {
+                configs.insert(id.as_str(), bytes.as_slice())?;
+            }
+            let mut manifests = write.open_table(MANIFESTS)?;
+            if let Some((id, bytes)) = &changes.put_manifest {
+                manifests.insert(id.as_str(), bytes.as_slice())?;
+            }
+            let mut notes = write.open_table(NOTES)?;
+            if let Some((id, bytes)) = &changes.put_note {
+                notes.insert(id.as_str(), bytes.as_slice())?;
+            }
+            for id in &changes.drop_images {
+                images.remove(id.as_str())?;
+                configs.remove(id.as_str())?;
+                manifests.remove(id.as_str())?;
+                notes.remove(id.as_str())?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Does `work`, and once more with the room that is put aside when it fails.
+    fn freeing<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        self.tried(&work).or_else(|_| {
+            self.reserve.release();
+            self.tried(&work)
         })
     }
 
-    fn tried<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {
-        work().map_err(|error| ImageError::Database { path: self.path.clone(), source: Box::new(error) })
+    fn tried<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        let fail = |error| match error {
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                ImageError::store("write", &self.path)(error)
+            }
+            error => ImageError::Database { path: self.path.clone(), source: Box::new(error) },
+        };
+        let mut held = self.database.borrow_mut();
+        let database = match held.take() {
+            Some(database) => database,
+            None => {
+                let opened = Database::builder().set_cache_size(CACHE).create(&self.path);
+                opened.map_err(|error| fail(error.into()))?
+            }
+        };
+        let done = work(&database).map_err(fail)?;
+        *held = Some(database);
+        Ok(done)
     }
 }
 

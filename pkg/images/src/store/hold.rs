@@ -74,12 +74,13 @@ impl Shared {
         if record.holders.len() > HOLDERS_MAX {
             return Err(ImageError::Holder { reason: format!("more than {HOLDERS_MAX} hold the image") });
         }
-        db.apply(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
+        let changes = Changes { put_images: vec![record.clone()], ..Changes::default() };
+        if add.is_some() { db.apply(&changes) } else { db.apply_freeing(&changes) }?;
         let mut state = self.state();
         let Some(slot) = state.images.get_mut(id) else { return Ok(()) };
         slot.record = record;
-        let is_over = slot.record.hidden && !slot.is_used();
+        let is_hidden = slot.record.hidden;
         drop(state);
-        if is_over { self.delete(&db, vec![id.clone()]) } else { Ok(()) }
+        if is_hidden { self.delete(&db, vec![id.clone()]).map(drop) } else { Ok(()) }
     }
 }

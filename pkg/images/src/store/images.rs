@@ -152,8 +152,8 @@ impl ImageStore {
     /// Keeps an image's layers until the lease is dropped, whatever happens to the image.
     ///
     /// # Errors
-    /// [`ImageError::NoImage`]. An image that was removed while in use can still be leased, so that a restarted daemon can
-    /// take up the leases of running containers.
+    /// [`ImageError::NoImage`], also of one that is being removed and was used by nobody. An image that was removed while in use can still
+    /// be leased, so that a restarted daemon can take up the leases of running containers.
     pub fn acquire(&self, id: &ImageId) -> Result<ImageLease> {
         lease::acquire(&self.shared, id)
     }

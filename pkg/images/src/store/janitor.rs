@@ -29,7 +29,12 @@ pub(crate) fn start(shared: Weak<Shared>, jobs: mpsc::Receiver<Job>) -> io::Resu
 
 fn run(shared: &Weak<Shared>, job: Job) {
     match job {
-        Job::Delete(paths) => paths.iter().for_each(|path| delete(path)),
+        Job::Delete(paths) => {
+            paths.iter().for_each(|path| delete(path));
+            if let Some(shared) = shared.upgrade() {
+                shared.db().refill();
+            }
+        }
         Job::Settle(images) => {
             if let Some(shared) = shared.upgrade()
                 && let Err(error) = shared.settle(&images)

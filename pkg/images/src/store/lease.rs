@@ -41,7 +41,8 @@ impl Drop for ImageLease {
 
 pub(super) fn acquire(shared: &Arc<Shared>, id: &ImageId) -> Result<ImageLease> {
     let mut state = shared.state();
-    let slot = state.images.get_mut(id).ok_or_else(|| ImageError::NoImage { name: id.to_string() })?;
+    let slot = state.images.get_mut(id).filter(|slot| !slot.leaving);
+    let slot = slot.ok_or_else(|| ImageError::NoImage { name: id.to_string() })?;
     slot.leases += 1;
     Ok(ImageLease { shared: Arc::clone(shared), id: id.clone() })
 }

@@ -4,6 +4,7 @@
 //! <root>/images/
 //!   lock               held by the one process that works here
 //!   meta.redb          layers, images, configurations (see `db`)
+//!   reserve            a mebibyte of room, given up to removals on a full disk
 //!   layers/<n>/        one layer's files, in the form overlayfs reads; <n> is short because mount options are
 //!   records/<n>        what reproduces the layer's archive (see `unpack::record`)
 //!   aside/<n>/         files that later members of the same archive replaced; for exports only, rarely there
@@ -16,7 +17,8 @@
 //! power failure the boot differs and marked images are dropped and pulled again. Directories without a record are
 //! deleted at the next start, or when somebody looks for them (`examine`).
 //!
-//! Roots of garbage collection: images in the database, pins of pulls under way, leases of containers. Locks: `db`, held
+//! Roots of garbage collection: images in the database, pins of pulls under way, leases of containers. An image that is on its way
+//! out is marked so under the lock of the state that showed it unused, before a record is written, and is not leased any more. Locks: `db`, held
 //! by one mutation from its first look at the state to its end; `state`, for moments, inside or outside of it; the
 //! snapshot's lock, for the exchange of a pointer. Readers take only the last. `composing` is held while layers take from
 //! those below them, before any other.
@@ -33,6 +35,7 @@ mod open;
 mod pins;
 mod pushed;
 mod remove;
+mod reserve;
 mod state;
 mod tag;
 mod untag;

@@ -126,8 +126,11 @@ fn repair(db: &Db, directory: &Path, boot: &str) -> Result<Contents> {
     let used: BTreeSet<&String> = contents.images.values().flat_map(|(record, _)| &record.layers).collect();
     changes.drop_layers = contents.layers.keys().filter(|key| !used.contains(key)).cloned().collect();
     contents.layers.retain(|key, _| !changes.drop_layers.contains(key));
-    if !changes.drop_images.is_empty() || !changes.drop_layers.is_empty() {
-        db.apply(&changes)?;
+    if (!changes.drop_images.is_empty() || !changes.drop_layers.is_empty())
+        && let Err(error) = db.apply_freeing(&changes)
+    {
+        // They are not shown, and the next start finds them again.
+        tracing::warn!(error = &error as &dyn std::error::Error, "records of dropped images stay");
     }
     Ok(contents)
 }
@@ -177,6 +180,7 @@ fn load(contents: Contents) -> Result<State> {
             config: Arc::new(ImageConfig::from_file(&file)),
             config_size: config.len() as u64,
             leases: 0,
+            leaving: false,
             record,
         };
         images.insert(id, slot);

@@ -17,49 +17,55 @@ impl Shared {
 
     /// Removes an image with all its names. The layers of one that is used stay until nobody does.
     pub(super) fn drop_image(&self, db: &super::Db, id: &ImageId) -> Result<()> {
-        let mut state = self.state();
-        let Some(slot) = state.images.get(id) else { return Ok(()) };
-        if slot.is_used() {
-            let mut record = slot.record.clone();
-            record.hidden = true;
-            record.tags.clear();
-            record.digests.clear();
-            drop(state);
-            db.apply(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
-            state = self.state();
-            let mut unused = false;
-            if let Some(slot) = state.images.get_mut(id) {
-                slot.record = record;
-                unused = !slot.is_used();
-            }
-            self.publish(&state);
-            drop(state);
-            // The last lease may have ended while the record was written.
-            if unused { self.delete(db, vec![id.clone()]) } else { Ok(()) }
-        } else {
-            drop(state);
-            self.delete(db, vec![id.clone()])
+        if self.delete(db, vec![id.clone()])? {
+            return Ok(());
         }
+        let hidden = self.state().images.get(id).map(|slot| slot.record.clone());
+        let Some(mut record) = hidden else { return Ok(()) };
+        record.hidden = true;
+        record.tags.clear();
+        record.digests.clear();
+        db.apply_freeing(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
+        let mut state = self.state();
+        if let Some(slot) = state.images.get_mut(id) {
+            slot.record = record;
+        }
+        self.publish(&state);
+        drop(state);
+        // The last lease may have ended while the record was written.
+        self.delete(db, vec![id.clone()]).map(drop)
     }
 
     /// Deletes hidden images that nobody uses: the one named, or all.
     pub(super) fn collect(&self, only: Option<&ImageId>) -> Result<()> {
         let db = self.db();
-        let unused: Vec<ImageId> = {
+        let hidden: Vec<ImageId> = {
             let state = self.state();
             let images = state.images.iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
-            images
-                .filter(|(_, slot)| slot.record.hidden && !slot.is_used())
-                .map(|(id, _)| id.clone())
-                .collect()
+            images.filter(|(_, slot)| slot.record.hidden).map(|(id, _)| id.clone()).collect()
         };
-        if unused.is_empty() { Ok(()) } else { self.delete(&db, unused) }
+        self.delete(&db, hidden).map(drop)
     }
 
-    pub(super) fn delete(&self, db: &super::Db, ids: Vec<ImageId>) -> Result<()> {
-        let drop_layers = unreferenced_without(&self.state(), &ids);
+    /// Deletes those of `ids` that nobody uses; says whether these were all.
+    pub(super) fn delete(&self, db: &super::Db, mut ids: Vec<ImageId>) -> Result<bool> {
+        let asked = ids.len();
+        let drop_layers = {
+            let mut state = self.state();
+            // Seen unused and marked under one lock: a lease comes before this or not at all.
+            ids.retain(|id| state.images.get(id).is_some_and(|slot| !slot.is_used()));
+            mark(&mut state, &ids, true);
+            unreferenced_without(&state, &ids)
+        };
+        if ids.is_empty() {
+            return Ok(asked == 0);
+        }
+        let is_all = ids.len() == asked;
         let changes = Changes { drop_layers, drop_images: ids, ..Changes::default() };
-        db.apply(&changes)?;
+        if let Err(error) = db.apply_freeing(&changes) {
+            mark(&mut self.state(), &changes.drop_images, false);
+            return Err(error);
+        }
         let mut state = self.state();
         for id in &changes.drop_images {
             let Some(slot) = state.images.remove(id) else { continue };
@@ -82,7 +88,16 @@ impl Shared {
         self.publish(&state);
         drop(state);
         gone.into_iter().for_each(|number| self.discard(number));
-        Ok(())
+        Ok(is_all)
+    }
+}
+
+/// Says of images whether they are on their way out.
+fn mark(state: &mut State, ids: &[ImageId], leaving: bool) {
+    for id in ids {
+        if let Some(slot) = state.images.get_mut(id) {
+            slot.leaving = leaving;
+        }
     }
 }
 
@@ -98,4 +113,43 @@ fn unreferenced_without(state: &State, ids: &[ImageId]) -> Vec<String> {
         }
     }
     unreferenced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit::tests::{image, open};
+    use crate::stop::Stop;
+
+    #[tokio::test]
+    async fn who_gets_a_lease_while_an_image_is_removed_keeps_its_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for _ in 0..50 {
+            let new = image(&store, 1);
+            let id = new.id.clone();
+            store.shared.commit(new, &Stop::default()).unwrap();
+            store.idle().await;
+            let lease = std::thread::scope(|scope| {
+                let remover = scope.spawn(|| store.shared.remove(id.as_str(), None).unwrap());
+                let mut lease = None;
+                while lease.is_none() && !remover.is_finished() {
+                    // The removal has begun once it has the database.
+                    if store.shared.db.try_lock().is_err() {
+                        lease = store.acquire(&id).ok();
+                    }
+                }
+                remover.join().unwrap();
+                lease
+            });
+            store.idle().await;
+            assert!(store.list().is_empty());
+            if let Some(lease) = lease {
+                let stack = store.rootfs(&id).expect("it is leased");
+                assert!(stack.base.join(&stack.lowers[0]).is_dir());
+                drop(lease);
+                store.idle().await;
+            }
+            assert!(store.rootfs(&id).is_err());
+        }
+    }
 }

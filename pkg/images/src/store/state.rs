@@ -42,6 +42,8 @@ pub(crate) struct ImageSlot {
     pub(crate) config_size: u64,
     /// Containers that use it.
     pub(crate) leases: u32,
+    /// It was unused and is being deleted; nobody gets a lease any more.
+    pub(crate) leaving: bool,
 }
 
 impl ImageSlot {

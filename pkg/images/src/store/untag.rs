@@ -82,7 +82,7 @@ impl Shared {
             self.drop_image(&db, &id)?;
             return Ok(Removed { id, untagged, deleted });
         }
-        db.apply(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
+        db.apply_freeing(&Changes { put_images: vec![record.clone()], ..Changes::default() })?;
         let mut state = self.state();
         if let Some(slot) = state.images.get_mut(&id) {
             slot.record = record;
