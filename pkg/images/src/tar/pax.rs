@@ -37,6 +37,13 @@ impl Extensions {
         Ok(())
     }
 
+    /// The path that the records give. That of a sparse file is not the one of `path`, whichever comes last: GNU tar writes its stand-in there
+    /// (`GNUSparseFile.<n>/<name>`) when the name is long or not ASCII.
+    pub(super) fn take_path(&mut self) -> Option<Vec<u8>> {
+        let own = if self.sparse.is_any() { self.sparse.name.take() } else { None };
+        own.or_else(|| self.path.take())
+    }
+
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let no_nul =
             |value: &[u8]| if value.contains(&0) { Err("a NUL in a PAX path") } else { Ok(value.to_vec()) };
@@ -47,7 +54,7 @@ impl Extensions {
             b"uid" => self.uid = Some(parse(value, "the PAX uid is not a 32-bit number")?),
             b"gid" => self.gid = Some(parse(value, "the PAX gid is not a 32-bit number")?),
             b"mtime" => self.mtime = Some(time(value).ok_or("the PAX mtime is not a time")?),
-            b"GNU.sparse.name" => self.path = Some(no_nul(value)?),
+            b"GNU.sparse.name" => self.sparse.name = Some(no_nul(value)?),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     if name.is_empty() || name.contains(&0) {

@@ -128,11 +128,11 @@ impl<R: BufRead, S: Sink> TarReader<R, S> {
         kind: u8,
         header: &Header<'_>,
         header_size: u64,
-        extensions: Extensions,
+        mut extensions: Extensions,
         at: u64,
     ) -> Result<TarEntry, TarError> {
         let fail = malformed(at);
-        let path = extensions.path.unwrap_or_else(|| header.path());
+        let path = extensions.take_path().unwrap_or_else(|| header.path());
         let link = extensions.link.unwrap_or_else(|| header.field(157..257).to_vec());
         if path.len() > PATH_MAX || link.len() > PATH_MAX {
             return Err(fail("a path is longer than 4096 bytes"));
