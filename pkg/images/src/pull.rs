@@ -43,6 +43,18 @@ pub struct PullRequest {
     pub platform: Option<Platform>,
 }
 
+impl PullRequest {
+    /// The credentials, if they may be meant for `reference`, one meaning of the name. Clients (the kubelet) look them up for what a name
+    /// means by Docker's rule, so those that name no registry are for that one, whatever registries.conf makes of a short name.
+    fn auth_for(&self, reference: &Reference) -> Auth {
+        let auth = self.auth.clone().unwrap_or_default();
+        let by_rule = |meant: Reference| meant.host() == reference.host();
+        let is_meant =
+            !auth.server_address.is_empty() || Reference::parse(&self.reference).is_ok_and(by_rule);
+        if is_meant { auth } else { Auth::default() }
+    }
+}
+
 /// One pull: whom it asks, what of the disk it may take, how far it is.
 #[derive(Clone)]
 struct Pulling {
@@ -137,7 +149,7 @@ impl ImageStore {
         reference: Reference,
         request: &PullRequest,
     ) -> (Arc<Tally>, impl Future<Output = Result<ImageId>> + use<>) {
-        let auth = request.auth.clone().unwrap_or_default();
+        let auth = request.auth_for(&reference);
         let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::normalized);
         let key = flight_key(&reference, &auth, &platform);
         let tally = self.tallies.of(&key);

@@ -157,3 +157,48 @@ async fn credentials_that_name_no_registry_do_not_go_to_mirrors() {
     }
     pull(auth(&mirror.host())).await.unwrap();
 }
+
+#[tokio::test]
+async fn credentials_for_what_a_short_name_means_to_its_client_do_not_go_to_searched_registries_and_aliases()
+{
+    if !is_root() {
+        return;
+    }
+    let searched = Registry::with(|seen| {
+        let mut answer = Answer::status(401);
+        answer.headers.push(("www-authenticate", "Basic realm=\"x\"".into()));
+        (!seen.headers.contains_key("authorization")).then_some(answer)
+    })
+    .await;
+    let host = searched.host();
+    for name in ["app", "tools/tool"] {
+        searched.push(name, "1", &image("x"));
+    }
+    let root = tempfile::tempdir().unwrap();
+    let conf =
+        format!("unqualified-search-registries = [\"{host}\"]\n[aliases]\ntool = \"{host}/tools/tool\"\n");
+    let store = store(root.path(), &conf);
+    let pull = |name: &str, server: &str, token: bool| {
+        let mut auth = Auth { server_address: server.to_owned(), ..Auth::default() };
+        if token {
+            auth.registry_token = "t".to_owned();
+        } else {
+            (auth.username, auth.password) = ("u".to_owned(), "p".to_owned());
+        }
+        store.pull(PullRequest { reference: name.to_owned(), auth: Some(auth), platform: None })
+    };
+    // The kubelet names no registry and looks credentials up for docker.io/library/app.
+    for (server, token) in
+        [("", false), ("", true), ("docker.io", false), ("https://index.docker.io/v1/", true)]
+    {
+        for name in ["app:1", "tool:1"] {
+            let error = pull(name, server, token).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Unauthenticated, "{name} {server}");
+        }
+    }
+    assert!(searched.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+    pull("app:1", &host, false).await.unwrap();
+    pull("tool:1", &host, false).await.unwrap();
+    // Whoever names the registry in the image means it.
+    pull(&format!("{host}/app:1"), "", true).await.unwrap();
+}

@@ -62,17 +62,17 @@ impl Auth {
     }
 }
 
-/// Headers that worked, by host.
+/// Headers that worked, by the place ([`Endpoint::place`](super::hosts::Endpoint::place)).
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, HeaderValue>>);
 
 impl Tokens {
-    pub(super) fn get(&self, host: &str) -> Option<HeaderValue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+    pub(super) fn get(&self, place: &str) -> Option<HeaderValue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
     }
 
-    pub(super) fn set(&self, host: &str, header: HeaderValue) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), header);
+    pub(super) fn set(&self, place: String, header: HeaderValue) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place, header);
     }
 }
 

@@ -65,6 +65,12 @@ impl Endpoint {
         &self.host
     }
 
+    /// What a login there is good for: this repository, in this way. What was shown over HTTPS is not shown over HTTP because host and port
+    /// are the same.
+    pub(super) fn place(&self) -> String {
+        format!("{} {}", self.base, self.repository)
+    }
+
     /// Whether it may be asked what there is.
     pub(crate) fn may_resolve(&self) -> bool {
         self.resolve && self.pull
@@ -269,13 +275,16 @@ pub(super) fn from_file(
     Ok(endpoints.into_iter().map(Arc::new).collect())
 }
 
-/// The server, or what `insecure` of registries.conf makes of it: with any certificate, then without encryption.
+/// The server, or what `insecure` of registries.conf makes of it: with any certificate, then without encryption. Headers may be
+/// credentials; without encryption they are sent where the file says `http` alone.
 fn servers(server: String, own: Settings, insecure: bool) -> Vec<(String, Settings)> {
     if !insecure {
         return vec![(server, own)];
     }
     let host = server.split_once("://").map_or(server.as_str(), |(_, host)| host);
     let any = Settings { skip_verify: true, ..own.clone() };
+    let is_plain = server.starts_with("http://") || is_loopback(without_port(host));
+    let own = if is_plain { own } else { Settings { header: BTreeMap::new(), ..own } };
     vec![(format!("https://{host}"), any), (format!("http://{host}"), own)]
 }
 

@@ -33,7 +33,7 @@ object!(Answer { "token" => token, "access_token" => access_token });
 impl Session {
     /// The header to send first: one that worked before, or a token the kubelet gave.
     pub(super) fn authorization(&self, endpoint: &Endpoint) -> Option<HeaderValue> {
-        self.tokens.get(&endpoint.host).or_else(|| {
+        self.tokens.get(&endpoint.place()).or_else(|| {
             let auth = self.keyring.given(endpoint, &self.reference)?;
             (!auth.registry_token.is_empty()).then(|| secret(&format!("Bearer {}", auth.registry_token)))?
         })
@@ -68,7 +68,7 @@ impl Session {
         };
         let header = header
             .ok_or_else(|| RegistryError::Unauthorized(": the credentials are not printable".into()))?;
-        self.tokens.set(&endpoint.host, header.clone());
+        self.tokens.set(endpoint.place(), header.clone());
         Ok(header)
     }
 
@@ -199,4 +199,67 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        Reference,
+        registries::Location,
+        registry::{
+            config::{Places, RegistryConfig},
+            session::Purpose,
+        },
+    };
+
+    fn session(text: &str, auth: Auth) -> Session {
+        let reference = Reference::parse("a.example:5000/b:1").unwrap();
+        let location = Location { reference: reference.clone(), insecure: true };
+        let endpoints = hosts::from_file(&location, Path::new("/nowhere"), text, &Arc::default()).unwrap();
+        let config = RegistryConfig {
+            config_dir: "/nowhere".into(),
+            registries: None,
+            progress_timeout: Duration::from_secs(5),
+            credentials: Places::default(),
+        };
+        Session::of(reference, auth, config, endpoints, Purpose::Pull)
+    }
+
+    #[tokio::test]
+    async fn what_opened_a_door_over_https_is_not_shown_without_encryption() {
+        let auth = Auth { username: "u".into(), password: "p".into(), ..Auth::default() };
+        let session = session("", auth);
+        let [secure, plain] = session.endpoints.as_slice() else { panic!("HTTPS, then HTTP") };
+        assert_eq!((secure.base.scheme(), plain.base.scheme()), ("https", "http"));
+        assert_eq!(secure.name(), plain.name());
+        let basic = [Challenge { scheme: "basic".into(), parameters: Default::default() }];
+        session.log_in(secure, &basic, Reach::Outside).await.unwrap();
+        assert!(session.authorization(secure).is_some());
+        assert_eq!(session.authorization(plain), None);
+        session.log_in(plain, &basic, Reach::Outside).await.unwrap_err();
+        // Neither is a token that the pull brought.
+        let token = Auth { registry_token: "t".into(), ..Auth::default() };
+        let session = self::session("", token);
+        let shown: Vec<_> =
+            session.endpoints.iter().map(|endpoint| session.authorization(endpoint).is_some()).collect();
+        assert_eq!(shown, [true, false]);
+    }
+
+    #[test]
+    fn headers_for_a_server_are_not_sent_without_encryption_unless_the_file_says_http() {
+        for (server, shown) in [
+            ("https://a.example:5000", [true, false]),
+            ("a.example:5000", [true, false]),
+            ("http://a.example:5000", [true, true]),
+        ] {
+            let text = format!("server = \"{server}\"\n[header]\nauthorization = \"Basic x\"\n");
+            let session = session(&text, Auth::default());
+            let sent: Vec<_> =
+                session.endpoints.iter().map(|endpoint| !endpoint.headers.is_empty()).collect();
+            assert_eq!(sent, shown, "{server}");
+        }
+    }
 }
