@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     sync::{Arc, PoisonError},
 };
 
@@ -44,6 +45,10 @@ pub(crate) struct NewImage {
 /// Largest manifest that is kept, which is only good for pushing the image as it came, and largest note.
 const KEPT_MAX: usize = 1 << 20;
 
+/// Bytes of all images' configurations together. Each is in memory as long as its image is there, labels and all: images have some KiB,
+/// hostile ones as much as [`CONFIG_MAX`](crate::manifest::CONFIG_MAX) and no layers, so that the disk would never fill.
+const CONFIGS_MAX: u64 = 256 << 20;
+
 impl NewImage {
     /// One without names.
     pub(crate) fn of(id: ImageId, config: Vec<u8>, pins: Vec<Arc<Pin>>) -> Self {
@@ -74,6 +79,7 @@ impl Shared {
         // Before the database's lock: this may copy files, and nobody else's commit should wait for that.
         self.compose(&new.pins, stop)?;
         let db = self.db();
+        self.check_memory(&new)?;
         let (changes, record) = self.plan(&new);
         db.apply(&changes)?;
         let mut state = self.state();
@@ -102,6 +108,21 @@ impl Shared {
         drop(state);
         self.enqueue(Job::Settle(vec![new.id.clone()]));
         Ok(())
+    }
+
+    /// Whether one more configuration may be kept.
+    fn check_memory(&self, new: &NewImage) -> Result<()> {
+        let state = self.state();
+        let others = state.images.iter().filter(|(id, _)| **id != new.id);
+        let sum: u64 = others.map(|(_, slot)| slot.config_size).sum();
+        if sum + new.config.len() as u64 <= CONFIGS_MAX {
+            return Ok(());
+        }
+        let reason = format!(
+            "the configurations of all images would take more than {CONFIGS_MAX} bytes of memory; remove images"
+        );
+        let full = io::Error::new(io::ErrorKind::StorageFull, reason);
+        Err(ImageError::store("keep one more image in", &self.directory)(full))
     }
 
     /// The changes that a commit makes, and the image's own record.
@@ -237,7 +258,7 @@ pub(super) fn merge(names: &mut Vec<String>, more: &[String]) {
 pub(super) mod tests {
     use std::path::Path;
 
-    use husk_model::Digest;
+    use husk_model::{Classify, Digest, Kind};
 
     use super::{super::Db, *};
     use crate::{
@@ -267,6 +288,25 @@ pub(super) mod tests {
         store.shared.made(layer);
         let id = ImageId::new(Digest::from_sha256(&[0x80 | number; 32]));
         NewImage { tags: vec![format!("x:{number}")], ..NewImage::of(id, b"{}".to_vec(), vec![pin]) }
+    }
+
+    #[tokio::test]
+    async fn configurations_have_a_bound_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let commit = |number| store.shared.commit(image(&store, number), &Stop::default());
+        commit(1).unwrap();
+        let first = store.list()[0].id.clone();
+        store.shared.state().images.get_mut(&first).unwrap().config_size = CONFIGS_MAX;
+        let error = commit(2).unwrap_err();
+        assert_eq!(error.kind(), Kind::ResourceExhausted);
+        assert!(store.list().len() == 1 && store.resolve("x:2").is_none());
+        // What is there gets names, and gives way.
+        commit(1).unwrap();
+        store.remove("x:1").await.unwrap();
+        commit(2).unwrap();
+        store.idle().await;
+        assert_eq!(std::fs::read_dir(dir.path().join("images/layers")).unwrap().count(), 1);
     }
 
     fn marks(db: &Db) -> Vec<Option<String>> {
