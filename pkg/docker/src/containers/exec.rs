@@ -1,9 +1,6 @@
 //! Commands in containers: `/containers/{id}/exec` and `/exec/{id}/...`.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex},
-};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use husk_model::{ContainerId, UserRequest, WindowSize};
 use hyper::StatusCode;
@@ -12,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     container::Container,
-    execs::{Exec, ExecCreate, ExecStart, ExecState},
+    execs::{Exec, ExecCreate, ExecStart},
     store::Store,
     streams::{DetachKeys, Ours, Pipe, Typed, Wants, copy_input, copy_output, pipes},
 };
@@ -48,10 +45,8 @@ impl Store {
         DetachKeys::parse(&wanted.detach_keys).ok_or_else(|| Failure::bad("Invalid detach keys provided"))?;
         let id = ContainerId::generate().to_string();
         let size = wanted.console_size.map(|(rows, columns)| WindowSize { columns, rows });
-        let state = Mutex::new(ExecState { size, ..ExecState::default() });
         let line = words.join(" ");
-        let exec = Arc::new(Exec { id: id.clone(), container: Arc::clone(container), wanted, state });
-        self.0.execs.keep(exec)?;
+        self.0.execs.keep(Arc::new(Exec::new(id.clone(), Arc::clone(container), wanted, size)))?;
         self.publish(&container.record(), &format!("exec_create: {line}"), [("execID", id.clone())]);
         json(StatusCode::CREATED, &json!({ "Id": id }))
     }
@@ -143,10 +138,7 @@ impl Store {
                     (NOT_EXECUTED, Some(failure.message().to_owned()))
                 }
             };
-            {
-                let mut state = exec.state();
-                (state.running, state.exit_code, state.terminal) = (false, Some(code), None);
-            }
+            exec.ended(code);
             let _ = say.send(failure);
             let attributes = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
             store.publish(&exec.container.record(), "exec_die", attributes);
@@ -157,8 +149,8 @@ impl Store {
     ///
     /// # Errors
     /// 404; 400 without a size.
-    pub(super) fn resize_exec(&self, id: &str, size: WindowSize) -> Result<Answer> {
-        self.0.execs.named(id)?.set_size(size)?;
+    pub(super) async fn resize_exec(&self, id: &str, size: WindowSize) -> Result<Answer> {
+        self.0.execs.named(id)?.set_size(size).await?;
         Ok(empty(StatusCode::OK))
     }
 
@@ -210,9 +202,9 @@ impl Unbegun {
 
 impl Drop for Unbegun {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        if !state.begun {
-            (state.running, state.exit_code) = (false, Some(NOT_EXECUTED));
+        let begun = self.0.state().begun;
+        if !begun {
+            self.0.ended(NOT_EXECUTED);
         }
     }
 }

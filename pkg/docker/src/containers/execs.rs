@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use husk_model::{Command, UserRequest, WindowSize};
 use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::sync::watch;
 
 use super::container::Container;
 use crate::{
@@ -17,6 +19,8 @@ use crate::{
 
 /// Commands that are remembered. The oldest that have ended are forgotten first.
 const KEPT: usize = 4096;
+/// How long a request waits for the terminal of a command.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 request! {
     /// `POST /containers/{id}/exec`
@@ -63,6 +67,8 @@ pub(super) struct Exec {
     pub(super) container: Arc<Container>,
     pub(super) wanted: ExecCreate,
     pub(super) state: Mutex<ExecState>,
+    /// Whether a terminal, if it was to have one, is there or will not come any more.
+    settled: watch::Sender<bool>,
 }
 
 /// What became of it.
@@ -121,6 +127,17 @@ impl Execs {
 }
 
 impl Exec {
+    /// A command that is to be started.
+    pub(super) fn new(
+        id: String,
+        container: Arc<Container>,
+        wanted: ExecCreate,
+        size: Option<WindowSize>,
+    ) -> Self {
+        let state = Mutex::new(ExecState { size, ..ExecState::default() });
+        Self { id, container, wanted, state, settled: watch::Sender::new(false) }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, ExecState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,11 +158,31 @@ impl Exec {
         }
     }
 
-    pub(super) fn set_size(&self, size: WindowSize) -> Result<()> {
-        let mut state = self.state();
-        state.size = Some(size);
+    /// Sets the size of its terminal. That of a command that was started is awaited, as long as dockerd does it: whoever hears that
+    /// the size is set may let the command look at it at once.
+    pub(super) async fn set_size(&self, size: WindowSize) -> Result<()> {
+        if self.note_size(size) {
+            let mut settled = self.settled.subscribe();
+            // One that is late has the size all the same once it is there.
+            let _ = tokio::time::timeout(PATIENCE, settled.wait_for(|settled| *settled)).await;
+        }
+        let state = self.state();
         let Some(terminal) = &state.terminal else { return Ok(()) };
         resize(terminal, size)
+    }
+
+    /// Keeps a size for the terminal, and says whether that is on its way.
+    fn note_size(&self, size: WindowSize) -> bool {
+        let mut state = self.state();
+        state.size = Some(size);
+        self.wanted.tty && state.running && state.terminal.is_none()
+    }
+
+    /// It is over, or was never begun.
+    pub(super) fn ended(&self, code: i32) {
+        let mut state = self.state();
+        (state.running, state.exit_code, state.terminal) = (false, Some(code), None);
+        self.settled.send_replace(true);
     }
 
     /// Its terminal is there. A size that was asked for meanwhile (clients before Docker 23 do it by a request of its own) is not lost.
@@ -156,6 +193,7 @@ impl Exec {
             let _ = resize(&terminal, size);
         }
         state.terminal = Some(terminal);
+        self.settled.send_replace(true);
     }
 }
 

@@ -133,7 +133,7 @@ async fn exec(store: &Store, mut call: Call, method: Method, id: &str, rest: &[&
             let asked: ExecStart = call.json_if_any().await?.unwrap_or_default();
             store.start_exec(id, asked, &call)
         }
-        (Method::POST, ["resize"]) => store.resize_exec(id, size(&call.query)?),
+        (Method::POST, ["resize"]) => store.resize_exec(id, size(&call.query)?).await,
         _ => Err(Failure::no_page()),
     }
 }
