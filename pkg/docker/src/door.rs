@@ -14,6 +14,7 @@ use crate::{
     events::{Events, Subject},
     images::names::familiar,
     shared::Shared,
+    swarm::Room,
     volumes::Volumes,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Parts {
     shared: Arc<Shared>,
     /// Containers.
     pub(crate) containers: Store,
+    /// The swarm, or none.
+    pub(crate) swarm: Room,
     /// What builds.
     pub(crate) builder: Arc<Builder>,
     /// Tells streams that the door closes.
@@ -75,10 +78,11 @@ impl Door {
         let shared = Arc::new(Shared { engine, images, network, volumes, events, root, closing });
         let (containers, half_done) = Store::open(Arc::clone(&shared))?;
         Box::pin(containers.resume(half_done)).await;
+        let swarm = Box::pin(Room::open(Arc::clone(&shared), containers.clone())).await;
         let (images, network, news) =
             (Arc::clone(&shared.images), Arc::clone(&shared.network), Arc::clone(&shared));
         let builder = Builder::new(builder, images, network, move |built| announce(&news, built));
-        Ok(Self(Arc::new(Parts { shared, containers, builder, close })))
+        Ok(Self(Arc::new(Parts { shared, containers, swarm, builder, close })))
     }
 }
 

@@ -25,6 +25,10 @@ pub(crate) enum Subject {
     Volume,
     /// A network.
     Network,
+    /// A secret of the swarm.
+    Secret,
+    /// A config of the swarm.
+    Config,
 }
 
 impl Subject {
@@ -35,6 +39,16 @@ impl Subject {
             Self::Image => "image",
             Self::Volume => "volume",
             Self::Network => "network",
+            Self::Secret => "secret",
+            Self::Config => "config",
+        }
+    }
+
+    /// Where it is known (`scope`): in the swarm, or on this node alone.
+    pub(crate) fn scope(self) -> &'static str {
+        match self {
+            Self::Secret | Self::Config => "swarm",
+            Self::Container | Self::Image | Self::Volume | Self::Network => "local",
         }
     }
 }

@@ -21,6 +21,7 @@
 //! | `volumes`, `networks` | volumes and user networks: records, and what containers need of them |
 //! | `shared` | what all parts stand on |
 //! | `containers` | containers and commands in them |
+//! | `swarm` | Docker's swarm of one node |
 //! | `door` | everything in one; opening it |
 //! | `builds` | images from Dockerfiles |
 //! | `images`, `system` | requests about images and about the node |
@@ -45,6 +46,7 @@ mod progress;
 mod removal;
 mod server;
 mod shared;
+mod swarm;
 mod system;
 mod threads;
 mod volumes;

@@ -40,7 +40,9 @@ pub use network::Network;
 pub use pod_cidr::PodCidr;
 pub use probe::{Probe, probe};
 pub use request::{Free, GcReport, NetworkStatus, Owners, PodNetwork, PodNetworkRequest, Provider};
-pub use user::{Attached, NetworkSpec, Options, Subnet, SubnetSpec, UserNetwork, UserNetworks};
+pub use user::{
+    Attached, NetworkSpec, Options, Overlay, Pool, Subnet, SubnetSpec, UserNetwork, UserNetworks,
+};
 
 use std::net::Ipv4Addr;
 

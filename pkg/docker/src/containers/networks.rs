@@ -35,6 +35,9 @@ impl Store {
                     user.find(name).map_err(|_| Failure::not_found(format!("network {name} not found")))?
                 }
             };
+            if network.overlay.is_some() && !network.attachable {
+                return Err(Failure::forbidden(format!("network {wanted} not manually attachable")));
+            }
             place.network_id.clone_from(&network.id);
             attachment(&place, Names::default())?;
             if record.host.network_mode == wanted {

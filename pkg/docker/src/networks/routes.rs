@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use husk_network::NetworkError;
+use husk_network::{NetworkError, NetworkSpec, Overlay};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ async fn list(door: &Parts, call: &Call) -> Result<Answer> {
         filters.suits("name", which.name())
             && filters.suits("id", which.id())
             && filters.is("driver", which.driver())
-            && filters.is("scope", "local")
+            && filters.is("scope", which.scope())
             && filters.is("type", if which.is_predefined() { "builtin" } else { "custom" })
             && filters.labels_suit(labels)
             && dangling.is_none_or(|wanted| is_dangling(door, which) == wanted)
@@ -69,10 +69,10 @@ fn is_dangling(door: &Parts, which: &Which) -> bool {
 }
 
 async fn inspect(door: &Parts, call: &Call, name: &str) -> Result<Answer> {
-    if call.query.get("scope").is_some_and(|scope| scope != "local") {
+    let which = find(door, name).await?;
+    if call.query.get("scope").is_some_and(|scope| scope != which.scope()) {
         return Err(absent(name));
     }
-    let which = find(door, name).await?;
     json(StatusCode::OK, &inspected(&which, &door.containers.of_network(which.id())))
 }
 
@@ -81,7 +81,12 @@ fn absent(name: &str) -> Failure {
 }
 
 async fn create(door: &Parts, mut call: Call) -> Result<Answer> {
-    let spec = wanted::spec(call.json().await?)?;
+    let mut spec = wanted::spec(call.json().await?)?;
+    if spec.overlay.is_some() {
+        door.swarm.check()?;
+        check_ingress(door, &spec)?;
+        spec.pool = door.swarm.pool();
+    }
     let network = door.network.user().create(spec).await.map_err(|error| match error {
         // dockerd's; for others a pool that is used up is the node's matter.
         NetworkError::SubnetOverlaps { .. } => Failure::from(error).with_status(StatusCode::FORBIDDEN),
@@ -90,6 +95,16 @@ async fn create(door: &Parts, mut call: Call) -> Result<Answer> {
     let which = Which::User(network);
     publish(door, "create", &which);
     json(StatusCode::CREATED, &json!({ "Id": which.id(), "Warning": "" }))
+}
+
+/// There is one network for published ports at most.
+fn check_ingress(door: &Parts, spec: &NetworkSpec) -> Result<()> {
+    let is_ingress = |overlay: Option<Overlay>| overlay.is_some_and(|overlay| overlay.ingress);
+    let other = door.network.user().list().into_iter().find(|network| is_ingress(network.overlay));
+    match other.filter(|_| is_ingress(spec.overlay)) {
+        None => Ok(()),
+        Some(other) => Err(Failure::conflict(format!("ingress network ({}) is already present", other.id))),
+    }
 }
 
 async fn remove(door: &Parts, name: &str) -> Result<Answer> {
@@ -131,6 +146,12 @@ async fn connect(door: &Parts, mut call: Call, name: &str) -> Result<Answer> {
             which.name()
         )));
     }
+    if let Which::User(network) = &which
+        && network.overlay.is_some()
+        && !network.attachable
+    {
+        return Err(Failure::forbidden(format!("network {name} not manually attachable")));
+    }
     door.containers.connect(which.id(), &container, endpoint_config.unwrap_or_default()).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -155,7 +176,12 @@ async fn prune(door: &Parts, call: &Call) -> Result<Answer> {
     let mut deleted = Vec::new();
     for which in all(door).await {
         let Which::User(network) = &which else { continue };
-        if network.created >= until || !filters.labels_suit(&network.labels) || !is_dangling(door, &which) {
+        let is_ingress = network.overlay.is_some_and(|overlay| overlay.ingress);
+        if is_ingress
+            || network.created >= until
+            || !filters.labels_suit(&network.labels)
+            || !is_dangling(door, &which)
+        {
             continue;
         }
         // Somebody may have joined it meanwhile.

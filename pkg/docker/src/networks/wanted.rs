@@ -1,6 +1,6 @@
 //! A request to make a network, checked as far as that needs no look at the node.
 
-use husk_network::{NetworkSpec, SubnetSpec};
+use husk_network::{NetworkSpec, Overlay, SubnetSpec};
 
 use crate::{
     api::network::{IpamConfig, NetworkCreate},
@@ -25,7 +25,7 @@ pub(super) fn spec(wanted: NetworkCreate) -> Result<NetworkSpec> {
         return Err(Failure::bad(format!("network name {shown:?} would mean the network of a container")));
     }
     match wanted.driver.as_str() {
-        "" | "bridge" | "default" => {}
+        "" | "bridge" | "default" | "overlay" => {}
         "host" | "null" => {
             return Err(Failure::forbidden(format!(
                 "only one instance of \"{}\" network is allowed",
@@ -35,12 +35,25 @@ pub(super) fn spec(wanted: NetworkCreate) -> Result<NetworkSpec> {
         other => {
             let other: String = other.chars().take(80).collect();
             return Err(Failure::not_found(format!(
-                "could not find network driver {other:?}: plugin not found; husk has bridge, host and null"
+                "could not find network driver {other:?}: plugin not found; husk has bridge, host, null and, in a swarm, overlay"
             )));
         }
     }
-    if wanted.ingress || wanted.scope == "swarm" {
-        return Err(Failure::unavailable("This node is not a swarm manager: network is of scope swarm"));
+    let is_overlay = wanted.driver == "overlay";
+    match wanted.scope.as_str() {
+        "" => {}
+        "swarm" if is_overlay => {}
+        "local" if !is_overlay => {}
+        scope => {
+            let scope: String = scope.chars().take(80).collect();
+            return Err(Failure::bad(format!(
+                "a network of driver {:?} cannot be of scope {scope:?}: overlay is of scope swarm, all others are local",
+                wanted.driver
+            )));
+        }
+    }
+    if wanted.ingress && (!is_overlay || wanted.attachable) {
+        return Err(Failure::forbidden("an ingress network is one of driver overlay, and not attachable"));
     }
     if wanted.config_only || wanted.config_from.is_some_and(|from| !from.network.is_empty()) {
         return Err(Failure::missing(
@@ -68,6 +81,8 @@ pub(super) fn spec(wanted: NetworkCreate) -> Result<NetworkSpec> {
         ipv6: wanted.enable_ipv6.unwrap_or(has_ipv6),
         internal: wanted.internal,
         attachable: wanted.attachable,
+        names: !wanted.ingress,
+        overlay: is_overlay.then_some(Overlay { ingress: wanted.ingress }),
         ..NetworkSpec::new(name)
     })
 }
@@ -141,7 +156,9 @@ mod tests {
             (r#"{"Name":"container:web"}"#, 400),
             (r#"{"Name":"a","Driver":"null"}"#, 403),
             (r#"{"Name":"a","Driver":"macvlan"}"#, 404),
-            (r#"{"Name":"a","Scope":"swarm"}"#, 503),
+            (r#"{"Name":"a","Scope":"swarm"}"#, 400),
+            (r#"{"Name":"a","Driver":"overlay","Scope":"local"}"#, 400),
+            (r#"{"Name":"a","Ingress":true}"#, 403),
             (r#"{"Name":"a","ConfigOnly":true}"#, 501),
             (r#"{"Name":"a","IPAM":{"Driver":"other"}}"#, 404),
             (r#"{"Name":"a","IPAM":{"Config":[{"Subnet":"10.5.0.0"}]}}"#, 400),

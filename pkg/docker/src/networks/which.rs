@@ -43,12 +43,21 @@ impl Which {
         }
     }
 
-    /// `bridge`, `host` or `null`.
+    /// `bridge`, `overlay`, `host` or `null`.
     pub(crate) fn driver(&self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::None => "null",
+            Self::User(network) if network.overlay.is_some() => "overlay",
             Self::User(_) => "bridge",
+        }
+    }
+
+    /// `swarm` or `local`.
+    pub(crate) fn scope(&self) -> &'static str {
+        match self {
+            Self::User(network) if network.overlay.is_some() => "swarm",
+            Self::Host | Self::None | Self::User(_) => "local",
         }
     }
 

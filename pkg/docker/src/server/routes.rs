@@ -7,7 +7,7 @@ use crate::{
     door::Parts,
     error::Result,
     http::{Answer, Call},
-    images, networks, system, volumes,
+    images, networks, swarm, system, volumes,
 };
 
 /// Answers a request; `path` has its decoded segments, without the version.
@@ -20,6 +20,9 @@ pub(super) async fn route(door: Arc<Parts>, call: Call, path: &[&str]) -> Result
         ["build" | "session" | "grpc", ..] => Box::pin(builds::route(&door, call, path)).await,
         ["volumes", ..] => volumes::route(&door, call, path).await,
         ["networks", ..] => networks::route(&door, call, path).await,
+        ["swarm" | "nodes" | "secrets" | "configs" | "services" | "tasks", ..] => {
+            swarm::route(&door.swarm, call, path).await
+        }
         _ => system::route(&door, call, path).await,
     }
 }

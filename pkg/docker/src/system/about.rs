@@ -11,7 +11,7 @@ use crate::{
 
 /// The version of the engine that speaks this API, and husk's own as build metadata (semver.org, 10). Clients take decisions from
 /// the first part, so it must be that of the API.
-pub(super) const ENGINE: &str = concat!("29.8.0+husk.", env!("CARGO_PKG_VERSION"));
+pub(crate) const ENGINE: &str = concat!("29.8.0+husk.", env!("CARGO_PKG_VERSION"));
 /// husk's own version.
 pub(super) const HUSK: &str = env!("CARGO_PKG_VERSION");
 

@@ -183,7 +183,7 @@ fn document(event: &Event, legacy: bool) -> Value {
         "Type": subject.as_str(),
         "Action": action,
         "Actor": { "ID": id, "Attributes": attributes },
-        "scope": "local",
+        "scope": subject.scope(),
         "time": at.div_euclid(1_000_000_000),
         "timeNano": at,
     });
@@ -201,7 +201,7 @@ fn document(event: &Event, legacy: bool) -> Value {
 fn suits(filters: &Filters, event: &Event) -> bool {
     let kind = event.subject.as_str();
     filters.is("type", kind)
-        && filters.is("scope", "local")
+        && filters.is("scope", event.subject.scope())
         && suits_action(filters, &event.action)
         && filters.labels_suit(&event.attributes)
         && suits_image(filters, event)

@@ -53,7 +53,7 @@ pub(super) async fn info(door: &Arc<Parts>) -> Result<Answer> {
         "DriverStatus": [["Backing store", "husk"], ["Store", door.images.usage().path.display().to_string()]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "null", "overlay"],
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
         },
@@ -99,14 +99,7 @@ pub(super) async fn info(door: &Arc<Parts>) -> Result<Answer> {
         "ExperimentalBuild": false,
         "Runtimes": { RUNTIME: { "path": "husk-podmon" } },
         "DefaultRuntime": RUNTIME,
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": false,
-            "Error": "",
-            "RemoteManagers": null,
-        },
+        "Swarm": door.swarm.info(),
         // Containers run on while huskd is away, always.
         "LiveRestoreEnabled": true,
         "Isolation": "",

@@ -7,7 +7,7 @@
 //! | `follow` | `/events` |
 //! | `disk` | `/system/df` |
 //! | `login` | `/auth` |
-//! | `swarm` | what dockerd has and husk has not: swarm, plugins |
+//! | `plugins` | Docker's plugins, of which there are none |
 //! | `routes` | which of them |
 
 mod about;
@@ -15,7 +15,8 @@ mod disk;
 mod follow;
 mod info;
 mod login;
+mod plugins;
 mod routes;
-mod swarm;
 
+pub(crate) use about::ENGINE;
 pub(crate) use routes::route;

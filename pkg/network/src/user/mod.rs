@@ -34,7 +34,7 @@ use ipnet::IpNet;
 
 pub use self::{
     handle::{Attached, UserNetworks},
-    spec::{NetworkSpec, Options, Subnet, SubnetSpec, UserNetwork},
+    spec::{NetworkSpec, Options, Overlay, Pool, Subnet, SubnetSpec, UserNetwork},
 };
 use self::{resolvers::Resolvers, spec::Checked, store::Store};
 use crate::{
@@ -250,7 +250,10 @@ impl User {
             taken.extend(own.iter().map(|(net, _)| *net));
             taken.extend(checked.subnets.iter().map(|subnet| subnet.net));
             let free = [
-                checked.lacks(true).then(|| pools::free_ipv4(&taken)),
+                checked.lacks(true).then(|| {
+                    let of_pool = checked.pool().and_then(|pool| pools::free_of(pool, &taken));
+                    of_pool.or_else(|| pools::free_ipv4(&taken))
+                }),
                 checked.lacks(false).then(|| pools::free_ipv6(id, &taken)),
             ];
             for pool in free.into_iter().flatten() {

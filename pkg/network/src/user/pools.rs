@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::spec::Pool;
+
 /// A /16 each, then /20s of the last.
 const FIRST: [u8; 2] = [172, 17];
 const LAST_SECOND_BYTE: u8 = 31;
@@ -18,6 +20,15 @@ pub(super) fn free_ipv4(taken: &[IpNet]) -> Option<IpNet> {
     let small = (0..16u8).map(|number| (Ipv4Addr::new(192, 168, number << 4, 0), 20));
     let pools = large.chain(small).filter_map(|(ip, length)| Ipv4Net::new(ip, length).ok());
     pools.map(IpNet::V4).find(|pool| is_free(*pool, taken))
+}
+
+/// Subnets of a pool that are looked at. A pool whose first are all somebody's is one that is somebody's as a whole.
+const MOST_LOOKS: usize = 4096;
+
+/// The first subnet of a pool that overlaps nothing of `taken`.
+pub(super) fn free_of(pool: &Pool, taken: &[IpNet]) -> Option<IpNet> {
+    let subnets = pool.nets.iter().filter_map(|net| net.subnets(pool.prefix).ok()).flatten();
+    subnets.take(MOST_LOOKS).map(IpNet::V4).find(|subnet| is_free(*subnet, taken))
 }
 
 /// A unique local prefix (RFC 4193) of the network's own: its 40 random bits are those that its id begins with.
@@ -69,6 +80,17 @@ mod tests {
         assert_eq!(ipv4(&["172.17.0.1/16", "172.18.5.0/24"]).as_deref(), Some("172.19.0.0/16"));
         assert_eq!(ipv4(&["172.16.0.0/12", "192.168.0.0/19"]).as_deref(), Some("192.168.32.0/20"));
         assert_eq!(ipv4(&["172.16.0.0/12", "192.168.0.0/16"]), None);
+    }
+
+    #[test]
+    fn a_pool_is_used_up_in_its_order() {
+        let nets = ["10.0.0.0/23", "10.9.0.0/24"].iter().map(|text| text.parse().unwrap()).collect();
+        let pool = Pool { nets, prefix: 24 };
+        let free = |taken: &[&str]| free_of(&pool, &self::nets(taken)).map(|net| net.to_string());
+        assert_eq!(free(&[]).as_deref(), Some("10.0.0.0/24"));
+        assert_eq!(free(&["10.0.0.7/32"]).as_deref(), Some("10.0.1.0/24"));
+        assert_eq!(free(&["10.0.0.0/16"]).as_deref(), Some("10.9.0.0/24"));
+        assert_eq!(free(&["10.0.0.0/8"]), None);
     }
 
     #[test]

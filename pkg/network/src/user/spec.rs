@@ -6,7 +6,7 @@ use std::{
 };
 
 use husk_model::UnixNanos;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::NetworkError;
@@ -40,6 +40,26 @@ pub struct NetworkSpec {
     pub attachable: bool,
     /// Whether its pods find each other by name.
     pub names: bool,
+    /// Of Docker's swarm; echoed. On one node it is a bridge like all others.
+    pub overlay: Option<Overlay>,
+    /// Where the IPv4 subnet of one that names none is looked for first; Docker's pools come after it.
+    pub pool: Option<Pool>,
+}
+
+/// A network of Docker's swarm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// It is the one in which published ports are.
+    pub ingress: bool,
+}
+
+/// Where subnets are taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// All addresses, in the order in which they are tried.
+    pub nets: Vec<Ipv4Net>,
+    /// Length of a subnet's prefix.
+    pub prefix: u8,
 }
 
 impl NetworkSpec {
@@ -55,6 +75,8 @@ impl NetworkSpec {
             internal: false,
             attachable: false,
             names: true,
+            overlay: None,
+            pool: None,
         }
     }
 
@@ -106,6 +128,9 @@ pub struct UserNetwork {
     pub names: bool,
     /// Name of its bridge on the node.
     pub bridge: String,
+    /// See [`NetworkSpec::overlay`].
+    #[serde(default)]
+    pub overlay: Option<Overlay>,
     /// Its removal has begun, and is finished by whoever comes next.
     #[serde(default)]
     pub(crate) removing: bool,
@@ -211,6 +236,11 @@ pub(super) struct Checked {
 }
 
 impl Checked {
+    /// Where an IPv4 subnet is looked for first.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        self.spec.pool.as_ref()
+    }
+
     /// Whether a subnet of this family is still to be chosen.
     pub(super) fn lacks(&self, ipv4: bool) -> bool {
         let wanted = if ipv4 { self.spec.ipv4 } else { self.spec.ipv6 };
@@ -223,7 +253,7 @@ impl Checked {
         subnets.extend(chosen);
         subnets.sort_by_key(|subnet| subnet.net.addr().is_ipv6());
         let bridge = self.options.bridge.unwrap_or_else(|| own_bridge_name(&id));
-        let NetworkSpec { name, labels, options, internal, attachable, names, .. } = self.spec;
+        let NetworkSpec { name, labels, options, internal, attachable, names, overlay, .. } = self.spec;
         UserNetwork {
             id,
             name,
@@ -235,6 +265,7 @@ impl Checked {
             attachable,
             names,
             bridge,
+            overlay,
             removing: false,
         }
     }

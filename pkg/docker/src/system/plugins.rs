@@ -1,4 +1,4 @@
-//! What dockerd has and husk has not, answered as by a dockerd that does not use it: clients ask for it in passing.
+//! Docker's plugins, which husk has not, answered as by a dockerd without any: clients ask for them in passing.
 
 use hyper::{Method, StatusCode};
 
@@ -6,8 +6,6 @@ use crate::{
     error::{Failure, Result},
     http::{Answer, Call, json},
 };
-
-const NO_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 
 pub(super) fn route(call: &Call, path: &[&str]) -> Result<Answer> {
     match (&call.method, path) {
@@ -19,13 +17,6 @@ pub(super) fn route(call: &Call, path: &[&str]) -> Result<Answer> {
             "plugin {:?} not found",
             name.chars().take(80).collect::<String>()
         ))),
-        (&Method::POST, ["swarm", "init" | "join"]) => {
-            Err(Failure::missing("husk has no swarm: for several nodes, run a kubelet on each"))
-        }
-        (&Method::POST, ["swarm", "leave"]) => Err(Failure::unavailable("This node is not part of a swarm")),
-        (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => {
-            Err(Failure::unavailable(NO_MANAGER))
-        }
         _ => Err(Failure::no_page()),
     }
 }
@@ -43,14 +34,10 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_swarm_answers_as_dockerd_does() {
+    fn a_node_without_plugins_answers_as_dockerd_does() {
         assert_eq!(status(Method::GET, "plugins"), 200);
         assert_eq!(status(Method::GET, "plugins/a/json"), 404);
         assert_eq!(status(Method::GET, "plugins/privileges"), 501);
-        for path in ["nodes", "services", "services/a", "swarm", "swarm/unlockkey", "secrets", "configs/x"] {
-            assert_eq!(status(Method::GET, path), 503, "{path}");
-        }
-        assert_eq!(status(Method::POST, "swarm/init"), 501);
         assert_eq!(status(Method::GET, "teapot"), 404);
     }
 }
